@@ -1,0 +1,79 @@
+// An object store: where the objects of a dataset are read from. s3://, bos://, http(s)://, file://.
+//
+// Threads: list(), head() and put() block and may be called from any thread. get() returns at once; its callbacks run on
+// the store's own threads, one at a time for one request, on_done exactly once and last. A Store may be destroyed only when no
+// request is under way. Errors carry the errno a program shall see (docs/semantics.md): ENOENT, EACCES, ESTALE (If-Match
+// failed), EIO after retries; the message names store, key, HTTP status and request id, never a secret.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "larder/result.h"
+
+namespace larder {
+
+// One object, as a listing or a HEAD reports it.
+struct ObjectInfo {
+  std::string key;       // relative to the source's prefix, as stored (any bytes)
+  uint64_t size = 0;     // bytes
+  int64_t mtime_ns = 0;  // Last-Modified
+  std::string etag;      // without quotes, at most 255 bytes; changes whenever the content does; sent back in If-Match
+};
+
+struct GetRequest {
+  std::string key;               // relative to the prefix
+  std::string etag;              // If-Match; empty: whatever is there
+  uint64_t offset = 0;
+  uint64_t length = 0;           // bytes wanted from offset; 0 only for an empty object
+  uint64_t object_size = 0;      // as listed; a reply that says otherwise is ESTALE
+  bool demand = true;            // a program waits (as opposed to fill)
+  // Bytes in order, without gaps. After a retry within the store, bytes that were delivered are not delivered again.
+  // A returned error ends the request with that error.
+  std::function<Status(std::span<const std::byte>)> on_data;
+  std::function<void(Status)> on_done;
+};
+
+// Counters since start, for `larder status` and tests.
+struct StoreCounters {
+  uint64_t gets = 0;       // GET requests sent for object bodies (retries included)
+  uint64_t lists = 0;      // list pages
+  uint64_t retries = 0;
+  uint64_t bytes = 0;      // body bytes received
+  uint64_t errors = 0;     // requests that ended in an error
+};
+
+class Store {
+ public:
+  virtual ~Store() = default;
+  // Calls `page` with objects below the prefix, in byte order of their keys; stops at its first error.
+  virtual Status list(const std::function<Status(std::vector<ObjectInfo>&&)>& page) = 0;
+  virtual Result<ObjectInfo> head(std::string_view key) = 0;
+  virtual void get(GetRequest request) = 0;
+  virtual StoreCounters counters() const = 0;
+};
+
+// Options of a source, from the configuration, `larder format` or the environment. Unknown keys are an error that names them.
+//   endpoint, region, addressing (auto|path|virtual), access_key, secret_key, session_token, anonymous (true|false),
+//   ca_file, max_connections, connect_timeout_ms, stall_timeout_ms, retries
+using StoreOptions = std::map<std::string, std::string>;
+
+// A source URL split in parts: s3://bucket/prefix, file:///dir. `prefix` has no leading slash; it ends in '/' unless empty.
+struct SourceUrl {
+  std::string scheme;
+  std::string bucket;  // file: empty
+  std::string prefix;  // file: the absolute directory, no trailing slash
+  std::string text() const;
+};
+Result<SourceUrl> parse_source(std::string_view text);
+
+// Opens a source. Checks what can be checked without the network (URL, options, credentials present).
+Result<std::unique_ptr<Store>> open_store(std::string_view source, const StoreOptions& options);
+
+}  // namespace larder

@@ -1,0 +1,63 @@
+// The protocol between programs and larderd: Unix SEQPACKET, one request and its replies a connection. docs/protocol.md.
+//
+// Every request carries magic and version, so the greeting costs no round trip of its own: a daemon that does not speak
+// the version answers status EPROTO with its own version, and nothing else happens. Both sides treat what they receive as
+// untrusted. All numbers little-endian.
+//
+// Version history: 1 first.
+#pragma once
+#include <cstdint>
+
+#include "larder/hash.h"
+
+namespace larder {
+
+inline constexpr uint32_t kWireMagic = 0x4452414c;  // "LARD"
+inline constexpr uint16_t kWireVersion = 1;
+inline constexpr uint32_t kMaxPacket = 160 * 1024;  // below the default socket buffer, so a packet is never refused
+inline constexpr uint32_t kMaxPathBytes = 4096;
+inline constexpr const char* kDefaultSocket = "/run/larder/larder.sock";
+
+enum class Op : uint16_t {
+  // Reply: descriptors [cache directory (O_PATH), stats, touch of mounts[0], touch of mounts[1], ...] as of `generation`.
+  // A mount whose dataset the peer may not read has /dev/null in its place. At most kMaxHelloFds.
+  kHello = 1,
+  // Path of a file in `dataset_id`. Waits until the object is in the cache. Reply: one fresh O_RDONLY descriptor of the whole
+  // cache file. status ESTALE: the caller's catalog is old (`oid` is not the current one); look again in a newer one.
+  kFetch = 2,
+  // Path of a directory. Makes its mirror directory. Reply: one O_RDONLY|O_DIRECTORY descriptor. dataset_id 0: an absolute
+  // path (without the leading slash) in the namespace catalog.
+  kDirectory = 3,
+  // JSON text after the header; replies carry JSON. kMore in flags: another reply follows (progress). See docs/protocol.md.
+  kAdmin = 16,
+};
+
+inline constexpr uint32_t kMaxHelloFds = 62;
+inline constexpr uint32_t kReplyMore = 1;
+
+struct Request {
+  uint32_t magic;
+  uint16_t version;
+  Op op;
+  uint64_t dataset_id;
+  ObjectId oid;          // kFetch: which version of the object the caller's catalog names
+  uint32_t payload_len;  // bytes after this header: the path or the JSON text
+  uint32_t flags;        // 0
+  uint64_t reserved;
+};
+static_assert(sizeof(Request) == 48);
+
+struct Reply {
+  uint32_t magic;
+  uint16_t version;
+  Op op;
+  int32_t status;        // 0 or an errno
+  uint32_t flags;
+  uint64_t generation;   // of control, when the reply was made
+  uint64_t instance;     // of control
+  uint32_t fd_count;     // descriptors sent with it
+  uint32_t payload_len;
+};
+static_assert(sizeof(Reply) == 40);
+
+}  // namespace larder
