@@ -1,0 +1,403 @@
+#include "cached/catalog_builder.h"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <limits>
+
+#include "cached/files.h"
+
+namespace larder {
+
+static constexpr size_t kMaxName = 255;    // NAME_MAX
+static constexpr size_t kMaxPath = 4095;   // PATH_MAX without its NUL
+static constexpr uint32_t kMaxEntries = 1u << 30;  // so that slot_count (up to 2^31) fits its field
+
+ObjectId make_object_id(uint64_t dataset_id, std::string_view path, uint64_t size, std::string_view etag) {
+  char frame[24 + kMaxPath + kMaxName];
+  uint64_t head[3] = {dataset_id, size, path.size()};
+  size_t path_len = std::min(path.size(), kMaxPath), etag_len = std::min(etag.size(), kMaxName);
+  memcpy(frame, head, sizeof head);
+  memcpy(frame + 24, path.data(), path_len);
+  memcpy(frame + 24 + path_len, etag.data(), etag_len);
+  XXH128_hash_t h = XXH3_128bits(frame, 24 + path_len + etag_len);
+  return ObjectId{h.low64, h.high64};
+}
+
+Catalog CatalogImage::view() const {
+  Catalog c;
+  c.header = &header;
+  c.entries = entries.data();
+  c.slots = slots.data();
+  c.names = names.data();
+  c.entry_count = header.entry_count;
+  c.slot_mask = header.slot_count - 1;
+  c.names_bytes = header.names_bytes;
+  return c;
+}
+
+uint64_t CatalogImage::file_bytes() const { return header.names_off + header.names_bytes; }
+
+void SkippedKeys::add(std::string_view key) {
+  ++count;
+  if (examples.size() < kMaxExamples) examples.emplace_back(key);
+}
+
+static bool good_component(std::string_view name) {
+  return !name.empty() && name.size() <= kMaxName && name != "." && name != "..";
+}
+
+// True if every component of a path (no trailing slash) can be a file name.
+static bool good_path(std::string_view path) {
+  if (path.size() > kMaxPath || memchr(path.data(), 0, path.size())) return false;
+  for (size_t at = 0;;) {
+    size_t slash = path.find('/', at);
+    if (!good_component(path.substr(at, slash == path.npos ? path.npos : slash - at))) return false;
+    if (slash == path.npos) return true;
+    at = slash + 1;
+  }
+}
+
+CatalogBuilder::CatalogBuilder(uint64_t dataset_id) : dataset_id_(dataset_id) {
+  new_node(0, "", "", EntryType::kDirectory);
+  open_.push_back({0, 0});
+}
+
+Status CatalogBuilder::in_order(std::string_view key) {
+  if (any_ && key <= last_key_)
+    return make_error(EINVAL, fmt::format("listing out of order: \"{}\" after \"{}\"", printable(key), printable(last_key_)));
+  any_ = true;
+  last_key_.assign(key);
+  return {};
+}
+
+Status CatalogBuilder::add(const ObjectInfo& object) {
+  if (Status ordered = in_order(object.key); !ordered) return ordered;
+  if (object.etag.size() > kMaxName)
+    return make_error(EINVAL, fmt::format("object \"{}\" has an etag of {} bytes; 255 are possible", printable(object.key),
+                                          object.etag.size()));
+  std::string_view key = object.key;
+  if (key.empty() && object.size == 0) return {};  // the marker of the prefix itself
+  bool marker = !key.empty() && key.back() == '/';
+  std::string_view path = marker ? key.substr(0, key.size() - 1) : key;
+  if (!good_path(path) || (marker && object.size != 0)) {
+    skipped_.add(key);
+    return {};
+  }
+  return marker ? add_folder(path, object.mtime_ns, EntryType::kDirectory) : add_file(object);
+}
+
+Status CatalogBuilder::add_mount_point(std::string_view path, int64_t mtime_ns) {
+  if (Status ordered = in_order(std::string(path) + "/"); !ordered) return ordered;
+  if (!good_path(path)) return make_error(EINVAL, fmt::format("\"{}\" cannot be a mount point", printable(path)));
+  return add_folder(path, mtime_ns, EntryType::kMount);
+}
+
+uint32_t CatalogBuilder::new_node(uint32_t parent, std::string_view path, std::string_view name, EntryType type) {
+  CatalogEntry e{};
+  e.name_off = names_.size();
+  e.name_len = static_cast<uint16_t>(name.size());
+  e.parent = parent;
+  e.type = type;
+  names_.append(name);
+  names_.push_back('\0');
+  uint64_t hash = path_hash(path.data(), path.size());
+  if (e.is_dir()) e.dir_hash = hash;
+  if (!nodes_.empty()) ++nodes_[parent].dir.child_count;
+  nodes_.push_back(e);
+  hashes_.push_back(hash);
+  return static_cast<uint32_t>(nodes_.size() - 1);
+}
+
+// Leaves the folders that `path` is not in, makes and enters those it is in. Returns the node of the innermost.
+uint32_t CatalogBuilder::enter_folders(std::string_view path, bool last_is_folder) {
+  size_t common = std::mismatch(path.begin(), path.begin() + std::min(path.size(), last_path_.size()), last_path_.begin()).first -
+                  path.begin();
+  while (open_.size() > 1 && (open_.back().path_len > common ||
+                              (path.size() > open_.back().path_len && path[open_.back().path_len] != '/') ||
+                              (path.size() == open_.back().path_len && !last_is_folder)))
+    open_.pop_back();
+  for (;;) {
+    size_t start = open_.back().path_len + (open_.size() > 1 ? 1 : 0);
+    if (start > path.size()) break;
+    size_t slash = path.find('/', start);
+    if (slash == path.npos && !last_is_folder) break;
+    size_t end = slash == path.npos ? path.size() : slash;
+    uint32_t node = new_node(open_.back().node, path.substr(0, end), path.substr(start, end - start), EntryType::kDirectory);
+    open_.push_back({node, static_cast<uint32_t>(end)});
+    if (slash == path.npos) break;
+  }
+  last_path_.assign(path);
+  return open_.back().node;
+}
+
+Status CatalogBuilder::add_file(const ObjectInfo& object) {
+  if (nodes_.size() >= kMaxEntries - kMaxPath / 2) return make_error(E2BIG, "more objects than a catalog can have (2^30)");
+  std::string_view path = object.key;
+  uint32_t parent = enter_folders(path, false);
+  size_t start = path.rfind('/') == path.npos ? 0 : path.rfind('/') + 1;
+  uint32_t node = new_node(parent, path, path.substr(start), EntryType::kFile);
+  CatalogEntry& e = nodes_[node];
+  e.size = object.size;
+  e.mtime_ns = object.mtime_ns;
+  e.oid = make_object_id(dataset_id_, path, object.size, object.etag);
+  e.etag_len = static_cast<uint8_t>(object.etag.size());
+  names_.append(object.etag);
+  return {};
+}
+
+Status CatalogBuilder::add_folder(std::string_view path, int64_t mtime_ns, EntryType type) {
+  if (nodes_.size() >= kMaxEntries - kMaxPath / 2) return make_error(E2BIG, "more objects than a catalog can have (2^30)");
+  uint32_t node = enter_folders(path, true);
+  nodes_[node].mtime_ns = std::max(nodes_[node].mtime_ns, mtime_ns);
+  nodes_[node].type = type;
+  return {};
+}
+
+std::string CatalogBuilder::path_of_node(uint32_t node) const {
+  std::string path(name_of(node));
+  for (uint32_t k = nodes_[node].parent; k != 0; k = nodes_[k].parent) path.insert(0, std::string(name_of(k)) + "/");
+  return path;
+}
+
+// Of sorted children, removes those that have the name of the folder before them. Returns how many are left.
+uint32_t CatalogBuilder::drop_shadowed(uint32_t* children, uint32_t count) {
+  uint32_t kept = 0;
+  for (uint32_t k = 0; k < count; ++k) {
+    if (kept > 0 && name_of(children[kept - 1]) == name_of(children[k])) skipped_.add(path_of_node(children[k]));
+    else children[kept++] = children[k];
+  }
+  return kept;
+}
+
+// Fills children (node numbers, grouped by parent; those of node p start at first[p]) and sorts each group by name. A file
+// with the name of a folder goes.
+void CatalogBuilder::sort_children(std::vector<uint32_t>& first, std::vector<uint32_t>& children) {
+  uint32_t n = static_cast<uint32_t>(nodes_.size());
+  first.resize(n + 1);
+  children.resize(n - 1);
+  uint32_t sum = 0;
+  for (uint32_t i = 0; i < n; ++i) {
+    first[i] = sum;
+    if (nodes_[i].is_dir()) sum += nodes_[i].dir.child_count;
+  }
+  first[n] = sum;
+  std::vector<uint32_t> next(first.begin(), first.end() - 1);
+  for (uint32_t i = 1; i < n; ++i) children[next[nodes_[i].parent]++] = i;
+  auto less = [this](uint32_t a, uint32_t b) {
+    int order = name_of(a).compare(name_of(b));
+    return order != 0 ? order < 0 : nodes_[a].is_dir() > nodes_[b].is_dir();
+  };
+  for (uint32_t i = 0; i < n; ++i) {
+    if (nodes_[i].is_file() || nodes_[i].dir.child_count == 0) continue;
+    auto begin = children.begin() + first[i], end = begin + nodes_[i].dir.child_count;
+    if (!std::is_sorted(begin, end, less)) std::sort(begin, end, less);
+    nodes_[i].dir.child_count = drop_shadowed(&*begin, nodes_[i].dir.child_count);
+  }
+}
+
+// Breadth-first order: entries and their hashes in their final places.
+void CatalogBuilder::number(const std::vector<uint32_t>& first, const std::vector<uint32_t>& children, CatalogImage& image,
+                            std::vector<uint64_t>& hashes) {
+  auto& out = image.entries;
+  std::vector<uint32_t> source{0};
+  source.reserve(nodes_.size());
+  out.reserve(nodes_.size());
+  hashes.reserve(nodes_.size());
+  out.push_back(nodes_[0]);
+  hashes.push_back(hashes_[0]);
+  for (uint32_t i = 0; i < out.size(); ++i) {
+    if (out[i].is_file()) continue;
+    uint32_t node = source[i], count = out[i].dir.child_count, subdirectories = 0;
+    out[i].dir.first_child = static_cast<uint32_t>(out.size());
+    for (uint32_t k = 0; k < count; ++k) {
+      uint32_t child = children[first[node] + k];
+      out.push_back(nodes_[child]);
+      out.back().parent = i;
+      subdirectories += out.back().is_dir();
+      hashes.push_back(hashes_[child]);
+      source.push_back(child);
+    }
+    out[i].dir.subdirectory_count = subdirectories;
+  }
+}
+
+static void date_folders(std::vector<CatalogEntry>& entries) {
+  for (uint32_t i = static_cast<uint32_t>(entries.size()); --i > 0;) {
+    CatalogEntry& parent = entries[entries[i].parent];
+    parent.mtime_ns = std::max(parent.mtime_ns, entries[i].mtime_ns);
+  }
+}
+
+static uint32_t slots_for(size_t entries) {
+  uint32_t count = 16;
+  while (uint64_t{count} * 7 < uint64_t{entries} * 10) count *= 2;
+  return count;
+}
+
+static Status fill_slots(CatalogImage& image, const std::vector<uint64_t>& hashes) {
+  uint32_t mask = slots_for(image.entries.size()) - 1;
+  image.slots.assign(size_t{mask} + 1, CatalogSlot{0, 0});
+  for (uint32_t i = 0; i < image.entries.size(); ++i) {
+    uint32_t tag = static_cast<uint32_t>(hashes[i] >> 32), s = static_cast<uint32_t>(hashes[i]) & mask;
+    for (; image.slots[s].entry_plus1 != 0; s = (s + 1) & mask) {
+      uint32_t other = image.slots[s].entry_plus1 - 1;
+      if (hashes[other] == hashes[i] && image.entries[i].is_dir() && image.entries[other].is_dir())
+        return make_error(EEXIST, fmt::format("two folders have one path hash ({:016x}); rename one of them", hashes[i]));
+    }
+    image.slots[s] = CatalogSlot{tag, i + 1};
+  }
+  return {};
+}
+
+static void count_entries(CatalogImage& image) {
+  for (const CatalogEntry& e : image.entries) {
+    (e.is_file() ? image.header.file_count : image.header.directory_count) += 1;
+    if (e.is_file()) image.header.total_bytes += e.size;
+  }
+}
+
+static uint64_t aligned(uint64_t n) { return (n + 7) & ~uint64_t{7}; }
+
+static uint64_t checksum_of(const CatalogImage& image) {
+  XXH3_state_t state;
+  XXH3_INITSTATE(&state);
+  XXH3_64bits_reset(&state);
+  XXH3_64bits_update(&state, image.entries.data(), image.entries.size() * sizeof(CatalogEntry));
+  XXH3_64bits_update(&state, image.slots.data(), image.slots.size() * sizeof(CatalogSlot));
+  XXH3_64bits_update(&state, image.names.data(), image.names.size());
+  return XXH3_64bits_digest(&state);
+}
+
+static void fill_header(CatalogImage& image) {
+  CatalogHeader& h = image.header;
+  h.magic = kCatalogMagic;
+  h.format = kCatalogFormat;
+  h.header_bytes = sizeof(CatalogHeader);
+  h.entry_count = static_cast<uint32_t>(image.entries.size());
+  h.slot_count = static_cast<uint32_t>(image.slots.size());
+  h.entries_off = sizeof(CatalogHeader);
+  h.slots_off = h.entries_off + image.entries.size() * sizeof(CatalogEntry);
+  h.names_off = h.slots_off + image.slots.size() * sizeof(CatalogSlot);
+  h.names_bytes = image.names.size();
+  h.checksum = checksum_of(image);
+}
+static_assert(sizeof(CatalogHeader) % 8 == 0 && sizeof(CatalogEntry) % 8 == 0);  // so no padding between the areas
+
+Result<CatalogImage> CatalogBuilder::finish(uint64_t version, int64_t published_ns) {
+  std::vector<uint32_t> first, children;
+  sort_children(first, children);
+  CatalogImage image;
+  std::vector<uint64_t> hashes;
+  number(first, children, image, hashes);
+  date_folders(image.entries);
+  image.names = std::move(names_);
+  image.names.append(aligned(image.names.size()) - image.names.size(), '\0');
+  if (Status filled = fill_slots(image, hashes); !filled) return filled.error();
+  image.header.dataset_id = dataset_id_;
+  image.header.version = version;
+  image.header.published_ns = published_ns;
+  image.header.skipped = skipped_.count;
+  count_entries(image);
+  fill_header(image);
+  return image;
+}
+
+Status write_catalog(const CatalogImage& image, int fd) {
+  const CatalogHeader& h = image.header;
+  if (Status s = pwrite_all(fd, &h, sizeof h, 0); !s) return s;
+  if (Status s = pwrite_all(fd, image.entries.data(), image.entries.size() * sizeof(CatalogEntry), h.entries_off); !s) return s;
+  if (Status s = pwrite_all(fd, image.slots.data(), image.slots.size() * sizeof(CatalogSlot), h.slots_off); !s) return s;
+  if (Status s = pwrite_all(fd, image.names.data(), image.names.size(), h.names_off); !s) return s;
+  if (::fchmod(fd, 0444) != 0) return os_error("cannot set the mode of a catalog");
+  return {};
+}
+
+// ---- validation ------------------------------------------------------------------------------------------------------
+
+static Error broken(std::string what) { return make_error(EBADMSG, "catalog is damaged: " + what); }
+
+static Status check_header(const Catalog& c, uint64_t bytes, uint64_t dataset_id, uint64_t version) {
+  const CatalogHeader& h = *c.header;
+  if (h.dataset_id != dataset_id || h.version != version) return broken("it is of another dataset or version");
+  if (h.entry_count > kMaxEntries) return broken("too many entries");
+  const char* body = reinterpret_cast<const char*>(c.header) + sizeof(CatalogHeader);
+  if (XXH3_64bits(body, bytes - sizeof(CatalogHeader)) != h.checksum) return broken("wrong checksum");
+  uint64_t used = 0;
+  for (uint64_t s = 0; s <= c.slot_mask; ++s) {
+    used += c.slots[s].entry_plus1 != 0;
+    if (c.slots[s].entry_plus1 > c.entry_count) return broken("a slot leads outside");
+  }
+  if (used != c.entry_count || used * 10 > (uint64_t{c.slot_mask} + 1) * 7) return broken("wrong number of slots in use");
+  return {};
+}
+
+static bool good_name(const Catalog& c, const CatalogEntry& e, bool root) {
+  uint64_t tail = uint64_t{e.name_len} + 1 + e.etag_len;
+  if (e.name_off > c.names_bytes || tail > c.names_bytes - e.name_off) return false;
+  std::string_view name(c.name(e), e.name_len);
+  if (c.name(e)[e.name_len] != 0) return false;
+  if (root) return name.empty();
+  return good_component(name) && name.find('/') == name.npos && name.find('\0') == name.npos;
+}
+
+// A folder's children: contiguous, after it, sorted, theirs.
+static Status check_children(const Catalog& c, uint32_t i, uint64_t* next_child) {
+  const CatalogEntry& e = c.entries[i];
+  if (e.dir.child_count > c.entry_count - 1 || e.dir.first_child > c.entry_count - e.dir.child_count)
+    return broken("children outside");
+  if (e.dir.first_child != *next_child || *next_child <= i) return broken("children not in breadth-first order");
+  uint32_t subdirectories = 0;
+  for (uint32_t k = 0; k < e.dir.child_count; ++k) {
+    const CatalogEntry& child = c.entries[e.dir.first_child + k];
+    if (child.parent != i) return broken("a child of another parent");
+    if (!good_name(c, child, false)) return broken("a bad name");
+    subdirectories += child.is_dir();
+    if (k == 0) continue;
+    const CatalogEntry& before = c.entries[e.dir.first_child + k - 1];
+    if (std::string_view(c.name(before), before.name_len) >= std::string_view(c.name(child), child.name_len))
+      return broken("children not sorted");
+  }
+  if (subdirectories != e.dir.subdirectory_count) return broken("wrong number of folders in a folder");
+  *next_child += e.dir.child_count;
+  return {};
+}
+
+static Status check_found(const Catalog& c, uint32_t i) {
+  char path[kMaxPath];
+  long len = c.path_of(i, path, sizeof path);
+  if (len < 0) return broken("a path is too long");
+  uint64_t hash = path_hash(path, static_cast<size_t>(len));
+  if (c.find_hashed(hash, path, static_cast<size_t>(len)) != i) return broken("an entry is not found under its path");
+  const CatalogEntry& e = c.entries[i];
+  if (e.is_dir() && (e.dir_hash != hash || c.find_directory(hash) != i)) return broken("a folder has a wrong hash");
+  return {};
+}
+
+static Status check_entries(const Catalog& c) {
+  if (c.entries[0].parent != 0 || !c.entries[0].is_dir() || !good_name(c, c.entries[0], true)) return broken("bad root");
+  uint64_t next_child = 1, files = 0, bytes = 0;
+  for (uint32_t i = 0; i < c.entry_count; ++i) {
+    const CatalogEntry& e = c.entries[i];
+    uint8_t type = static_cast<uint8_t>(e.type);
+    if (type < 1 || type > 3 || (type == 3 && c.header->dataset_id != 0)) return broken("an unknown type of entry");
+    if (e.is_file()) ++files, bytes += e.size;
+    else if (Status s = check_children(c, i, &next_child); !s) return s;
+  }
+  if (next_child != c.entry_count) return broken("entries without a parent");
+  if (files != c.header->file_count || c.entry_count - files != c.header->directory_count || bytes != c.header->total_bytes)
+    return broken("wrong totals");
+  for (uint32_t i = 0; i < c.entry_count; ++i)
+    if (Status s = check_found(c, i); !s) return s;
+  return {};
+}
+
+Status valid_catalog(const void* base, uint64_t bytes, uint64_t dataset_id, uint64_t version) {
+  Catalog c;
+  if (!c.attach(base, bytes)) return broken("bad header");
+  if (Status s = check_header(c, bytes, dataset_id, version); !s) return s;
+  return check_entries(c);
+}
+
+}  // namespace larder

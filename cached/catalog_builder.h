@@ -1,0 +1,93 @@
+// From the objects of a listing to a catalog (include/larder/catalog.h).
+//
+// Use: add() every object in strictly ascending byte order of keys, then finish() once, then write the image to a file.
+// Keys become files; the folders above them are implied; an empty object "dir/" is a folder of its own. Objects that no
+// path can name are left out, counted, and the first kMaxExamples of them kept:
+//   an empty component ("a//b", a leading "/"), "." or "..", a component above 255 bytes, a NUL, a path above 4095 bytes,
+//   a non-empty object whose key ends in "/", an object whose key is also a folder (the folder wins).
+// Not thread-safe. Memory while building: about 130 bytes an entry and the names.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "cached/store/store.h"
+#include "larder/catalog.h"
+#include "larder/result.h"
+
+namespace larder {
+
+// The name of one version of one object. Framed: no two different tuples give the hash the same input.
+ObjectId make_object_id(uint64_t dataset_id, std::string_view path, uint64_t size, std::string_view etag);
+
+// A catalog in memory.
+struct CatalogImage {
+  CatalogHeader header{};
+  std::vector<CatalogEntry> entries;
+  std::vector<CatalogSlot> slots;
+  std::string names;
+
+  Catalog view() const;
+  uint64_t file_bytes() const;
+};
+
+struct SkippedKeys {
+  static constexpr size_t kMaxExamples = 100;
+  uint64_t count = 0;
+  std::vector<std::string> examples;
+  void add(std::string_view key);
+};
+
+class CatalogBuilder {
+ public:
+  explicit CatalogBuilder(uint64_t dataset_id);
+
+  // EINVAL: out of order, or an etag above 255 bytes. E2BIG: more entries than a catalog can have.
+  Status add(const ObjectInfo& object);
+  // Namespace catalog: an absolute path without its leading slash, in ascending order of path + "/".
+  Status add_mount_point(std::string_view path, int64_t mtime_ns);
+  // EEXIST: two folders with one path hash. `version` and the time go into the header.
+  Result<CatalogImage> finish(uint64_t version, int64_t published_ns);
+
+  const SkippedKeys& skipped() const { return skipped_; }
+
+ private:
+  struct OpenFolder {
+    uint32_t node;
+    uint32_t path_len;
+  };
+  Status in_order(std::string_view key);
+  uint32_t enter_folders(std::string_view path, bool last_is_folder);
+  uint32_t new_node(uint32_t parent, std::string_view path, std::string_view name, EntryType type);
+  Status add_file(const ObjectInfo& object);
+  Status add_folder(std::string_view path, int64_t mtime_ns, EntryType type);
+  void sort_children(std::vector<uint32_t>& first, std::vector<uint32_t>& children);
+  uint32_t drop_shadowed(uint32_t* children, uint32_t count);
+  std::string path_of_node(uint32_t node) const;
+  void number(const std::vector<uint32_t>& first, const std::vector<uint32_t>& children, CatalogImage& image,
+              std::vector<uint64_t>& hashes);
+
+  std::string_view name_of(uint32_t node) const {
+    return {names_.data() + nodes_[node].name_off, nodes_[node].name_len};
+  }
+
+  uint64_t dataset_id_;
+  std::vector<CatalogEntry> nodes_;  // in the order of keys; parent is a node number, dir.child_count is kept up to date
+  std::vector<uint64_t> hashes_;     // path hash of each node
+  std::string names_;
+  std::vector<OpenFolder> open_;     // folders on the way to last_path_
+  std::string last_key_;
+  std::string last_path_;            // the last key that was accepted
+  bool any_ = false;
+  SkippedKeys skipped_;
+};
+
+// Writes an image into an empty file, and makes it 0444.
+Status write_catalog(const CatalogImage& image, int fd);
+
+// Everything a catalog promises (invariants 1-5, the checksum, that each entry is found under its path), for files that
+// come from the disk. EBADMSG with what is wrong.
+Status valid_catalog(const void* base, uint64_t bytes, uint64_t dataset_id, uint64_t version);
+
+}  // namespace larder

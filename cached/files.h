@@ -1,0 +1,53 @@
+// Small helpers over files and folders of the daemon's own. All paths are relative to a directory descriptor (or absolute).
+#pragma once
+#include <sys/stat.h>
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "cached/fd.h"
+
+namespace larder {
+
+// Opens a directory without following a symlink in its last component.
+Result<Fd> open_dir(int dir_fd, const std::string& path);
+
+// Makes a directory (if there is none) with exactly this mode, and opens it. `created` tells whether it was made.
+Result<Fd> make_dir(int dir_fd, const std::string& path, mode_t mode, bool* created = nullptr);
+
+// Makes a directory and the ones above it that are missing.
+Status make_dirs(const std::string& path, mode_t mode);
+
+// Writes all of `bytes` at `offset`; goes on after short writes and signals.
+Status pwrite_all(int fd, const void* bytes, size_t len, uint64_t offset);
+
+// The whole of a regular file; fails with EFBIG if it has more than `limit` bytes.
+Result<std::string> read_file(int dir_fd, const std::string& path, size_t limit);
+
+// Replaces a file atomically: written under another name, synced, renamed. Leaves nothing behind if it fails.
+Status replace_file(int dir_fd, const std::string& path, std::string_view text, mode_t mode);
+
+// Gives an O_TMPFILE file a name in `dir_fd`. EEXIST if there is one already.
+Status link_file(int fd, int dir_fd, const std::string& name);
+
+// As link_file, but takes the place of a file of that name. `tmp_dir` is on the same file system.
+Status link_file_over(int fd, int tmp_dir, int dir_fd, const std::string& name);
+
+// An unnamed file in a directory.
+Result<Fd> unnamed_file(int dir_fd);
+
+// Calls `each` with the names in a directory, without "." and "..".
+Status for_each_name(int dir_fd, const std::function<void(const char*)>& each);
+
+// Bytes a file of this size takes on tmpfs (whole pages).
+inline uint64_t on_disk(uint64_t size) { return (size + 4095) & ~uint64_t{4095}; }
+
+// Text for logs and messages: control bytes and bytes above 0x7e as \xNN, at most `limit` characters.
+std::string printable(std::string_view text, size_t limit = 300);
+
+// Exactly `digits` lower-case hex digits.
+bool parse_hex(std::string_view text, size_t digits, uint64_t* value);
+
+}  // namespace larder
