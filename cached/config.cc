@@ -1,0 +1,376 @@
+#include "cached/config.h"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <functional>
+#include <sstream>
+#include <toml++/toml.h>
+
+#include "cached/files.h"
+
+namespace larder {
+
+static constexpr uint64_t kGiB = uint64_t{1} << 30;
+static constexpr uint64_t kMinCache = uint64_t{1} << 20;  // room for the tables and a few files
+static constexpr size_t kMaxConfigFile = 1 << 20;
+
+static Error bad(const std::string& key, std::string_view value, std::string_view remedy) {
+  return make_error(EINVAL, fmt::format("{} = \"{}\": {}", key, printable(value), remedy));
+}
+
+// ---- values ----------------------------------------------------------------------------------------------------------
+
+static bool unit_factor(std::string unit, double* factor) {
+  static const std::map<std::string, double> kUnits = {
+      {"", 1}, {"B", 1}, {"K", 1024.0}, {"KIB", 1024.0}, {"KB", 1e3}, {"M", 1048576.0}, {"MIB", 1048576.0}, {"MB", 1e6},
+      {"G", 1073741824.0}, {"GIB", 1073741824.0}, {"GB", 1e9}, {"T", 1099511627776.0}, {"TIB", 1099511627776.0}, {"TB", 1e12}};
+  for (char& c : unit) c = static_cast<char>(toupper(static_cast<unsigned char>(c)));
+  auto it = kUnits.find(unit);
+  if (it == kUnits.end()) return false;
+  *factor = it->second;
+  return true;
+}
+
+Result<SizeSpec> parse_size(std::string_view text) {
+  Error error = bad("size", text, "use bytes (1000000), a unit (8GiB, 500M) or a share (50%)");
+  std::string s(text);
+  size_t digits = s.find_first_not_of("0123456789.");
+  if (digits == 0 || s.empty()) return error;
+  char* end = nullptr;
+  double number = std::strtod(s.c_str(), &end);
+  if (end != s.c_str() + std::min(digits, s.size()) || !std::isfinite(number) || number <= 0) return error;
+  std::string unit = digits == s.npos ? "" : s.substr(digits);
+  unit.erase(0, unit.find_first_not_of(' ') == unit.npos ? unit.size() : unit.find_first_not_of(' '));
+  if (unit == "%") {
+    if (number > 100) return error;
+    return SizeSpec{0, number};
+  }
+  double factor = 1;
+  if (!unit_factor(unit, &factor) || number * factor > 1e18 || number * factor < 1) return error;
+  return SizeSpec{static_cast<uint64_t>(number * factor), 0};
+}
+
+Result<Fill> parse_fill(std::string_view text) {
+  if (text == "eager") return Fill::kEager;
+  if (text == "siblings") return Fill::kSiblings;
+  if (text == "off") return Fill::kOff;
+  return bad("fill", text, "use eager, siblings or off");
+}
+
+Result<Fallback> parse_fallback(std::string_view text) {
+  if (text == "wait") return Fallback::kWait;
+  if (text == "origin") return Fallback::kOrigin;
+  if (text == "error") return Fallback::kError;
+  return bad("fallback", text, "use wait, origin or error");
+}
+
+Result<std::string> normal_mount_path(std::string_view path) {
+  auto refuse = [&](std::string_view why) { return make_error(EINVAL, fmt::format("mount path \"{}\" {}", printable(path), why)); };
+  if (path.empty() || path[0] != '/') return refuse("is not absolute; give one like /data/name");
+  std::string out;
+  for (size_t at = 0; at < path.size();) {
+    size_t end = std::min(path.find('/', at), path.size());
+    std::string_view part = path.substr(at, end - at);
+    at = end + 1;
+    if (part.empty() || part == ".") continue;
+    if (part == "..") return refuse("has \"..\"; give it without");
+    if (part.size() > 255) return refuse("has a component above 255 bytes");
+    for (unsigned char c : part)
+      if (c < 0x20 || c == 0x7f) return refuse("has a control byte");
+    (out += '/') += part;
+  }
+  if (out.empty()) return refuse("is the root folder; give one like /data/name");
+  if (out.size() > kMaxMountPath) return refuse(fmt::format("has more than {} bytes", kMaxMountPath));
+  return out;
+}
+
+// ---- TOML ------------------------------------------------------------------------------------------------------------
+
+namespace {
+
+// Reads one table: each known key once, then complains about what is left.
+class TableReader {
+ public:
+  TableReader(const toml::table& table, std::string where) : table_(table), where_(std::move(where)) {}
+
+  void text(const char* key, const std::function<Status(const std::string&)>& set) {
+    const toml::node* node = take(key);
+    if (!node) return;
+    if (!node->is_string()) return fail(bad(name(key), describe(*node), "give a text in quotes"));
+    fail_if(key, set(**node->as_string()));
+  }
+  void text(const char* key, std::string* to) {
+    text(key, [to](const std::string& v) { return *to = v, Status(); });
+  }
+  // Sizes may be written as numbers too.
+  void size(const char* key, const std::function<void(SizeSpec)>& set) {
+    const toml::node* node = take(key);
+    if (!node) return;
+    std::string value = node->is_string() ? **node->as_string() : describe(*node);
+    Result<SizeSpec> parsed = parse_size(value);
+    if (!parsed) return fail(bad(name(key), value, "use bytes (1000000), a unit (\"8GiB\") or a share (\"50%\")"));
+    set(*parsed);
+  }
+  void number(const char* key, uint32_t low, uint32_t high, uint32_t* to) {
+    const toml::node* node = take(key);
+    if (!node) return;
+    const auto* v = node->as_integer();
+    if (!v || **v < low || **v > high)
+      return fail(bad(name(key), describe(*node), fmt::format("give a whole number from {} to {}", low, high)));
+    *to = static_cast<uint32_t>(**v);
+  }
+  void boolean(const char* key, bool* to) {
+    const toml::node* node = take(key);
+    if (!node) return;
+    if (!node->is_boolean()) return fail(bad(name(key), describe(*node), "give true or false"));
+    *to = **node->as_boolean();
+  }
+  const toml::node* take(const char* key) {
+    known_.push_back(key);
+    return table_.get(key);
+  }
+  std::string name(std::string_view key) const { return where_ + std::string(key); }
+  void fail(Error e) {
+    if (status_.ok()) status_ = std::move(e);
+  }
+  void fail_if(std::string_view key, const Status& s) {
+    if (!s) fail(make_error(EINVAL, name(key) + ": " + s.error().message));
+  }
+  Status finish() {
+    for (auto&& [key, node] : table_) {
+      if (std::find(known_.begin(), known_.end(), key.str()) == known_.end())
+        fail(make_error(EINVAL, fmt::format("unknown key \"{}{}\"; remove it or correct its name", where_, printable(key.str()))));
+    }
+    return status_;
+  }
+
+  static std::string describe(const toml::node& node) {
+    std::ostringstream out;
+    node.visit([&](auto&& n) { out << n; });
+    return out.str();
+  }
+
+ private:
+  const toml::table& table_;
+  std::string where_;
+  std::vector<std::string> known_;
+  Status status_;
+};
+
+// A table of store options: any key, values as text. open_store() knows which keys there are.
+Status read_options(const toml::node& node, const std::string& where, StoreOptions* options) {
+  const toml::table* table = node.as_table();
+  if (!table) return make_error(EINVAL, where + ": give a table of options");
+  for (auto&& [key, value] : *table) {
+    if (value.is_table() || value.is_array()) return make_error(EINVAL, fmt::format("{}.{}: give a text", where, key.str()));
+    (*options)[std::string(key.str())] = value.is_string() ? **value.as_string() : TableReader::describe(value);
+  }
+  return {};
+}
+
+Status read_stores(const toml::node& node, Config& config) {
+  const toml::table* table = node.as_table();
+  if (!table) return make_error(EINVAL, "stores: give tables like [stores.\"s3://bucket\"]");
+  for (auto&& [key, value] : *table) {
+    std::string prefix(key.str());
+    if (Status s = read_options(value, "stores.\"" + printable(prefix) + "\"", &config.stores[prefix]); !s) return s;
+  }
+  return {};
+}
+
+Status read_mount(const toml::table& table, Config& config) {
+  MountConfig mount;
+  TableReader reader(table, "mount.");
+  reader.text("path", &mount.path);
+  reader.text("source", &mount.source);
+  reader.text("dataset", &mount.dataset);
+  reader.text("fallback", [&](const std::string& v) -> Status {
+    Result<Fallback> f = parse_fallback(v);
+    if (!f) return f.error();
+    mount.fallback = *f;
+    return {};
+  });
+  reader.text("fill", [&](const std::string& v) -> Status {
+    Result<Fill> f = parse_fill(v);
+    if (!f) return f.error();
+    mount.fill = *f;
+    return {};
+  });
+  if (Status s = reader.finish(); !s) return s;
+  Result<std::string> path = normal_mount_path(mount.path);
+  if (!path) return make_error(EINVAL, "mount.path: " + path.error().message);
+  mount.path = *path;
+  if (mount.source.empty() == mount.dataset.empty())
+    return make_error(EINVAL, "mount of " + mount.path + ": give either source or dataset");
+  for (const MountConfig& other : config.mounts)
+    if (other.path == mount.path) return make_error(EEXIST, "mount path " + mount.path + " is there twice; remove one");
+  config.mounts.push_back(std::move(mount));
+  return {};
+}
+
+Status read_mounts(const toml::node& node, Config& config) {
+  const toml::array* array = node.as_array();
+  if (!array || !array->is_homogeneous<toml::table>()) return make_error(EINVAL, "mount: write each as [[mount]]");
+  if (array->size() > kMaxMounts) return make_error(E2BIG, fmt::format("{} mounts; {} are possible", array->size(), kMaxMounts));
+  for (auto&& entry : *array)
+    if (Status s = read_mount(*entry.as_table(), config); !s) return s;
+  return {};
+}
+
+Status read_root(const toml::table& table, Config& config) {
+  TableReader r(table, "");
+  r.text("socket", &config.socket);
+  r.text("cache_dir", &config.cache_dir);
+  r.text("state_dir", &config.state_dir);
+  r.text("meta", &config.meta);
+  r.size("cache_size", [&](SizeSpec v) { config.cache_size = v; });
+  r.size("reserve", [&](SizeSpec v) { config.reserve = v; });
+  r.size("staging", [&](SizeSpec v) { config.staging = v; });
+  r.number("wait_ms", 1, 3600000, &config.wait_ms);
+  r.number("linger_s", 0, 1000000000, &config.linger_s);
+  r.number("connections", 1, 4096, &config.connections);
+  r.boolean("private", &config.is_private);
+  r.text("log_level", &config.log_level);
+  r.text("log_file", &config.log_file);
+  r.text("admin_group", &config.admin_group);
+  r.text("fill", [&](const std::string& v) -> Status {
+    Result<Fill> f = parse_fill(v);
+    if (!f) return f.error();
+    config.fill = *f;
+    return {};
+  });
+  if (const toml::node* n = r.take("store")) r.fail_if("", read_options(*n, "store", &config.store));
+  if (const toml::node* n = r.take("stores")) r.fail_if("", read_stores(*n, config));
+  if (const toml::node* n = r.take("mount")) {
+    if (Status s = read_mounts(*n, config); !s) r.fail(s.error());
+  }
+  return r.finish();
+}
+
+}  // namespace
+
+Status apply_toml(std::string_view text, const std::string& file, Config& config) {
+  try {
+    toml::table table = toml::parse(text, file);
+    Status s = read_root(table, config);
+    if (!s) return make_error(s.error().code, file + ": " + s.error().message);
+    return {};
+  } catch (const toml::parse_error& e) {
+    return make_error(EINVAL, fmt::format("{}:{}: {}; correct the line", file, e.source().begin.line, printable(e.description())));
+  }
+}
+
+// ---- defaults --------------------------------------------------------------------------------------------------------
+
+static std::string env(const char* name) {
+  const char* v = std::getenv(name);
+  return v ? v : "";
+}
+
+static std::string user_state_dir() {
+  if (std::string xdg = env("XDG_STATE_HOME"); !xdg.empty() && xdg[0] == '/') return xdg + "/larder";
+  if (std::string home = env("HOME"); !home.empty() && home[0] == '/') return home + "/.local/state/larder";
+  return fmt::format("/tmp/larder-{}/state", ::geteuid());
+}
+
+static std::string user_socket() {
+  if (std::string xdg = env("XDG_RUNTIME_DIR"); !xdg.empty() && xdg[0] == '/') return xdg + "/larder/larder.sock";
+  return fmt::format("/tmp/larder-{}/larder.sock", ::geteuid());
+}
+
+static void fill_defaults(Config& c) {
+  if (c.socket.empty()) c.socket = c.is_private ? user_socket() : "/run/larder/larder.sock";
+  if (c.cache_dir.empty()) c.cache_dir = c.is_private ? fmt::format("/dev/shm/larder-{}", ::geteuid()) : "/dev/shm/larder";
+  if (c.state_dir.empty()) c.state_dir = c.is_private ? user_state_dir() : "/var/lib/larder";
+}
+
+static Status read_config_file(const ConfigFlags& flags, Config& config) {
+  std::string file = flags.config_file.value_or(kDefaultConfigFile);
+  if (!flags.config_file && (config.is_private || ::access(file.c_str(), F_OK) != 0)) return {};
+  Result<std::string> text = read_file(AT_FDCWD, file, kMaxConfigFile);
+  if (!text) return make_error(text.error().code, text.error().message + "; name another with --config");
+  if (Status s = apply_toml(*text, file, config); !s) return s;
+  struct stat st;
+  bool secret = text->find("secret_key") != text->npos || text->find("session_token") != text->npos;
+  if (secret && ::stat(file.c_str(), &st) == 0 && (st.st_mode & 077) != 0)
+    config.warnings.push_back(file + " holds secrets and others may read it; make it 0600");
+  return {};
+}
+
+static Status apply_flags(const ConfigFlags& flags, Config& c) {
+  if (flags.socket) c.socket = *flags.socket;
+  if (flags.cache_dir) c.cache_dir = *flags.cache_dir;
+  if (flags.state_dir) c.state_dir = *flags.state_dir;
+  if (flags.meta) c.meta = *flags.meta;
+  if (flags.log_file) c.log_file = *flags.log_file;
+  if (flags.log_level) c.log_level = *flags.log_level;
+  if (flags.linger_s) c.linger_s = *flags.linger_s;
+  if (!flags.cache_size) return {};
+  Result<SizeSpec> size = parse_size(*flags.cache_size);
+  if (!size) return bad("--cache-size", *flags.cache_size, "use bytes (1000000), a unit (8GiB, 500M) or a share (50%)");
+  c.cache_size = *size;
+  return {};
+}
+
+static Status check_paths(const Config& c) {
+  for (auto [key, value] : {std::pair{"socket", &c.socket}, {"cache_dir", &c.cache_dir}, {"state_dir", &c.state_dir}}) {
+    if (value->empty() || (*value)[0] != '/') return bad(key, *value, "give an absolute path");
+    if (value->size() > 3000) return bad(key, *value, "give a shorter path");
+  }
+  if (c.socket.size() > 107) return bad("socket", c.socket, "a socket path has at most 107 bytes; give a shorter one");  // sun_path
+  return {};
+}
+
+Result<Config> load_config(const ConfigFlags& flags) {
+  Config config;
+  config.is_private = flags.is_private || (!flags.config_file && ::geteuid() != 0);
+  if (config.is_private) config.linger_s = 600;
+  if (Status s = read_config_file(flags, config); !s) return s.error();
+  if (Status s = apply_flags(flags, config); !s) return s.error();
+  fill_defaults(config);
+  if (Status s = check_paths(config); !s) return s.error();
+  return config;
+}
+
+StoreOptions options_for(const Config& config, const std::string& source, const StoreOptions& own) {
+  StoreOptions all = config.store;
+  for (const auto& [prefix, options] : config.stores) {  // sorted: a longer prefix comes after a shorter one
+    if (source.compare(0, prefix.size(), prefix) != 0) continue;
+    bool whole = source.size() == prefix.size() || source[prefix.size()] == '/' || prefix.back() == '/';
+    for (const auto& [key, value] : options)
+      if (whole) all[key] = value;
+  }
+  for (const auto& [key, value] : own) all[key] = value;
+  return all;
+}
+
+// ---- sizes -----------------------------------------------------------------------------------------------------------
+
+static std::string human(uint64_t bytes) {
+  return bytes >= kGiB ? fmt::format("{:.1f} GiB", double(bytes) / double(kGiB)) : fmt::format("{:.1f} MiB", double(bytes) / 1048576);
+}
+
+Result<CacheLimits> plan_limits(const Config& config, uint64_t fs_total, uint64_t fs_free, uint64_t used) {
+  CacheLimits limits;
+  limits.reserve = config.reserve ? config.reserve->of(fs_total) : std::min(fs_total / 20, kGiB);
+  limits.cache_size = config.cache_size ? config.cache_size->of(fs_total) : std::min(fs_total / 2, (fs_free + used) / 5 * 4);
+  if (limits.cache_size > fs_total)
+    return make_error(EINVAL, fmt::format("cache_size {} is larger than the file system of {} ({}); give a smaller --cache-size or a larger file system",
+                                          human(limits.cache_size), config.cache_dir, human(fs_total)));
+  if (limits.reserve >= fs_total)
+    return make_error(EINVAL, fmt::format("reserve {} leaves nothing of the file system of {} ({}); give a smaller one",
+                                          human(limits.reserve), config.cache_dir, human(fs_total)));
+  if (limits.cache_size < kMinCache)
+    return make_error(ENOSPC, fmt::format("cache_size {} is below 1 MiB ({} free on the file system of {}); give a larger --cache-size or free some space",
+                                          limits.cache_size, human(fs_free), config.cache_dir));
+  limits.staging = config.staging.of(limits.cache_size);
+  if (limits.staging > limits.cache_size / 4)
+    return bad("staging", human(limits.staging), "at most a quarter of cache_size");
+  return limits;
+}
+
+}  // namespace larder

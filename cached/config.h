@@ -1,0 +1,89 @@
+// The daemon's configuration: defaults < TOML file < command-line flags. docs/configuration.md lists the keys.
+//
+// Every problem is one line that names the value and says what to do; nothing is made on disk here.
+#pragma once
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "cached/store/store.h"
+#include "larder/result.h"
+#include "larder/shm.h"
+
+namespace larder {
+
+// "8GiB", "500M", "123456" or "50%" (of the file system, or of cache_size: the key says which).
+struct SizeSpec {
+  uint64_t bytes = 0;
+  double percent = 0;  // used if bytes is 0
+  uint64_t of(uint64_t whole) const { return bytes ? bytes : static_cast<uint64_t>(static_cast<double>(whole) * percent / 100); }
+};
+Result<SizeSpec> parse_size(std::string_view text);
+
+// What the first miss in a dataset starts (design §5).
+enum class Fill { kEager, kSiblings, kOff };
+Result<Fill> parse_fill(std::string_view text);
+Result<Fallback> parse_fallback(std::string_view text);
+
+struct MountConfig {
+  std::string path;
+  std::string source;   // one of source, dataset
+  std::string dataset;
+  Fallback fallback = Fallback::kWait;
+  std::optional<Fill> fill;
+};
+
+struct Config {
+  bool is_private = false;
+  std::string socket;
+  std::string cache_dir;
+  std::string state_dir;
+  std::string meta = "local:";
+  std::optional<SizeSpec> cache_size;  // none: min(50 % of the file system, 80 % of what is free now)
+  std::optional<SizeSpec> reserve;     // none: min(5 % of the file system, 1 GiB) stays free
+  SizeSpec staging{0, 1.0};            // of cache_size: recently read files of a dataset that does not fit
+  uint32_t wait_ms = 30000;
+  uint32_t linger_s = 0;               // private: end after this long without programs; 0: never
+  uint32_t connections = 64;
+  std::string log_level = "info";
+  std::string log_file;
+  std::string admin_group;
+  Fill fill = Fill::kEager;
+  StoreOptions store;                          // [store]: for every source
+  std::map<std::string, StoreOptions> stores;  // [stores."s3://bucket"]: for sources that start with it
+  std::vector<MountConfig> mounts;
+  std::vector<std::string> warnings;
+};
+
+// Command-line flags; an empty optional leaves the file's or default value.
+struct ConfigFlags {
+  std::optional<std::string> config_file, socket, cache_dir, cache_size, state_dir, meta, log_file, log_level;
+  std::optional<uint32_t> linger_s;
+  bool is_private = false;
+};
+
+inline constexpr const char* kDefaultConfigFile = "/etc/larder/larder.toml";
+
+Result<Config> load_config(const ConfigFlags& flags);
+
+// Reads TOML text into `config`. `file` is for messages.
+Status apply_toml(std::string_view text, const std::string& file, Config& config);
+
+// Options of a source: [store], then each [stores."prefix"] it starts with, then `own`, later ones first.
+StoreOptions options_for(const Config& config, const std::string& source, const StoreOptions& own);
+
+// An absolute path without "//", "." and trailing "/"; EINVAL for "/", "..", control bytes or too long ones.
+Result<std::string> normal_mount_path(std::string_view path);
+
+struct CacheLimits {
+  uint64_t cache_size = 0;
+  uint64_t reserve = 0;
+  uint64_t staging = 0;
+};
+// Checks the sizes against the file system. `used` is what the cache has on it already.
+Result<CacheLimits> plan_limits(const Config& config, uint64_t fs_total, uint64_t fs_free, uint64_t used);
+
+}  // namespace larder
