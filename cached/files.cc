@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <fmt/format.h>
+#include <time.h>
 
 #include <atomic>
 #include <memory>
@@ -116,6 +117,10 @@ Result<Fd> unnamed_file(int dir_fd) {
 }
 
 Status for_each_name(int dir_fd, const std::function<void(const char*)>& each) {
+  return for_names_while(dir_fd, [&](const char* name) { return each(name), true; });
+}
+
+Status for_names_while(int dir_fd, const std::function<bool(const char*)>& each) {
   int copy = ::openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (copy < 0) return os_error("cannot list a cache folder");
   std::unique_ptr<DIR, int (*)(DIR*)> dir(::fdopendir(copy), &::closedir);
@@ -125,7 +130,7 @@ Status for_each_name(int dir_fd, const std::function<void(const char*)>& each) {
   }
   while (struct dirent* e = ::readdir(dir.get())) {
     std::string_view name = e->d_name;
-    if (name != "." && name != "..") each(e->d_name);
+    if (name != "." && name != ".." && !each(e->d_name)) break;
   }
   return {};
 }
@@ -151,6 +156,12 @@ bool parse_hex(std::string_view text, size_t digits, uint64_t* value) {
   }
   *value = v;
   return true;
+}
+
+int64_t wall_ns() {
+  struct timespec t;
+  ::clock_gettime(CLOCK_REALTIME, &t);
+  return t.tv_sec * 1000000000LL + t.tv_nsec;
 }
 
 }  // namespace larder

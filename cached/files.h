@@ -41,6 +41,9 @@ Result<Fd> unnamed_file(int dir_fd);
 // Calls `each` with the names in a directory, without "." and "..".
 Status for_each_name(int dir_fd, const std::function<void(const char*)>& each);
 
+// The same until `each` returns false.
+Status for_names_while(int dir_fd, const std::function<bool(const char*)>& each);
+
 // Bytes a file of this size takes on tmpfs (whole pages).
 inline uint64_t on_disk(uint64_t size) { return (size + 4095) & ~uint64_t{4095}; }
 
@@ -49,5 +52,8 @@ std::string printable(std::string_view text, size_t limit = 300);
 
 // Exactly `digits` lower-case hex digits.
 bool parse_hex(std::string_view text, size_t digits, uint64_t* value);
+
+// CLOCK_REALTIME.
+int64_t wall_ns();
 
 }  // namespace larder

@@ -1,0 +1,73 @@
+// The cache directory: who owns it, the files at its top (include/larder/shm.h draws the whole), what a crash left in it.
+//
+// One daemon a directory: an flock on its file "lock" is held for the daemon's life. A directory that is there is taken over:
+// the control file stays the same inode, because running programs have it mapped.
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cached/fd.h"
+#include "larder/result.h"
+#include "larder/shm.h"
+
+namespace larder {
+
+struct FsSpace {
+  uint64_t total = 0;
+  uint64_t free = 0;
+};
+// Space of the file system that holds `path` (or would: the nearest folder above it that exists).
+Result<FsSpace> fs_space(const std::string& path);
+FsSpace fs_space(int fd);
+
+// Bytes on disk below a folder; 0 if there is none.
+uint64_t disk_usage(const std::string& path);
+
+class CacheDir {
+ public:
+  // Makes or takes over the directory. EACCES: another user's; EBUSY: another daemon's, names its pid;
+  // EOPNOTSUPP: the file system has no O_TMPFILE. What was made for the first time goes again unless keep() is called.
+  static Result<std::unique_ptr<CacheDir>> open(const std::string& path);
+  ~CacheDir();
+  void keep() { keep_ = true; }
+
+  const std::string& path() const { return path_; }
+  int fd() const { return dir_.get(); }
+  int tmp_fd() const { return tmp_.get(); }
+  int namespace_fd() const { return namespace_.get(); }
+  int namespace_mirrors_fd() const { return namespace_mirrors_.get(); }
+  int handle() const { return handle_.get(); }  // O_PATH: what programs get
+  Control* control() const { return static_cast<Control*>(control_.data()); }
+  uint64_t used_by_tables() const;              // control, presence, lock
+
+  // True while a program has the presence page mapped.
+  bool program_present() const;
+
+  // Names at the top that look like dataset folders (16 hex digits), and those that are nobody's.
+  std::vector<uint64_t> dataset_folders() const;
+  std::vector<std::string> unknown_names() const;
+
+ private:
+  CacheDir() = default;
+  Status take(const std::string& path);
+  Status check_owner();
+  Status lock();
+  Status make_parts();
+  Status open_control();
+  Status new_control();
+  bool control_is_good(int fd) const;
+  void remove_what_was_made();
+
+  std::string path_;
+  Fd dir_, lock_, tmp_, namespace_, namespace_mirrors_, handle_, presence_;
+  Mapping control_;
+  bool created_ = false;
+  bool keep_ = false;
+};
+
+// True if nobody but this process' `fd` has the file open or mapped (the write-lease test of design §5). `fd` must be the
+// only descriptor of it in this process, opened O_RDONLY. SIGIO must be ignored.
+bool nobody_else_has(int fd);
+
+}  // namespace larder

@@ -1,0 +1,92 @@
+#include "cached/dataset.h"
+
+#include <fmt/format.h>
+#include <grp.h>
+#include <sys/stat.h>
+
+#include "cached/files.h"
+
+namespace larder {
+
+uint64_t dataset_id(const std::string& name, const std::string& source) {
+  std::string framed = name + '\0' + source;
+  uint64_t id = XXH3_64bits(framed.data(), framed.size());
+  return id ? id : 1;
+}
+
+static Result<std::optional<gid_t>> group_of(const DatasetDef& def) {
+  if (def.group.empty()) return std::optional<gid_t>();
+  struct group entry, *found = nullptr;
+  std::string buffer(65536, '\0');
+  ::getgrnam_r(def.group.c_str(), &entry, buffer.data(), buffer.size(), &found);
+  if (!found)
+    return make_error(EINVAL, fmt::format("dataset {}: there is no group \"{}\"; make it with groupadd", def.name, printable(def.group)));
+  return std::optional<gid_t>(found->gr_gid);
+}
+
+static Status set_access(int folder, const DatasetDef& def, std::optional<gid_t> group) {
+  if (group && ::fchown(folder, static_cast<uid_t>(-1), *group) != 0)
+    return os_error(fmt::format("dataset {}: cannot give its cache folder to group {}", def.name, def.group));
+  if (::fchmod(folder, group ? 0750 : 0755) != 0) return os_error("cannot set the mode of a dataset's folder");
+  return {};
+}
+
+Result<std::shared_ptr<Dataset>> Dataset::open(const DatasetDef& def, int cache_fd, int tmp_fd, Meter& meter) {
+  Result<std::optional<gid_t>> group = group_of(def);
+  if (!group) return group.error();
+  // Restricted from the first moment: 0700 until group and mode are set.
+  Result<Fd> folder = make_dir(cache_fd, fmt::format("{:016x}", def.id), 0700);
+  if (!folder) return folder.error();
+  struct stat st;
+  if (::fstat(folder->get(), &st) != 0 || st.st_uid != ::geteuid()) return make_error(EACCES, "a dataset's folder belongs to another user");
+  int64_t used = st.st_mtim.tv_sec * 1000000000LL + st.st_mtim.tv_nsec;
+  if (!def.name.empty())
+    if (Status s = set_access(folder->get(), def, *group); !s) return s.error();
+  Result<Fd> mirrors = make_dir(folder->get(), kMirrorFolder, 0755);
+  if (!mirrors) return mirrors.error();
+  Result<std::unique_ptr<SumLog>> sums = SumLog::open(folder->get(), tmp_fd, meter);
+  if (!sums) return sums.error();
+  std::shared_ptr<Dataset> d(new Dataset(def, *group, std::move(*folder), std::move(*mirrors), std::move(*sums)));
+  d->last_use_ns = used;
+  return d;
+}
+
+std::shared_ptr<CatalogVersion> Dataset::version() const {
+  std::lock_guard lock(mutex_);
+  return version_;
+}
+
+void Dataset::set_version(std::shared_ptr<CatalogVersion> v) {
+  std::lock_guard lock(mutex_);
+  version_ = std::move(v);
+}
+
+Result<std::shared_ptr<Store>> Dataset::store() const {
+  std::lock_guard lock(mutex_);
+  if (!store_) return make_error(store_error_.code, store_error_.message.empty() ? "no store for " + def.source : store_error_.message);
+  return store_;
+}
+
+void Dataset::set_store(Result<std::shared_ptr<Store>> store) {
+  std::lock_guard lock(mutex_);
+  if (store_) retired_.push_back(std::move(store_));
+  if (store) store_ = std::move(*store);
+  else store_error_ = store.error();
+}
+
+void Dataset::drop_retired_stores() {
+  std::vector<std::shared_ptr<Store>> gone;
+  std::lock_guard lock(mutex_);
+  for (auto& s : retired_)
+    if (s.use_count() == 1) gone.push_back(std::move(s));
+  std::erase(retired_, nullptr);
+}
+
+void Dataset::used_now() { last_use_ns.store(wall_ns(), std::memory_order_relaxed); }
+
+Object object_at(std::shared_ptr<Dataset> dataset, const CatalogVersion& version, uint32_t entry) {
+  const CatalogEntry& e = version.catalog().entries[entry];
+  return Object{std::move(dataset), version.path_of(entry), e.oid, e.size, e.mtime_ns, std::string(version.etag_of(entry))};
+}
+
+}  // namespace larder

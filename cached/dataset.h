@@ -1,0 +1,80 @@
+// One dataset as the daemon knows it, mounted or not. Shared by pointer; lives until the daemon ends (what is unmounted may
+// still have files in the cache).
+#pragma once
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cached/catalog_version.h"
+#include "cached/config.h"
+#include "cached/fd.h"
+#include "cached/meta/meta.h"
+#include "cached/sum_log.h"
+
+namespace larder {
+
+// XXH3-64 of name and source, never 0.
+uint64_t dataset_id(const std::string& name, const std::string& source);
+
+class Dataset {
+ public:
+  // Makes (or opens) the dataset's folder: 0755, or 0750 and owned by the group.
+  static Result<std::shared_ptr<Dataset>> open(const DatasetDef& def, int cache_fd, int tmp_fd, Meter& meter);
+
+  uint64_t id() const { return def.id; }
+  // The folder's descriptor; -1 never.
+  int folder_fd() const { return folder.get(); }
+  std::string label() const { return def.name.empty() ? "(unknown dataset)" : def.name; }
+
+  std::shared_ptr<CatalogVersion> version() const;
+  void set_version(std::shared_ptr<CatalogVersion> v);
+
+  // The store, or why there is none.
+  Result<std::shared_ptr<Store>> store() const;
+  void set_store(Result<std::shared_ptr<Store>> store);
+  // A store that was replaced, once nothing uses it any more (a Store may not be destroyed by its own threads).
+  void drop_retired_stores();
+
+  void used_now();
+
+  const DatasetDef def;
+  const std::optional<gid_t> group;
+  const Fd folder;
+  const Fd mirrors;  // its folder "m"
+  const std::unique_ptr<SumLog> sums;
+  std::atomic<Fill> fill{Fill::kOff};
+  std::atomic<int64_t> last_use_ns{0};  // CLOCK_REALTIME
+  std::mutex refresh_mutex;             // one listing at a time
+
+  // Guarded by ObjectCache's lock.
+  uint64_t cached_bytes = 0;  // on disk, of files that have a name
+  uint64_t cached_files = 0;
+  uint32_t evict_cursor = 0;
+  Charge tables;              // of an unmounted dataset's catalog and residency on disk
+
+ private:
+  Dataset(DatasetDef d, std::optional<gid_t> g, Fd f, Fd m, std::unique_ptr<SumLog> s)
+      : def(std::move(d)), group(g), folder(std::move(f)), mirrors(std::move(m)), sums(std::move(s)) {}
+
+  mutable std::mutex mutex_;
+  std::shared_ptr<CatalogVersion> version_;
+  std::shared_ptr<Store> store_;
+  Error store_error_;
+  std::vector<std::shared_ptr<Store>> retired_;
+};
+
+// What a fetch needs to know of one file of a dataset version.
+struct Object {
+  std::shared_ptr<Dataset> dataset;
+  std::string path;
+  ObjectId oid{};
+  uint64_t size = 0;
+  int64_t mtime_ns = 0;
+  std::string etag;
+};
+Object object_at(std::shared_ptr<Dataset> dataset, const CatalogVersion& version, uint32_t entry);
+
+}  // namespace larder

@@ -1,0 +1,42 @@
+// Writer of the inode table (include/larder/shm.h): from real inode numbers to what they stand for. Thread-safe.
+// A table that a crash left is taken over in place; it grows by a new file that control then names.
+#pragma once
+#include <memory>
+#include <mutex>
+
+#include "cached/cache_dir.h"
+#include "cached/publisher.h"
+
+namespace larder {
+
+class InodeTableWriter {
+ public:
+  static Result<std::unique_ptr<InodeTableWriter>> open(CacheDir& dir, Publisher& publisher, Meter& meter);
+
+  // Makes real_inode known, or changes what it stands for. ENOSPC: the table could not grow.
+  Status insert(uint64_t real_inode, uint64_t inode, uint64_t dataset_id, InodeKind kind);
+  // Only when nobody can have the file open.
+  void remove(uint64_t real_inode);
+  uint32_t slot_count() const;
+
+ private:
+  InodeTableWriter(CacheDir& dir, Publisher& publisher, Meter& meter) : dir_(dir), publisher_(publisher), meter_(meter) {}
+  Status take_over(uint64_t id);
+  Result<Mapping> make_file(uint64_t id, uint32_t slots);
+  Status grow();
+  void remove_others(uint64_t current);
+  static void put(InodeTable* table, uint64_t real, uint64_t inode, uint64_t dataset_id, InodeKind kind);
+
+  InodeTable* table() const { return static_cast<InodeTable*>(map_.data()); }
+
+  CacheDir& dir_;
+  Publisher& publisher_;
+  Meter& meter_;
+  Charge charge_;
+  Mapping map_;
+  uint64_t used_ = 0;        // slots that are not empty
+  uint64_t tombstones_ = 0;  // of them
+  mutable std::mutex mutex_;
+};
+
+}  // namespace larder

@@ -1,0 +1,154 @@
+#include "cached/publisher.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "cached/files.h"
+#include "cached/log.h"
+
+namespace larder {
+
+Result<std::unique_ptr<Publisher>> Publisher::start(CacheDir& dir, uint32_t wait_ms, Meter& meter) {
+  std::unique_ptr<Publisher> p(new Publisher(dir, meter));
+  Result<Fd> stats = sealed_memory("larder-stats", kStatSlots * sizeof(StatSlot));
+  if (!stats) return stats.error();
+  Result<Mapping> map = Mapping::map(stats->get(), kStatSlots * sizeof(StatSlot), true);
+  if (!map) return map.error();
+  p->stats_ = std::move(*stats);
+  p->stats_map_ = std::move(*map);
+  p->begin();
+  Control* c = dir.control();
+  ++c->epoch;
+  c->wait_ms = wait_ms;
+  c->uid = ::geteuid();
+  c->gid = ::getegid();
+  p->end();
+  return p;
+}
+
+// The seqlock's writer side (shm.h, control, invariant 1). An odd generation that a crash left is gone on from.
+void Publisher::begin() {
+  std::atomic<uint64_t>& g = dir_.control()->generation;
+  g.store(g.load(std::memory_order_relaxed) | 1, std::memory_order_relaxed);
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+}
+
+void Publisher::end() {
+  std::atomic<uint64_t>& g = dir_.control()->generation;
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  g.store(g.load(std::memory_order_relaxed) + 1, std::memory_order_release);
+}
+
+static bool same_paths(const std::vector<MountView>& a, const std::vector<MountView>& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](auto& x, auto& y) { return x.path == y.path; });
+}
+
+static void fill_mount(ControlMount& to, const MountView& from) {
+  const CatalogHeader& h = *from.version->catalog().header;
+  memset(static_cast<void*>(&to), 0, sizeof to);
+  to.dataset_id = from.dataset_id;
+  to.version = h.version;
+  to.total_bytes = h.total_bytes;
+  to.file_count = h.file_count;
+  to.fallback = from.fallback;
+  to.path_len = static_cast<uint32_t>(from.path.size());
+  memcpy(to.path, from.path.data(), from.path.size());
+}
+
+Status Publisher::publish_mounts(std::vector<MountView> mounts) {
+  if (mounts.size() > kMaxMounts) return make_error(ENOSPC, fmt::format("more than {} mounts; unmount one first", kMaxMounts));
+  std::sort(mounts.begin(), mounts.end(), [](auto& a, auto& b) {
+    return a.path.size() != b.path.size() ? a.path.size() > b.path.size() : a.path < b.path;
+  });
+  std::lock_guard lock(mutex_);
+  uint64_t names = dir_.control()->namespace_version;
+  if (!published_ || !same_paths(mounts, mounts_)) {
+    Result<uint64_t> written = write_namespace(mounts);
+    if (!written) return written.error();
+    names = *written;
+  }
+  Control* c = dir_.control();
+  begin();
+  c->namespace_version = mounts.empty() ? 0 : names;
+  c->mount_count = static_cast<uint32_t>(mounts.size());
+  for (size_t i = 0; i < mounts.size(); ++i) fill_mount(c->mounts[i], mounts[i]);
+  end();
+  mounts_ = std::move(mounts);
+  published_ = true;
+  remove_old_namespaces(names);
+  return {};
+}
+
+void Publisher::publish_inode_table(uint64_t id) {
+  std::lock_guard lock(mutex_);
+  begin();
+  dir_.control()->inode_table = id;
+  end();
+}
+
+// A version number that no file in the folder has: a crash may have left one that control never named.
+static uint64_t next_namespace_version(const CacheDir& dir) {
+  uint64_t version = dir.control()->namespace_version;
+  (void)for_each_name(dir.namespace_fd(), [&](const char* name) {
+    uint64_t v = 0;
+    std::string_view n = name;
+    if (n.starts_with("catalog.") && parse_hex(n.substr(8), 16, &v) && v < (uint64_t{1} << 62)) version = std::max(version, v);
+  });
+  return version + 1;
+}
+
+Result<uint64_t> Publisher::write_namespace(const std::vector<MountView>& mounts) {
+  std::vector<std::string> keys;
+  for (const MountView& m : mounts) keys.push_back(m.path.substr(1));
+  std::sort(keys.begin(), keys.end(), [](auto& a, auto& b) { return a + "/" < b + "/"; });
+  CatalogBuilder builder(0);
+  int64_t now = wall_ns();
+  for (const std::string& key : keys)
+    if (Status s = builder.add_mount_point(key, now); !s) return s.error();
+  uint64_t version = next_namespace_version(dir_);
+  Result<CatalogImage> image = builder.finish(version, now);
+  if (!image) return image.error();
+  Result<Fd> fd = unnamed_file(dir_.tmp_fd());
+  if (!fd) return fd.error();
+  if (Status s = write_catalog(*image, fd->get()); !s) return s.error();
+  Result<Mapping> map = Mapping::map(fd->get(), image->file_bytes(), false);
+  if (!map) return map.error();
+  if (Status s = link_file_over(fd->get(), dir_.tmp_fd(), dir_.namespace_fd(), catalog_name(version)); !s) return s.error();
+  charge_ = Charge(meter_, on_disk(image->file_bytes()));
+  namespace_ = std::make_shared<const Mapping>(std::move(*map));
+  return version;
+}
+
+void Publisher::remove_old_namespaces(uint64_t current) {
+  std::string keep = catalog_name(current);
+  (void)for_each_name(dir_.namespace_fd(), [&](const char* name) {
+    if (std::string_view(name).starts_with("catalog.") && name != keep) ::unlinkat(dir_.namespace_fd(), name, 0);
+  });
+}
+
+HelloView Publisher::hello() const {
+  std::lock_guard lock(mutex_);
+  return HelloView{generation(), mounts_};
+}
+
+std::shared_ptr<const Mapping> Publisher::namespace_catalog() const {
+  std::lock_guard lock(mutex_);
+  return mounts_.empty() ? nullptr : namespace_;
+}
+
+StatTotals Publisher::stats() const {
+  StatTotals t;
+  auto* slots = static_cast<const StatSlot*>(stats_map_.data());
+  for (uint32_t i = 0; i < kStatSlots; ++i) {
+    t.warm_opens += slots[i].warm_opens.load(std::memory_order_relaxed);
+    t.warm_bytes += slots[i].warm_bytes.load(std::memory_order_relaxed);
+    t.miss_opens += slots[i].miss_opens.load(std::memory_order_relaxed);
+    t.stats += slots[i].stats.load(std::memory_order_relaxed);
+    t.lists += slots[i].lists.load(std::memory_order_relaxed);
+    t.errors += slots[i].errors.load(std::memory_order_relaxed);
+  }
+  return t;
+}
+
+}  // namespace larder

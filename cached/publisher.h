@@ -1,0 +1,67 @@
+// What programs see of the whole: the control file (mounts, generation), the namespace catalog, the stats memory.
+// Thread-safe. The order of a publication: namespace catalog into place, control under the seqlock, old ones unlinked.
+#pragma once
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cached/cache_dir.h"
+#include "cached/catalog_version.h"
+#include "larder/shm.h"
+
+namespace larder {
+
+struct MountView {
+  std::string path;
+  std::shared_ptr<CatalogVersion> version;
+  uint64_t dataset_id = 0;
+  Fallback fallback = Fallback::kWait;
+  std::optional<gid_t> group;  // only its members may read
+};
+
+// A consistent look at what a greeting hands out.
+struct HelloView {
+  uint64_t generation = 0;
+  std::vector<MountView> mounts;  // in the order of control
+};
+
+struct StatTotals {
+  uint64_t warm_opens = 0, warm_bytes = 0, miss_opens = 0, stats = 0, lists = 0, errors = 0;
+};
+
+class Publisher {
+ public:
+  // Marks the take-over: epoch + 1, generation moves, an interrupted publication is ended.
+  static Result<std::unique_ptr<Publisher>> start(CacheDir& dir, uint32_t wait_ms, Meter& meter);
+
+  Status publish_mounts(std::vector<MountView> mounts);
+  void publish_inode_table(uint64_t id);
+
+  HelloView hello() const;
+  uint64_t generation() const { return dir_.control()->generation.load(std::memory_order_acquire); }
+  uint64_t instance() const { return dir_.control()->instance; }
+  int stats_fd() const { return stats_.get(); }
+  StatTotals stats() const;
+  std::shared_ptr<const Mapping> namespace_catalog() const;  // null: no mounts
+
+ private:
+  Publisher(CacheDir& dir, Meter& meter) : dir_(dir), meter_(meter) {}
+  void begin();
+  void end();
+  Result<uint64_t> write_namespace(const std::vector<MountView>& mounts);
+  void remove_old_namespaces(uint64_t current);
+
+  CacheDir& dir_;
+  Meter& meter_;
+  Charge charge_;
+  Fd stats_;
+  Mapping stats_map_;
+  mutable std::mutex mutex_;
+  std::vector<MountView> mounts_;
+  std::shared_ptr<const Mapping> namespace_;
+  bool published_ = false;
+};
+
+}  // namespace larder

@@ -1,0 +1,61 @@
+// Checksums of a dataset's cache files: an append-only file "sums" in its folder. They outlive the daemon, so that a take-over
+// can verify what it finds. Thread-safe.
+//
+// Record (32 bytes): object id, XXH3-64 of the file, XXH3-64 (seeded) of the 24 bytes before. A record whose check does not
+// fit is as if it were not there; of several with one id the last counts.
+#pragma once
+#include <mutex>
+#include <optional>
+#include <vector>
+
+#include "cached/charge.h"
+#include "cached/fd.h"
+#include "larder/hash.h"
+
+namespace larder {
+
+struct SumRecord {
+  ObjectId oid;
+  uint64_t sum;
+  uint64_t check;
+};
+static_assert(sizeof(SumRecord) == 32);
+
+inline bool oid_less(const ObjectId& a, const ObjectId& b) { return a.hi != b.hi ? a.hi < b.hi : a.lo < b.lo; }
+
+// Records sorted by object id.
+class Sums {
+ public:
+  explicit Sums(std::vector<SumRecord> records);
+  std::optional<uint64_t> find(ObjectId oid) const;
+  const std::vector<SumRecord>& records() const { return records_; }
+
+ private:
+  std::vector<SumRecord> records_;
+};
+
+class SumLog {
+ public:
+  static Result<std::unique_ptr<SumLog>> open(int folder, int tmp, Meter& meter);
+
+  Status append(ObjectId oid, uint64_t sum);
+  Result<Sums> load() const;
+  // Keeps the records of these ids (sorted by oid_less) only.
+  Status compact(const std::vector<ObjectId>& live);
+  uint64_t records() const;
+
+ private:
+  SumLog(int folder, int tmp, Meter& meter) : folder_(folder), tmp_(tmp), meter_(meter) {}
+  Result<std::vector<SumRecord>> read_records() const;
+  void recharge();
+
+  int folder_;
+  int tmp_;
+  Meter& meter_;
+  Charge charge_;
+  Fd fd_;
+  uint64_t bytes_ = 0;
+  mutable std::mutex mutex_;
+};
+
+}  // namespace larder
