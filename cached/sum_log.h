@@ -4,6 +4,7 @@
 // Record (32 bytes): object id, XXH3-64 of the file, XXH3-64 (seeded) of the 24 bytes before. A record whose check does not
 // fit is as if it were not there; of several with one id the last counts.
 #pragma once
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <vector>

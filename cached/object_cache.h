@@ -1,0 +1,170 @@
+// Which objects are in the cache: admission, publication of a filled file, eviction, accounting. Thread-safe.
+//
+// Policy `keep` (design §5). An object a program waits for is admitted
+//   1. for good, while there is room, or room can be made from leftovers: files of datasets that are not mounted, or not
+//      used for kIdleAfter, least recently used dataset first;
+//   2. else into the staging share: the oldest staged files go first; while staging is below its share (1 % of cache_size
+//      unless set), or every staged file is in use, kept files of the same dataset make room, then those of others.
+// The share is small because what it takes is lost to the hit ratio: with cache/dataset = c it is c less the share.
+// Background work (fill, warm) is admitted by rule 1 alone.
+//
+// What a program has open or mapped is never evicted: the kernel tells by a write lease (nobody_else_has). A file that was
+// unlinked while in use (replaced, corrupt, or opened between the test and the unlink) is a zombie: it counts until the lease
+// succeeds; poll_zombies() looks.
+//
+// used = named cache files + reservations of flights + zombies + tables (Meter) <= cache_size, and `reserve` bytes of the
+// file system stay free.
+#pragma once
+#include <atomic>
+#include <deque>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <unordered_map>
+#include <vector>
+
+#include "cached/cache_dir.h"
+#include "cached/dataset.h"
+#include "cached/inode_table.h"
+#include "cached/object_writer.h"
+
+namespace larder {
+
+struct OidHash {
+  size_t operator()(const ObjectId& id) const { return id.lo; }
+};
+
+class ObjectCache;
+
+// Space for one object that is being fetched; given back when destroyed.
+class Room {
+ public:
+  Room() = default;
+  Room(Room&& o) noexcept;
+  Room& operator=(Room&& o) noexcept;
+  ~Room();
+  void wrote(uint64_t bytes);  // of the reservation, so many are on disk now
+  uint64_t bytes() const { return bytes_; }
+  bool staged() const { return staged_; }
+
+ private:
+  friend class ObjectCache;
+  ObjectCache* cache_ = nullptr;
+  uint64_t bytes_ = 0;
+  uint64_t unwritten_ = 0;
+  bool staged_ = false;
+};
+
+struct CacheUsage {
+  uint64_t size = 0, used = 0, pinned_by_readers = 0, staging = 0, files = 0;
+};
+
+struct EvictCounts {
+  uint64_t files = 0, bytes = 0, busy = 0;
+};
+
+class ObjectCache {
+ public:
+  static constexpr int64_t kIdleAfterNs = 600 * 1000000000LL;
+
+  ObjectCache(CacheDir& dir, InodeTableWriter& inodes, Meter& meter, CacheLimits limits);
+
+  // ---- datasets
+  // Makes a dataset known; counts the files in its folder.
+  void add(std::shared_ptr<Dataset> dataset);
+  // The version programs shall see, after a (re)start: residency is corrected against what is on disk; files that no
+  // entry names, that have a wrong size or no checksum go.
+  Status adopt(Dataset& dataset, std::shared_ptr<CatalogVersion> version);
+  // Pairs of entries (old, new) that are the same object. Reads the catalogs only.
+  struct Match {
+    uint32_t old_entry, new_entry;
+  };
+  static std::vector<Match> match(const CatalogVersion& from, const CatalogVersion& to);
+  // Makes `next` the current version: resident files that `matches` names stay resident. Returns the old version.
+  std::shared_ptr<CatalogVersion> switch_version(Dataset& dataset, std::shared_ptr<CatalogVersion> next, const std::vector<Match>& matches);
+  // After programs were told of the new version: unlinks the files of entries of `old` that are not in the current one.
+  void remove_obsolete(Dataset& dataset, const CatalogVersion& old);
+  // Unmounted: files stay as leftovers.
+  void drop_version(Dataset& dataset);
+
+  // ---- objects
+  // EAGAIN: nothing can be freed now (demand); ENOSPC: no room for background work; EFBIG: larger than the cache.
+  Result<Room> admit(Dataset& dataset, uint64_t size, bool demand);
+  // True if background work of this size could be admitted without evicting anything.
+  bool has_room(uint64_t size);
+  // The written and finished file gets its name and becomes resident. Returns a descriptor that keeps it from eviction.
+  // ESTALE: the object is not in the current version any more.
+  Result<std::shared_ptr<Fd>> publish(const Object& object, ObjectWriter& writer, Room room);
+  // Frees at least this much, for a file system that turned out to be full.
+  bool make_space(uint64_t bytes);
+  // Opens a resident file; ENOENT if it is not there (the entry is ABSENT then).
+  Result<Fd> open_resident(Dataset& dataset, uint32_t entry);
+  // One entry or, for a folder, all below it. Files in use stay.
+  EvictCounts evict(Dataset& dataset, const std::string& path);
+  // A corrupt file: unlinked whoever has it open.
+  void drop_corrupt(Dataset& dataset, const CatalogVersion& version, uint32_t entry);
+
+  // ---- housekeeping
+  void poll_zombies();
+  void note_use();  // reads the touch bytes of mounted datasets
+  CacheUsage usage();
+  struct DatasetUsage {
+    uint64_t files, bytes;
+  };
+  DatasetUsage usage_of(const Dataset& dataset);
+  const CacheLimits& limits() const { return limits_; }
+
+ private:
+  friend class Room;
+  enum class Removed { kGone, kBusy, kFreed, kZombie };
+  struct Zombie {
+    Fd fd;
+    uint64_t bytes, inode;
+  };
+  struct Staged {
+    std::shared_ptr<Dataset> dataset;
+    std::string path;
+    ObjectId oid;
+  };
+
+  uint64_t used_locked() const;
+  bool fits(uint64_t need) const;
+  bool free_leftovers(const Dataset& for_whom, uint64_t need);
+  void free_leftovers_of(Dataset& dataset, uint64_t need);
+  bool make_staging_room(Dataset& dataset, uint64_t need);
+  bool evict_oldest_staged();
+  bool evict_kept(Dataset& dataset);
+  bool evict_any_kept(Dataset& first);
+  bool free_something(Dataset* first);
+  Room reserve(uint64_t bytes, bool staged);
+  void release(Room& room);
+  Removed remove_file(Dataset& dataset, const char* name, bool even_if_used, const std::function<void()>& before_unlink);
+  Removed remove_entry(Dataset& dataset, CatalogVersion& version, uint32_t entry, bool even_if_used);
+  void forget(Dataset& dataset, CatalogVersion& version, uint32_t entry);
+  void uncount(Dataset& dataset, uint64_t bytes);
+  void forget_staged(ObjectId oid);
+  void count_folder(Dataset& dataset);
+  std::vector<bool> check_folder(Dataset& dataset, const CatalogVersion& version, const Sums& sums);
+  bool check_file(Dataset& dataset, const char* name, const CatalogEntry& entry, const Sums& sums);
+  void compact_sums(Dataset& dataset, const CatalogVersion& version);
+  void remove_empty_leftover(Dataset& dataset);
+  std::shared_ptr<Dataset> shared(const Dataset& dataset) const;
+
+  CacheDir& dir_;
+  InodeTableWriter& inodes_;
+  Meter& meter_;
+  const CacheLimits limits_;
+  mutable std::mutex mutex_;
+  std::vector<std::shared_ptr<Dataset>> datasets_;
+  std::deque<Staged> staged_;
+  std::unordered_map<ObjectId, uint64_t, OidHash> staged_sizes_;
+  uint64_t staged_bytes_ = 0;  // with reservations
+  uint64_t cached_bytes_ = 0;  // of all datasets, staged ones included
+  uint64_t cached_files_ = 0;
+  uint64_t reserved_ = 0;
+  std::atomic<uint64_t> unwritten_{0};
+  uint64_t zombie_bytes_ = 0;
+  std::list<Zombie> zombies_;
+};
+
+}  // namespace larder
