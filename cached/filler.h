@@ -1,0 +1,60 @@
+// Background fill: the first miss in a dataset starts to fetch the rest of it (fill = eager: the folder that is being read,
+// then the listing; siblings: the folder only; off). It stops when the cache is full, goes on when there is room again, and
+// never fetches what is in the cache or on its way. Thread-safe.
+#pragma once
+#include <chrono>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <string>
+
+#include "cached/flight.h"
+
+namespace larder {
+
+class Filler : public WorkSource {
+ public:
+  explicit Filler(ObjectCache& cache) : cache_(cache) {}
+
+  // A program missed this entry of the current version.
+  void missed(const std::shared_ptr<Dataset>& dataset, const CatalogVersion& version, uint32_t entry);
+  void stop(const Dataset& dataset);
+  // Goes on where the cache was full or the store failed. Call once a second; kick the flights afterwards.
+  void tick();
+  // "off", "running", "done" or "paused".
+  std::string state(const Dataset& dataset) const;
+
+  std::optional<Object> next() override;
+  void finished(const Object& object, const Status& status) override;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  struct Folder {
+    uint32_t entry;
+    uint32_t next_child;
+  };
+  struct Fill {
+    std::shared_ptr<Dataset> dataset;
+    uint64_t version = 0;
+    std::deque<Folder> folders;  // most recently missed first
+    uint32_t cursor = 0;
+    bool started = false;
+    bool paused = false;
+    Clock::time_point resume_at{};
+    uint64_t refused_size = 0;   // smallest object that did not fit; 0: all did
+    int refused = 0, failed = 0; // in a row
+  };
+
+  std::optional<Object> next_of(Fill& f);
+  std::optional<uint32_t> next_sibling(Fill& f, const CatalogVersion& v);
+  std::optional<uint32_t> next_listed(Fill& f, const CatalogVersion& v);
+  static void follow_version(Fill& f, const CatalogVersion& v);
+  static void push_folder(Fill& f, uint32_t folder);
+
+  ObjectCache& cache_;
+  mutable std::mutex mutex_;
+  std::map<uint64_t, Fill> fills_;
+  uint64_t last_served_ = 0;
+};
+
+}  // namespace larder

@@ -1,0 +1,280 @@
+#include "cached/flight.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "cached/files.h"
+#include "cached/log.h"
+
+namespace larder {
+
+Flights::Flights(ObjectCache& cache, uint32_t connections, uint32_t wait_ms) : cache_(cache), connections_(connections), wait_(wait_ms) {}
+
+Flights::~Flights() = default;
+
+// ---- asking ----------------------------------------------------------------------------------------------------------
+
+// A file that is in the cache by now. Called under the lock: a flight publishes before it leaves flights_, so an object that is
+// neither here nor there really has to be fetched.
+std::shared_ptr<Fd> Flights::resident(const Object& o) {
+  std::shared_ptr<CatalogVersion> v = o.dataset->version();
+  uint32_t entry = v ? v->find_file(o.path) : kNoEntry;
+  if (entry == kNoEntry || v->catalog().entries[entry].oid != o.oid || v->state(entry) != kResident) return nullptr;
+  Result<Fd> fd = cache_.open_resident(*o.dataset, entry);
+  return fd ? std::make_shared<Fd>(std::move(*fd)) : nullptr;
+}
+
+uint64_t Flights::fetch(const Object& object, Done done) {
+  std::shared_ptr<Fd> file;
+  uint64_t ticket;
+  {
+    std::lock_guard lock(mutex_);
+    ticket = next_ticket_++;
+    auto it = flights_.find(object.oid);
+    if (it == flights_.end() && (file = resident(object)) == nullptr) {
+      auto f = std::make_shared<Flight>();
+      f->object = object;
+      queue_.push_back(f);
+      it = flights_.emplace(object.oid, std::move(f)).first;
+    }
+    if (!file) {
+      it->second->waiters.push_back({ticket, std::move(done)});
+      tickets_.emplace(ticket, object.oid);
+    }
+  }
+  if (file) done({}, std::move(file));
+  else pump();
+  return ticket;
+}
+
+void Flights::cancel(uint64_t ticket) {
+  std::lock_guard lock(mutex_);
+  auto t = tickets_.find(ticket);
+  if (t == tickets_.end()) return;
+  auto it = flights_.find(t->second);
+  tickets_.erase(t);
+  if (it == flights_.end()) return;
+  FlightPtr f = it->second;
+  std::erase_if(f->waiters, [&](const Waiter& w) { return w.ticket == ticket; });
+  if (f->started || !f->waiters.empty() || !f->sources.empty()) return;
+  std::erase(queue_, f);
+  std::erase(parked_, f);
+  flights_.erase(it);
+}
+
+void Flights::add_source(std::shared_ptr<WorkSource> source) {
+  {
+    std::lock_guard lock(mutex_);
+    sources_.push_back(std::move(source));
+  }
+  pump();
+}
+
+void Flights::remove_source(const std::shared_ptr<WorkSource>& source) {
+  std::lock_guard lock(mutex_);
+  std::erase(sources_, source);
+}
+
+void Flights::kick() { pump(); }
+
+void Flights::tick() {
+  std::vector<FlightPtr> expired;
+  {
+    std::lock_guard lock(mutex_);
+    Clock::time_point now = Clock::now();
+    while (!parked_.empty()) {
+      FlightPtr f = std::move(parked_.back());
+      parked_.pop_back();
+      if (*f->room_deadline > now) {
+        queue_.push_front(std::move(f));
+        continue;
+      }
+      f->started = true;
+      ++running_;
+      expired.push_back(std::move(f));
+    }
+  }
+  for (const FlightPtr& f : expired)
+    finish(f, make_error(ENOSPC, fmt::format("no room came free in {} ms: cache_size is {} and every file in the cache is in use; give a larger cache_size",
+                                             wait_.count(), cache_.limits().cache_size)), nullptr);
+  pump();
+}
+
+Flights::Counts Flights::counts() const {
+  std::lock_guard lock(mutex_);
+  return {running_, queue_.size() + parked_.size()};
+}
+
+// ---- starting --------------------------------------------------------------------------------------------------------
+
+void Flights::pump() {
+  for (;;) {
+    FlightPtr f;
+    {
+      std::lock_guard lock(mutex_);
+      f = pick_locked();
+      if (!f) return;
+      f->started = true;
+      ++running_;
+      running_background_ += f->background;
+    }
+    start(f);
+  }
+}
+
+Flights::FlightPtr Flights::pick_locked() {
+  if (stopping_ || running_ >= connections_) return nullptr;
+  if (!queue_.empty()) {
+    FlightPtr f = std::move(queue_.front());
+    queue_.pop_front();
+    return f;
+  }
+  uint32_t share = std::max<uint32_t>(1, connections_ * 3 / 4);
+  return running_background_ < share ? pick_background_locked() : nullptr;
+}
+
+Flights::FlightPtr Flights::pick_background_locked() {
+  for (size_t tried = 0; tried < sources_.size();) {
+    std::shared_ptr<WorkSource> source = sources_[next_source_++ % sources_.size()];
+    std::optional<Object> object = source->next();
+    if (!object) {
+      ++tried;
+      continue;
+    }
+    auto it = flights_.find(object->oid);
+    if (it != flights_.end()) {  // never twice: the source waits with the others
+      it->second->sources.push_back(source);
+      continue;
+    }
+    auto f = std::make_shared<Flight>();
+    f->object = std::move(*object);
+    f->background = true;
+    f->sources.push_back(std::move(source));
+    flights_.emplace(f->object.oid, f);
+    return f;
+  }
+  return nullptr;
+}
+
+void Flights::start(const FlightPtr& f) {
+  const Object& o = f->object;
+  Result<std::shared_ptr<Store>> store = o.dataset->store();
+  if (!store) return finish(f, store.error(), nullptr);
+  Result<Room> room = cache_.admit(*o.dataset, o.size, !f->background);
+  if (!room) {
+    if (!park(f, room.error())) finish(f, room.error(), nullptr);
+    return;
+  }
+  f->room = std::move(*room);
+  Result<std::unique_ptr<ObjectWriter>> writer =
+      ObjectWriter::create(o.dataset->folder_fd(), o.size, [this](uint64_t bytes) { return cache_.make_space(bytes); });
+  if (!writer) return finish(f, writer.error(), nullptr);
+  f->writer = std::move(*writer);
+  send_get(f, *store);
+}
+
+// EAGAIN: the flight waits for room, at most wait_ms in all.
+bool Flights::park(const FlightPtr& f, const Error& error) {
+  if (error.code != EAGAIN) return false;
+  std::lock_guard lock(mutex_);
+  if (stopping_) return false;
+  if (!f->room_deadline) f->room_deadline = Clock::now() + wait_;
+  f->started = false;
+  --running_;
+  if (f->waiters.empty() && f->sources.empty()) flights_.erase(f->object.oid);  // cancelled meanwhile
+  else parked_.push_back(f);
+  return true;
+}
+
+void Flights::send_get(const FlightPtr& f, const std::shared_ptr<Store>& store) {
+  GetRequest get;
+  get.key = f->object.path;
+  get.etag = f->object.etag;
+  get.length = get.object_size = f->object.size;
+  get.demand = !f->background;
+  get.on_data = [this, f](std::span<const std::byte> bytes) -> Status {
+    if (stopping_) return make_error(ECANCELED, "larderd is ending");
+    Status s = f->writer->write(bytes);
+    if (s) f->room.wrote(bytes.size());
+    return s;
+  };
+  get.on_done = [this, f](Status status) {
+    {
+      std::lock_guard lock(mutex_);
+      ++callbacks_;
+    }
+    landed(f, std::move(status));
+    pump();
+    std::lock_guard lock(mutex_);
+    if (--callbacks_ == 0) idle_.notify_all();
+  };
+  store->get(std::move(get));
+}
+
+// ---- landing ---------------------------------------------------------------------------------------------------------
+
+void Flights::landed(const FlightPtr& f, Status status) {
+  if (status) status = f->writer->finish(f->object.mtime_ns);
+  if (!status) return finish(f, std::move(status), nullptr);
+  Result<std::shared_ptr<Fd>> file = cache_.publish(f->object, *f->writer, std::move(f->room));
+  if (!file) return finish(f, file.error(), nullptr);
+  finish(f, {}, std::move(*file));
+}
+
+// Background work that found the cache full while a program began to wait for it: again, as demand.
+bool Flights::become_demand(const FlightPtr& f, const Status& status) {
+  if (status || status.error().code != ENOSPC || !f->background || f->waiters.empty() || stopping_) return false;
+  --running_;
+  --running_background_;
+  f->background = false;
+  f->started = false;
+  queue_.push_back(f);
+  return true;
+}
+
+void Flights::finish(const FlightPtr& f, Status status, std::shared_ptr<Fd> file) {
+  f->writer.reset();
+  f->room = Room();
+  {
+    std::lock_guard lock(mutex_);
+    if (become_demand(f, status)) return;
+    flights_.erase(f->object.oid);
+    for (const Waiter& w : f->waiters) tickets_.erase(w.ticket);
+    --running_;
+    running_background_ -= f->background;
+    if (running_ == 0) idle_.notify_all();
+  }
+  if (!status) log_failure(*f, status);
+  bool stale = !status && (status.error().code == ESTALE || status.error().code == ENOENT);
+  if (!stale || !stale_) return report(*f, status, file);
+  stale_(f->object.dataset, [this, f](const Status& refreshed) { report(*f, refreshed, nullptr); });
+}
+
+void Flights::report(Flight& f, const Status& status, const std::shared_ptr<Fd>& file) {
+  for (Waiter& w : f.waiters) w.done(status, file);
+  for (auto& source : f.sources) source->finished(f.object, status);
+}
+
+void Flights::log_failure(const Flight& f, const Status& status) {
+  int code = status.error().code;
+  if (code == ECANCELED || (code == ENOSPC && f.background)) return;
+  spdlog::warn("{}: {} was not fetched: {}", f.object.dataset->label(), printable(f.object.path), status.error().message);
+}
+
+bool Flights::stop(std::chrono::milliseconds limit) {
+  std::deque<FlightPtr> queued;
+  std::unique_lock lock(mutex_);
+  stopping_ = true;
+  for (auto* queue : {&queue_, &parked_}) {
+    for (FlightPtr& f : *queue) queued.push_back(std::move(f));
+    queue->clear();
+  }
+  for (const FlightPtr& f : queued) flights_.erase(f->object.oid);
+  lock.unlock();
+  for (const FlightPtr& f : queued) report(*f, make_error(ECANCELED, "larderd is ending"), nullptr);
+  lock.lock();
+  return idle_.wait_for(lock, limit, [this] { return running_ == 0 && callbacks_ == 0; });
+}
+
+}  // namespace larder

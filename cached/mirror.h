@@ -1,0 +1,17 @@
+// Mirror directories: real, empty folders that stand for a folder of a dataset, so that a program can have a descriptor of it.
+#pragma once
+#include "cached/fd.h"
+#include "cached/inode_table.h"
+
+namespace larder {
+
+// A lister that does not run under liblarder.so sees this name, a symlink whose target says so.
+inline constexpr const char* kNotPreloaded = ".larder-not-preloaded";
+
+// Makes (if there is none) and opens the mirror of a folder; known in the inode table when it returns.
+Result<Fd> open_mirror(int mirrors_fd, uint64_t dir_hash, uint64_t dataset_id, InodeTableWriter& inodes);
+
+// Removes the mirrors of folders for which `exists` is false.
+void remove_mirrors(int mirrors_fd, const std::function<bool(uint64_t)>& exists);
+
+}  // namespace larder

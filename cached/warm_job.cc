@@ -1,0 +1,73 @@
+#include "cached/warm_job.h"
+
+#include <algorithm>
+
+namespace larder {
+
+static constexpr size_t kMaxErrors = 20;
+
+void WarmJob::add(std::shared_ptr<Dataset> dataset, std::shared_ptr<CatalogVersion> version, uint32_t entry, std::string mount_path) {
+  std::lock_guard lock(mutex_);
+  const CatalogEntry* entries = version->catalog().entries;
+  uint32_t target = static_cast<uint32_t>(targets_.size());
+  std::vector<uint32_t> todo{entry};
+  while (!todo.empty()) {
+    uint32_t i = todo.back();
+    todo.pop_back();
+    if (entries[i].is_file()) {
+      items_.push_back({target, i});
+      counts_.files += 1;
+      counts_.bytes += entries[i].size;
+      continue;
+    }
+    for (uint32_t k = entries[i].dir.child_count; k-- > 0;) todo.push_back(entries[i].dir.first_child + k);
+  }
+  targets_.push_back({std::move(dataset), std::move(version), std::move(mount_path)});
+}
+
+std::optional<Object> WarmJob::next() {
+  std::lock_guard lock(mutex_);
+  if (in_flight_ >= jobs_) return std::nullopt;
+  while (at_ < items_.size()) {
+    const Item& item = items_[at_++];
+    const Target& t = targets_[item.target];
+    if (t.version->state(item.entry) == kAbsent) {
+      ++in_flight_;
+      return object_at(t.dataset, *t.version, item.entry);
+    }
+    counts_.already += 1;
+    counts_.done += 1;
+    counts_.done_bytes += t.version->catalog().entries[item.entry].size;
+  }
+  if (in_flight_ == 0) changed_.notify_all();
+  return std::nullopt;
+}
+
+void WarmJob::finished(const Object& object, const Status& status) {
+  std::lock_guard lock(mutex_);
+  --in_flight_;
+  counts_.done += 1;
+  if (status) {
+    counts_.fetched += 1;
+    counts_.done_bytes += object.size;
+  } else {
+    counts_.failed += 1;
+    auto target = std::find_if(targets_.begin(), targets_.end(), [&](const Target& t) { return t.dataset == object.dataset; });
+    if (counts_.errors.size() < kMaxErrors) counts_.errors.emplace_back(target->mount_path + "/" + object.path, status.error().message);
+  }
+  changed_.notify_all();
+}
+
+std::pair<WarmCounts, bool> WarmJob::wait(std::chrono::milliseconds time) {
+  std::unique_lock lock(mutex_);
+  auto done = [this] { return at_ >= items_.size() && in_flight_ == 0; };
+  changed_.wait_for(lock, time, done);
+  return {counts_, done()};
+}
+
+void WarmJob::cancel() {
+  std::lock_guard lock(mutex_);
+  at_ = items_.size();
+}
+
+}  // namespace larder
