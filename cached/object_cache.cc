@@ -102,12 +102,6 @@ ObjectCache::DatasetUsage ObjectCache::usage_of(const Dataset& d) {
   return {d.cached_files, d.cached_bytes};
 }
 
-std::shared_ptr<Dataset> ObjectCache::shared(const Dataset& dataset) const {
-  for (auto& d : datasets_)
-    if (d.get() == &dataset) return d;
-  return nullptr;
-}
-
 // ---- removing files --------------------------------------------------------------------------------------------------
 
 ObjectCache::Removed ObjectCache::remove_file(Dataset& d, const char* name, bool even_if_used, const std::function<void()>& before_unlink) {
@@ -389,6 +383,24 @@ void ObjectCache::add(std::shared_ptr<Dataset> dataset) {
   std::lock_guard lock(mutex_);
   datasets_.push_back(dataset);
   count_folder(*dataset);
+}
+
+void ObjectCache::remove(const Dataset& dataset) {
+  std::lock_guard lock(mutex_);
+  std::erase_if(datasets_, [&](auto& d) { return d.get() == &dataset; });
+}
+
+bool ObjectCache::make_table_room(uint64_t bytes) {
+  std::lock_guard lock(mutex_);
+  while (!fits(bytes)) {
+    if (evict_oldest_staged()) continue;
+    uint64_t before = cached_bytes_;
+    for (auto& d : datasets_)
+      if (!d->version() && d->cached_files > 0) free_leftovers_of(*d, bytes);
+    if (cached_bytes_ < before) continue;
+    if (std::none_of(datasets_.begin(), datasets_.end(), [this](auto& d) { return evict_kept(*d); })) return false;
+  }
+  return true;
 }
 
 void ObjectCache::count_folder(Dataset& d) {

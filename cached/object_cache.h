@@ -72,6 +72,9 @@ class ObjectCache {
   // ---- datasets
   // Makes a dataset known; counts the files in its folder.
   void add(std::shared_ptr<Dataset> dataset);
+  void remove(const Dataset& dataset);
+  // Makes room in the budget for a catalog or other table of this size.
+  bool make_table_room(uint64_t bytes);
   // The version programs shall see, after a (re)start: residency is corrected against what is on disk; files that no
   // entry names, that have a wrong size or no checksum go.
   Status adopt(Dataset& dataset, std::shared_ptr<CatalogVersion> version);
@@ -135,7 +138,6 @@ class ObjectCache {
   bool evict_oldest_staged();
   bool evict_kept(Dataset& dataset);
   bool evict_any_kept(Dataset& first);
-  bool free_something(Dataset* first);
   Room reserve(uint64_t bytes, bool staged);
   void release(Room& room);
   Removed remove_file(Dataset& dataset, const char* name, bool even_if_used, const std::function<void()>& before_unlink);
@@ -148,7 +150,6 @@ class ObjectCache {
   bool check_file(Dataset& dataset, const char* name, const CatalogEntry& entry, const Sums& sums);
   void compact_sums(Dataset& dataset, const CatalogVersion& version);
   void remove_empty_leftover(Dataset& dataset);
-  std::shared_ptr<Dataset> shared(const Dataset& dataset) const;
 
   CacheDir& dir_;
   InodeTableWriter& inodes_;
