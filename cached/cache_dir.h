@@ -37,7 +37,7 @@ class CacheDir {
   int tmp_fd() const { return tmp_.get(); }
   int namespace_fd() const { return namespace_.get(); }
   int namespace_mirrors_fd() const { return namespace_mirrors_.get(); }
-  int handle() const { return handle_.get(); }  // O_PATH: what programs get
+  const Fd& handle() const { return handle_; }  // O_PATH: what programs get
   Control* control() const { return static_cast<Control*>(control_.data()); }
   uint64_t used_by_tables() const;              // control, presence, lock
 

@@ -29,7 +29,7 @@ class CatalogVersion {
   uint32_t find_file(std::string_view path) const;  // kNoEntry if it is no file
   std::string path_of(uint32_t entry) const;
   std::string_view etag_of(uint32_t entry) const;
-  int touch_fd() const { return touch_.get(); }
+  const Fd& touch() const { return touch_; }
 
   uint32_t state(uint32_t entry) const { return residency()->words[entry].load(std::memory_order_acquire) & kStateMask; }
   void set_state(uint32_t entry, uint32_t state);

@@ -114,6 +114,7 @@ Result<std::shared_ptr<Dataset>> Datasets::open_dataset(const DatasetDef& def) {
   std::lock_guard lock(mutex_);
   auto it = datasets_.find(def.id);
   if (it != datasets_.end() && it->second->def.name == def.name) return it->second;
+  if (it != datasets_.end()) p_.cache.remove(*it->second);  // a leftover whose name was not known
   Result<std::shared_ptr<Dataset>> d = Dataset::open(def, p_.dir.fd(), p_.dir.tmp_fd(), p_.meter);
   if (!d) return d;
   (*d)->fill = p_.config.fill;
@@ -372,17 +373,29 @@ Status Datasets::add_mount(const MountRequest& r, const std::shared_ptr<Dataset>
   return {};
 }
 
+// A request for a path that is mounted: the same source is that dataset, another one is an error.
+Status Datasets::use_mounted(MountRequest& r) const {
+  auto [there, rest] = at_path(r.path);
+  if (!there.dataset || !rest.empty()) return {};
+  const DatasetDef& def = there.dataset->def;
+  bool same = !r.name.empty() && r.name == def.name;
+  if (!r.source.empty()) {
+    Result<SourceUrl> url = parse_source(r.source);
+    if (!url) return url.error();
+    same = url->text() == def.source && (r.name.empty() || same);
+    if (auto it = r.options.find("endpoint"); it != r.options.end()) same = same && def.options.contains("endpoint") && def.options.at("endpoint") == it->second;
+  }
+  if (!same) return make_error(EEXIST, fmt::format("{} is mounted with {}; unmount it first, or choose another path", r.path, def.source));
+  r.name = def.name;
+  return {};
+}
+
 Result<MountResult> Datasets::mount(const MountRequest& request, const Progress& progress) {
   MountRequest r = request;
   Result<std::string> path = normal_mount_path(r.path);
   if (!path) return path.error();
   r.path = *path;
-  if (auto [there, rest] = at_path(r.path); there.dataset && rest.empty()) {
-    std::string source = r.source;
-    if (Result<SourceUrl> url = parse_source(r.source); !r.source.empty() && url) source = url->text();
-    if (r.source.empty() ? there.dataset->def.name != r.name : there.dataset->def.source != source)
-      return make_error(EEXIST, fmt::format("{} is mounted with {}; unmount it first", r.path, there.dataset->def.source));
-  }
+  if (Status s = use_mounted(r); !s) return s.error();
   bool registered = false;
   Result<std::shared_ptr<Dataset>> d = dataset_for(r, &registered);
   if (!d) return d.error();
@@ -407,10 +420,11 @@ Status Datasets::umount(const std::string& path) {
   if (!normal) return normal.error();
   std::lock_guard lock(mutex_);
   auto it = std::find_if(mounts_.begin(), mounts_.end(), [&](const Mount& m) { return m.path == *normal; });
+  bool waiting = std::erase_if(retry_, [&](const MountRequest& r) { return r.path == *normal; }) > 0;
+  if (it == mounts_.end() && waiting) return save_locked();
   if (it == mounts_.end()) return make_error(ENOENT, fmt::format("nothing is mounted at {}; larder status lists the mounts", *normal));
   std::shared_ptr<Dataset> d = it->dataset;
   mounts_.erase(it);
-  std::erase_if(retry_, [&](const MountRequest& r) { return r.path == *normal; });
   if (Status s = publish_locked(); !s) return s;
   bool used = std::any_of(mounts_.begin(), mounts_.end(), [&](const Mount& m) { return m.dataset == d; });
   if (!used) {

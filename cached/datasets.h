@@ -127,6 +127,7 @@ class Datasets {
   Result<RefreshResult> list_and_install(Dataset& dataset, const Progress& progress);
   Status install(Dataset& dataset, const CatalogImage& image);
   Status ready(const std::shared_ptr<Dataset>& dataset, const MountRequest& request, const Progress& progress, MountResult& result);
+  Status use_mounted(MountRequest& request) const;
   Status add_mount(const MountRequest& request, const std::shared_ptr<Dataset>& dataset);
   Status publish_locked();
   Status save_locked();

@@ -387,7 +387,12 @@ void ObjectCache::add(std::shared_ptr<Dataset> dataset) {
 
 void ObjectCache::remove(const Dataset& dataset) {
   std::lock_guard lock(mutex_);
-  std::erase_if(datasets_, [&](auto& d) { return d.get() == &dataset; });
+  auto it = std::find_if(datasets_.begin(), datasets_.end(), [&](auto& d) { return d.get() == &dataset; });
+  if (it == datasets_.end()) return;
+  cached_bytes_ -= std::min(cached_bytes_, (*it)->cached_bytes);
+  cached_files_ -= std::min(cached_files_, (*it)->cached_files);
+  (*it)->tables = Charge();
+  datasets_.erase(it);
 }
 
 bool ObjectCache::make_table_room(uint64_t bytes) {
@@ -436,13 +441,17 @@ bool ObjectCache::check_file(Dataset& d, const char* name, const CatalogEntry& e
   return inodes_.insert(st.st_ino, file_inode(e.oid), d.id(), InodeKind::kFile).ok();
 }
 
-// Which entries have a good file. Object files that are nobody's go.
-std::vector<bool> ObjectCache::check_folder(Dataset& d, const CatalogVersion& v, const Sums& sums) {
-  const Catalog& c = v.catalog();
+static std::vector<uint32_t> files_by_oid(const Catalog& c) {
   std::vector<uint32_t> files;
   for (uint32_t i = 0; i < c.entry_count; ++i)
     if (c.entries[i].is_file()) files.push_back(i);
   std::sort(files.begin(), files.end(), [&](uint32_t a, uint32_t b) { return oid_less(c.entries[a].oid, c.entries[b].oid); });
+  return files;
+}
+
+// Which entries have a good file. Object files that are nobody's go. `files`: the entries that are files, by object id.
+std::vector<bool> ObjectCache::check_folder(Dataset& d, const CatalogVersion& v, const std::vector<uint32_t>& files, const Sums& sums) {
+  const Catalog& c = v.catalog();
   std::vector<bool> present(c.entry_count, false);
   std::vector<std::string> bad, unknown;
   (void)for_each_name(d.folder_fd(), [&](const char* name) {
@@ -467,8 +476,9 @@ std::vector<bool> ObjectCache::check_folder(Dataset& d, const CatalogVersion& v,
 Status ObjectCache::adopt(Dataset& d, std::shared_ptr<CatalogVersion> v) {
   Result<Sums> sums = d.sums->load();
   if (!sums) return sums.error();
+  std::vector<uint32_t> files = files_by_oid(v->catalog());
   std::lock_guard lock(mutex_);
-  std::vector<bool> present = check_folder(d, *v, *sums);
+  std::vector<bool> present = check_folder(d, *v, files, *sums);
   for (uint32_t i = 0; i < v->catalog().entry_count; ++i) {
     uint32_t should = present[i] ? kResident : kAbsent;
     if (v->state(i) != should) v->set_state(i, should);

@@ -72,6 +72,7 @@ class ObjectCache {
   // ---- datasets
   // Makes a dataset known; counts the files in its folder.
   void add(std::shared_ptr<Dataset> dataset);
+  // Forgets it again; its files stay.
   void remove(const Dataset& dataset);
   // Makes room in the budget for a catalog or other table of this size.
   bool make_table_room(uint64_t bytes);
@@ -146,7 +147,7 @@ class ObjectCache {
   void uncount(Dataset& dataset, uint64_t bytes);
   void forget_staged(ObjectId oid);
   void count_folder(Dataset& dataset);
-  std::vector<bool> check_folder(Dataset& dataset, const CatalogVersion& version, const Sums& sums);
+  std::vector<bool> check_folder(Dataset& dataset, const CatalogVersion& version, const std::vector<uint32_t>& files, const Sums& sums);
   bool check_file(Dataset& dataset, const char* name, const CatalogEntry& entry, const Sums& sums);
   void compact_sums(Dataset& dataset, const CatalogVersion& version);
   void remove_empty_leftover(Dataset& dataset);

@@ -42,7 +42,7 @@ class Publisher {
   HelloView hello() const;
   uint64_t generation() const { return dir_.control()->generation.load(std::memory_order_acquire); }
   uint64_t instance() const { return dir_.control()->instance; }
-  int stats_fd() const { return stats_.get(); }
+  const Fd& stats_fd() const { return stats_; }
   StatTotals stats() const;
   std::shared_ptr<const Mapping> namespace_catalog() const;  // null: no mounts
 

@@ -1,0 +1,77 @@
+#include "cached/requests.h"
+
+#include "cached/files.h"
+#include "cached/log.h"
+#include "cached/mirror.h"
+
+namespace larder {
+
+ProgramRequests::ProgramRequests(Parts parts)
+    : p_(parts), null_(std::make_shared<Fd>(::open("/dev/null", O_RDONLY | O_CLOEXEC))) {}
+
+bool ProgramRequests::may_read(const Peer& peer, std::optional<gid_t> group) const {
+  return !group || peer.uid == 0 || peer.uid == ::geteuid() || peer.in_group(*group);
+}
+
+// The daemon's own descriptors outlive every reply.
+static std::shared_ptr<Fd> borrowed(const Fd& fd) { return {std::shared_ptr<void>(), const_cast<Fd*>(&fd)}; }
+
+void ProgramRequests::hello(const IncomingRequest& r) {
+  HelloView view = p_.publisher.hello();
+  std::vector<std::shared_ptr<Fd>> fds = {borrowed(p_.dir.handle()), borrowed(p_.publisher.stats_fd())};
+  for (const MountView& m : view.mounts)
+    fds.push_back(may_read(r.peer, m.group) ? std::shared_ptr<Fd>(m.version, const_cast<Fd*>(&m.version->touch())) : null_);
+  r.reply->descriptors(std::move(fds), view.generation);
+}
+
+// What a program gets for an error of a fetch. ENOSPC would say that the program wrote too much.
+static int fetch_errno(const Error& e) { return e.code == ENOSPC || e.code == EPROTO || e.code == ECANCELED ? EIO : to_errno(e); }
+
+void ProgramRequests::fetch(const IncomingRequest& r) {
+  std::shared_ptr<Dataset> d = p_.datasets.find(r.header.dataset_id);
+  std::shared_ptr<CatalogVersion> v = d ? d->version() : nullptr;
+  if (!v) return r.reply->fail(ESTALE);  // unmounted: control says so
+  if (!may_read(r.peer, d->group)) return r.reply->fail(EACCES);
+  if (r.payload.empty() || r.payload.size() >= kMaxPathBytes) return r.reply->fail(EINVAL);
+  uint32_t entry = v->find(r.payload);
+  if (entry == kNoEntry) return r.reply->fail(ENOENT);
+  if (!v->catalog().entries[entry].is_file()) return r.reply->fail(EISDIR);
+  if (v->catalog().entries[entry].oid != r.header.oid) return r.reply->fail(ESTALE);
+  d->used_now();
+  if (v->state(entry) == kAbsent) p_.filler.missed(d, *v, entry);
+  std::shared_ptr<Replier> reply = r.reply;
+  uint64_t ticket = p_.flights.fetch(object_at(d, *v, entry), [reply](const Status& s, std::shared_ptr<Fd> file) {
+    if (s) reply->fresh_descriptor(std::move(file));
+    else reply->fail(fetch_errno(s.error()));
+  });
+  reply->when_gone([this, ticket] { p_.flights.cancel(ticket); });
+}
+
+Result<Fd> ProgramRequests::namespace_directory(const std::string& path) {
+  std::shared_ptr<const Mapping> map = p_.publisher.namespace_catalog();
+  Catalog c;
+  if (!map || !c.attach(map->data(), map->size())) return make_error(ENOENT, "no mounts");
+  uint32_t entry = c.find(path.data(), path.size());
+  if (entry == kNoEntry) return make_error(ENOENT, "not a folder above a mount");
+  return open_mirror(p_.dir.namespace_mirrors_fd(), c.entries[entry].dir_hash, 0, p_.inodes);
+}
+
+Result<Fd> ProgramRequests::dataset_directory(const IncomingRequest& r) {
+  std::shared_ptr<Dataset> d = p_.datasets.find(r.header.dataset_id);
+  std::shared_ptr<CatalogVersion> v = d ? d->version() : nullptr;
+  if (!v) return make_error(ESTALE, "not mounted");
+  if (!may_read(r.peer, d->group)) return make_error(EACCES, "not in the group");
+  uint32_t entry = v->find(r.payload);
+  if (entry == kNoEntry) return make_error(ENOENT, "no such folder");
+  if (!v->catalog().entries[entry].is_dir()) return make_error(ENOTDIR, "a file");
+  return open_mirror(d->mirrors.get(), v->catalog().entries[entry].dir_hash, d->id(), p_.inodes);
+}
+
+void ProgramRequests::directory(const IncomingRequest& r) {
+  if (r.payload.size() >= kMaxPathBytes) return r.reply->fail(EINVAL);
+  Result<Fd> fd = r.header.dataset_id == 0 ? namespace_directory(r.payload) : dataset_directory(r);
+  if (!fd) return r.reply->fail(to_errno(fd.error()));
+  r.reply->descriptors({std::make_shared<Fd>(std::move(*fd))}, 0);
+}
+
+}  // namespace larder

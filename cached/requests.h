@@ -1,0 +1,38 @@
+// What a program under the preload asks: greeting, a file, a folder. Runs on the server's thread.
+#pragma once
+#include <memory>
+
+#include "cached/datasets.h"
+#include "cached/flight.h"
+#include "cached/server.h"
+
+namespace larder {
+
+class ProgramRequests {
+ public:
+  struct Parts {
+    const Config& config;
+    CacheDir& dir;
+    Publisher& publisher;
+    InodeTableWriter& inodes;
+    ObjectCache& cache;
+    Datasets& datasets;
+    Flights& flights;
+    Filler& filler;
+  };
+  explicit ProgramRequests(Parts parts);
+
+  void hello(const IncomingRequest& request);
+  void fetch(const IncomingRequest& request);
+  void directory(const IncomingRequest& request);
+
+ private:
+  bool may_read(const Peer& peer, std::optional<gid_t> group) const;
+  Result<Fd> namespace_directory(const std::string& path);
+  Result<Fd> dataset_directory(const IncomingRequest& request);
+
+  Parts p_;
+  std::shared_ptr<Fd> null_;
+};
+
+}  // namespace larder

@@ -1,0 +1,63 @@
+#include "cached/verifier.h"
+
+#include "cached/files.h"
+#include "cached/log.h"
+
+namespace larder {
+
+static constexpr size_t kPiece = 1 << 20;
+
+static Result<uint64_t> sum_of(int fd) {
+  static thread_local std::vector<char> buffer(kPiece);
+  XXH3_state_t state;
+  XXH3_INITSTATE(&state);
+  XXH3_64bits_reset(&state);
+  for (off_t at = 0;;) {
+    ssize_t n = ::pread(fd, buffer.data(), buffer.size(), at);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return os_error("cannot read a cache file");
+    if (n == 0) return XXH3_64bits_digest(&state);
+    XXH3_64bits_update(&state, buffer.data(), static_cast<size_t>(n));
+    at += n;
+  }
+}
+
+static void verify_file(ObjectCache& cache, const std::shared_ptr<Dataset>& d, const CatalogVersion& v, uint32_t entry, const Sums& sums,
+                        CheckCounts& counts) {
+  const CatalogEntry& e = v.catalog().entries[entry];
+  std::optional<uint64_t> want = sums.find(e.oid);
+  if (!want) return;  // published after the checksums were read
+  Result<uint64_t> have = make_error(ENOENT, "");
+  if (Result<Fd> fd = cache.open_resident(*d, entry)) have = sum_of(fd->get());
+  if (!have && have.error().code == ENOENT) return;
+  counts.files += 1;
+  counts.bytes += e.size;
+  if (have && *have == *want) return;
+  std::string path = v.path_of(entry);
+  spdlog::error("{}: the cache file of {} is corrupt; it is dropped", d->label(), printable(path));
+  cache.drop_corrupt(*d, v, entry);
+  counts.corrupt.emplace_back(d, std::move(path));
+}
+
+Status verify(ObjectCache& cache, const std::shared_ptr<Dataset>& d, const std::string& path, CheckCounts& counts,
+              const std::function<bool(const CheckCounts&)>& go_on) {
+  std::shared_ptr<CatalogVersion> v = d->version();
+  uint32_t top = v ? v->find(path) : kNoEntry;
+  if (top == kNoEntry) return make_error(ENOENT, "there is no " + printable(path) + " in " + d->label());
+  Result<Sums> sums = d->sums->load();
+  if (!sums) return sums.error();
+  const CatalogEntry* entries = v->catalog().entries;
+  std::vector<uint32_t> todo{top};
+  while (!todo.empty()) {
+    uint32_t i = todo.back();
+    todo.pop_back();
+    for (uint32_t k = 0; entries[i].is_dir() && k < entries[i].dir.child_count; ++k) todo.push_back(entries[i].dir.first_child + k);
+    if (entries[i].is_dir() || v->state(i) != kResident) continue;
+    if (!go_on(counts)) return make_error(ECANCELED, "the check was cancelled");
+    if (d->version() != v) return {};  // refreshed: what is new was just fetched
+    verify_file(cache, d, *v, i, *sums, counts);
+  }
+  return {};
+}
+
+}  // namespace larder
