@@ -97,7 +97,7 @@ Status CacheDir::lock() {
     std::string_view text(pid, n > 0 ? static_cast<size_t>(n) : 0);
     while (!text.empty() && text.back() == '\n') text.remove_suffix(1);
     return make_error(EBUSY, fmt::format("cache folder {} is in use by larderd with pid {}; stop it, or choose another with --cache-dir",
-                                         path_, printable(text)));
+                                         path_, shown(text)));
   }
   std::string pid = fmt::format("{}\n", ::getpid());
   if (::ftruncate(fd.get(), 0) != 0) return os_error("cannot write " + path_ + "/lock");
@@ -112,9 +112,18 @@ static Status assign(Result<Fd> from, Fd& to) {
   return {};
 }
 
+// What a crash left in tmp/: files, and folders of one level.
+static void remove_below(int fd) {
+  (void)for_each_name(fd, [&](const char* name) {
+    if (::unlinkat(fd, name, 0) == 0) return;
+    if (Result<Fd> sub = open_dir(fd, name)) remove_below(sub->get());
+    ::unlinkat(fd, name, AT_REMOVEDIR);
+  });
+}
+
 Status CacheDir::make_parts() {
   if (Status s = assign(make_dir(dir_.get(), "tmp", 0700), tmp_); !s) return s;
-  (void)for_each_name(tmp_.get(), [&](const char* name) { ::unlinkat(tmp_.get(), name, 0); });
+  remove_below(tmp_.get());
   if (Result<Fd> probe = unnamed_file(tmp_.get()); !probe)
     return make_error(EOPNOTSUPP, fmt::format("cache folder {}: {}; choose one on tmpfs with --cache-dir", path_, probe.error().message));
   if (Status s = assign(make_dir(dir_.get(), kNamespaceFolder, 0755), namespace_); !s) return s;

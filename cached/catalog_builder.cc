@@ -66,7 +66,7 @@ CatalogBuilder::CatalogBuilder(uint64_t dataset_id) : dataset_id_(dataset_id) {
 
 Status CatalogBuilder::in_order(std::string_view key) {
   if (any_ && key <= last_key_)
-    return make_error(EINVAL, fmt::format("listing out of order: \"{}\" after \"{}\"", printable(key), printable(last_key_)));
+    return make_error(EINVAL, fmt::format("listing out of order: \"{}\" after \"{}\"", shown(key), shown(last_key_)));
   any_ = true;
   last_key_.assign(key);
   return {};
@@ -75,7 +75,7 @@ Status CatalogBuilder::in_order(std::string_view key) {
 Status CatalogBuilder::add(const ObjectInfo& object) {
   if (Status ordered = in_order(object.key); !ordered) return ordered;
   if (object.etag.size() > kMaxName)
-    return make_error(EINVAL, fmt::format("object \"{}\" has an etag of {} bytes; 255 are possible", printable(object.key),
+    return make_error(EINVAL, fmt::format("object \"{}\" has an etag of {} bytes; 255 are possible", shown(object.key),
                                           object.etag.size()));
   std::string_view key = object.key;
   if (key.empty() && object.size == 0) return {};  // the marker of the prefix itself
@@ -90,7 +90,7 @@ Status CatalogBuilder::add(const ObjectInfo& object) {
 
 Status CatalogBuilder::add_mount_point(std::string_view path, int64_t mtime_ns) {
   if (Status ordered = in_order(std::string(path) + "/"); !ordered) return ordered;
-  if (!good_path(path)) return make_error(EINVAL, fmt::format("\"{}\" cannot be a mount point", printable(path)));
+  if (!good_path(path)) return make_error(EINVAL, fmt::format("\"{}\" cannot be a mount point", shown(path)));
   return add_folder(path, mtime_ns, EntryType::kMount);
 }
 

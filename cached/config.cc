@@ -19,7 +19,7 @@ static constexpr uint64_t kMinCache = uint64_t{1} << 20;  // room for the tables
 static constexpr size_t kMaxConfigFile = 1 << 20;
 
 static Error bad(const std::string& key, std::string_view value, std::string_view remedy) {
-  return make_error(EINVAL, fmt::format("{} = \"{}\": {}", key, printable(value), remedy));
+  return make_error(EINVAL, fmt::format("{} = \"{}\": {}", key, shown(value), remedy));
 }
 
 // ---- values ----------------------------------------------------------------------------------------------------------
@@ -69,7 +69,7 @@ Result<Fallback> parse_fallback(std::string_view text) {
 }
 
 Result<std::string> normal_mount_path(std::string_view path) {
-  auto refuse = [&](std::string_view why) { return make_error(EINVAL, fmt::format("mount path \"{}\" {}", printable(path), why)); };
+  auto refuse = [&](std::string_view why) { return make_error(EINVAL, fmt::format("mount path \"{}\" {}", shown(path), why)); };
   if (path.empty() || path[0] != '/') return refuse("is not absolute; give one like /data/name");
   std::string out;
   for (size_t at = 0; at < path.size();) {
@@ -143,7 +143,7 @@ class TableReader {
   Status finish() {
     for (auto&& [key, node] : table_) {
       if (std::find(known_.begin(), known_.end(), key.str()) == known_.end())
-        fail(make_error(EINVAL, fmt::format("unknown key \"{}{}\"; remove it or correct its name", where_, printable(key.str()))));
+        fail(make_error(EINVAL, fmt::format("unknown key \"{}{}\"; remove it or correct its name", where_, shown(key.str()))));
     }
     return status_;
   }
@@ -177,7 +177,7 @@ Status read_stores(const toml::node& node, Config& config) {
   if (!table) return make_error(EINVAL, "stores: give tables like [stores.\"s3://bucket\"]");
   for (auto&& [key, value] : *table) {
     std::string prefix(key.str());
-    if (Status s = read_options(value, "stores.\"" + printable(prefix) + "\"", &config.stores[prefix]); !s) return s;
+    if (Status s = read_options(value, "stores.\"" + shown(prefix) + "\"", &config.stores[prefix]); !s) return s;
   }
   return {};
 }
@@ -260,7 +260,7 @@ Status apply_toml(std::string_view text, const std::string& file, Config& config
     if (!s) return make_error(s.error().code, file + ": " + s.error().message);
     return {};
   } catch (const toml::parse_error& e) {
-    return make_error(EINVAL, fmt::format("{}:{}: {}; correct the line", file, e.source().begin.line, printable(e.description())));
+    return make_error(EINVAL, fmt::format("{}:{}: {}; correct the line", file, e.source().begin.line, shown(e.description())));
   }
 }
 

@@ -20,7 +20,7 @@ static Result<std::optional<gid_t>> group_of(const DatasetDef& def) {
   std::string buffer(65536, '\0');
   ::getgrnam_r(def.group.c_str(), &entry, buffer.data(), buffer.size(), &found);
   if (!found)
-    return make_error(EINVAL, fmt::format("dataset {}: there is no group \"{}\"; make it with groupadd", def.name, printable(def.group)));
+    return make_error(EINVAL, fmt::format("dataset {}: there is no group \"{}\"; make it with groupadd", def.name, shown(def.group)));
   return std::optional<gid_t>(found->gr_gid);
 }
 

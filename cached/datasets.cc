@@ -118,6 +118,7 @@ Result<std::shared_ptr<Dataset>> Datasets::open_dataset(const DatasetDef& def) {
   Result<std::shared_ptr<Dataset>> d = Dataset::open(def, p_.dir.fd(), p_.dir.tmp_fd(), p_.meter);
   if (!d) return d;
   (*d)->fill = p_.config.fill;
+  adopt_mirrors((*d)->mirrors.get(), def.id, p_.inodes);
   p_.cache.add(*d);
   datasets_[def.id] = *d;
   return d;
@@ -133,7 +134,7 @@ Result<std::shared_ptr<Dataset>> Datasets::dataset_for(const MountRequest& r, bo
   Result<std::optional<DatasetDef>> def = p_.meta.get_dataset(name);
   if (!def) return def.error();
   if (!*def && r.source.empty())
-    return make_error(ENOENT, fmt::format("there is no dataset \"{}\"; register it with larder format, or mount a source", printable(name)));
+    return make_error(ENOENT, fmt::format("there is no dataset \"{}\"; register it with larder format, or mount a source", shown(name)));
   if (!*def) {
     Result<DatasetDef> made = format(name, r.source, r.options, "");
     if (!made) return made.error();
@@ -164,7 +165,7 @@ void Datasets::discard(const std::shared_ptr<Dataset>& d) {
 void Datasets::log_skipped(const Dataset& d, const SkippedKeys& skipped) {
   if (skipped.count == 0) return;
   std::string examples;
-  for (size_t i = 0; i < std::min<size_t>(3, skipped.examples.size()); ++i) examples += (i ? ", \"" : "\"") + printable(skipped.examples[i], 100) + "\"";
+  for (size_t i = 0; i < std::min<size_t>(3, skipped.examples.size()); ++i) examples += (i ? ", \"" : "\"") + shown(skipped.examples[i], 100) + "\"";
   spdlog::warn("{}: {} objects have keys that no path can name, such as {}; larder refresh --json lists them", d.label(), skipped.count, examples);
 }
 
@@ -316,7 +317,7 @@ void Datasets::remove_old_versions(Dataset& d, uint64_t current) {
 Result<RefreshResult> Datasets::refresh(const std::string& name, const Progress& progress) {
   Result<std::optional<DatasetDef>> def = p_.meta.get_dataset(name);
   if (!def) return def.error();
-  if (!*def) return make_error(ENOENT, fmt::format("there is no dataset \"{}\"; larder status lists them", printable(name)));
+  if (!*def) return make_error(ENOENT, fmt::format("there is no dataset \"{}\"; larder status lists them", shown(name)));
   Result<std::shared_ptr<Dataset>> d = open_dataset(**def);
   if (!d) return d.error();
   if (!(*d)->store()) (*d)->set_store(store_for(**def, {}));
@@ -465,6 +466,7 @@ Status Datasets::forget_transient_mounts() {
 // ---- start -----------------------------------------------------------------------------------------------------------
 
 Status Datasets::take_over_folders() {
+  adopt_mirrors(p_.dir.namespace_mirrors_fd(), 0, p_.inodes);
   Result<std::vector<DatasetDef>> defs = p_.meta.datasets();
   if (!defs) return defs.error();
   for (uint64_t id : p_.dir.dataset_folders()) {
@@ -474,7 +476,7 @@ Status Datasets::take_over_folders() {
     def.id = id;
     if (Result<std::shared_ptr<Dataset>> d = open_dataset(def); !d) spdlog::warn("cache folder {:016x} cannot be taken over: {}", id, d.error().message);
   }
-  for (const std::string& name : p_.dir.unknown_names()) spdlog::warn("{}/{} is not Larder's; left alone", p_.dir.path(), printable(name));
+  for (const std::string& name : p_.dir.unknown_names()) spdlog::warn("{}/{} is not Larder's; left alone", p_.dir.path(), shown(name));
   return {};
 }
 

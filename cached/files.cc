@@ -135,7 +135,7 @@ Status for_names_while(int dir_fd, const std::function<bool(const char*)>& each)
   return {};
 }
 
-std::string printable(std::string_view text, size_t limit) {
+std::string shown(std::string_view text, size_t limit) {
   std::string out;
   for (char c : text) {
     unsigned char u = static_cast<unsigned char>(c);

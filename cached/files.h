@@ -48,7 +48,7 @@ Status for_names_while(int dir_fd, const std::function<bool(const char*)>& each)
 inline uint64_t on_disk(uint64_t size) { return (size + 4095) & ~uint64_t{4095}; }
 
 // Text for logs and messages: control bytes and bytes above 0x7e as \xNN, at most `limit` characters.
-std::string printable(std::string_view text, size_t limit = 300);
+std::string shown(std::string_view text, size_t limit = 300);
 
 // Exactly `digits` lower-case hex digits.
 bool parse_hex(std::string_view text, size_t digits, uint64_t* value);

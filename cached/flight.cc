@@ -259,7 +259,7 @@ void Flights::report(Flight& f, const Status& status, const std::shared_ptr<Fd>&
 void Flights::log_failure(const Flight& f, const Status& status) {
   int code = status.error().code;
   if (code == ECANCELED || (code == ENOSPC && f.background)) return;
-  spdlog::warn("{}: {} was not fetched: {}", f.object.dataset->label(), printable(f.object.path), status.error().message);
+  spdlog::warn("{}: {} was not fetched: {}", f.object.dataset->label(), shown(f.object.path), status.error().message);
 }
 
 bool Flights::stop(std::chrono::milliseconds limit) {

@@ -8,37 +8,57 @@ namespace larder {
 
 static constexpr const char* kText = "this process does not run under liblarder.so, so it cannot see the files of this folder";
 
-static Status complete(int fd) {
+static Status make_known(int fd, uint64_t dir_hash, uint64_t dataset_id, InodeTableWriter& inodes) {
   struct stat st;
   if (::fstat(fd, &st) != 0) return os_error("cannot stat a mirror folder");
-  if ((st.st_mode & 07777) == 0555) return {};
-  if (::symlinkat(kText, fd, kNotPreloaded) != 0 && errno != EEXIST) return os_error("cannot fill a mirror folder");
-  if (::fchmod(fd, 0555) != 0) return os_error("cannot set the mode of a mirror folder");
-  return {};
+  InodeKind kind = dataset_id == 0 ? InodeKind::kNamespaceDirectory : InodeKind::kDirectory;
+  return inodes.insert(st.st_ino, dir_hash, dataset_id, kind);
 }
 
-Result<Fd> open_mirror(int mirrors_fd, uint64_t dir_hash, uint64_t dataset_id, InodeTableWriter& inodes) {
+static Status fill_mirror(int fd, uint64_t dir_hash, uint64_t dataset_id, InodeTableWriter& inodes) {
+  if (::symlinkat(kText, fd, kNotPreloaded) != 0) return os_error("cannot fill a mirror folder");
+  return make_known(fd, dir_hash, dataset_id, inodes);
+}
+
+static void remove_mirror(int parent, const char* name, int fd) {
+  ::fchmod(fd, 0755);
+  ::unlinkat(fd, kNotPreloaded, 0);
+  ::unlinkat(parent, name, AT_REMOVEDIR);
+}
+
+static Result<Fd> make_mirror(int mirrors_fd, int tmp_fd, const char* name, uint64_t dir_hash, uint64_t dataset_id, InodeTableWriter& inodes) {
+  Result<Fd> fd = make_dir(tmp_fd, name, 0755);
+  if (!fd) return fd;
+  Status s = fill_mirror(fd->get(), dir_hash, dataset_id, inodes);
+  if (s && ::renameat(tmp_fd, name, mirrors_fd, name) != 0) s = os_error("cannot put a mirror folder in its place");
+  if (s && ::fchmod(fd->get(), 0555) != 0) s = os_error("cannot set the mode of a mirror folder");  // after: a rename needs w
+  if (!s) return remove_mirror(tmp_fd, name, fd->get()), s.error();
+  return fd;
+}
+
+// Only the server's thread makes mirrors, so a name in tmp/ is not taken by another.
+Result<Fd> open_mirror(int mirrors_fd, int tmp_fd, uint64_t dir_hash, uint64_t dataset_id, InodeTableWriter& inodes) {
   char name[17];
   hex16(dir_hash, name);
   Fd there(::openat(mirrors_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
-  Result<Fd> fd = there.valid() ? Result<Fd>(std::move(there)) : make_dir(mirrors_fd, name, 0755);
-  if (!fd) return fd;
-  if (Status s = complete(fd->get()); !s) return s.error();
-  struct stat st;
-  if (::fstat(fd->get(), &st) != 0) return os_error("cannot stat a mirror folder");
-  InodeKind kind = dataset_id == 0 ? InodeKind::kNamespaceDirectory : InodeKind::kDirectory;
-  if (Status s = inodes.insert(st.st_ino, dir_hash, dataset_id, kind); !s) return s.error();
-  return fd;
+  if (!there.valid()) return make_mirror(mirrors_fd, tmp_fd, name, dir_hash, dataset_id, inodes);
+  if (Status s = make_known(there.get(), dir_hash, dataset_id, inodes); !s) return s.error();
+  return there;
+}
+
+void adopt_mirrors(int mirrors_fd, uint64_t dataset_id, InodeTableWriter& inodes) {
+  (void)for_each_name(mirrors_fd, [&](const char* name) {
+    uint64_t hash = 0;
+    if (!parse_hex(name, 16, &hash)) return;
+    if (Result<Fd> fd = open_dir(mirrors_fd, name)) (void)make_known(fd->get(), hash, dataset_id, inodes);
+  });
 }
 
 void remove_mirrors(int mirrors_fd, const std::function<bool(uint64_t)>& exists) {
   (void)for_each_name(mirrors_fd, [&](const char* name) {
     uint64_t hash = 0;
     if (!parse_hex(name, 16, &hash) || exists(hash)) return;
-    Result<Fd> fd = open_dir(mirrors_fd, name);
-    if (!fd || ::fchmod(fd->get(), 0755) != 0) return;
-    ::unlinkat(fd->get(), kNotPreloaded, 0);
-    ::unlinkat(mirrors_fd, name, AT_REMOVEDIR);
+    if (Result<Fd> fd = open_dir(mirrors_fd, name)) remove_mirror(mirrors_fd, name, fd->get());
   });
 }
 

@@ -339,7 +339,7 @@ void ObjectCache::forget(Dataset& d, CatalogVersion& v, uint32_t entry) {
   const CatalogEntry& e = v.catalog().entries[entry];
   if (d.version().get() != &v || v.state(entry) != kResident) return;
   if (::faccessat(d.folder_fd(), name_of(e.oid).c_str(), F_OK, AT_SYMLINK_NOFOLLOW) == 0) return;
-  spdlog::warn("{}: the cache file of {} is gone", d.label(), printable(v.path_of(entry)));
+  spdlog::warn("{}: the cache file of {} is gone", d.label(), shown(v.path_of(entry)));
   v.set_state(entry, kAbsent);
   uncount(d, on_disk(e.size));
   forget_staged(e.oid);
@@ -469,7 +469,7 @@ std::vector<bool> ObjectCache::check_folder(Dataset& d, const CatalogVersion& v,
   });
   for (const std::string& name : bad) remove_file(d, name.c_str(), true, [] {});
   if (!bad.empty()) spdlog::info("{}: {} cache files were incomplete or of an older version, and went", d.label(), bad.size());
-  for (const std::string& name : unknown) spdlog::warn("{}: {} in its cache folder is not Larder's; left alone", d.label(), printable(name));
+  for (const std::string& name : unknown) spdlog::warn("{}: {} in its cache folder is not Larder's; left alone", d.label(), shown(name));
   return present;
 }
 

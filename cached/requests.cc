@@ -53,7 +53,7 @@ Result<Fd> ProgramRequests::namespace_directory(const std::string& path) {
   if (!map || !c.attach(map->data(), map->size())) return make_error(ENOENT, "no mounts");
   uint32_t entry = c.find(path.data(), path.size());
   if (entry == kNoEntry) return make_error(ENOENT, "not a folder above a mount");
-  return open_mirror(p_.dir.namespace_mirrors_fd(), c.entries[entry].dir_hash, 0, p_.inodes);
+  return open_mirror(p_.dir.namespace_mirrors_fd(), p_.dir.tmp_fd(), c.entries[entry].dir_hash, 0, p_.inodes);
 }
 
 Result<Fd> ProgramRequests::dataset_directory(const IncomingRequest& r) {
@@ -64,7 +64,7 @@ Result<Fd> ProgramRequests::dataset_directory(const IncomingRequest& r) {
   uint32_t entry = v->find(r.payload);
   if (entry == kNoEntry) return make_error(ENOENT, "no such folder");
   if (!v->catalog().entries[entry].is_dir()) return make_error(ENOTDIR, "a file");
-  return open_mirror(d->mirrors.get(), v->catalog().entries[entry].dir_hash, d->id(), p_.inodes);
+  return open_mirror(d->mirrors.get(), p_.dir.tmp_fd(), v->catalog().entries[entry].dir_hash, d->id(), p_.inodes);
 }
 
 void ProgramRequests::directory(const IncomingRequest& r) {

@@ -124,7 +124,7 @@ Status Server::lock_socket(const std::string& path) {
       Result<std::string> read = read_file(AT_FDCWD, name, 64);
       std::string pid = read ? *read : "";
       while (!pid.empty() && pid.back() == '\n') pid.pop_back();
-      return make_error(EBUSY, fmt::format("socket {} is in use by larderd with pid {}; stop it, or choose another with --socket", path, printable(pid)));
+      return make_error(EBUSY, fmt::format("socket {} is in use by larderd with pid {}; stop it, or choose another with --socket", path, shown(pid)));
     }
     lock_ = std::move(*fd);
     if (::fstat(lock_.get(), &mine) != 0) return os_error("cannot stat " + name);
@@ -222,6 +222,7 @@ Status Server::run(Handler handler, std::function<Stamp()> stamp) {
     check_deadlines();
     next_check = Clock::now() + std::chrono::milliseconds(kTickMs);
   }
+  take_posted();  // the answer to who asked us to end
   return {};
 }
 

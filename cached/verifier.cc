@@ -34,7 +34,7 @@ static void verify_file(ObjectCache& cache, const std::shared_ptr<Dataset>& d, c
   counts.bytes += e.size;
   if (have && *have == *want) return;
   std::string path = v.path_of(entry);
-  spdlog::error("{}: the cache file of {} is corrupt; it is dropped", d->label(), printable(path));
+  spdlog::error("{}: the cache file of {} is corrupt; it is dropped", d->label(), shown(path));
   cache.drop_corrupt(*d, v, entry);
   counts.corrupt.emplace_back(d, std::move(path));
 }
@@ -43,7 +43,7 @@ Status verify(ObjectCache& cache, const std::shared_ptr<Dataset>& d, const std::
               const std::function<bool(const CheckCounts&)>& go_on) {
   std::shared_ptr<CatalogVersion> v = d->version();
   uint32_t top = v ? v->find(path) : kNoEntry;
-  if (top == kNoEntry) return make_error(ENOENT, "there is no " + printable(path) + " in " + d->label());
+  if (top == kNoEntry) return make_error(ENOENT, "there is no " + shown(path) + " in " + d->label());
   Result<Sums> sums = d->sums->load();
   if (!sums) return sums.error();
   const CatalogEntry* entries = v->catalog().entries;

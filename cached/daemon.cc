@@ -1,0 +1,240 @@
+#include "cached/daemon.h"
+
+#include <fmt/format.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <thread>
+
+#include "cached/admin.h"
+#include "cached/files.h"
+#include "cached/log.h"
+#include "cached/requests.h"
+#include "cached/verifier.h"
+
+namespace larder {
+
+using Clock = std::chrono::steady_clock;
+
+static constexpr auto kTick = std::chrono::milliseconds(20);
+static constexpr int kTicksASecond = 50;
+static constexpr auto kFlightsEnd = std::chrono::seconds(5);
+static constexpr unsigned kEndSeconds = 15;  // a store that hangs must not keep the daemon from ending
+
+// ---- the process -----------------------------------------------------------------------------------------------------
+
+void prepare_process() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (int sig : {SIGTERM, SIGINT}) sigaddset(&set, sig);
+  ::sigprocmask(SIG_BLOCK, &set, nullptr);  // the server reads them
+  // SIGIO: a program opened a file while its lease was tested. SIGHUP: a terminal was closed.
+  for (int sig : {SIGPIPE, SIGIO, SIGHUP}) ::signal(sig, SIG_IGN);
+  struct rlimit files;
+  if (::getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+    files.rlim_cur = files.rlim_max;
+    ::setrlimit(RLIMIT_NOFILE, &files);
+  }
+  // Credentials are in memory: no core dump, no ptrace by others. A process may still use its own /proc/self/fd.
+  ::prctl(PR_SET_DUMPABLE, 0);
+}
+
+static void notify_systemd(std::string_view text) {
+  const char* path = std::getenv("NOTIFY_SOCKET");
+  struct sockaddr_un address = {};
+  if (!path || strlen(path) >= sizeof address.sun_path || (path[0] != '/' && path[0] != '@')) return;
+  address.sun_family = AF_UNIX;
+  memcpy(address.sun_path, path, strlen(path));
+  if (path[0] == '@') address.sun_path[0] = 0;
+  Fd fd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  socklen_t len = static_cast<socklen_t>(offsetof(struct sockaddr_un, sun_path) + strlen(path));
+  (void)!::sendto(fd.get(), text.data(), text.size(), MSG_NOSIGNAL, reinterpret_cast<struct sockaddr*>(&address), len);
+}
+
+// ---- the daemon ------------------------------------------------------------------------------------------------------
+
+namespace {
+
+class Daemon {
+ public:
+  Daemon(const Config& config, StoreOpener open_store) : config_(config), open_store_(std::move(open_store)) {}
+
+  Status start();
+  Status serve();
+
+ private:
+  Status check_before();
+  Status open_parts(const CacheLimits& limits);
+  void handle(IncomingRequest request);
+  void keep_house();
+  void check_idle();
+  void verify_all();
+  void end();
+
+  const Config& config_;
+  StoreOpener open_store_;
+  Meter meter_{0};
+  std::unique_ptr<CacheDir> dir_;
+  std::unique_ptr<Publisher> publisher_;
+  std::unique_ptr<InodeTableWriter> inodes_;
+  std::unique_ptr<ObjectCache> cache_;
+  std::unique_ptr<Meta> meta_;
+  std::shared_ptr<Filler> filler_;
+  std::unique_ptr<Flights> flights_;
+  std::unique_ptr<Datasets> datasets_;
+  std::unique_ptr<Server> server_;
+  std::unique_ptr<ProgramRequests> programs_;
+  std::unique_ptr<Admin> admin_;
+  std::thread housekeeper_, verifier_;
+  std::atomic<bool> ending_{false};
+  Clock::time_point last_present_ = Clock::now();
+};
+
+// What can be found wrong before anything is made.
+Status Daemon::check_before() {
+  for (const MountConfig& m : config_.mounts) {
+    if (m.source.empty()) continue;
+    Result<SourceUrl> url = parse_source(m.source);
+    if (!url) return make_error(url.error().code, fmt::format("mount of {}: {}", m.path, url.error().message));
+    Result<std::unique_ptr<Store>> store = open_store_(m.source, options_for(config_, url->text(), {}));
+    if (!store) return make_error(store.error().code, fmt::format("mount of {}: {}", m.path, store.error().message));
+  }
+  return {};
+}
+
+Status Daemon::start() {
+  for (const std::string& w : config_.warnings) spdlog::warn("{}", w);
+  if (Status s = check_before(); !s) return s;
+  Result<FsSpace> space = fs_space(config_.cache_dir);
+  if (!space) return space.error();
+  uint64_t used = config_.cache_size ? 0 : disk_usage(config_.cache_dir);
+  Result<CacheLimits> limits = plan_limits(config_, space->total, space->free, used);
+  if (!limits) return limits.error();
+  if (Status s = make_dirs(config_.state_dir, config_.is_private ? 0700 : 0755); !s)
+    return make_error(s.error().code, s.error().message + "; choose another with --state-dir");
+  if (Status s = open_parts(*limits); !s) return s;
+  spdlog::info("larderd {} serves {}: cache {} of {} bytes, {} mounts", kVersion, config_.socket, config_.cache_dir, limits->cache_size, datasets_->mounts().size());
+  return {};
+}
+
+template <typename T>
+static Status take(Result<T> from, T& to) {
+  if (!from) return from.error();
+  to = std::move(*from);
+  return {};
+}
+
+Status Daemon::open_parts(const CacheLimits& limits) {
+  if (Status s = take(CacheDir::open(config_.cache_dir), dir_); !s) return s;
+  meter_ += dir_->used_by_tables();
+  if (Status s = take(Server::listen(config_.socket, config_.is_private), server_); !s) return s;
+  if (Status s = take(open_meta(config_.meta, config_.state_dir), meta_); !s) return s;
+  if (Status s = take(Publisher::start(*dir_, config_.wait_ms, meter_), publisher_); !s) return s;
+  if (Status s = take(InodeTableWriter::open(*dir_, *publisher_, meter_), inodes_); !s) return s;
+  cache_ = std::make_unique<ObjectCache>(*dir_, *inodes_, meter_, limits);
+  filler_ = std::make_shared<Filler>(*cache_);
+  flights_ = std::make_unique<Flights>(*cache_, config_.connections, config_.wait_ms);
+  datasets_ = std::make_unique<Datasets>(
+      Datasets::Parts{config_, *dir_, *publisher_, *inodes_, *cache_, *filler_, *meta_, meter_, open_store_});
+  flights_->on_stale([this](std::shared_ptr<Dataset> d, std::function<void(const Status&)> then) { datasets_->refresh_soon(std::move(d), std::move(then)); });
+  programs_ = std::make_unique<ProgramRequests>(
+      ProgramRequests::Parts{config_, *dir_, *publisher_, *inodes_, *cache_, *datasets_, *flights_, *filler_});
+  admin_ = std::make_unique<Admin>(Admin::Parts{config_, *dir_, *publisher_, *cache_, *datasets_, *flights_, *filler_, *server_});
+  if (Status s = datasets_->start(); !s) return s;
+  dir_->keep();
+  flights_->add_source(filler_);
+  return {};
+}
+
+void Daemon::handle(IncomingRequest r) {
+  if (config_.is_private && r.peer.uid != 0 && r.peer.uid != ::geteuid()) return r.reply->fail(EACCES);
+  switch (r.header.op) {
+    case Op::kHello: return programs_->hello(r);
+    case Op::kFetch: return programs_->fetch(r);
+    case Op::kDirectory: return programs_->directory(r);
+    case Op::kAdmin: return admin_->handle(std::move(r));
+  }
+  r.reply->fail(ENOSYS);
+}
+
+Status Daemon::serve() {
+  housekeeper_ = std::thread([this] { keep_house(); });
+  verifier_ = std::thread([this] { verify_all(); });
+  notify_systemd("READY=1");
+  Status s = server_->run([this](IncomingRequest r) { handle(std::move(r)); },
+                          [this] { return Server::Stamp{publisher_->generation(), publisher_->instance()}; });
+  notify_systemd("STOPPING=1");
+  end();
+  return s;
+}
+
+// ---- housekeeping ----------------------------------------------------------------------------------------------------
+
+void Daemon::keep_house() {
+  for (int tick = 0; !ending_; ++tick) {
+    std::this_thread::sleep_for(kTick);
+    flights_->tick();
+    if (tick % kTicksASecond != 0) continue;
+    cache_->poll_zombies();
+    filler_->tick();
+    flights_->kick();
+    for (auto& d : datasets_->all()) d->drop_retired_stores();
+    if (tick % (5 * kTicksASecond) == 0) cache_->note_use();
+    check_idle();
+  }
+}
+
+// A private daemon goes when no program has been there for linger_s.
+void Daemon::check_idle() {
+  if (!config_.is_private || config_.linger_s == 0) return;
+  if (dir_->program_present() || admin_->busy()) last_present_ = Clock::now();
+  Clock::time_point last = std::max(last_present_, server_->last_request());
+  if (Clock::now() - last < std::chrono::seconds(config_.linger_s)) return;
+  spdlog::info("no program for {} s: ending", config_.linger_s);
+  if (Status s = datasets_->forget_transient_mounts(); !s) spdlog::warn("{}", s.error().message);
+  server_->stop();
+}
+
+// What a former daemon left is compared with its checksums, when nothing else wants the processor.
+void Daemon::verify_all() {
+  struct sched_param idle = {};
+  ::pthread_setschedparam(::pthread_self(), SCHED_IDLE, &idle);
+  CheckCounts counts;
+  for (auto& d : datasets_->all()) {
+    if (!d->version()) continue;
+    Status s = verify(*cache_, d, "", counts, [this](const CheckCounts&) { return !ending_; });
+    if (!s && s.error().code != ECANCELED) spdlog::warn("{}: {}", d->label(), s.error().message);
+  }
+  if (counts.files > 0) spdlog::info("verified {} cache files, {} bytes: {} corrupt", counts.files, counts.bytes, counts.corrupt.size());
+}
+
+void Daemon::end() {
+  ::signal(SIGALRM, [](int) { ::_exit(0); });
+  ::alarm(kEndSeconds);
+  ending_ = true;
+  bool landed = flights_->stop(kFlightsEnd);
+  admin_->stop();
+  datasets_->stop();
+  housekeeper_.join();
+  verifier_.join();
+  server_.reset();  // the socket goes; whoever waits connects to the next daemon
+  spdlog::info("ended");
+  if (!landed) ::_exit(0);  // a store still holds requests: it may not be destroyed
+}
+
+}  // namespace
+
+Status run_daemon(const Config& config, StoreOpener open_store) {
+  Daemon daemon(config, std::move(open_store));
+  if (Status s = daemon.start(); !s) return s;
+  return daemon.serve();
+}
+
+}  // namespace larder

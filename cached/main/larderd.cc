@@ -1,0 +1,53 @@
+// larderd [--config FILE]: the daemon's command line. It stays in the foreground.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+
+#include "cached/admin.h"
+#include "cached/daemon.h"
+#include "cached/log.h"
+#include "cached/store/store.h"
+
+namespace larder {
+namespace {
+
+void add_flags(CLI::App& app, ConfigFlags& f) {
+  app.add_option("--config", f.config_file, "configuration file (default: /etc/larder/larder.toml, if there is one)");
+  app.add_option("--socket", f.socket, "path of the socket");
+  app.add_option("--cache-dir", f.cache_dir, "cache folder, on tmpfs");
+  app.add_option("--cache-size", f.cache_size, "bytes, 8GiB, or a share of the file system such as 50%");
+  app.add_option("--state-dir", f.state_dir, "folder for what a reboot must not lose");
+  app.add_option("--meta", f.meta, "metadata: local: or local:///path");
+  app.add_option("--linger", f.linger_s, "private: end after this many seconds without programs; 0: never");
+  app.add_option("--log-file", f.log_file, "log there instead of to stderr");
+  app.add_option("--log-level", f.log_level, "trace, debug, info, warn or error");
+  app.add_flag("--private", f.is_private, "serve this user only, from folders of the user's own");
+  app.add_flag("--foreground")->description("stay in the foreground (always so)");
+  app.set_version_flag("--version", std::string("larderd ") + kVersion);
+}
+
+int fail(const Error& e) {
+  fprintf(stderr, "larderd: %s\n", e.message.c_str());
+  return 1;
+}
+
+int run(const ConfigFlags& flags) {
+  Result<Config> config = load_config(flags);
+  if (!config) return fail(config.error());
+  if (Status s = set_up_log(config->log_file, config->log_level); !s) return fail(s.error());
+  Status s = run_daemon(*config, [](std::string_view source, const StoreOptions& options) { return open_store(source, options); });
+  if (s) return 0;
+  if (!config->log_file.empty()) spdlog::error("{}", s.error().message);
+  return fail(s.error());
+}
+
+}  // namespace
+}  // namespace larder
+
+int main(int argc, char** argv) {
+  larder::prepare_process();
+  CLI::App app("The daemon of Larder: keeps what programs read from a bucket in shared memory.", "larderd");
+  larder::ConfigFlags flags;
+  larder::add_flags(app, flags);
+  CLI11_PARSE(app, argc, argv);
+  return larder::run(flags);
+}

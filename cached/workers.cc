@@ -1,0 +1,42 @@
+#include "cached/workers.h"
+
+namespace larder {
+
+bool Workers::run(std::function<void()> job) {
+  std::lock_guard lock(mutex_);
+  if (stopping_ || jobs_.size() >= limit_) return false;
+  jobs_.push_back(std::move(job));
+  if (idle_ < jobs_.size() && threads_.size() < limit_) threads_.emplace_back([this] { work(); });
+  wake_.notify_one();
+  return true;
+}
+
+void Workers::work() {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    ++idle_;
+    wake_.wait(lock, [this] { return stopping_ || !jobs_.empty(); });
+    --idle_;
+    if (stopping_) return;
+    std::function<void()> job = std::move(jobs_.front());
+    jobs_.pop_front();
+    lock.unlock();
+    job();
+    job = nullptr;
+    lock.lock();
+  }
+}
+
+void Workers::stop() {
+  std::vector<std::thread> threads;
+  {
+    std::lock_guard lock(mutex_);
+    stopping_ = true;
+    jobs_.clear();
+    threads.swap(threads_);
+    wake_.notify_all();
+  }
+  for (std::thread& t : threads) t.join();
+}
+
+}  // namespace larder
