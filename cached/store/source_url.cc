@@ -54,12 +54,12 @@ std::string SourceUrl::text() const { return scheme == "file" ? "file://" + pref
 
 Result<SourceUrl> parse_source(std::string_view text) {
   const size_t colon = text.find("://");
-  if (colon == std::string_view::npos) return bad(text, "write s3://bucket/prefix, bos://bucket/prefix or file:///directory");
+  if (colon == std::string_view::npos) return bad(text, "write s3://bucket/prefix or file:///directory");
   if (text.find('\0') != std::string_view::npos) return bad(text, "it contains a NUL byte");
   const std::string_view scheme = text.substr(0, colon), rest = text.substr(colon + 3);
-  if (scheme == "s3" || scheme == "bos") return parse_bucket(text, scheme, rest);
+  if (scheme == "s3") return parse_bucket(text, scheme, rest);
   if (scheme == "file") return parse_file(text, rest);
-  return bad(text, fmt::format("unknown scheme '{}'; known are s3, bos and file", printable(scheme)));
+  return bad(text, fmt::format("unknown scheme '{}'; known are s3 and file", printable(scheme)));
 }
 
 }  // namespace larder
