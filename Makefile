@@ -12,7 +12,7 @@ BASE   := -std=c++20 $(WARN) $(OPT) -Iinclude -I.
 
 # liblarder.so: libc alone. No exceptions, RTTI, guards or libstdc++; -O2 whatever the mode (it cannot be sanitized).
 PRELOAD_FLAGS := -std=c++20 $(WARN) -O2 -g -Iinclude -I. -fPIC -fno-exceptions -fno-rtti -fno-threadsafe-statics \
-                 -fvisibility=hidden -ftls-model=initial-exec -fno-stack-protector -U_FORTIFY_SOURCE -fno-builtin-fstat
+                 -fvisibility=hidden -ftls-model=initial-exec -fno-stack-protector -U_FORTIFY_SOURCE -fno-delete-null-pointer-checks
 DAEMON_PKGS   := libcurl openssl libxxhash hiredis sqlite3 pugixml fmt spdlog
 DAEMON_FLAGS   = $(BASE) $(shell pkg-config --cflags $(DAEMON_PKGS)) -DSPDLOG_FMT_EXTERNAL -pthread
 DAEMON_LIBS    = $(shell pkg-config --libs $(DAEMON_PKGS)) $(if $(filter release,$(MODE)),-lmimalloc) -pthread
@@ -33,8 +33,14 @@ $(BUILD)/obj/%.o: %.cc
 	@mkdir -p $(@D)
 	$(CXX) $(DAEMON_FLAGS) -MMD -MP -c $< -o $@
 
-$(BUILD)/liblarder.so: $(call obj,$(PRELOAD_SRC)) preload/exports.map
-	gcc -shared -o $@ $(filter %.o,$^) -Wl,--version-script=preload/exports.map -Wl,-z,defs,-z,now,-z,nodelete -Wl,-soname,liblarder.so
+# The export map comes from the list of intercepted functions. libdl is named for glibc before 2.34, which has dlsym there.
+$(BUILD)/exports.map: preload/symbols.def
+	@mkdir -p $(@D)
+	sed -n 's/^SYM([^,]*, \([A-Za-z0-9_]*\),.*/\1;/p' $< | sort | sed '1i { global:' | sed '$$a local: *; };' > $@
+
+$(BUILD)/liblarder.so: $(call obj,$(PRELOAD_SRC)) $(BUILD)/exports.map
+	gcc -shared -o $@ $(filter %.o,$^) -Wl,--version-script=$(BUILD)/exports.map -Wl,-z,defs,-z,now,-z,nodelete \
+	    -Wl,-soname,liblarder.so -Wl,--no-as-needed -l:libdl.so.2
 
 $(BUILD)/libcached.a: $(call obj,$(CACHED_SRC))
 	@rm -f $@
