@@ -373,6 +373,40 @@ bool has_dotdot(const char* p) {
   }
 }
 
+// ---- folders outside ------------------------------------------------------------------------------------------------
+// Programs look for files that are not there by the thousand (import paths, include paths), most in a few folders.
+
+class PlainFolder {
+ public:
+  PlainFolder(std::atomic<uint64_t>* slot, uint64_t key) : slot_(slot), key_(key) {}
+  bool known() const { return slot_ != nullptr && slot_->load(std::memory_order_relaxed) == key_; }
+  void learn() const {
+    if (slot_ != nullptr) slot_->store(key_, std::memory_order_relaxed);
+  }
+
+ private:
+  std::atomic<uint64_t>* slot_;
+  uint64_t key_;
+};
+
+constinit std::atomic<uint64_t> plain_folders[64] = {};
+
+// The key holds the folder's text, the generation and the second, so that knowledge ages by itself.
+PlainFolder plain_folder(const State* s, const char* path) {
+  const char* slash = strrchr(path, '/');
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+  uint64_t h = XXH3_64bits_withSeed(path, static_cast<size_t>(slash - path), s->generation * 0x9e3779b97f4a7c15ULL + static_cast<uint64_t>(now.tv_sec));
+  return {&plain_folders[h % 64], h | 1};
+}
+
+// The folder of a resolved path is neither in a mount nor above one.
+bool leads_nowhere(const State* s, const Found& f) {
+  size_t n = f.path_len;
+  while (n > 0 && f.path[--n] != '/') {}
+  return n > 0 && mount_of(s, f.path, n) == nullptr && (s->ns == nullptr || s->ns->catalog.find(f.path + 1, n - 1) == kNoEntry);
+}
+
 }  // namespace
 
 // ---- the full answers -----------------------------------------------------------------------------------------------
@@ -387,10 +421,21 @@ bool route(int dirfd, const char* path, Found* f) {
   return look_up_stable(slash, false, f);
 }
 
-bool route_missing(int dirfd, const char* path, bool follow_last, Found* f) {
+bool may_lead_to_ours(int dirfd, const char* path) {
   if (path == nullptr || path[0] == 0) return false;
-  if (current_state() == nullptr && !attach_late()) return false;
-  return route_walked(dirfd, path, follow_last, true, f);
+  State* s = current_state();
+  if (s == nullptr) return attach_late();
+  if (path[0] != '/' || !plain_folder(s, path).known()) return true;
+  char byte;
+  return sys::readlinkat(dirfd, path, &byte, 1) >= 0;
+}
+
+bool route_missing(int dirfd, const char* path, bool follow_last, Found* f) {
+  State* s = current_state();
+  if (s == nullptr) return false;
+  if (route_walked(dirfd, path, follow_last, true, f)) return true;
+  if (path[0] == '/' && f->path == f->buffer && leads_nowhere(s, *f)) plain_folder(s, path).learn();
+  return false;
 }
 
 bool route_for_write(int dirfd, const char* path, Found* f) {

@@ -51,16 +51,21 @@ struct Found {
   bool is_dir() const { return kind == Kind::kDirectory || kind == Kind::kAbove; }
 };
 
-// Room for something large that is needed rarely: wrappers run on signal and coroutine stacks of a few KiB.
+// Room for something large that is needed rarely: wrappers run on signal and coroutine stacks of a few KiB. One static place
+// a type; whoever finds it taken (another thread, a handler's own caller, a fork in between) gets a mapping.
 template <typename T>
 class Scratch {
  public:
   Scratch() {
-    void* p = sys::mmap(nullptr, sizeof(T), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void* p = place_;
+    if (busy_.exchange(true, std::memory_order_acquire)) {
+      p = sys::mmap(nullptr, sizeof(T), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    }
     if (p != nullptr) t_ = ::new (p) T;
   }
   ~Scratch() {
-    if (t_ != nullptr) sys::munmap(t_, sizeof(T));
+    if (static_cast<void*>(t_) == place_) busy_.store(false, std::memory_order_release);
+    else if (t_ != nullptr) sys::munmap(t_, sizeof(T));
   }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
@@ -69,6 +74,8 @@ class Scratch {
   T* operator->() { return t_; }
 
  private:
+  alignas(T) static inline constinit char place_[sizeof(T)] = {};
+  static inline constinit std::atomic<bool> busy_{false};
   T* t_ = nullptr;
 };
 
@@ -110,7 +117,11 @@ inline bool maybe_ours(int dirfd, const char* path) {
 // Decides lexically. True: ours (also if it is missing).
 bool route(int dirfd, const char* path, Found* f);
 
-// The kernel said ENOENT or ENOTDIR: follows symlinks and descriptors outside the datasets. True: ours after all.
+// The kernel said ENOENT or ENOTDIR. A cheap no: no daemon, or the folder is known to lead nowhere near a mount (believed for
+// a second) and the last component is no symlink.
+bool may_lead_to_ours(int dirfd, const char* path);
+
+// Follows symlinks and descriptors outside the datasets. True: ours after all.
 bool route_missing(int dirfd, const char* path, bool follow_last, Found* f);
 
 // For calls that would change something: never lets the kernel try in a directory of ours first.
@@ -158,6 +169,7 @@ __attribute__((noinline)) auto dispatch_slow(int dirfd, const char* path, Ours o
 template <typename R, typename Ours>
 __attribute__((noinline)) R dispatch_missing(int dirfd, const char* path, bool follow, R r, Ours ours) {
   int error = errno;
+  if (!may_lead_to_ours(dirfd, path)) return errno = error, r;
   Scratch<Found> f;
   if (f && route_missing(dirfd, path, follow, f.get()) && f->kind != Kind::kMissing) return ours(*f.get());
   errno = error;
