@@ -9,6 +9,7 @@
 #include <fts.h>
 #include <ftw.h>
 #include <glob.h>
+#include <spawn.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/stat.h>
