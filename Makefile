@@ -55,6 +55,11 @@ $(BUILD)/larder: $(call obj,cached/main/larder.cc $(CLI_SRC)) $(BUILD)/libcached
 $(BUILD)/unit_tests: $(call obj,$(TEST_SRC)) $(BUILD)/libcached.a
 	$(CXX) $(OPT) -o $@ $^ $(DAEMON_LIBS) -lgtest -lgmock -lgtest_main
 
+# Programs that tests run bare and preloaded.
+$(BUILD)/probe: tests/preload/probe.cc
+	@mkdir -p $(@D)
+	$(CXX) -std=c++20 -O1 -Wall -o $@ $<
+
 clean:
 	rm -rf $(BUILD)
 
