@@ -6,6 +6,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fts.h>
 #include <ftw.h>
 #include <glob.h>
 #include <limits.h>
@@ -298,7 +299,10 @@ void print(const char* what, const std::vector<std::string>& v) {
 }
 
 std::vector<std::string>* walked;
+bool in_place;
 int walk(const char* path, const struct stat* st, int type, struct FTW* w) {
+  struct stat here;
+  if (in_place && (stat(path + w->base, &here) != 0 || here.st_ino != st->st_ino)) walked->push_back("not in place");
   walked->push_back(clean(path) + ":" + std::to_string(type) + ":" + std::to_string(w->level) + ":" + std::to_string(w->base - root.size()) + ":" +
                     std::to_string(S_ISREG(st->st_mode) ? st->st_size : 0));
   return 0;
@@ -307,6 +311,7 @@ int walk_plain(const char* path, const struct stat* st, int type) {
   walked->push_back(clean(path) + ":" + std::to_string(type) + ":" + std::to_string(S_ISREG(st->st_mode) ? st->st_size : 0));
   return 0;
 }
+int by_name(const FTSENT** a, const FTSENT** b) { return strcmp((*a)->fts_name, (*b)->fts_name); }
 int only_n(const struct dirent* e) { return e->d_name[0] == 'n'; }
 
 void directories() {
@@ -395,6 +400,29 @@ void directories() {
   close(sub);
   close(dfd);
 
+  for (int options : {(int)FTS_PHYSICAL, FTS_PHYSICAL | FTS_NOCHDIR, FTS_LOGICAL | FTS_SEEDOT, FTS_PHYSICAL | FTS_NOSTAT, FTS_PHYSICAL | FTS_XDEV}) {
+    char* roots[] = {root.data(), nullptr};
+    FTS* fts = fts_open(roots, options, by_name);
+    v.clear();
+    while (FTSENT* e = fts_read(fts)) {
+      if (e->fts_info == FTS_D && strcmp(e->fts_name, "deep") == 0) fts_set(fts, e, FTS_SKIP);
+      std::string kids;
+      if (e->fts_info == FTS_D && strcmp(e->fts_name, "a") == 0) {
+        for (FTSENT* k = fts_children(fts, 0); k; k = k->fts_link) kids += std::string(",") + k->fts_name;
+      }
+      v.push_back(clean(e->fts_path) + ":" + std::to_string(e->fts_info) + ":" + std::to_string(e->fts_level) + ":" + std::to_string(e->fts_namelen) + kids);
+    }
+    int end = errno;
+    say("fts %d ends %d closes %d", options, end, fts_close(fts));
+    print("", v);
+  }
+  char none[] = "/none-such-path";
+  char* gone[] = {none, root.data(), nullptr};
+  FTS* fts = fts_open(gone, FTS_PHYSICAL | FTS_NOCHDIR, nullptr);
+  FTSENT* first = fts_read(fts);
+  say("fts missing %d %d", first->fts_info, first->fts_errno);
+  fts_close(fts);
+
   glob_t g;
   for (const char* pattern : {"*/*", "many/n[0-4]", "a/b*/d?ep/*", "none*", "a/one", "*ace/*"}) {
     int r = glob(p(pattern), GLOB_MARK, nullptr, &g);
@@ -404,11 +432,13 @@ void directories() {
     print("", v);
     globfree(&g);
   }
-  for (int flags : {0, (int)FTW_PHYS, FTW_DEPTH | FTW_PHYS, (int)FTW_MOUNT}) {
+  for (int flags : {0, (int)FTW_PHYS, FTW_DEPTH | FTW_PHYS, (int)FTW_MOUNT, FTW_CHDIR | FTW_PHYS}) {
     std::vector<std::string> w;
     walked = &w;
+    in_place = (flags & FTW_CHDIR) != 0;
     int r = nftw(root.c_str(), walk, 10, flags);
     std::sort(w.begin(), w.end());
+    in_place = false;
     say("nftw %d = %d", flags, r);
     print("", w);
   }
