@@ -13,7 +13,7 @@ BASE   := -std=c++20 $(WARN) $(OPT) -Iinclude -I.
 # liblarder.so: libc alone. No exceptions, RTTI, guards or libstdc++; -O2 whatever the mode (it cannot be sanitized).
 PRELOAD_FLAGS := -std=c++20 $(WARN) -O2 -g -Iinclude -I. -fPIC -fno-exceptions -fno-rtti -fno-threadsafe-statics \
                  -fvisibility=hidden -ftls-model=initial-exec -fno-stack-protector -U_FORTIFY_SOURCE -fno-delete-null-pointer-checks
-DAEMON_PKGS   := libcurl openssl libxxhash hiredis sqlite3 pugixml fmt spdlog
+DAEMON_PKGS   := libcurl openssl zlib libxxhash hiredis sqlite3 pugixml fmt spdlog
 DAEMON_FLAGS   = $(BASE) $(shell pkg-config --cflags $(DAEMON_PKGS)) -DSPDLOG_FMT_EXTERNAL -pthread
 DAEMON_LIBS    = $(shell pkg-config --libs $(DAEMON_PKGS)) $(if $(filter release,$(MODE)),-lmimalloc) -pthread
 

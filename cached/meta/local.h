@@ -1,0 +1,56 @@
+// local: metadata in one SQLite file, for a single machine.
+//
+// Tables: datasets; versions (a row appears in the same transaction that makes the version current: readers see all of it
+// or nothing); sets and segments (the objects of a version, segment.h). A writer stores its segments under a set that no
+// version names yet; a writer that died leaves a set behind, which a later one sweeps after an hour without a sign of life.
+// The newest two versions of a dataset stay: whoever began to load the older one can finish.
+//
+// Several processes may have the file open (larderd and the command line): WAL, 20 s of patience for a busy lock.
+#pragma once
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "cached/meta/meta.h"
+
+struct sqlite3;
+struct sqlite3_stmt;
+
+namespace larder {
+
+// One connection. Not for two threads at once.
+class Sqlite {
+ public:
+  static Result<std::unique_ptr<Sqlite>> open(const std::string& path);
+  ~Sqlite();
+  Sqlite(const Sqlite&) = delete;
+  Sqlite& operator=(const Sqlite&) = delete;
+  Status run(const char* sql);  // no parameters, no rows
+  Error error(const char* doing) const;
+  sqlite3* handle() const { return db_; }
+  const std::string& path() const { return path_; }
+
+ private:
+  Sqlite(std::string path, sqlite3* db) : path_(std::move(path)), db_(db) {}
+  const std::string path_;
+  sqlite3* const db_;
+};
+
+class LocalMeta final : public Meta {
+ public:
+  static Result<std::unique_ptr<Meta>> open(const std::string& directory);
+  Status put_dataset(const DatasetDef& def) override;
+  Result<std::optional<DatasetDef>> get_dataset(std::string_view name) override;
+  Result<std::vector<DatasetDef>> datasets() override;
+  Status remove_dataset(std::string_view name) override;
+  Result<std::optional<VersionInfo>> current(std::string_view name) override;
+  Result<std::unique_ptr<VersionWriter>> write_version(std::string_view name) override;
+  Status load(std::string_view name, uint64_t version, const std::function<Status(ObjectInfo&&)>& object) override;
+
+ private:
+  explicit LocalMeta(std::unique_ptr<Sqlite> db) : db_(std::move(db)) {}
+  std::mutex mutex_;  // for db_; load() and writers have connections of their own
+  const std::unique_ptr<Sqlite> db_;
+};
+
+}  // namespace larder

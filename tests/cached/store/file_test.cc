@@ -1,0 +1,190 @@
+// file:///dir: the same files a program would find by walking the folder, in byte order, and never a mix of two versions.
+#include "cached/store/file.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <future>
+
+#include "tests/cached/store/live_server.h"
+
+namespace larder {
+namespace {
+
+using namespace larder::testing;
+namespace fs = std::filesystem;
+
+class FileTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto store = open_store("file://" + dir_.path(), {});
+    ASSERT_TRUE(store.ok()) << store.error().message;
+    store_ = std::move(*store);
+  }
+  void write(const std::string& key, const std::string& data) {
+    const fs::path path = fs::path(dir_.path()) / key;
+    fs::create_directories(path.parent_path());
+    std::ofstream(path, std::ios::binary) << data;
+  }
+  std::vector<std::string> keys() {
+    auto listed = list_all(*store_);
+    EXPECT_TRUE(listed.ok()) << listed.error().message;
+    std::vector<std::string> out;
+    for (auto& object : *listed) out.push_back(object.key);
+    return out;
+  }
+  uint64_t skipped() { return dynamic_cast<FileStore&>(*store_).skipped(); }
+
+  TempDir dir_;
+  std::unique_ptr<Store> store_;
+};
+
+TEST_F(FileTest, KeysComeInByteOrderOfTheWholeKey) {
+  for (const char* key : {"a/b", "a-b", "a.txt", "a0", "a/c/d", "a/c-", "Z", "ü", "\xff\xfe raw", "new\nline", "sp ace", "q?%+", "b/"}) {
+    if (std::string(key) != "b/") write(key, key);
+  }
+  fs::create_directory(dir_.path() + "/b");  // an empty folder is no object
+  EXPECT_EQ(keys(), (std::vector<std::string>{"Z", "a-b", "a.txt", "a/b", "a/c-", "a/c/d", "a0", "new\nline", "q?%+", "sp ace", "ü",
+                                              "\xff\xfe raw"}));
+}
+
+TEST_F(FileTest, ContentIsReadWholeAndInRanges) {
+  const std::string data = pattern(5'000'000);
+  write("big", data);
+  write("empty", "");
+  auto listed = *list_all(*store_);
+  EXPECT_EQ(get_all(*store_, listed[0]).data, data);
+  EXPECT_EQ(get_all(*store_, listed[1]).data, "");
+  EXPECT_TRUE(get_all(*store_, listed[1]).status.ok());
+  auto part = get_range(*store_, listed[0], 1'048'575, 2'000'001);
+  EXPECT_TRUE(part.status.ok());
+  EXPECT_EQ(part.data, data.substr(1'048'575, 2'000'001));
+  auto head = store_->head("big");
+  ASSERT_TRUE(head.ok());
+  EXPECT_EQ(head->etag, listed[0].etag);
+  EXPECT_EQ(head->size, 5'000'000u);
+  EXPECT_EQ(head->mtime_ns, listed[0].mtime_ns);
+}
+
+TEST_F(FileTest, SymlinksAreFollowedLoopsAndSpecialFilesAreCounted) {
+  TempDir outside;
+  std::ofstream(outside.path() + "/far") << "far";
+  write("real/file", "x");
+  fs::create_symlink("real/file", dir_.path() + "/link");
+  fs::create_directory_symlink("real", dir_.path() + "/dirlink");
+  fs::create_directory_symlink(outside.path(), dir_.path() + "/outside");
+  EXPECT_EQ(keys(), (std::vector<std::string>{"dirlink/file", "link", "outside/far", "real/file"}));
+  EXPECT_EQ(skipped(), 0u);
+  fs::create_directory_symlink("..", dir_.path() + "/real/up");
+  fs::create_symlink("nowhere", dir_.path() + "/dangling");
+  fs::create_symlink("self", dir_.path() + "/self");
+  ASSERT_EQ(mkfifo((dir_.path() + "/pipe").c_str(), 0600), 0);
+  EXPECT_EQ(keys(), (std::vector<std::string>{"dirlink/file", "link", "outside/far", "real/file"}));
+  EXPECT_EQ(skipped(), 5u) << "up through real and through dirlink, dangling, self, pipe";
+  EXPECT_EQ(get_all(*store_, {"pipe", 0, 0, ""}).status.error().code, ESTALE) << "and does not hang";
+}
+
+TEST_F(FileTest, AChangedFileIsStale) {
+  write("f", "first");
+  auto object = (*list_all(*store_))[0];
+  write("f", "other");
+  auto got = get_all(*store_, object);
+  EXPECT_EQ(got.status.error().code, ESTALE);
+  EXPECT_EQ(got.data, "");
+  object = (*list_all(*store_))[0];
+  EXPECT_EQ(get_all(*store_, object).data, "other");
+  fs::remove(dir_.path() + "/f");
+  EXPECT_EQ(get_all(*store_, object).status.error().code, ENOENT);
+  EXPECT_EQ(store_->head("f").error().code, ENOENT);
+}
+
+TEST_F(FileTest, AFileThatChangesWhileItIsReadIsStale) {
+  write("f", pattern(4'000'000));
+  auto object = (*list_all(*store_))[0];
+  std::promise<Status> done;
+  GetRequest request{object.key, object.etag, 0, object.size, object.size, true, nullptr, nullptr};
+  bool changed = false;
+  request.on_data = [&](auto) -> Status {
+    if (!std::exchange(changed, true)) {
+      const int fd = ::open((dir_.path() + "/f").c_str(), O_WRONLY);
+      EXPECT_EQ(pwrite(fd, "x", 1, 3'999'999), 1);
+      close(fd);
+    }
+    return {};
+  };
+  request.on_done = [&](Status status) { done.set_value(std::move(status)); };
+  store_->get(std::move(request));
+  EXPECT_EQ(done.get_future().get().error().code, ESTALE);
+  object = (*list_all(*store_))[0];
+  fs::resize_file(dir_.path() + "/f", 10);
+  EXPECT_EQ(get_all(*store_, object).status.error().code, ESTALE);
+}
+
+TEST_F(FileTest, KeysThatLeadOutOfTheDirectoryAreNotOpened) {
+  write("f", "x");
+  for (const char* key : {"../f", "a/../../etc/passwd", "/etc/passwd", "./f", "a//f", "", "f/", ".."}) {
+    EXPECT_EQ(get_all(*store_, {key, 1, 0, ""}).status.error().code, ENOENT) << key;
+    EXPECT_EQ(store_->head(key).error().code, ENOENT) << key;
+  }
+}
+
+TEST_F(FileTest, VeryLongPathsAreListedAndRead) {
+  std::string key;
+  int at = ::open(dir_.path().c_str(), O_RDONLY | O_DIRECTORY);
+  const std::string part(200, 'd');
+  for (int i = 0; i < 30; ++i) {
+    ASSERT_EQ(mkdirat(at, part.c_str(), 0700), 0);
+    const int next = openat(at, part.c_str(), O_RDONLY | O_DIRECTORY);
+    close(at);
+    at = next;
+    key += part + "/";
+  }
+  const int fd = openat(at, "f", O_WRONLY | O_CREAT, 0600);
+  ASSERT_EQ(::write(fd, "deep", 4), 4);
+  close(fd);
+  close(at);
+  auto listed = *list_all(*store_);
+  ASSERT_EQ(listed.size(), 1u);
+  EXPECT_EQ(listed[0].key, key + "f");
+  EXPECT_EQ(get_all(*store_, listed[0]).data, "deep");
+}
+
+TEST_F(FileTest, DirectoryThatIsMissingOrNoDirectoryIsToldAtOnce) {
+  write("f", "x");
+  auto missing = open_store("file://" + dir_.path() + "/nope", {});
+  ASSERT_FALSE(missing.ok());
+  EXPECT_EQ(missing.error().code, ENOENT);
+  EXPECT_NE(missing.error().message.find("/nope"), std::string::npos);
+  EXPECT_EQ(open_store("file://" + dir_.path() + "/f", {}).error().code, ENOTDIR);
+}
+
+TEST_F(FileTest, AnUnreadableFolderIsAnErrorNotAShorterDataset) {
+  if (geteuid() == 0) {  // root reads everything: drop the rights in a child
+    write("locked/f", "x");
+    fs::permissions(dir_.path() + "/locked", fs::perms::none);
+    fs::permissions(dir_.path(), fs::perms::all);
+    const pid_t child = fork();
+    if (child == 0) {
+      if (setgid(65534) != 0 || setuid(65534) != 0) _exit(2);
+      FileStore store(dir_.path(), 0);
+      auto status = store.list([](auto&&) -> Status { return {}; });
+      _exit(!status.ok() && status.error().code == EACCES ? 0 : 1);
+    }
+    int status = 0;
+    waitpid(child, &status, 0);
+    EXPECT_EQ(WEXITSTATUS(status), 0);
+    return;
+  }
+  write("locked/f", "x");
+  fs::permissions(dir_.path() + "/locked", fs::perms::none);
+  EXPECT_EQ(list_all(*store_).error().code, EACCES);
+  fs::permissions(dir_.path() + "/locked", fs::perms::all);
+}
+
+}  // namespace
+}  // namespace larder
