@@ -21,7 +21,7 @@ namespace {
 // What the words on the command line ask for; `action` is run after all of it was understood.
 struct Words {
   RunArgs run;
-  std::string cache_size, endpoint, region, doctor_command, check_path, name;
+  std::string endpoint, region, doctor_command, check_path, name;
   FormatArgs format;
   MountArgs mount;
   WarmArgs warm;
@@ -48,11 +48,9 @@ Result<Options> store_options(const Words& w) {
 int act_run(Words& w) {
   if (w.run.command.empty())
     return fail(make_error(EINVAL, "run needs -- and a command: larder run --mount SRC=PATH -- CMD..."), kExitUsage);
-  if (!w.cache_size.empty()) {
-    auto size = parse_size(w.cache_size);
-    if (!size) return fail(make_error(EINVAL, "--cache-size: " + size.error().message), kExitRunFailed);
-    w.run.daemon.cache_size = *size;
-  }
+  if (!w.run.daemon.cache_size.empty())
+    if (auto size = parse_size(w.run.daemon.cache_size); !size)
+      return fail(make_error(EINVAL, "--cache-size: " + size.error().message), kExitRunFailed);
   return run_command(w.run);
 }
 
@@ -82,13 +80,15 @@ void add_run(CLI::App& app, Words& w) {
       ->type_name("KEY=VALUE")
       ->expected(1)
       ->take_all();
-  auto* size = run->add_option("--cache-size", w.cache_size, "Memory that a private daemon may use, such as 20G")
-                   ->type_name("N");
+  auto* size =
+      run->add_option("--cache-size", w.run.daemon.cache_size, "Memory that a private daemon may use, such as 20G")
+          ->type_name("N");
   auto* dir =
       run->add_option("--cache-dir", w.run.daemon.cache_dir, "Its cache directory, on a tmpfs")->type_name("DIR");
   auto* meta = run->add_option("--meta", w.run.daemon.meta, "Its metadata, such as local:///dir")->type_name("URL");
   auto* linger =
       run->add_option("--linger", w.run.daemon.linger_s, "Seconds that it stays after the last program (default 600)")
+          ->check(CLI::Range(1, 1000000000))
           ->type_name("SECONDS");
   auto* fill = run->add_option("--fill", w.run.daemon.fill, "Fetch ahead: eager, siblings or off")
                    ->check(CLI::IsMember({"eager", "siblings", "off"}));

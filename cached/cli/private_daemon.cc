@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -15,6 +16,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <regex>
 #include <thread>
 
 #include "cached/cli/elf_info.h"
@@ -41,37 +43,51 @@ int64_t realtime_ns() {
   return int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec;
 }
 
-std::vector<std::string> daemon_command(const std::string& program, const SocketPath& socket, const DaemonOptions& o) {
-  std::vector<std::string> argv = {program,     "--private", "--socket",
-                                   socket.path, "--linger",  std::to_string(o.linger_s)};
-  auto add = [&](const char* name, const std::string& value) {
-    if (!value.empty()) argv.insert(argv.end(), {name, value});
+// The daemon's configuration as TOML. JSON's way to write a text is TOML's, too.
+std::string daemon_config(const SocketPath& socket, const DaemonOptions& o) {
+  auto quoted = [](const std::string& s) { return Json(s).dump(-1, ' ', true, Json::error_handler_t::replace); };
+  std::string toml = fmt::format("private = true\nsocket = {}\nlinger_s = {}\n", quoted(socket.path), o.linger_s);
+  auto add = [&](const char* key, const std::string& value) {
+    if (!value.empty()) toml += fmt::format("{} = {}\n", key, quoted(value));
   };
-  if (o.cache_size > 0) add("--cache-size", std::to_string(o.cache_size));
-  add("--cache-dir", o.cache_dir);
-  add("--fill", o.fill);
-  return argv;
+  add("cache_size", o.cache_size);
+  add("cache_dir", o.cache_dir);
+  add("meta", o.meta);
+  add("fill", o.fill);
+  return toml;
 }
 
-// Metadata URLs may hold a password, so they travel in the environment, which only this user can read.
-void prepare_environment(const DaemonOptions& o) {
-  unsetenv("LD_PRELOAD");
+// A file in memory, so that nothing is left on disk and a password in a metadata URL is on no command line.
+Result<Fd> config_file(const std::string& text) {
+  Fd fd(memfd_create("larder.toml", MFD_CLOEXEC));
+  if (!fd || write(fd.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()))
+    return os_error("cannot make a file in memory");
+  return fd;
+}
+
+void prepare_environment() {
+  unsetenv("LD_PRELOAD");  // it holds liblarder.so where one run starts another
   unsetenv("LARDER_SOCKET");
   unsetenv("LARDER_CACHE");
-  if (!o.meta.empty()) setenv("LARDER_META", o.meta.c_str(), 1);
 }
 
+struct Launch {
+  std::string program;
+  int config_fd;
+  int log_fd;
+};
+
 // In the process that becomes the daemon. Only returns to report errno.
-int become_daemon(const std::vector<std::string>& command, int log_fd) {
-  std::vector<char*> argv;
-  for (const std::string& word : command) argv.push_back(const_cast<char*>(word.c_str()));
-  argv.push_back(nullptr);
+int become_daemon(const Launch& launch) {
+  std::string config = fmt::format("/dev/fd/{}", launch.config_fd);
+  const char* argv[] = {launch.program.c_str(), "--private", "--config", config.c_str(), nullptr};
   Fd null(open("/dev/null", O_RDONLY | O_CLOEXEC));
-  if (chdir("/") != 0 || dup2(null.get(), STDIN_FILENO) < 0 || dup2(log_fd, STDOUT_FILENO) < 0 ||
-      dup2(log_fd, STDERR_FILENO) < 0)
+  if (chdir("/") != 0 || dup2(null.get(), STDIN_FILENO) < 0 || dup2(launch.log_fd, STDOUT_FILENO) < 0 ||
+      dup2(launch.log_fd, STDERR_FILENO) < 0)
     return errno;
   close_range(3, ~0u, CLOSE_RANGE_CLOEXEC);
-  execv(argv[0], argv.data());
+  if (fcntl(launch.config_fd, F_SETFD, 0) != 0) return errno;
+  execv(argv[0], const_cast<char**>(argv));
   return errno;
 }
 
@@ -81,7 +97,7 @@ struct Spawned {
 };
 
 // Starts the daemon as nobody's child: it is this process' grandchild, and its parent ends at once.
-Result<pid_t> spawn(const std::vector<std::string>& command, const DaemonOptions& options, int log_fd) {
+Result<pid_t> spawn(const Launch& launch) {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) return os_error("cannot make a pipe");
   Fd reader(ends[0]), writer(ends[1]);
@@ -89,10 +105,10 @@ Result<pid_t> spawn(const std::vector<std::string>& command, const DaemonOptions
   if (child < 0) return os_error("cannot start a process");
   if (child == 0) {
     setsid();
-    prepare_environment(options);
+    prepare_environment();
     pid_t daemon = fork();
     Spawned report{daemon > 0 ? daemon : getpid(), daemon < 0 ? errno : 0};
-    if (daemon == 0) report.error = become_daemon(command, log_fd);
+    if (daemon == 0) report.error = become_daemon(launch);
     ssize_t written = write(writer.get(), &report, sizeof report);
     _exit(written == sizeof report ? 0 : 1);
   }
@@ -103,10 +119,10 @@ Result<pid_t> spawn(const std::vector<std::string>& command, const DaemonOptions
   for (Spawned report{};
        read(reader.get(), &report, sizeof report) == sizeof report;) {  // ends when the exec closed the pipe
     if (report.error != 0)
-      return make_error(report.error, fmt::format("cannot start '{}': {}", command[0], strerror(report.error)));
+      return make_error(report.error, fmt::format("cannot start '{}': {}", launch.program, strerror(report.error)));
     pid = report.pid;
   }
-  return pid > 0 ? Result<pid_t>(pid) : make_error(ECHILD, fmt::format("cannot start '{}'", command[0]));
+  return pid > 0 ? Result<pid_t>(pid) : make_error(ECHILD, fmt::format("cannot start '{}'", launch.program));
 }
 
 Fd open_pidfd(pid_t pid) { return Fd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0))); }
@@ -121,20 +137,15 @@ bool ended(const Fd& pidfd, pid_t pid, int ms) {
   return poll(&p, 1, ms) > 0;
 }
 
-// The last line that the daemon wrote after `from`, without the log's own prefix.
+// The last line that the daemon wrote after `from`, without the time and level in front.
 std::string last_line(const std::string& log, off_t from) {
+  static const std::regex kPrefix(R"(^\d{4}-\d\d-\d\dT\S+ [a-z]+ |^larderd: )");
   std::ifstream in(log);
   in.seekg(from);
   std::string line, last;
   while (std::getline(in, line))
     if (!line.empty()) last = line;
-  while (!last.empty() && last[0] == '[') {
-    size_t end = last.find("] ");
-    if (end == std::string::npos) break;
-    last.erase(0, end + 2);
-  }
-  if (last.rfind("larderd: ", 0) == 0) last.erase(0, 9);
-  return last;
+  return std::regex_replace(last, kPrefix, "");
 }
 
 Result<Fd> open_log(const std::string& path) {
@@ -219,7 +230,9 @@ Result<PrivateDaemon> PrivateDaemon::ensure(const SocketPath& socket, const Daem
   auto log_fd = open_log(*log);
   if (!log_fd) return log_fd.error();
   off_t from = lseek(log_fd->get(), 0, SEEK_END);
-  auto pid = spawn(daemon_command(*program, socket, options), options, log_fd->get());
+  auto config = config_file(daemon_config(socket, options));
+  if (!config) return config.error();
+  auto pid = spawn({*program, config->get(), log_fd->get()});
   if (!pid) return pid.error();
   Status ready = wait_until_ready(client, *pid, *log, from);
   if (ready) daemon.pid_ = *pid;
