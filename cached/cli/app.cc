@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <filesystem>
 #include <functional>
 
 #include "cached/cli/commands.h"
@@ -45,12 +46,18 @@ Result<Options> store_options(const Words& w) {
   return options;
 }
 
+// The daemon has another working directory.
+void make_absolute(std::string& path) {
+  if (!path.empty()) path = std::filesystem::absolute(path).lexically_normal().string();
+}
+
 int act_run(Words& w) {
   if (w.run.command.empty())
     return fail(make_error(EINVAL, "run needs -- and a command: larder run --mount SRC=PATH -- CMD..."), kExitUsage);
   if (!w.run.daemon.cache_size.empty())
     if (auto size = parse_size(w.run.daemon.cache_size); !size)
       return fail(make_error(EINVAL, "--cache-size: " + size.error().message), kExitRunFailed);
+  make_absolute(w.run.daemon.cache_dir);
   return run_command(w.run);
 }
 
