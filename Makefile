@@ -22,8 +22,9 @@ BASE   := -std=c++20 $(WARN) $(OPT) -Iinclude -I.
 
 # liblarder.so: libc alone. No exceptions, RTTI, guards or libstdc++; -O2 whatever the mode (it cannot be sanitized).
 PRELOAD_FLAGS := -std=c++20 $(WARN) -O2 -g -Iinclude -I. -fPIC -fno-exceptions -fno-rtti -fno-threadsafe-statics \
-                 -fvisibility=hidden -ftls-model=initial-exec -fno-stack-protector -U_FORTIFY_SOURCE -fno-builtin-fstat
-PRELOAD_LINK  := -shared -Wl,--version-script=preload/exports.map -Wl,-z,defs,-z,now,-z,nodelete -Wl,-soname,liblarder.so
+                 -fvisibility=hidden -ftls-model=initial-exec -fno-stack-protector -U_FORTIFY_SOURCE -fno-delete-null-pointer-checks
+PRELOAD_LINK   = -shared -Wl,--version-script=$(BUILD)/exports.map -Wl,-z,defs,-z,now,-z,nodelete -Wl,-soname,liblarder.so \
+                 -Wl,--no-as-needed -l:libdl.so.2
 DAEMON_PKGS   := libcurl openssl libxxhash hiredis sqlite3 pugixml fmt spdlog
 DAEMON_FLAGS   = $(BASE) $(shell pkg-config --cflags $(DAEMON_PKGS)) -DSPDLOG_FMT_EXTERNAL -pthread
 DAEMON_LIBS    = $(shell pkg-config --libs $(DAEMON_PKGS)) $(if $(filter release,$(MODE)),-lmimalloc) -pthread
@@ -60,8 +61,13 @@ $(BUILD)/obj/%.o: %.cc
 	@mkdir -p $(@D)
 	$(CXX) $(DAEMON_FLAGS) -MMD -MP -c $< -o $@
 
-$(BUILD)/liblarder.so: $(call obj,$(PRELOAD_SRC)) preload/exports.map
-	gcc $(PRELOAD_LINK) -o $@ $(filter %.o,$^)
+# The export map comes from the list of intercepted functions. libdl is named for glibc before 2.34, which has dlsym there.
+$(BUILD)/exports.map: preload/symbols.def
+	@mkdir -p $(@D)
+	sed -n 's/^SYM([^,]*, \([A-Za-z0-9_]*\),.*/\1;/p' $< | sort | sed '1i { global:' | sed '$$a local: *; };' > $@
+
+$(BUILD)/liblarder.so: $(call obj,$(PRELOAD_SRC)) $(BUILD)/exports.map
+	gcc -o $@ $(filter %.o,$^) $(PRELOAD_LINK)
 
 $(BUILD)/libcached.a: $(call obj,$(CACHED_SRC))
 	@rm -f $@
@@ -112,8 +118,8 @@ cross:
 	$(submake) BUILD=build-cross CXX='$(CROSS)g++ -isystem build-cross/include' build-cross/liblarder-aarch64.so
 	@$(PYTHON) tests/integration/test_symbols.py --library build-cross/liblarder-aarch64.so --objdump $(CROSS)objdump
 
-build-cross/liblarder-aarch64.so: $(call obj,$(PRELOAD_SRC)) preload/exports.map
-	$(CROSS)gcc $(PRELOAD_LINK) -o $@ $(filter %.o,$^)
+build-cross/liblarder-aarch64.so: $(call obj,$(PRELOAD_SRC)) $(BUILD)/exports.map
+	$(CROSS)gcc -o $@ $(filter %.o,$^) $(PRELOAD_LINK)
 
 # ---- demo, bench -----------------------------------------------------------------------------------------------------
 

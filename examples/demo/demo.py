@@ -202,7 +202,7 @@ def main():
     work = shared_memory_for(tree_size(tree))
     try:
         with s3_server.S3Server(os.path.join(kept, "s3")) as server:
-            upload(server, tree, args.files, os.path.join(kept, "uploaded"))
+            upload(server, tree, args.files, os.path.join(kept, "s3", "uploaded"))
             return run(args, work, server, tree)
     finally:
         shutil.rmtree(work, ignore_errors=True)
