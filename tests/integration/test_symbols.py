@@ -37,7 +37,7 @@ class Symbols(unittest.TestCase):
 
     def exported(self):
         """(name, line) of every symbol that it defines."""
-        lines = (line for line in objdump("-T").splitlines() if re.match(r"^[0-9a-f]{16} ", line) and "*UND*" not in line)
+        lines = (line for line in objdump("-T").splitlines() if re.match(r"^[0-9a-f]{16} [gwu]", line) and "*UND*" not in line)
         return [(line.split()[-1], line) for line in lines]
 
     def test_exports_the_list_and_nothing_else(self):
