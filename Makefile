@@ -87,6 +87,12 @@ $(BUILD)/bench/%: tests/bench/%.cc
 	@mkdir -p $(@D)
 	$(CXX) -std=c++20 $(WARN) -O2 -g -Iinclude -I. -MMD -MP -MF $@.d $< -o $@ -pthread
 
+# Those below tests/bench/cached measure the daemon's parts.
+$(BUILD)/bench/cached/%: $(BUILD)/obj/tests/bench/cached/%.o $(BUILD)/libcached.a
+	@mkdir -p $(@D)
+	$(CXX) $(OPT) -o $@ $^ $(DAEMON_LIBS)
+
+.SECONDARY:
 bench_programs: $(patsubst tests/bench/%.cc,$(BUILD)/bench/%,$(BENCH_SRC))
 
 # ---- tests -----------------------------------------------------------------------------------------------------------
