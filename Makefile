@@ -82,6 +82,11 @@ $(BUILD)/larder: $(call obj,cached/main/larder.cc $(CLI_SRC)) $(BUILD)/libcached
 $(BUILD)/unit_tests: $(call obj,$(TEST_SRC) $(CLI_SRC)) $(BUILD)/libcached.a
 	$(CXX) $(OPT) -o $@ $^ $(DAEMON_LIBS) -lgtest -lgmock -lgtest_main
 
+# Programs that tests run bare and preloaded.
+$(BUILD)/probe: tests/preload/probe.cc
+	@mkdir -p $(@D)
+	$(CXX) -std=c++20 -O1 -Wall -o $@ $<
+
 # The benchmark's programs run under the preload and bare: plain C++ on libc, one file each.
 $(BUILD)/bench/%: tests/bench/%.cc
 	@mkdir -p $(@D)
@@ -102,7 +107,7 @@ deps:
 
 test:
 	@sh tests/tools/deps.sh $(BUILD_PACKAGES) $(TEST_PACKAGES)
-	$(submake) all $(BUILD)/unit_tests
+	$(submake) all $(BUILD)/unit_tests $(BUILD)/probe
 	@sh tests/tools/venv.sh build/venv >/dev/null
 	@$(PYTHON) tests/run.py --build $(BUILD)
 
@@ -122,7 +127,7 @@ cross:
 	@sh tests/tools/deps.sh $(CROSS_PACKAGES) libxxhash-dev binutils
 	@mkdir -p build-cross/include && cp /usr/include/xxhash.h build-cross/include/
 	$(submake) BUILD=build-cross CXX='$(CROSS)g++ -isystem build-cross/include' build-cross/liblarder-aarch64.so
-	@$(PYTHON) tests/integration/test_symbols.py --library build-cross/liblarder-aarch64.so --objdump $(CROSS)objdump
+	@$(PYTHON) tests/integration/symbols_test.py --library build-cross/liblarder-aarch64.so --objdump $(CROSS)objdump
 
 build-cross/liblarder-aarch64.so: $(call obj,$(PRELOAD_SRC)) $(BUILD)/exports.map
 	$(CROSS)gcc -o $@ $(filter %.o,$^) $(PRELOAD_LINK)

@@ -105,6 +105,7 @@ using namespace larder;
 #define FD_VOLUME(name, type) \
   int larder_##name(int fd, type* buf) { return fd_volume(fd, buf, [&] { return next.name(fd, buf); }); }
 VOLUME(statfs, struct statfs)
+VOLUME(__statfs, struct statfs)
 VOLUME(statfs64, struct statfs64)
 VOLUME(statvfs, struct statvfs)
 VOLUME(statvfs64, struct statvfs64)

@@ -6,8 +6,10 @@
 #pragma once
 #include <dirent.h>
 #include <fcntl.h>
+#include <fts.h>
 #include <ftw.h>
 #include <glob.h>
+#include <spawn.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/stat.h>

@@ -8,6 +8,10 @@
 #include "preload/next.h"
 #include "preload/sys.h"
 
+#ifndef SYS_openat2
+#define SYS_openat2 437
+#endif
+
 namespace larder {
 namespace {
 
@@ -149,6 +153,17 @@ int raw_open(int dirfd, const char* path, int flags, unsigned mode) {
 
 int open_any(int dirfd, const char* path, int flags) {
   return open_wrapper(dirfd, path, flags, [&] { return raw_open(dirfd, path, flags, 0); });
+}
+
+long open_how_any(int dirfd, const char* path, const void* how, size_t size) {
+  auto native = [&] {
+    long r = sys::call(SYS_openat2, dirfd, sys::arg(path), sys::arg(how), static_cast<long>(size));
+    return r < 0 ? fail(static_cast<int>(-r)) : static_cast<int>(r);
+  };
+  uint64_t flags;  // the first field of struct open_how
+  if (how == nullptr || size < sizeof(flags)) return native();
+  memcpy(&flags, how, sizeof(flags));
+  return open_wrapper(dirfd, path, static_cast<int>(flags), native);
 }
 
 }  // namespace larder

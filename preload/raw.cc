@@ -5,7 +5,12 @@
 #include <unistd.h>
 
 #include "preload/next.h"
+#include "preload/open.h"
 #include "preload/sys.h"
+
+#ifndef SYS_openat2
+#define SYS_openat2 437
+#endif
 
 namespace larder {
 namespace {
@@ -13,7 +18,7 @@ namespace {
 constexpr long kOurs[] = {
     SYS_openat,  SYS_newfstatat, SYS_statx,      SYS_fstat,    SYS_readlinkat, SYS_faccessat,  SYS_getdents64, SYS_chdir,
     SYS_fchdir,  SYS_unlinkat,   SYS_mkdirat,    SYS_renameat2, SYS_linkat,    SYS_symlinkat,  SYS_mknodat,    SYS_truncate,
-    SYS_fchmodat, SYS_fchownat,  SYS_utimensat,  SYS_statfs,   SYS_fstatfs,    SYS_getcwd,     SYS_fchmod,     SYS_fchown,
+    SYS_fchmodat, SYS_fchownat,  SYS_utimensat,  SYS_statfs,   SYS_fstatfs,    SYS_getcwd,     SYS_fchmod,     SYS_fchown,     SYS_openat2,
 #if defined(SYS_faccessat2)
     SYS_faccessat2,
 #endif
@@ -58,6 +63,7 @@ __attribute__((visibility("hidden"), used)) long larder_syscall_ours(long n, lon
   const int fd = static_cast<int>(a);
   switch (n) {
     case SYS_openat: return larder_openat(fd, text(b), static_cast<int>(c), static_cast<mode_t>(d));
+    case SYS_openat2: return open_how_any(fd, text(b), as<const void>(c), static_cast<size_t>(d));
     case SYS_newfstatat: return larder_fstatat(fd, text(b), as<struct stat>(c), static_cast<int>(d));
     case SYS_fstat: return larder_fstat(fd, as<struct stat>(b));
     case SYS_statx: return larder_statx(fd, text(b), static_cast<int>(c), static_cast<unsigned>(d), as<struct statx>(e));

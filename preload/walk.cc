@@ -48,7 +48,8 @@ struct WalkCall {
 int stat_of(const char* path, struct stat* st, bool follow) { return follow ? larder_stat(path, st) : larder_lstat(path, st); }
 int stat_of(const char* path, struct stat64* st, bool follow) { return follow ? larder_stat64(path, st) : larder_lstat64(path, st); }
 
-// One walk, depth first, in the order of readdir, as glibc's.
+// One walk, depth first, in the order of readdir, as glibc's. With FTW_CHDIR the current directory is the folder of what is
+// reported; the walk itself goes by whole paths.
 template <typename Stat>
 class Walk {
  public:
@@ -58,14 +59,37 @@ class Walk {
     size_t len = strlen(root);
     while (len > 1 && root[len - 1] == '/') --len;
     if (len >= PATH_MAX) return fail(ENAMETOOLONG);
+    path_ = full_;
+    if ((flags_ & FTW_CHDIR) && root[0] != '/') {
+      if (larder_getcwd(full_, PATH_MAX) == nullptr) return -1;
+      path_ = full_ + strlen(full_);
+      *path_++ = '/';
+    }
     memcpy(path_, root, len);
     path_[len] = 0;
     const char* slash = static_cast<const char*>(memrchr(path_, '/', len));
-    int r = visit(len, slash != nullptr && len > 1 ? static_cast<int>(slash - path_) + 1 : 0, 0);
+    size_t base = slash != nullptr && len > 1 ? static_cast<size_t>(slash - path_) + 1 : 0;
+    sys::Fd home((flags_ & FTW_CHDIR) ? sys::openat(AT_FDCWD, ".", O_PATH | O_DIRECTORY | O_CLOEXEC) : -1);
+    if (!enter_folder(base)) return -1;
+    int r = visit(len, static_cast<int>(base), 0);
+    if (home.get() >= 0) larder_fchdir(home.get());
     return (flags_ & FTW_ACTIONRETVAL) && r == FTW_SKIP_SIBLINGS ? 0 : r;
   }
 
  private:
+  // Into the folder that path_[0, len) names (len 0: where the walk began), if the caller wants that.
+  bool enter_folder(size_t len) {
+    if (!(flags_ & FTW_CHDIR)) return true;
+    while (len > 1 && path_[len - 1] == '/') --len;
+    size_t end = static_cast<size_t>(path_ - full_) + len;
+    if (end == 0) return true;
+    char kept = full_[end];
+    full_[end] = 0;
+    int r = larder_chdir(full_);
+    full_[end] = kept;
+    return r == 0;
+  }
+
   int report(const Stat& st, int type, int base, int level) {
     struct FTW where = {base, level};
     return call_.plain != nullptr ? call_.plain(path_, &st, type) : call_.full(path_, &st, type, &where);
@@ -74,8 +98,8 @@ class Walk {
   int type_of(Stat* st) {
     bool follow = (flags_ & FTW_PHYS) == 0;
     memset(static_cast<void*>(st), 0, sizeof(*st));
-    if (stat_of(path_, st, follow) == 0) return S_ISDIR(st->st_mode) ? FTW_D : S_ISLNK(st->st_mode) ? FTW_SL : FTW_F;
-    if (follow && stat_of(path_, st, false) == 0) return call_.plain != nullptr ? FTW_NS : FTW_SLN;
+    if (stat_of(full_, st, follow) == 0) return S_ISDIR(st->st_mode) ? FTW_D : S_ISLNK(st->st_mode) ? FTW_SL : FTW_F;
+    if (follow && stat_of(full_, st, false) == 0) return call_.plain != nullptr ? FTW_NS : FTW_SLN;
     return FTW_NS;
   }
 
@@ -89,15 +113,16 @@ class Walk {
   }
 
   int folder(const Stat& st, size_t len, int base, int level) {
-    DIR* dir = larder_opendir(path_);
+    DIR* dir = larder_opendir(full_);
     if (dir == nullptr) return errno == EACCES ? report(st, FTW_DNR, base, level) : -1;
     const bool after = (flags_ & FTW_DEPTH) != 0, actions = (flags_ & FTW_ACTIONRETVAL) != 0;
     int r = after ? 0 : report(st, FTW_D, base, level);
     bool skip = actions && r == FTW_SKIP_SUBTREE;
     if (skip) r = 0;
-    if (r == 0 && !skip) r = children(dir, len, level);
+    if (r == 0 && !skip) r = enter_folder(len) ? children(dir, len, level) : -1;
     larder_closedir(dir);
     path_[len] = 0;
+    if (!enter_folder(static_cast<size_t>(base))) return -1;
     if (actions && r == FTW_SKIP_SIBLINGS) r = 0;
     if (r == 0 && after) r = report(st, FTW_DP, base, level);
     return r;
@@ -119,11 +144,11 @@ class Walk {
   WalkCall<Stat> call_;
   int flags_;
   dev_t device_ = 0;
-  char path_[PATH_MAX];
+  char* path_ = nullptr;      // as the caller wrote it, inside full_
+  char full_[2 * PATH_MAX];
 };
 
-// Trees that hold something of ours: a dataset, a folder above one. FTW_CHDIR is for the caller's convenience only; it would
-// change the directory of all threads here, so such a walk of ours is refused.
+// Trees that hold something of ours: a dataset, a folder above one.
 template <typename Stat, typename Native>
 int walk_wrapper(const char* path, WalkCall<Stat> call, int flags, Native native) {
   struct stat st;
@@ -131,7 +156,6 @@ int walk_wrapper(const char* path, WalkCall<Stat> call, int flags, Native native
   struct stat real;
   bool ours = sys::fstatat(AT_FDCWD, path, &real, 0) != 0 || real.st_dev != st.st_dev || real.st_ino != st.st_ino;
   if (!ours && ancestor_entry(real) == kNoEntry) return native();
-  if (flags & FTW_CHDIR) return fail(ENOTSUP);
   return Walk<Stat>(call, flags).run(path);
 }
 

@@ -3,7 +3,7 @@
 
     python3 tests/run.py --build build [--only unit|python] [--match TEXT]
 
-The unit tests are one GoogleTest program; the others are tests/**/test_*.py, each a process of its own in its own session with
+The unit tests are one GoogleTest program; the others are tests/**/*_test.py, each a process of its own in its own session with
 a time limit, so that a test that hangs costs its limit and leaves nothing behind. Exit status 0 only if nothing failed.
 """
 import argparse
@@ -131,7 +131,7 @@ def run_module(path, report, match):
 
 
 def python_files():
-    return sorted(glob.glob(os.path.join(HERE, "**", "test_*.py"), recursive=True))
+    return sorted(glob.glob(os.path.join(HERE, "**", "*_test.py"), recursive=True))
 
 
 def main():
