@@ -40,7 +40,7 @@ TEST(UndefinedSanitizerDeathTest, SeesAnOverflow) {
 #endif
 
 #ifdef __SANITIZE_THREAD__
-int g_raced = 0;
+volatile int g_raced = 0;  // volatile: the compiler would drop a variable that nobody reads
 
 TEST(ThreadSanitizerDeathTest, SeesARace) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
