@@ -47,7 +47,7 @@ class S3Server:
     def __init__(self, directory, port=0, venv=DEFAULT_VENV, access_key=None, secret_key=None, timeout=60):
         self.directory = os.path.abspath(directory)
         self.port = port
-        self.weed = os.path.join(venv, "bin", "weed")
+        self.weed = os.path.join(os.path.abspath(venv), "bin", "weed")
         self.access_key = access_key or "LARDER" + secrets.token_hex(7).upper()
         self.secret_key = secret_key or secrets.token_urlsafe(30)
         self.region = "us-east-1"

@@ -1,0 +1,53 @@
+// Who signs: access key, secret key and perhaps a session token, and where they come from.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "cached/store/store.h"
+#include "larder/result.h"
+
+namespace larder {
+
+struct Credentials {
+  std::string access_key;
+  std::string secret_key;
+  std::string session_token;   // empty: long-lived keys
+  int64_t expires_ns = 0;      // CLOCK_REALTIME; 0: never
+};
+
+// Threads: current() and refresh_soon() may be called from any thread and never block on the network (a request is
+// signed on the thread that moves all transfers).
+class CredentialsProvider {
+ public:
+  virtual ~CredentialsProvider() = default;
+  // What to sign with now. EAGAIN: the first fetch is still under way, ask again; EACCES: there are none, and why.
+  // A null pointer: sign nothing (anonymous).
+  virtual Result<std::shared_ptr<const Credentials>> current() = 0;
+  // The store refused the credentials as expired. True if newer ones may come: worth one more try.
+  virtual bool refresh_soon() = 0;
+};
+
+std::unique_ptr<CredentialsProvider> fixed_credentials(std::optional<Credentials> credentials);
+
+// The environment, as a function so that tests need not change their own.
+using Environment = std::function<std::optional<std::string>(const char* name)>;
+Environment process_environment();
+
+// One profile of ~/.aws/credentials and ~/.aws/config: its settings, the credentials file winning. Untrusted text:
+// lines that are no setting are passed over.
+using Profile = std::map<std::string, std::string>;
+Profile parse_profile(std::string_view text, std::string_view name, bool is_config);
+Profile load_profile(const Environment& env);
+
+// The chain for s3://: options, environment, web identity, shared files (with credential_process), container, instance
+// metadata; see docs/object_stores.md. The error names every place that was looked at.
+Result<std::unique_ptr<CredentialsProvider>> aws_credentials(const StoreOptions& options, const Environment& env,
+                                                             const Profile& profile, const std::string& region);
+
+}  // namespace larder

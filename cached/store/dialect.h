@@ -1,0 +1,63 @@
+// What differs between object stores that speak HTTP: addresses, signatures, list pages, error bodies, checksums.
+// HttpStore (http_store.h) does the rest.
+//
+// Threads: every function may be called from any thread; none blocks.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "cached/store/errors.h"
+#include "cached/store/http_engine.h"
+#include "cached/store/sigv4.h"
+#include "cached/store/store.h"
+
+namespace larder {
+
+// One request to a store, before it is addressed and signed.
+struct StoreCall {
+  std::string method = "GET";
+  std::string key;        // relative to the prefix
+  bool bucket = false;    // the bucket itself (lists), not an object
+  NameValues query;       // raw
+  NameValues headers;     // lower-case names
+};
+
+struct ListPage {
+  std::vector<ObjectInfo> objects;  // full keys, in the order of the store
+  std::string next;                 // where the next page begins; empty: this was the last
+};
+
+// What the store says the bytes of the whole object hash to.
+struct BodyChecksum {
+  enum class Kind { kNone, kMd5, kCrc32 } kind = Kind::kNone;
+  std::string value;  // raw bytes: 16 of MD5; 4 of CRC-32, big-endian
+};
+
+class Dialect {
+ public:
+  virtual ~Dialect() = default;
+  virtual std::string name(std::string_view key) const = 0;    // for messages: s3://bucket/prefix/key
+  virtual std::string endpoint() const = 0;                    // for messages: scheme://host:port
+  virtual const std::string& prefix() const = 0;               // of every key; empty or ends in '/'
+  virtual Result<HttpRequest> sign(const StoreCall& call) = 0;  // EAGAIN: credentials are on their way
+  virtual ServiceError service_error(const HttpReply& reply) const = 0;
+  // Puts right what made the store refuse (wrong region, clock, expired credentials). True: try again at once.
+  virtual bool repair(const HttpReply& reply, const ServiceError& error) = 0;
+  virtual std::string hint(int status, const ServiceError& error) const = 0;  // what the user can do; may be empty
+  virtual StoreCall list_call(std::string_view next) const = 0;
+  virtual Result<ListPage> parse_list(std::string_view body) const = 0;
+  virtual BodyChecksum checksum(const HttpReply& head) const = 0;  // of a whole-object GET
+};
+
+// "Wed, 12 Oct 2009 17:50:00 GMT" and "2009-10-12T17:50:00.000Z" as nanoseconds since the epoch; 0 if it is neither.
+int64_t http_date_ns(std::string_view text);
+int64_t iso_date_ns(std::string_view text);
+
+// Without the quotes and the weakness mark; at most 255 bytes.
+std::string clean_etag(std::string_view text);
+
+}  // namespace larder

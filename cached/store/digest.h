@@ -1,0 +1,55 @@
+// SHA-256, HMAC-SHA256 and MD5 over OpenSSL's EVP, without its per-call costs.
+//
+// EVP_sha256() looks the algorithm up at each use: 1.66 us for the digest and HMAC of one signature, against 0.85 us with
+// algorithms fetched once and a keyed context that is duplicated (measured, OpenSSL 3.0).
+// Threads: all functions and const members may be called from any thread.
+#pragma once
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace larder {
+
+using Sha256 = std::array<unsigned char, 32>;
+using Md5 = std::array<unsigned char, 16>;
+
+Sha256 sha256(std::string_view data);
+std::string hex(std::span<const unsigned char> bytes);
+inline std::string sha256_hex(std::string_view data) { return hex(sha256(data)); }
+
+// A key, ready to sign many messages.
+class HmacSha256 {
+ public:
+  explicit HmacSha256(std::string_view key);
+  explicit HmacSha256(const Sha256& key);
+  ~HmacSha256();
+  HmacSha256(HmacSha256&&) noexcept;
+  HmacSha256& operator=(HmacSha256&&) noexcept;
+  Sha256 sign(std::string_view message) const;
+
+ private:
+  struct Context;
+  std::unique_ptr<Context> context_;
+};
+
+// MD5 of a stream. Not for security: S3 names the MD5 of an object as its ETag.
+class Md5Stream {
+ public:
+  Md5Stream();
+  ~Md5Stream();
+  Md5Stream(const Md5Stream&) = delete;
+  Md5Stream& operator=(const Md5Stream&) = delete;
+  void reset();
+  void update(std::span<const std::byte> data);
+  Md5 finish();
+
+ private:
+  struct Context;
+  std::unique_ptr<Context> context_;
+};
+
+}  // namespace larder

@@ -1,0 +1,30 @@
+// What a store's refusal means: the errno a program gets, and whether another attempt may help.
+#pragma once
+#include <string>
+#include <string_view>
+
+#include "larder/result.h"
+
+namespace larder {
+
+// The parts of an error body (XML of S3, JSON of BOS). Untrusted text.
+struct ServiceError {
+  std::string code;
+  std::string message;
+  std::string request_id;
+  std::string region;  // where the bucket is, if the store said so
+};
+
+// 404 ENOENT; 401, 403 EACCES; 412, 416 ESTALE (the object is not the listed one); all else EIO.
+int errno_of(int status, std::string_view code);
+
+// Connections that broke are always worth another attempt; these are the replies that are.
+bool worth_retrying(int status, std::string_view code);
+
+// "s3://b/k: 403 AccessDenied: Access Denied (request id X)"; control bytes in what the store said become '?'.
+std::string describe(std::string_view object, int status, const ServiceError& error);
+
+// `text` on one line, control bytes as '?', at most `max` bytes: safe in a log and on a terminal.
+std::string printable(std::string_view text, size_t max = 300);
+
+}  // namespace larder

@@ -1,0 +1,322 @@
+#include "cached/store/file.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+
+#include "cached/store/errors.h"
+#include "cached/store/options.h"
+
+namespace larder {
+namespace {
+
+constexpr size_t kReadBytes = 1 << 20;   // larger gains nothing: the copy is what costs
+constexpr size_t kPage = 1000;           // objects a call of list()'s receiver
+constexpr size_t kMaxPath = 4000;        // below PATH_MAX: longer keys are opened in steps
+constexpr int kMaxDepth = 2000;
+
+class Fd {
+ public:
+  explicit Fd(int fd = -1) : fd_(fd) {}
+  ~Fd() {
+    if (fd_ >= 0) close(fd_);
+  }
+  Fd(Fd&& other) noexcept : fd_(other.release()) {}
+  Fd& operator=(Fd&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
+  int get() const { return fd_; }
+  int release() { return std::exchange(fd_, -1); }
+  explicit operator bool() const { return fd_ >= 0; }
+
+ private:
+  int fd_;
+};
+
+struct CloseDir {
+  void operator()(DIR* dir) const { closedir(dir); }
+};
+
+int64_t mtime_ns(const struct stat& st) { return int64_t{st.st_mtim.tv_sec} * 1'000'000'000 + st.st_mtim.tv_nsec; }
+
+Error system_error(int code, std::string_view object) {
+  const int seen = code == ENOTDIR || code == ELOOP ? ENOENT : code == EPERM ? EACCES : code;
+  return make_error(seen, fmt::format("{}: {}", printable(object, 1200), strerror(code)));
+}
+
+// A key is what list() gave: it names nothing above the directory.
+bool plain_key(std::string_view key) {
+  if (key.empty() || key.front() == '/' || key.find('\0') != std::string_view::npos) return false;
+  while (!key.empty()) {
+    const std::string_view part = key.substr(0, key.find('/'));
+    if (part.empty() || part == "." || part == "..") return false;
+    key.remove_prefix(std::min(part.size() + 1, key.size()));
+  }
+  return true;
+}
+
+Fd open_below(const std::string& directory, std::string_view key, int flags) {
+  Fd at(open(directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  while (at && key.size() > kMaxPath) {
+    const size_t slash = key.rfind('/', kMaxPath);
+    if (slash == std::string_view::npos) break;
+    at = Fd(openat(at.get(), std::string(key.substr(0, slash)).c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    key.remove_prefix(slash + 1);
+  }
+  if (!at) return at;
+  return Fd(openat(at.get(), std::string(key).c_str(), flags | O_CLOEXEC));
+}
+
+ObjectInfo info_of(std::string key, const struct stat& st) {
+  return {std::move(key), static_cast<uint64_t>(st.st_size), mtime_ns(st), file_etag(st)};
+}
+
+// One walk over the tree.
+class Lister {
+ public:
+  using Page = std::function<Status(std::vector<ObjectInfo>&&)>;
+  Lister(const std::string& directory, const Page& page) : directory_(directory), page_(page) {}
+
+  Status run() {
+    Fd root(open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!root) return system_error(errno, directory_);
+    std::string path;
+    if (auto status = folder(std::move(root), path); !status.ok()) return status;
+    return flush();
+  }
+  uint64_t skipped() const { return skipped_; }
+
+ private:
+  struct Entry {
+    std::string name;  // a directory's ends in '/': so they sort as their keys do ("a-b" before "a/b")
+    struct stat st;
+  };
+  struct Ancestor {
+    dev_t device;
+    ino_t inode;
+  };
+
+  Status folder(Fd fd, std::string& path) {
+    struct stat st {};
+    if (fstat(fd.get(), &st) != 0) return system_error(errno, full(path));
+    const bool loop = std::any_of(above_.begin(), above_.end(),
+                                  [&](auto& a) { return a.device == st.st_dev && a.inode == st.st_ino; });
+    if (loop || above_.size() >= kMaxDepth) {
+      ++skipped_;
+      return {};
+    }
+    above_.push_back({st.st_dev, st.st_ino});
+    Status status = entries(fd, path);
+    above_.pop_back();
+    return status;
+  }
+
+  Status entries(const Fd& fd, std::string& path) {
+    std::vector<Entry> all;
+    if (auto status = read_entries(fd, path, all); !status.ok()) return status;
+    std::sort(all.begin(), all.end(), [](auto& a, auto& b) { return a.name < b.name; });
+    for (auto& entry : all) {
+      const size_t before = path.size();
+      path += entry.name;
+      Status status = S_ISDIR(entry.st.st_mode) ? descend(fd, entry, path) : emit(path, entry.st);
+      path.resize(before);
+      if (!status.ok()) return status;
+    }
+    return {};
+  }
+
+  Status read_entries(const Fd& fd, const std::string& path, std::vector<Entry>& out) {
+    const int copy = fcntl(fd.get(), F_DUPFD_CLOEXEC, 0);
+    if (copy < 0) return system_error(errno, full(path));
+    const std::unique_ptr<DIR, CloseDir> dir(fdopendir(copy));
+    if (!dir) {
+      close(copy);
+      return system_error(errno, full(path));
+    }
+    errno = 0;
+    while (const dirent* d = readdir(dir.get())) {
+      if (strcmp(d->d_name, ".") != 0 && strcmp(d->d_name, "..") != 0) {
+        if (auto status = read_entry(fd, d->d_name, path, out); !status.ok()) return status;
+      }
+      errno = 0;
+    }
+    if (errno != 0) return system_error(errno, full(path));
+    return {};
+  }
+
+  Status read_entry(const Fd& fd, const char* name, const std::string& path, std::vector<Entry>& out) {
+    Entry entry{name, {}};
+    if (fstatat(fd.get(), name, &entry.st, 0) != 0) {
+      // Gone since readdir, or a symlink that leads nowhere.
+      if (errno != ENOENT && errno != ENOTDIR && errno != ELOOP) return system_error(errno, full(path + name));
+      struct stat link {};
+      if (fstatat(fd.get(), name, &link, AT_SYMLINK_NOFOLLOW) == 0) ++skipped_;
+      return {};
+    }
+    if (S_ISDIR(entry.st.st_mode)) {
+      entry.name.push_back('/');
+    } else if (!S_ISREG(entry.st.st_mode)) {
+      ++skipped_;
+      return {};
+    }
+    out.push_back(std::move(entry));
+    return {};
+  }
+
+  Status descend(const Fd& fd, const Entry& entry, std::string& path) {
+    const std::string name = entry.name.substr(0, entry.name.size() - 1);
+    Fd child(openat(fd.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!child && (errno == ENOENT || errno == ENOTDIR)) return {};  // gone meanwhile
+    if (!child) return system_error(errno, full(path));
+    return folder(std::move(child), path);
+  }
+
+  Status emit(const std::string& path, const struct stat& st) {
+    page_now_.push_back(info_of(path, st));
+    return page_now_.size() >= kPage ? flush() : Status();
+  }
+
+  Status flush() {
+    if (page_now_.empty()) return {};
+    return page_(std::exchange(page_now_, {}));
+  }
+
+  std::string full(std::string_view path) const { return fmt::format("file://{}/{}", directory_, path); }
+
+  const std::string& directory_;
+  const Page& page_;
+  std::vector<Ancestor> above_;
+  std::vector<ObjectInfo> page_now_;
+  uint64_t skipped_ = 0;
+};
+
+}  // namespace
+
+std::string file_etag(const struct stat& st) {
+  return fmt::format("{:x}-{:x}-{:x}", static_cast<uint64_t>(mtime_ns(st)), static_cast<uint64_t>(st.st_size),
+                     static_cast<uint64_t>(st.st_ino));
+}
+
+FileStore::FileStore(std::string directory, int threads) : directory_(std::move(directory)) {
+  for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { work(); });
+}
+
+FileStore::~FileStore() {
+  {
+    std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  ready_.notify_all();
+  for (auto& thread : threads_) thread.join();
+  for (auto* queue : {&demand_, &fill_}) {
+    for (auto& request : *queue) finish(request, make_error(EIO, name(request.key) + ": the store is being closed"));
+  }
+}
+
+Status FileStore::list(const std::function<Status(std::vector<ObjectInfo>&&)>& page) {
+  lists_.fetch_add(1, std::memory_order_relaxed);
+  Lister lister(directory_, page);
+  Status status = lister.run();
+  skipped_.store(lister.skipped());
+  if (lister.skipped() > 0) {
+    spdlog::warn("file://{}: {} entries are no files (special files, dangling or looping symlinks) and were passed over",
+                 printable(directory_), lister.skipped());
+  }
+  return status;
+}
+
+Result<ObjectInfo> FileStore::head(std::string_view key) {
+  if (!plain_key(key)) return make_error(ENOENT, name(key) + ": no such object");
+  const Fd fd = open_below(directory_, key, O_PATH);
+  struct stat st {};
+  if (!fd || fstat(fd.get(), &st) != 0) return system_error(errno, name(key));
+  if (!S_ISREG(st.st_mode)) return make_error(ENOENT, printable(name(key), 1200) + ": no regular file");
+  return info_of(std::string(key), st);
+}
+
+void FileStore::get(GetRequest request) {
+  {
+    std::lock_guard lock(mutex_);
+    (request.demand ? demand_ : fill_).push_back(std::move(request));
+  }
+  ready_.notify_one();
+}
+
+void FileStore::work() {
+  std::vector<std::byte> buffer(kReadBytes);
+  std::unique_lock lock(mutex_);
+  while (true) {
+    ready_.wait(lock, [this] { return stop_ || !demand_.empty() || !fill_.empty(); });
+    if (stop_) return;
+    auto& queue = demand_.empty() ? fill_ : demand_;
+    GetRequest request = std::move(queue.front());
+    queue.pop_front();
+    lock.unlock();
+    finish(request, read_object(request, buffer));
+    request = {};
+    lock.lock();
+  }
+}
+
+void FileStore::finish(GetRequest& request, Status status) {
+  if (!status.ok()) errors_.fetch_add(1, std::memory_order_relaxed);
+  request.on_data = nullptr;
+  request.on_done(std::move(status));
+}
+
+Status FileStore::read_object(const GetRequest& request, std::vector<std::byte>& buffer) {
+  gets_.fetch_add(1, std::memory_order_relaxed);
+  const std::string object = name(request.key);
+  if (!plain_key(request.key)) return make_error(ENOENT, printable(object, 1200) + ": no such object");
+  // O_NONBLOCK: a pipe that took the file's place must not stop the thread.
+  const Fd fd = open_below(directory_, request.key, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+  if (!fd) return system_error(errno, object);
+  auto unchanged = [&]() -> Status {
+    struct stat st {};
+    if (fstat(fd.get(), &st) != 0) return system_error(errno, object);
+    const bool same = S_ISREG(st.st_mode) && static_cast<uint64_t>(st.st_size) == request.object_size &&
+                      (request.etag.empty() || request.etag == file_etag(st));
+    if (!same) return make_error(ESTALE, printable(object, 1200) + ": changed since it was listed");
+    return {};
+  };
+  if (auto status = unchanged(); !status.ok()) return status;
+  for (uint64_t done = 0; done < request.length;) {
+    const size_t want = std::min<uint64_t>(buffer.size(), request.length - done);
+    const ssize_t got = pread(fd.get(), buffer.data(), want, static_cast<off_t>(request.offset + done));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return system_error(errno, object);
+    if (got == 0) return make_error(ESTALE, printable(object, 1200) + ": became shorter while it was read");
+    bytes_.fetch_add(static_cast<uint64_t>(got), std::memory_order_relaxed);
+    if (auto status = request.on_data({buffer.data(), static_cast<size_t>(got)}); !status.ok()) return status;
+    done += static_cast<uint64_t>(got);
+  }
+  return unchanged();
+}
+
+StoreCounters FileStore::counters() const {
+  StoreCounters out;
+  out.gets = gets_.load(std::memory_order_relaxed);
+  out.lists = lists_.load(std::memory_order_relaxed);
+  out.bytes = bytes_.load(std::memory_order_relaxed);
+  out.errors = errors_.load(std::memory_order_relaxed);
+  return out;
+}
+
+Result<std::unique_ptr<Store>> open_file(const SourceUrl& source, const StoreOptions& options) {
+  // 8 readers: a local disk needs no more, an NFS mount gains from a few.
+  auto threads = int_option(options, "max_connections", 8, 1, 64);
+  if (!threads.ok()) return threads.error();
+  struct stat st {};
+  if (stat(source.prefix.c_str(), &st) != 0) return system_error(errno, source.text());
+  if (!S_ISDIR(st.st_mode)) return make_error(ENOTDIR, printable(source.text()) + ": no directory");
+  return std::unique_ptr<Store>(std::make_unique<FileStore>(source.prefix, static_cast<int>(*threads)));
+}
+
+}  // namespace larder

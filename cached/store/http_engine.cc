@@ -1,0 +1,459 @@
+#include "cached/store/http_engine.h"
+
+#include <curl/curl.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <csignal>
+#include <map>
+#include <unordered_map>
+
+namespace larder {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr size_t kMaxErrorBody = 64 * 1024;
+constexpr size_t kMaxHeaderBytes = 64 * 1024;  // of a reply: more is no object store
+// libcurl hands over what one recv() brought in pieces of 16 KiB. 8 MiB took 5.3 ms of CPU with 16 KiB of buffer, 2.45 with
+// 128 KiB, 2.43 with 512 KiB.
+constexpr long kReceiveBuffer = 256 * 1024;
+constexpr std::chrono::milliseconds kStallCheck{250};
+constexpr std::chrono::milliseconds kCredentialsWait{50};
+
+struct FreeEasy {
+  void operator()(CURL* p) const { curl_easy_cleanup(p); }
+};
+struct FreeMulti {
+  void operator()(CURLM* p) const { curl_multi_cleanup(p); }
+};
+struct FreeList {
+  void operator()(curl_slist* p) const { curl_slist_free_all(p); }
+};
+using Easy = std::unique_ptr<CURL, FreeEasy>;
+using Multi = std::unique_ptr<CURLM, FreeMulti>;
+using HeaderList = std::unique_ptr<curl_slist, FreeList>;
+
+void init_curl_once() {
+  static const CURLcode done = curl_global_init(CURL_GLOBAL_DEFAULT);
+  (void)done;
+}
+
+HeaderList header_list(const std::vector<std::string>& lines) {
+  HeaderList list;
+  for (auto& line : lines) {
+    curl_slist* longer = curl_slist_append(list.get(), line.c_str());
+    if (longer == nullptr) break;
+    (void)list.release();
+    list.reset(longer);
+  }
+  return list;
+}
+
+HttpReply::Transport transport_of(CURLcode code) {
+  switch (code) {
+    case CURLE_OK:
+      return HttpReply::Transport::kOk;
+    case CURLE_COULDNT_RESOLVE_HOST:
+    case CURLE_COULDNT_RESOLVE_PROXY:
+    case CURLE_COULDNT_CONNECT:
+    case CURLE_SSL_CONNECT_ERROR:
+    case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_SSL_CACERT_BADFILE:
+      return HttpReply::Transport::kConnect;
+    case CURLE_OPERATION_TIMEDOUT:
+      return HttpReply::Transport::kTimeout;
+    default:
+      return HttpReply::Transport::kBroken;
+  }
+}
+
+Error closed() { return make_error(EIO, "the store is being closed"); }
+
+std::string lower(std::string_view text) {
+  std::string out(text);
+  for (char& c : out) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+  return out;
+}
+
+std::string_view trim(std::string_view text) {
+  while (!text.empty() && (text.back() == '\r' || text.back() == '\n' || text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
+  while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
+  return text;
+}
+
+}  // namespace
+
+std::string_view HttpReply::header(std::string_view name) const {
+  for (auto& [key, value] : headers) {
+    if (key == name) return value;
+  }
+  return {};
+}
+
+// One thread and its multi handle: connections, DNS cache and easy handles are its own (sharing them between threads is
+// a documented libcurl bug).
+class HttpEngine::Worker {
+ public:
+  explicit Worker(HttpEngine& engine) : engine_(engine), multi_(curl_multi_init()) {
+    // Default: 4 x the handles added so far, which drops warm connections in a lull.
+    curl_multi_setopt(multi_.get(), CURLMOPT_MAXCONNECTS, static_cast<long>(engine.options_.max_connections + 8));
+    thread_ = std::thread([this] { run(); });
+  }
+  ~Worker() {
+    stop_.store(true);
+    wake();
+    thread_.join();
+  }
+  Worker(const Worker&) = delete;
+  Worker& operator=(const Worker&) = delete;
+
+  void wake() { curl_multi_wakeup(multi_.get()); }
+  int load() const { return load_.load(std::memory_order_relaxed); }
+
+ private:
+  // One attempt under way.
+  struct Transfer {
+    Easy easy;
+    Job job;
+    HttpReply reply;
+    HttpRequest request;
+    HeaderList headers;
+    char error[CURL_ERROR_SIZE] = {};
+    size_t header_bytes = 0;
+    bool head_told = false;
+    bool stopped = false;
+    Clock::time_point last_activity;
+  };
+  using Active = std::unordered_map<CURL*, std::unique_ptr<Transfer>>;
+
+  void run() {
+    while (!stop_.load()) {
+      start_ready();
+      int running = 0;
+      curl_multi_perform(multi_.get(), &running);
+      reap();
+      drop_stalled();
+      if (start_ready()) continue;
+      curl_multi_poll(multi_.get(), nullptr, 0, poll_ms(), nullptr);
+    }
+    abandon_all();
+  }
+
+  int poll_ms() const {
+    auto until = std::chrono::milliseconds(active_.empty() ? 1000 : kStallCheck.count());
+    if (!waiting_.empty()) {
+      auto left = std::chrono::duration_cast<std::chrono::milliseconds>(waiting_.begin()->first - Clock::now());
+      until = std::clamp(left + std::chrono::milliseconds(1), std::chrono::milliseconds(0), until);
+    }
+    return static_cast<int>(until.count());
+  }
+
+  // True if at least one transfer was started.
+  bool start_ready() {
+    const auto now = Clock::now();
+    while (!waiting_.empty() && waiting_.begin()->first <= now) {
+      Job job = std::move(waiting_.begin()->second);
+      waiting_.erase(waiting_.begin());
+      engine_.put_back(std::move(job));
+    }
+    bool any = false;
+    Job job;
+    while (!stop_.load() && engine_.take(job)) {
+      start(std::move(job));
+      any = true;
+    }
+    load_.store(static_cast<int>(active_.size()), std::memory_order_relaxed);
+    return any;
+  }
+
+  void start(Job job) {
+    auto request = job.exchange->prepare();
+    if (!request.ok()) {
+      engine_.release(job, Concurrency::Outcome::kOther);
+      if (request.error().code == EAGAIN) {
+        waiting_.emplace(Clock::now() + kCredentialsWait, std::move(job));
+      } else {
+        job.exchange->abandoned(request.error());
+      }
+      return;
+    }
+    auto transfer = std::make_unique<Transfer>();
+    transfer->easy = handle();
+    transfer->job = std::move(job);
+    transfer->request = std::move(*request);
+    transfer->last_activity = Clock::now();
+    if (!transfer->easy || !set_up(*transfer) || curl_multi_add_handle(multi_.get(), transfer->easy.get()) != CURLM_OK) {
+      engine_.release(transfer->job, Concurrency::Outcome::kOther);
+      transfer->job.exchange->abandoned(make_error(ENOMEM, "libcurl could not start a transfer"));
+      return;
+    }
+    CURL* key = transfer->easy.get();
+    active_.emplace(key, std::move(transfer));
+  }
+
+  // A pooled handle, or a new one with everything set that is the same for all requests.
+  Easy handle() {
+    if (!pool_.empty()) {
+      Easy easy = std::move(pool_.back());
+      pool_.pop_back();
+      return easy;
+    }
+    Easy easy(curl_easy_init());
+    if (easy) set_always(easy.get());
+    return easy;
+  }
+
+  void set_always(CURL* easy) {
+    const EngineOptions& o = engine_.options_;
+    // The default (2TLS) may squeeze all transfers into one connection.
+    curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
+    curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L);  // "/./" and "/../" are legal in keys
+    curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);  // the signature covers the host
+    curl_easy_setopt(easy, CURLOPT_NOPROGRESS, 1L);
+    curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, kReceiveBuffer);
+    curl_easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L);
+    curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
+    curl_easy_setopt(easy, CURLOPT_TCP_KEEPIDLE, 30L);
+    curl_easy_setopt(easy, CURLOPT_TCP_KEEPINTVL, 15L);
+    curl_easy_setopt(easy, CURLOPT_DNS_SHUFFLE_ADDRESSES, 1L);
+    curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(o.connect_timeout_ms));
+    // The engine watches for stalls itself, in milliseconds (drop_stalled); this is the net below it.
+    curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
+    curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, static_cast<long>(o.stall_timeout_ms / 1000 + 10));
+    if (!o.ca_file.empty()) curl_easy_setopt(easy, CURLOPT_CAINFO, o.ca_file.c_str());
+    curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, &Worker::on_header);
+    curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, &Worker::on_write);
+  }
+
+  static bool set_up(Transfer& t) {
+    CURL* easy = t.easy.get();
+    t.headers = header_list(t.request.headers);
+    bool ok = curl_easy_setopt(easy, CURLOPT_URL, t.request.url.c_str()) == CURLE_OK;
+    curl_easy_setopt(easy, CURLOPT_HTTPHEADER, t.headers.get());
+    curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, t.error);
+    curl_easy_setopt(easy, CURLOPT_HEADERDATA, &t);
+    curl_easy_setopt(easy, CURLOPT_WRITEDATA, &t);
+    curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, nullptr);
+    curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L);  // takes NOBODY and POST back
+    if (t.request.method == "HEAD") {
+      curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
+    } else if (t.request.method != "GET") {
+      curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(t.request.body.size()));
+      curl_easy_setopt(easy, CURLOPT_POSTFIELDS, t.request.body.data());
+      curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, t.request.method.c_str());
+    }
+    return ok;
+  }
+
+  static size_t on_header(char* data, size_t size, size_t count, void* self) {
+    auto& t = *static_cast<Transfer*>(self);
+    const size_t bytes = size * count;
+    t.last_activity = Clock::now();
+    t.header_bytes += bytes;
+    if (t.header_bytes > kMaxHeaderBytes) return 0;
+    std::string_view line = trim({data, bytes});
+    if (line.starts_with("HTTP/")) {  // again after "100 Continue"
+      t.reply.headers.clear();
+      return bytes;
+    }
+    if (auto colon = line.find(':'); colon != std::string_view::npos) {
+      t.reply.headers.emplace_back(lower(line.substr(0, colon)), trim(line.substr(colon + 1)));
+    }
+    return bytes;
+  }
+
+  static bool tell_head(Transfer& t) {
+    if (t.head_told) return true;
+    t.head_told = true;
+    long status = 0;
+    curl_easy_getinfo(t.easy.get(), CURLINFO_RESPONSE_CODE, &status);
+    t.reply.status = static_cast<int>(status);
+    if (!t.reply.success()) return true;
+    t.stopped = !t.job.exchange->on_head(t.reply).ok();
+    return !t.stopped;
+  }
+
+  static size_t on_write(char* data, size_t size, size_t count, void* self) {
+    auto& t = *static_cast<Transfer*>(self);
+    const size_t bytes = size * count;
+    if (!tell_head(t)) return 0;
+    if (t.reply.success()) {
+      t.stopped = !t.job.exchange->on_body({reinterpret_cast<const std::byte*>(data), bytes}).ok();
+    } else {
+      t.reply.body.append(data, std::min(bytes, kMaxErrorBody - std::min(kMaxErrorBody, t.reply.body.size())));
+    }
+    t.last_activity = Clock::now();  // after the sink: a slow disk is not a stalled store
+    return t.stopped ? 0 : bytes;
+  }
+
+  void reap() {
+    int left = 0;
+    while (CURLMsg* message = curl_multi_info_read(multi_.get(), &left)) {
+      if (message->msg != CURLMSG_DONE) continue;
+      const CURLcode code = message->data.result;
+      auto it = active_.find(message->easy_handle);
+      if (it == active_.end()) continue;
+      auto transfer = std::move(it->second);
+      active_.erase(it);
+      end(std::move(transfer), code);
+    }
+  }
+
+  void drop_stalled() {
+    const auto now = Clock::now();
+    if (now - last_stall_check_ < kStallCheck) return;
+    last_stall_check_ = now;
+    const std::chrono::milliseconds limit(std::max(engine_.options_.stall_timeout_ms, engine_.options_.connect_timeout_ms));
+    std::vector<std::unique_ptr<Transfer>> stalled;
+    for (auto it = active_.begin(); it != active_.end();) {
+      if (now - it->second->last_activity > limit) {
+        stalled.push_back(std::move(it->second));
+        it = active_.erase(it);
+      } else {
+        ++it;
+      }
+    }
+    for (auto& transfer : stalled) end(std::move(transfer), CURLE_OPERATION_TIMEDOUT);
+  }
+
+  void end(std::unique_ptr<Transfer> t, CURLcode code) {
+    if (code == CURLE_OK && !tell_head(*t)) code = CURLE_WRITE_ERROR;  // no body: the head is told here
+    HttpReply& reply = t->reply;
+    long status = 0;
+    curl_easy_getinfo(t->easy.get(), CURLINFO_RESPONSE_CODE, &status);
+    reply.status = static_cast<int>(status);
+    reply.transport = t->stopped ? HttpReply::Transport::kStopped : transport_of(code);
+    if (code != CURLE_OK && !t->stopped) reply.transport_error = t->error[0] ? t->error : curl_easy_strerror(code);
+    curl_multi_remove_handle(multi_.get(), t->easy.get());
+    recycle(std::move(t->easy));
+    engine_.release(t->job, outcome_of(reply));
+    conclude(std::move(t->job), reply);
+  }
+
+  void conclude(Job job, const HttpReply& reply) {
+    const Verdict verdict = job.exchange->on_end(reply);
+    if (!verdict.again) return;
+    if (verdict.wait.count() <= 0) {
+      engine_.put_back(std::move(job));
+    } else {
+      waiting_.emplace(Clock::now() + verdict.wait, std::move(job));
+    }
+  }
+
+  static Concurrency::Outcome outcome_of(const HttpReply& reply) {
+    using T = HttpReply::Transport;
+    if (reply.status == 503 || reply.status == 429) return Concurrency::Outcome::kThrottled;
+    if (reply.transport == T::kConnect || reply.transport == T::kTimeout) return Concurrency::Outcome::kThrottled;
+    return reply.transport == T::kOk && reply.status < 500 ? Concurrency::Outcome::kSuccess : Concurrency::Outcome::kOther;
+  }
+
+  // The options of a pooled handle point into the old transfer: cleared, so that nothing dangles.
+  void recycle(Easy easy) {
+    curl_easy_setopt(easy.get(), CURLOPT_HTTPHEADER, nullptr);
+    curl_easy_setopt(easy.get(), CURLOPT_ERRORBUFFER, nullptr);
+    curl_easy_setopt(easy.get(), CURLOPT_POSTFIELDS, nullptr);
+    pool_.push_back(std::move(easy));
+  }
+
+  void abandon_all() {
+    const Error error = closed();
+    Active active = std::move(active_);
+    active_.clear();
+    for (auto& [easy, transfer] : active) {
+      curl_multi_remove_handle(multi_.get(), easy);
+      engine_.release(transfer->job, Concurrency::Outcome::kOther);
+      transfer->job.exchange->abandoned(error);
+    }
+    for (auto& [when, job] : waiting_) job.exchange->abandoned(error);
+    waiting_.clear();
+  }
+
+  HttpEngine& engine_;
+  const Multi multi_;
+  std::vector<Easy> pool_;
+  Active active_;
+  std::multimap<Clock::time_point, Job> waiting_;
+  Clock::time_point last_stall_check_{};
+  std::atomic<int> load_{0};
+  std::atomic<bool> stop_{false};
+  std::thread thread_;
+};
+
+HttpEngine::HttpEngine(EngineOptions options) : options_(std::move(options)), concurrency_(options_.max_connections) {
+  init_curl_once();
+  signal(SIGPIPE, SIG_IGN);  // CURLOPT_NOSIGNAL leaves it to us
+  for (int i = 0; i < std::max(1, options_.threads); ++i) workers_.push_back(std::make_unique<Worker>(*this));
+}
+
+HttpEngine::~HttpEngine() {
+  {
+    std::lock_guard lock(mutex_);
+    closing_ = true;
+  }
+  workers_.clear();
+  const Error error = closed();
+  for (auto* queue : {&demand_, &fill_}) {
+    for (auto& job : *queue) job.exchange->abandoned(error);
+  }
+}
+
+void HttpEngine::submit(std::shared_ptr<Exchange> exchange, bool demand) {
+  std::unique_lock lock(mutex_);
+  if (closing_) {
+    lock.unlock();
+    return exchange->abandoned(closed());
+  }
+  (demand ? demand_ : fill_).push_back({std::move(exchange), demand});
+  if (!concurrency_.may_start(demand)) return;  // whoever ends a transfer takes it
+  lock.unlock();
+  wake_idlest();
+}
+
+bool HttpEngine::take(Job& job) {
+  std::lock_guard lock(mutex_);
+  for (auto* queue : {&demand_, &fill_}) {
+    const bool demand = queue == &demand_;
+    if (queue->empty() || !concurrency_.may_start(demand)) continue;
+    job = std::move(queue->front());
+    queue->pop_front();
+    concurrency_.started(demand);
+    return true;
+  }
+  return false;
+}
+
+void HttpEngine::put_back(Job job) {
+  std::lock_guard lock(mutex_);
+  auto& queue = job.demand ? demand_ : fill_;
+  queue.push_front(std::move(job));
+}
+
+void HttpEngine::release(const Job& job, Concurrency::Outcome outcome) {
+  std::lock_guard lock(mutex_);
+  concurrency_.ended(job.demand, outcome, Clock::now());
+}
+
+void HttpEngine::wake_idlest() {
+  auto idlest = std::min_element(workers_.begin(), workers_.end(), [](auto& a, auto& b) { return a->load() < b->load(); });
+  (*idlest)->wake();
+}
+
+int HttpEngine::concurrency_limit() const {
+  std::lock_guard lock(mutex_);
+  return concurrency_.limit();
+}
+
+uint64_t HttpEngine::in_flight() const {
+  std::lock_guard lock(mutex_);
+  return static_cast<uint64_t>(concurrency_.active());
+}
+
+uint64_t HttpEngine::queued() const {
+  std::lock_guard lock(mutex_);
+  return demand_.size() + fill_.size();
+}
+
+}  // namespace larder

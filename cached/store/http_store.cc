@@ -1,0 +1,271 @@
+#include "cached/store/http_store.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <future>
+
+#include "cached/store/list_order.h"
+#include "cached/store/options.h"
+#include "cached/store/parallel_get.h"
+#include "cached/store/range_get.h"
+
+namespace larder {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using Transport = HttpReply::Transport;
+
+constexpr std::chrono::seconds kDemandPatience{60};
+constexpr std::chrono::seconds kFillPatience{300};
+constexpr int kMaxRepairs = 3;
+constexpr uint64_t kBytesPerAttempt = 64 * 1024;
+constexpr size_t kMaxListBody = 16 * 1024 * 1024;  // 1,000 keys of 1 KiB, each byte as %XX, need 4 MiB
+// A person waits for a list or a head: a wrong endpoint shall be told in a second, not after all the retries of a GET.
+constexpr int kInteractiveConnectRetries = 3;
+
+// A list page or a HEAD: the whole body, to somebody who waits.
+class Question final : public StoreExchange {
+ public:
+  struct Answer {
+    HttpReply head;
+    std::string body;
+  };
+  Question(std::shared_ptr<StoreContext> store, StoreCall call) : StoreExchange(std::move(store), true), call_(std::move(call)) {}
+  std::future<Result<Answer>> answer() { return promise_.get_future(); }
+
+ protected:
+  StoreCall call() const override { return call_; }
+  std::string object() const override { return store_->dialect->name(call_.key); }
+  void count_attempt() override {
+    if (call_.bucket) store_->lists.fetch_add(1, std::memory_order_relaxed);
+  }
+  Status head(const HttpReply& reply) override {
+    answer_ = {reply, {}};
+    return {};
+  }
+  Status body(std::span<const std::byte> data) override {
+    if (answer_.body.size() + data.size() > kMaxListBody) return make_error(EIO, object() + ": a reply of more than 16 MiB");
+    answer_.body.append(reinterpret_cast<const char*>(data.data()), data.size());
+    return {};
+  }
+  Status complete() override { return {}; }
+  void finish(Status status) override {
+    if (status.ok()) {
+      promise_.set_value(std::move(answer_));
+    } else {
+      promise_.set_value(status.error());
+    }
+  }
+  uint64_t progress() const override { return 0; }
+  int connect_retries() const override { return std::min(kInteractiveConnectRetries, store_->options.retries); }
+
+ private:
+  const StoreCall call_;
+  Answer answer_;
+  std::promise<Result<Answer>> promise_;
+};
+
+Result<Question::Answer> ask(HttpEngine& engine, const std::shared_ptr<StoreContext>& store, StoreCall call) {
+  auto question = std::make_shared<Question>(store, std::move(call));
+  auto answer = question->answer();
+  engine.submit(std::move(question), true);
+  return answer.get();
+}
+
+}  // namespace
+
+Result<HttpStoreOptions> http_store_options(const StoreOptions& options, bool https) {
+  HttpStoreOptions out;
+  auto connections = int_option(options, "max_connections", 64, 1, 1024);
+  auto connect = int_option(options, "connect_timeout_ms", 5'000, 100, 600'000);
+  auto stall = int_option(options, "stall_timeout_ms", 20'000, 100, 600'000);
+  auto retries = int_option(options, "retries", out.retries, 0, 100);
+  for (auto* number : {&connections, &connect, &stall, &retries}) {
+    if (!number->ok()) return number->error();
+  }
+  auto verify = choice_option(options, "verify", {"auto", "always", "never"});
+  auto order = choice_option(options, "list_order", {"auto", "any"});
+  if (!verify.ok()) return verify.error();
+  if (!order.ok()) return order.error();
+  out.engine.max_connections = static_cast<int>(*connections);
+  out.engine.connect_timeout_ms = static_cast<int>(*connect);
+  out.engine.stall_timeout_ms = static_cast<int>(*stall);
+  out.retries = static_cast<int>(*retries);
+  out.verify_md5 = *verify == "always" || (*verify == "auto" && !https);
+  out.any_order = *order == "any";
+  return out;
+}
+
+StoreExchange::StoreExchange(std::shared_ptr<StoreContext> store, bool demand)
+    : store_(std::move(store)), demand_(demand), started_(Clock::now()), last_progress_(started_) {}
+
+Error StoreExchange::again(std::string message) {
+  curable_ = true;
+  return make_error(EIO, std::move(message));
+}
+
+Result<HttpRequest> StoreExchange::prepare() {
+  if (cancelled()) return make_error(ECANCELED, object() + ": nobody waits for it any more");
+  if (attempts_ == 0) last_progress_ = Clock::now();  // time in the queue is not the store's
+  auto request = store_->dialect->sign(call());
+  if (!request.ok()) {
+    const bool wait = request.error().code == EAGAIN && Clock::now() - started_ < kDemandPatience;
+    if (wait || request.error().code != EAGAIN) return request;
+    return make_error(EACCES, object() + ": " + request.error().message);
+  }
+  ++attempts_;
+  count_attempt();
+  if (attempts_ > 1) store_->retries.fetch_add(1, std::memory_order_relaxed);
+  curable_ = false;
+  stopped_ = {};
+  return request;
+}
+
+Status StoreExchange::on_head(const HttpReply& reply) {
+  stopped_ = head(reply);
+  return stopped_;
+}
+
+Status StoreExchange::on_body(std::span<const std::byte> data) {
+  store_->bytes.fetch_add(data.size(), std::memory_order_relaxed);
+  stopped_ = cancelled() ? make_error(ECANCELED, object() + ": nobody waits for it any more") : body(data);
+  return stopped_;
+}
+
+Verdict StoreExchange::on_end(const HttpReply& reply) {
+  if (progress() > progress_seen_) {
+    fruitless_ -= static_cast<int>(std::min<uint64_t>((progress() - progress_seen_) / kBytesPerAttempt, 1 << 20));
+    fruitless_ = std::max(fruitless_, 0);
+    progress_seen_ = progress();
+    last_progress_ = Clock::now();
+  }
+  if (reply.transport == Transport::kStopped) {
+    if (curable_) return retry(stopped_.error(), false, store_->options.retries);
+    end_with(stopped_.error());
+    return {};
+  }
+  if (reply.transport != Transport::kOk) return broken(reply);
+  if (!reply.success()) return refused(reply);
+  const Status status = complete();
+  if (!status.ok() && curable_) return retry(status.error(), false, store_->options.retries);
+  if (status.ok()) {
+    finish({});
+  } else {
+    end_with(status.error());
+  }
+  return {};
+}
+
+Verdict StoreExchange::broken(const HttpReply& reply) {
+  const bool connect = reply.transport == Transport::kConnect;
+  const char* what = connect ? "cannot connect to" : reply.transport == Transport::kTimeout ? "no answer from" : "broken reply of";
+  Error error = make_error(EIO, fmt::format("{}: {} {}: {}", printable(object(), 1200), what, store_->dialect->endpoint(),
+                                            printable(reply.transport_error)));
+  return retry(error, reply.transport != Transport::kBroken, connect ? connect_retries() : store_->options.retries);
+}
+
+Verdict StoreExchange::refused(const HttpReply& reply) {
+  const ServiceError said = store_->dialect->service_error(reply);
+  if (repairs_ < kMaxRepairs && store_->dialect->repair(reply, said)) {
+    ++repairs_;
+    return {true, std::chrono::milliseconds(0)};
+  }
+  std::string message = describe(object(), reply.status, said);
+  const std::string hint = store_->dialect->hint(reply.status, said);
+  if (!hint.empty()) message += "; " + hint;
+  const Error error = make_error(errno_of(reply.status, said.code), message);
+  if (worth_retrying(reply.status, said.code)) {
+    const bool throttled = reply.status == 503 || reply.status == 429 || said.code == "SlowDown";
+    return retry(error, throttled, store_->options.retries);
+  }
+  end_with(error);
+  return {};
+}
+
+Verdict StoreExchange::retry(const Error& error, bool throttled, int allowed) {
+  const auto patience = demand_ ? kDemandPatience : kFillPatience;
+  ++fruitless_;
+  if (cancelled() || fruitless_ > allowed || Clock::now() - last_progress_ > patience) {
+    end_with(make_error(error.code, attempts_ > 1 ? fmt::format("{} (after {} attempts)", error.message, attempts_) : error.message));
+    return {};
+  }
+  return {true, backoff(fruitless_, throttled)};
+}
+
+void StoreExchange::end_with(Error error) {
+  if (error.code != ECANCELED) store_->errors.fetch_add(1, std::memory_order_relaxed);
+  finish(std::move(error));
+}
+
+void StoreExchange::abandoned(const Error& error) { end_with(error); }
+
+HttpStore::HttpStore(std::unique_ptr<Dialect> dialect, HttpStoreOptions options) : context_(std::make_shared<StoreContext>()) {
+  context_->dialect = std::move(dialect);
+  context_->options = options;
+  engine_ = std::make_unique<HttpEngine>(options.engine);
+}
+
+HttpStore::~HttpStore() = default;
+
+Result<ListPage> HttpStore::list_page(const std::string& next) {
+  auto answer = ask(*engine_, context_, context_->dialect->list_call(next));
+  if (!answer.ok()) return answer.error();
+  auto page = context_->dialect->parse_list(answer->body);
+  if (!page.ok()) return make_error(EIO, context_->dialect->name("") + ": " + page.error().message);
+  return page;
+}
+
+Status HttpStore::list(const std::function<Status(std::vector<ObjectInfo>&&)>& page) {
+  ListOrder order(context_->dialect->name(""), context_->dialect->prefix(), context_->options.any_order, page);
+  std::string next;
+  do {
+    auto one = list_page(next);
+    if (!one.ok()) return one.error();
+    if (!one->next.empty() && one->next == next) {
+      return make_error(EIO, context_->dialect->name("") + ": the store's list does not advance");
+    }
+    next = std::move(one->next);
+    if (auto status = order.add(std::move(one->objects)); !status.ok()) return status;
+  } while (!next.empty());
+  return order.end();
+}
+
+Result<ObjectInfo> HttpStore::head(std::string_view key) {
+  StoreCall call;
+  call.method = "HEAD";
+  call.key = key;
+  auto answer = ask(*engine_, context_, std::move(call));
+  if (!answer.ok()) return answer.error();
+  ObjectInfo info;
+  info.key = key;
+  info.etag = clean_etag(answer->head.header("etag"));
+  info.mtime_ns = http_date_ns(answer->head.header("last-modified"));
+  const std::string_view length = answer->head.header("content-length");
+  auto [end, failure] = std::from_chars(length.data(), length.data() + length.size(), info.size);
+  if (failure != std::errc() || end != length.data() + length.size()) {
+    return make_error(EIO, context_->dialect->name(key) + ": HEAD gave no length");
+  }
+  return info;
+}
+
+void HttpStore::get(GetRequest request) {
+  if (wants_parallel(request)) {
+    start_parallel_get(context_, *engine_, std::move(request));
+    return;
+  }
+  const bool demand = request.demand;
+  engine_->submit(make_range_get(context_, std::move(request)), demand);
+}
+
+StoreCounters HttpStore::counters() const {
+  StoreCounters out;
+  out.gets = context_->gets.load(std::memory_order_relaxed);
+  out.lists = context_->lists.load(std::memory_order_relaxed);
+  out.retries = context_->retries.load(std::memory_order_relaxed);
+  out.bytes = context_->bytes.load(std::memory_order_relaxed);
+  out.errors = context_->errors.load(std::memory_order_relaxed);
+  return out;
+}
+
+}  // namespace larder

@@ -1,0 +1,17 @@
+#include "cached/store/credentials.h"
+#include "cached/store/file.h"
+#include "cached/store/options.h"
+#include "cached/store/s3.h"
+#include "cached/store/store.h"
+
+namespace larder {
+
+Result<std::unique_ptr<Store>> open_store(std::string_view source, const StoreOptions& options) {
+  auto url = parse_source(source);
+  if (!url.ok()) return url.error();
+  if (auto status = check_option_names(options); !status.ok()) return status.error();
+  if (url->scheme == "file") return open_file(*url, options);
+  return open_s3(*url, options, process_environment());
+}
+
+}  // namespace larder

@@ -1,0 +1,62 @@
+#include "cached/store/options.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+
+namespace larder {
+namespace {
+
+constexpr std::string_view kKnown[] = {
+    "endpoint",  "region",  "addressing",      "access_key",         "secret_key",       "session_token", "anonymous",
+    "ca_file",   "retries", "max_connections", "connect_timeout_ms", "stall_timeout_ms", "verify",        "list_order",
+    "requester_pays"};
+
+std::string joined(const auto& words) {
+  return fmt::format("{}", fmt::join(std::begin(words), std::end(words), ", "));
+}
+
+}  // namespace
+
+Status check_option_names(const StoreOptions& options) {
+  for (auto& [name, value] : options) {
+    if (std::find(std::begin(kKnown), std::end(kKnown), name) == std::end(kKnown)) {
+      return make_error(EINVAL, fmt::format("unknown store option '{}'; known are {}", name, joined(kKnown)));
+    }
+  }
+  return {};
+}
+
+std::string option(const StoreOptions& options, std::string_view name, std::string_view fallback) {
+  auto it = options.find(std::string(name));
+  return it == options.end() ? std::string(fallback) : it->second;
+}
+
+Result<int64_t> int_option(const StoreOptions& options, std::string_view name, int64_t fallback, int64_t min, int64_t max) {
+  const std::string text = option(options, name);
+  if (text.empty()) return fallback;
+  int64_t value = 0;
+  auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (failure != std::errc() || end != text.data() + text.size() || value < min || value > max) {
+    return make_error(EINVAL, fmt::format("store option {} is '{}': it must be a number from {} to {}", name, text, min, max));
+  }
+  return value;
+}
+
+Result<bool> bool_option(const StoreOptions& options, std::string_view name, bool fallback) {
+  const std::string text = option(options, name);
+  if (text.empty()) return fallback;
+  if (text == "true") return true;
+  if (text == "false") return false;
+  return make_error(EINVAL, fmt::format("store option {} is '{}': it must be true or false", name, text));
+}
+
+Result<std::string> choice_option(const StoreOptions& options, std::string_view name,
+                                  const std::vector<std::string_view>& allowed) {
+  const std::string text = option(options, name, allowed.front());
+  if (std::find(allowed.begin(), allowed.end(), text) != allowed.end()) return text;
+  return make_error(EINVAL, fmt::format("store option {} is '{}': it must be one of {}", name, text, joined(allowed)));
+}
+
+}  // namespace larder

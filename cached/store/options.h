@@ -1,0 +1,22 @@
+// Typed reading of StoreOptions. Every error names the option, its value and what is allowed.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "cached/store/store.h"
+
+namespace larder {
+
+// EINVAL for a key that no store knows.
+Status check_option_names(const StoreOptions& options);
+
+std::string option(const StoreOptions& options, std::string_view name, std::string_view fallback = {});
+Result<int64_t> int_option(const StoreOptions& options, std::string_view name, int64_t fallback, int64_t min, int64_t max);
+Result<bool> bool_option(const StoreOptions& options, std::string_view name, bool fallback);
+// One of `allowed`; the first is the default.
+Result<std::string> choice_option(const StoreOptions& options, std::string_view name,
+                                  const std::vector<std::string_view>& allowed);
+
+}  // namespace larder

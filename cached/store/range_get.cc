@@ -1,0 +1,211 @@
+#include "cached/store/range_get.h"
+
+#include <fmt/format.h>
+#include <zlib.h>
+
+#include <charconv>
+#include <cstring>
+#include <optional>
+
+#include "cached/store/digest.h"
+
+namespace larder {
+namespace {
+
+// Up to here a request is delivered as one span: the receiver makes one pwrite instead of one for every 16 KiB.
+constexpr uint64_t kDeliverAtOnce = 1 << 20;
+// Up to here a whole object waits for its checksum before it is delivered, so that flipped bits cost a retry and not an
+// error. 64 connections of this hold 256 MiB at worst.
+constexpr uint64_t kVerifyFirst = 4 << 20;
+
+// The three numbers of "bytes 0-9/100"; total is missing for "*".
+struct ContentRange {
+  uint64_t first = 0, last = 0;
+  std::optional<uint64_t> total;
+};
+
+bool number(std::string_view& text, uint64_t& value) {
+  auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (failure != std::errc()) return false;
+  text.remove_prefix(static_cast<size_t>(end - text.data()));
+  return true;
+}
+
+bool skip(std::string_view& text, std::string_view word) {
+  if (!text.starts_with(word)) return false;
+  text.remove_prefix(word.size());
+  return true;
+}
+
+std::optional<ContentRange> parse_content_range(std::string_view text) {
+  ContentRange out;
+  if (!skip(text, "bytes ") || !number(text, out.first) || !skip(text, "-") || !number(text, out.last) || !skip(text, "/")) {
+    return std::nullopt;
+  }
+  if (text == "*") return out;
+  uint64_t total = 0;
+  if (!number(text, total) || !text.empty()) return std::nullopt;
+  out.total = total;
+  return out;
+}
+
+// The checksum of a whole object while it passes.
+class BodyCheck {
+ public:
+  void begin(BodyChecksum wanted) {
+    wanted_ = std::move(wanted);
+    crc_ = crc32(0, nullptr, 0);
+    if (wanted_.kind == BodyChecksum::Kind::kMd5) md5_.emplace();
+  }
+  void update(std::span<const std::byte> data) {
+    if (wanted_.kind == BodyChecksum::Kind::kMd5) md5_->update(data);
+    if (wanted_.kind == BodyChecksum::Kind::kCrc32) {
+      crc_ = crc32_z(crc_, reinterpret_cast<const Bytef*>(data.data()), data.size());
+    }
+  }
+  bool matches() {
+    if (wanted_.kind == BodyChecksum::Kind::kMd5) {
+      const Md5 got = md5_->finish();
+      return wanted_.value.size() == got.size() && memcmp(wanted_.value.data(), got.data(), got.size()) == 0;
+    }
+    if (wanted_.kind == BodyChecksum::Kind::kCrc32) {
+      const unsigned char got[4] = {static_cast<unsigned char>(crc_ >> 24), static_cast<unsigned char>(crc_ >> 16),
+                                    static_cast<unsigned char>(crc_ >> 8), static_cast<unsigned char>(crc_)};
+      return wanted_.value.size() == 4 && memcmp(wanted_.value.data(), got, 4) == 0;
+    }
+    return true;
+  }
+
+ private:
+  BodyChecksum wanted_;
+  std::optional<Md5Stream> md5_;
+  uLong crc_ = 0;
+};
+
+class RangeGet final : public StoreExchange {
+ public:
+  RangeGet(std::shared_ptr<StoreContext> store, GetRequest request, std::function<bool()> cancelled)
+      : StoreExchange(std::move(store), request.demand),
+        request_(std::move(request)),
+        cancelled_(std::move(cancelled)),
+        etag_(request_.etag),
+        whole_(request_.offset == 0 && request_.length == request_.object_size),
+        buffered_(request_.length <= kDeliverAtOnce || (whole_ && store_->options.verify_md5 && request_.length <= kVerifyFirst)) {}
+
+ protected:
+  StoreCall call() const override {
+    StoreCall call;
+    call.key = request_.key;
+    if (!etag_.empty()) call.headers.emplace_back("if-match", "\"" + etag_ + "\"");
+    if (received_ > 0 || !whole_) {
+      call.headers.emplace_back("range", fmt::format("bytes={}-{}", begin(), request_.offset + request_.length - 1));
+    }
+    return call;
+  }
+  std::string object() const override { return store_->dialect->name(request_.key); }
+  void count_attempt() override { store_->gets.fetch_add(1, std::memory_order_relaxed); }
+  uint64_t progress() const override { return received_; }
+  bool cancelled() const override { return cancelled_ && cancelled_(); }
+
+  Status head(const HttpReply& reply) override {
+    const std::string etag = clean_etag(reply.header("etag"));
+    if (!etag_.empty() && !etag.empty() && etag != etag_) return changed(fmt::format("its etag is {}, not {}", printable(etag), etag_));
+    if (auto status = reply.status == 206 ? check_range(reply) : check_whole(reply); !status.ok()) return status;
+    if (etag_.empty()) etag_ = etag;  // resumes must get the rest of this version
+    if (received_ == 0) {
+      check_.begin(whole_ ? wanted_checksum(reply) : BodyChecksum{});
+      if (buffered_) buffer_.reserve(request_.length);
+    }
+    return {};
+  }
+
+  Status body(std::span<const std::byte> data) override {
+    if (data.size() > request_.length - received_) return again(object() + ": more bytes than announced");
+    check_.update(data);
+    received_ += data.size();
+    if (buffered_) {
+      buffer_.insert(buffer_.end(), data.begin(), data.end());
+      return {};
+    }
+    return request_.on_data(data);
+  }
+
+  Status complete() override {
+    if (received_ < request_.length) return again(fmt::format("{}: body cut short at byte {}", object(), begin()));
+    if (!check_.matches()) return wrong_checksum();
+    if (buffered_ && !buffer_.empty()) return request_.on_data(buffer_);
+    return {};
+  }
+
+  void finish(Status status) override {
+    buffer_ = {};
+    auto done = std::move(request_.on_done);
+    request_.on_data = nullptr;
+    done(std::move(status));
+  }
+
+ private:
+  uint64_t begin() const { return request_.offset + received_; }
+
+  Error changed(std::string_view how) const {
+    return make_error(ESTALE, fmt::format("{}: changed since it was listed: {}", object(), how));
+  }
+
+  // A size that is not the listed one is another object, unless the etag says it is the same: then the header is wrong.
+  Error wrong_size(std::string_view has, const HttpReply& reply) {
+    const bool same = !request_.etag.empty() && clean_etag(reply.header("etag")) == request_.etag;
+    std::string how = fmt::format("it has {} bytes, not {}", printable(has, 40), request_.object_size);
+    return same ? again(object() + ": bad length in a reply: " + how) : changed(how);
+  }
+
+  Status check_range(const HttpReply& reply) {
+    const auto range = parse_content_range(reply.header("content-range"));
+    if (!range) return again(object() + ": 206 without a Content-Range");
+    if (range->total && *range->total != request_.object_size) return wrong_size(std::to_string(*range->total), reply);
+    if (range->first != begin() || range->last != request_.offset + request_.length - 1) {
+      return again(fmt::format("{}: asked for bytes {}-{}, got {}-{}", object(), begin(), request_.offset + request_.length - 1,
+                               range->first, range->last));
+    }
+    return {};
+  }
+
+  Status check_whole(const HttpReply& reply) {
+    if (received_ > 0 || !whole_) return again(object() + ": the store ignored the Range of a request");
+    const std::string_view length = reply.header("content-length");
+    if (!length.empty() && length != std::to_string(request_.object_size)) return wrong_size(length, reply);
+    return {};
+  }
+
+  BodyChecksum wanted_checksum(const HttpReply& reply) const {
+    if (request_.length == 0) return {};  // nothing to get wrong
+    BodyChecksum wanted = store_->dialect->checksum(reply);
+    if (wanted.kind == BodyChecksum::Kind::kMd5 && !store_->options.verify_md5) return {};
+    return wanted;
+  }
+
+  // Nothing was delivered yet: fetch it again from the start. Otherwise the receiver has wrong bytes and must be told.
+  Status wrong_checksum() {
+    std::string message = object() + ": the bytes do not match the store's checksum";
+    if (!buffered_) return make_error(EIO, message);
+    buffer_.clear();
+    received_ = 0;
+    return again(message);
+  }
+
+  GetRequest request_;
+  const std::function<bool()> cancelled_;
+  std::string etag_;
+  const bool whole_;
+  const bool buffered_;
+  uint64_t received_ = 0;
+  std::vector<std::byte> buffer_;
+  BodyCheck check_;
+};
+
+}  // namespace
+
+std::shared_ptr<Exchange> make_range_get(std::shared_ptr<StoreContext> store, GetRequest request, std::function<bool()> cancelled) {
+  return std::make_shared<RangeGet>(std::move(store), std::move(request), std::move(cancelled));
+}
+
+}  // namespace larder

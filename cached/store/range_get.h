@@ -1,0 +1,15 @@
+// GET of a run of bytes of one object as one exchange: delivers what it gets, resumes where it was cut, proves that it is
+// the object that was listed.
+#pragma once
+#include <functional>
+#include <memory>
+
+#include "cached/store/http_store.h"
+
+namespace larder {
+
+// `cancelled`: nobody waits any more (a part of a request that failed elsewhere); may be empty.
+std::shared_ptr<Exchange> make_range_get(std::shared_ptr<StoreContext> store, GetRequest request,
+                                         std::function<bool()> cancelled = {});
+
+}  // namespace larder

@@ -1,0 +1,358 @@
+#include "cached/store/s3.h"
+
+#include <fmt/format.h>
+
+#include <atomic>
+#include <charconv>
+#include <ctime>
+#include <mutex>
+#include <pugixml.hpp>
+
+#include "cached/store/http_store.h"
+#include "cached/store/options.h"
+#include "cached/store/percent.h"
+
+namespace larder {
+namespace {
+
+constexpr int64_t kSkewWorthFixing = 60;  // S3 tolerates 15 minutes
+
+bool amazon_host(std::string_view host) {
+  return host.ends_with(".amazonaws.com") || host.ends_with(".amazonaws.com.cn") || host.ends_with(".amazonaws.eu");
+}
+
+std::string region_suffix(std::string_view region) {
+  if (region.starts_with("cn-")) return "amazonaws.com.cn";
+  if (region.starts_with("eusc-")) return "amazonaws.eu";
+  return "amazonaws.com";
+}
+
+std::string default_endpoint(std::string_view region) { return fmt::format("https://s3.{}.{}", region, region_suffix(region)); }
+
+bool hex32(std::string_view text) {
+  return text.size() == 32 && text.find_first_not_of("0123456789abcdefABCDEF") == std::string_view::npos;
+}
+
+std::string raw_bytes(std::string_view hex_digits) {
+  std::string out;
+  for (size_t i = 0; i + 1 < hex_digits.size(); i += 2) {
+    unsigned value = 0;
+    std::from_chars(hex_digits.data() + i, hex_digits.data() + i + 2, value, 16);
+    out.push_back(static_cast<char>(value));
+  }
+  return out;
+}
+
+struct S3Config {
+  std::string bucket, prefix, region, addressing;
+  S3Address address;
+  bool own_endpoint = false;  // configured: a redirect may change the region, never the host
+  bool requester_pays = false;
+};
+
+class S3Dialect final : public Dialect {
+ public:
+  S3Dialect(S3Config config, std::unique_ptr<CredentialsProvider> credentials)
+      : config_(std::move(config)), credentials_(std::move(credentials)), region_(config_.region), address_(config_.address) {}
+
+  std::string name(std::string_view key) const override { return fmt::format("s3://{}/{}{}", config_.bucket, config_.prefix, key); }
+  std::string endpoint() const override {
+    std::lock_guard lock(mutex_);
+    return address_.scheme + "://" + address_.host;
+  }
+  const std::string& prefix() const override { return config_.prefix; }
+
+  Result<HttpRequest> sign(const StoreCall& call) override {
+    auto who = credentials_->current();
+    if (!who.ok()) return who.error();
+    const auto [address, region] = place();
+    const int64_t now = time(nullptr) + clock_offset_.load(std::memory_order_relaxed);
+    SigningRequest request = addressed(call, address);
+    if (*who) {
+      request.headers.emplace_back("x-amz-content-sha256", request.payload_hash);
+      request.headers.emplace_back("x-amz-date", amz_date(now));
+      if (!(*who)->session_token.empty()) request.headers.emplace_back("x-amz-security-token", (*who)->session_token);
+      request.headers.emplace_back("authorization", signer_.authorization(request, **who, region, now));
+    }
+    return wire(request, address);
+  }
+
+  ServiceError service_error(const HttpReply& reply) const override {
+    ServiceError out = parse_s3_error(reply.body);
+    if (out.code.empty()) out.code = code_of_status(reply.status);
+    if (auto region = reply.header("x-amz-bucket-region"); !region.empty()) out.region = region;
+    if (out.request_id.empty()) out.request_id = reply.header("x-amz-request-id");
+    return out;
+  }
+
+  bool repair(const HttpReply& reply, const ServiceError& error) override {
+    if (reply.status == 503 || reply.status == 404) return false;
+    return repair_clock(reply, error) || repair_credentials(error) || repair_region(reply, error);
+  }
+
+  std::string hint(int status, const ServiceError& error) const override {
+    if (error.code == "NoSuchBucket") return fmt::format("check the bucket's name and the endpoint ({})", endpoint());
+    if (error.code == "InvalidAccessKeyId") return "check the access key";
+    if (error.code == "SignatureDoesNotMatch") return "check the secret key";
+    if (error.code == "InvalidObjectState") return "the object is archived; restore it first";
+    if (status == 301 || status == 307 || error.code == "AuthorizationHeaderMalformed") return "set the store option region";
+    if (status == 403) return "these credentials may not read it";
+    return {};
+  }
+
+  StoreCall list_call(std::string_view next) const override {
+    StoreCall call;
+    call.bucket = true;
+    call.query = {{"list-type", "2"}, {"encoding-type", "url"}, {"max-keys", "1000"}};
+    if (!config_.prefix.empty()) call.query.emplace_back("prefix", config_.prefix);
+    if (!next.empty()) call.query.emplace_back("continuation-token", next);
+    return call;
+  }
+
+  Result<ListPage> parse_list(std::string_view body) const override { return parse_list_v2(body); }
+
+  // The ETag is the MD5 of what was uploaded in one piece, unless KMS or a customer's key encrypted it.
+  BodyChecksum checksum(const HttpReply& head) const override {
+    const std::string_view encryption = head.header("x-amz-server-side-encryption");
+    if (!encryption.empty() && encryption != "AES256") return {};
+    if (!head.header("x-amz-server-side-encryption-customer-algorithm").empty()) return {};
+    const std::string etag = clean_etag(head.header("etag"));
+    if (!hex32(etag)) return {};
+    return {BodyChecksum::Kind::kMd5, raw_bytes(etag)};
+  }
+
+ private:
+  std::pair<S3Address, std::string> place() const {
+    std::lock_guard lock(mutex_);
+    return {address_, region_};
+  }
+
+  SigningRequest addressed(const StoreCall& call, const S3Address& address) const {
+    SigningRequest out;
+    out.method = call.method;
+    out.query = call.query;
+    out.payload_hash = kEmptySha256;
+    std::string path = "/";
+    if (address.path_style) {
+      path += config_.bucket;
+      if (!call.bucket) path += "/";
+    }
+    if (!call.bucket) path += config_.prefix + call.key;
+    out.path = percent_encode(path, true);
+    out.headers.emplace_back("host", address.path_style ? address.host : config_.bucket + "." + address.host);
+    for (auto& header : call.headers) out.headers.push_back(header);
+    if (config_.requester_pays) out.headers.emplace_back("x-amz-request-payer", "requester");
+    return out;
+  }
+
+  static HttpRequest wire(const SigningRequest& request, const S3Address& address) {
+    HttpRequest out;
+    out.method = request.method;
+    out.url = address.scheme + "://" + request.headers.front().second + request.path;
+    if (!request.query.empty()) out.url += "?" + canonical_query(request.query);
+    out.headers.reserve(request.headers.size() + 1);
+    for (size_t i = 1; i < request.headers.size(); ++i) {  // libcurl sends host itself
+      out.headers.push_back(request.headers[i].first + ": " + request.headers[i].second);
+    }
+    out.headers.push_back("User-Agent: larder");
+    return out;
+  }
+
+  static std::string code_of_status(int status) {  // HEAD has no body
+    switch (status) {
+      case 301:
+        return "PermanentRedirect";
+      case 403:
+        return "AccessDenied";
+      case 404:
+        return "NotFound";
+      case 412:
+        return "PreconditionFailed";
+      default:
+        return {};
+    }
+  }
+
+  bool repair_clock(const HttpReply& reply, const ServiceError& error) {
+    if (reply.status != 403 && error.code != "RequestTimeTooSkewed") return false;
+    const int64_t theirs = http_date_ns(reply.header("date")) / 1'000'000'000;
+    if (theirs == 0) return false;
+    const int64_t offset = theirs - time(nullptr);
+    if (std::abs(offset - clock_offset_.load()) < kSkewWorthFixing) return false;
+    clock_offset_.store(offset);
+    return true;
+  }
+
+  bool repair_credentials(const ServiceError& error) {
+    if (error.code != "ExpiredToken" && error.code != "TokenRefreshRequired") return false;
+    return credentials_->refresh_soon();
+  }
+
+  bool repair_region(const HttpReply& reply, const ServiceError& error) {
+    const bool redirect = reply.status == 301 || reply.status == 302 || reply.status == 307 || reply.status == 400;
+    if (!redirect || error.region.empty() || error.region.size() > 64) return false;
+    if (error.region.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-") != std::string::npos) return false;
+    std::lock_guard lock(mutex_);
+    if (region_ == error.region) return false;
+    region_ = error.region;
+    if (!config_.own_endpoint) {
+      if (auto address = parse_endpoint(default_endpoint(region_)); address.ok()) {
+        address->path_style = address_.path_style;
+        address_ = *address;
+      }
+    }
+    return true;
+  }
+
+  const S3Config config_;
+  const std::unique_ptr<CredentialsProvider> credentials_;
+  SigV4 signer_;
+  std::atomic<int64_t> clock_offset_{0};  // the store's clock - ours, seconds
+  mutable std::mutex mutex_;
+  std::string region_;
+  S3Address address_;
+};
+
+bool load(pugi::xml_document& document, std::string_view xml) {
+  // Whitespace is part of keys that the store did not encode.
+  const unsigned flags = pugi::parse_escapes | pugi::parse_cdata | pugi::parse_ws_pcdata_single;
+  return static_cast<bool>(document.load_buffer(xml.data(), xml.size(), flags, pugi::encoding_utf8));
+}
+
+Result<ObjectInfo> parse_object(const pugi::xml_node& node, bool encoded) {
+  ObjectInfo out;
+  const std::string_view key = node.child_value("Key");
+  out.key = encoded ? percent_decode(key, true) : std::string(key);
+  out.etag = clean_etag(node.child_value("ETag"));
+  out.mtime_ns = iso_date_ns(node.child_value("LastModified"));
+  const std::string_view size = node.child_value("Size");
+  auto [end, failure] = std::from_chars(size.data(), size.data() + size.size(), out.size);
+  if (out.key.empty()) return make_error(EIO, "the list has an object without a key");
+  if (failure != std::errc() || end != size.data() + size.size() || out.size > uint64_t{1} << 62) {
+    return make_error(EIO, fmt::format("the list gives '{}' the size '{}'", printable(out.key), printable(size, 40)));
+  }
+  return out;
+}
+
+std::string environment_region(const StoreOptions& options, const Environment& env, const Profile& profile) {
+  const std::string configured = option(options, "region");
+  if (!configured.empty()) return configured;
+  if (auto region = env("AWS_REGION")) return *region;
+  if (auto region = env("AWS_DEFAULT_REGION")) return *region;
+  auto it = profile.find("region");
+  return it != profile.end() && !it->second.empty() ? it->second : "us-east-1";
+}
+
+std::string configured_endpoint(const StoreOptions& options, const Environment& env, const Profile& profile) {
+  const std::string configured = option(options, "endpoint");
+  if (!configured.empty()) return configured;
+  if (auto url = env("AWS_ENDPOINT_URL_S3")) return *url;
+  if (auto url = env("AWS_ENDPOINT_URL")) return *url;
+  auto it = profile.find("endpoint_url");
+  return it == profile.end() ? std::string() : it->second;
+}
+
+Result<S3Config> s3_config(const SourceUrl& source, const StoreOptions& options, const Environment& env, const Profile& profile) {
+  S3Config out;
+  out.bucket = source.bucket;
+  out.prefix = source.prefix;
+  out.region = environment_region(options, env, profile);
+  if (out.region.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_") != std::string::npos) {
+    return make_error(EINVAL, fmt::format("region '{}' is no region name", printable(out.region)));
+  }
+  auto addressing = choice_option(options, "addressing", {"auto", "path", "virtual"});
+  auto pays = bool_option(options, "requester_pays", false);
+  if (!addressing.ok()) return addressing.error();
+  if (!pays.ok()) return pays.error();
+  out.addressing = *addressing;
+  out.requester_pays = *pays;
+  const std::string endpoint = configured_endpoint(options, env, profile);
+  out.own_endpoint = !endpoint.empty();
+  auto address = parse_endpoint(endpoint.empty() ? default_endpoint(out.region) : endpoint);
+  if (!address.ok()) return address.error();
+  out.address = *address;
+  out.address.path_style = wants_path_style(out.addressing, out.address, out.bucket);
+  return out;
+}
+
+}  // namespace
+
+Result<S3Address> parse_endpoint(std::string_view text) {
+  auto bad = [&](std::string_view why) {
+    return make_error(EINVAL, fmt::format("endpoint '{}': {}; write http://host:port or https://host", printable(text), why));
+  };
+  S3Address out;
+  std::string_view rest = text;
+  for (std::string_view scheme : {"http://", "https://"}) {
+    if (rest.starts_with(scheme)) out.scheme = scheme.substr(0, scheme.size() - 3);
+  }
+  if (out.scheme.empty()) return bad("it must begin with http:// or https://");
+  rest.remove_prefix(out.scheme.size() + 3);
+  if (rest.ends_with('/')) rest.remove_suffix(1);
+  if (rest.empty()) return bad("the host is missing");
+  if (rest.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:[]") != std::string_view::npos) {
+    return bad("it must be a host and perhaps a port, without a path or a user");
+  }
+  out.host = rest;
+  const size_t colon = rest.rfind(':');
+  if (colon != std::string_view::npos && rest.find(']', colon) == std::string_view::npos) {
+    unsigned port = 0;
+    const std::string_view digits = rest.substr(colon + 1);
+    auto [end, failure] = std::from_chars(digits.data(), digits.data() + digits.size(), port);
+    if (failure != std::errc() || end != digits.data() + digits.size() || port == 0 || port > 65535) return bad("the port is no port");
+    if (port == (out.scheme == "http" ? 80u : 443u)) out.host = rest.substr(0, colon);  // clients leave it out of Host
+  }
+  return out;
+}
+
+bool wants_path_style(std::string_view addressing, const S3Address& address, std::string_view bucket) {
+  if (addressing == "path") return true;
+  if (addressing == "virtual") return false;
+  if (address.scheme == "https" && bucket.find('.') != std::string_view::npos) return true;
+  return !amazon_host(std::string_view(address.host).substr(0, address.host.rfind(':')));
+}
+
+ServiceError parse_s3_error(std::string_view xml) {
+  ServiceError out;
+  pugi::xml_document document;
+  if (xml.empty() || !load(document, xml)) return out;
+  const auto node = document.child("Error");
+  out.code = node.child_value("Code");
+  out.message = node.child_value("Message");
+  out.request_id = node.child_value("RequestId");
+  out.region = node.child_value("Region");
+  return out;
+}
+
+Result<ListPage> parse_list_v2(std::string_view xml) {
+  pugi::xml_document document;
+  if (!load(document, xml)) return make_error(EIO, "the list of objects is no XML");
+  const auto root = document.child("ListBucketResult");
+  if (!root) return make_error(EIO, fmt::format("the list of objects is no ListBucketResult: {}", printable(xml, 120)));
+  const bool encoded = std::string_view(root.child_value("EncodingType")) == "url";
+  ListPage page;
+  for (const auto& node : root.children("Contents")) {
+    auto object = parse_object(node, encoded);
+    if (!object.ok()) return object.error();
+    page.objects.push_back(std::move(*object));
+  }
+  if (std::string_view(root.child_value("IsTruncated")) != "true") return page;
+  page.next = root.child_value("NextContinuationToken");
+  if (page.next.empty()) return make_error(EIO, "the list of objects is truncated but has no continuation token");
+  return page;
+}
+
+Result<std::unique_ptr<Store>> open_s3(const SourceUrl& source, const StoreOptions& options, const Environment& env) {
+  const Profile profile = load_profile(env);
+  auto config = s3_config(source, options, env, profile);
+  if (!config.ok()) return config.error();
+  auto settings = http_store_options(options, config->address.scheme == "https");
+  if (!settings.ok()) return settings.error();
+  settings->engine.ca_file = option(options, "ca_file", env("AWS_CA_BUNDLE").value_or(""));
+  auto credentials = aws_credentials(options, env, profile, config->region);
+  if (!credentials.ok()) return make_error(credentials.error().code, source.text() + ": " + credentials.error().message);
+  auto dialect = std::make_unique<S3Dialect>(std::move(*config), std::move(*credentials));
+  return std::unique_ptr<Store>(std::make_unique<HttpStore>(std::move(dialect), *settings));
+}
+
+}  // namespace larder
