@@ -1,29 +1,57 @@
-# Larder. Targets: deps all test demo bench asan tsan install clean (see README.md).
+# Larder. `make help` lists the targets; README.md says what they are for.
 # Every .cc below a folder is part of what the folder makes: there is no list of files to keep.
 BUILD   ?= build
 CXX     ?= g++
+PYTHON  ?= $(firstword $(wildcard /usr/bin/python3) python3)# the system's, which has python3-pil
 PREFIX  ?= /usr/local
 DESTDIR ?=
 MODE    ?= release
+JOBS    ?= $(shell nproc)
+
+# What a fresh Debian 12 needs. `make deps` installs what is missing of all of it.
+BUILD_PACKAGES := g++ make pkg-config libcurl4-openssl-dev libssl-dev zlib1g-dev libxxhash-dev libhiredis-dev libsqlite3-dev \
+                  libpugixml-dev libfmt-dev libspdlog-dev libmimalloc-dev libcli11-dev libtomlplusplus-dev nlohmann-json3-dev
+TEST_PACKAGES  := libgtest-dev libgmock-dev binutils ca-certificates python3 python3-venv rsync diffutils findutils procps tar
+DEMO_PACKAGES  := ca-certificates python3 python3-venv python3-pil plasma-workspace-wallpapers
+CROSS_PACKAGES := g++-aarch64-linux-gnu
+PEER_PACKAGES  := fuse3 libfuse3-dev s3fs
 
 WARN   := -Wall -Wextra -Werror -Wshadow -Wnon-virtual-dtor
-OPT    := $(if $(filter release,$(MODE)),-O2,-O1 -fno-omit-frame-pointer -fsanitize=$(MODE)) -g
+OPT    := $(if $(filter release,$(MODE)),-O2,-O1 -fno-omit-frame-pointer -fsanitize=$(MODE) -fno-sanitize-recover=all -DLARDER_SANITIZED) -g
 BASE   := -std=c++20 $(WARN) $(OPT) -Iinclude -I.
 
 # liblarder.so: libc alone. No exceptions, RTTI, guards or libstdc++; -O2 whatever the mode (it cannot be sanitized).
 PRELOAD_FLAGS := -std=c++20 $(WARN) -O2 -g -Iinclude -I. -fPIC -fno-exceptions -fno-rtti -fno-threadsafe-statics \
-                 -fvisibility=hidden -ftls-model=initial-exec -fno-stack-protector -U_FORTIFY_SOURCE -fno-builtin-fstat
+                 -fvisibility=hidden -ftls-model=initial-exec -fno-stack-protector -U_FORTIFY_SOURCE -fno-delete-null-pointer-checks
+PRELOAD_LINK   = -shared -Wl,--version-script=$(BUILD)/exports.map -Wl,-z,defs,-z,now,-z,nodelete -Wl,-soname,liblarder.so \
+                 -Wl,--no-as-needed -l:libdl.so.2
 DAEMON_PKGS   := libcurl openssl zlib libxxhash hiredis sqlite3 pugixml fmt spdlog
 DAEMON_FLAGS   = $(BASE) $(shell pkg-config --cflags $(DAEMON_PKGS)) -DSPDLOG_FMT_EXTERNAL -pthread
 DAEMON_LIBS    = $(shell pkg-config --libs $(DAEMON_PKGS)) $(if $(filter release,$(MODE)),-lmimalloc) -pthread
 
 PRELOAD_SRC := $(shell find preload -name '*.cc')
 CACHED_SRC  := $(shell find cached -name '*.cc' ! -path 'cached/main/*' ! -path 'cached/cli/*')
-CLI_SRC     := $(shell find cached/cli -name '*.cc' 2>/dev/null)
+CLI_SRC     := $(shell find cached/cli -name '*.cc')
 TEST_SRC    := $(shell find tests -name '*_test.cc' ! -path 'tests/integration/*')
+BENCH_SRC   := $(shell find tests/bench -name '*.cc' 2>/dev/null)
 obj = $(patsubst %.cc,$(BUILD)/obj/%.o,$(1))
+# A make in a make, with all cores unless the caller chose.
+submake = +$(MAKE) --no-print-directory $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(JOBS))
 
 all: $(BUILD)/liblarder.so $(BUILD)/larderd $(BUILD)/larder
+
+help:
+	@echo 'make                 build/liblarder.so, build/larderd, build/larder'
+	@echo 'make deps            install what is missing (apt)'
+	@echo 'make test            deps, build, all tests'
+	@echo 'make demo            deps, build, two epochs over an S3 bucket with real photographs'
+	@echo 'make bench           the table of docs/benchmarks.md; make bench-peers adds other file systems'
+	@echo 'make asan tsan       the unit tests under AddressSanitizer and UBSan, under ThreadSanitizer'
+	@echo 'make cross           compile and link liblarder.so for aarch64'
+	@echo 'make install         DESTDIR= PREFIX=/usr/local'
+	@echo 'make clean'
+
+# ---- build -----------------------------------------------------------------------------------------------------------
 
 $(BUILD)/obj/preload/%.o: preload/%.cc
 	@mkdir -p $(@D)
@@ -33,8 +61,13 @@ $(BUILD)/obj/%.o: %.cc
 	@mkdir -p $(@D)
 	$(CXX) $(DAEMON_FLAGS) -MMD -MP -c $< -o $@
 
-$(BUILD)/liblarder.so: $(call obj,$(PRELOAD_SRC)) preload/exports.map
-	gcc -shared -o $@ $(filter %.o,$^) -Wl,--version-script=preload/exports.map -Wl,-z,defs,-z,now,-z,nodelete -Wl,-soname,liblarder.so
+# The export map comes from the list of intercepted functions. libdl is named for glibc before 2.34, which has dlsym there.
+$(BUILD)/exports.map: preload/symbols.def
+	@mkdir -p $(@D)
+	sed -n 's/^SYM([^,]*, \([A-Za-z0-9_]*\),.*/\1;/p' $< | sort | sed '1i { global:' | sed '$$a local: *; };' > $@
+
+$(BUILD)/liblarder.so: $(call obj,$(PRELOAD_SRC)) $(BUILD)/exports.map
+	gcc -o $@ $(filter %.o,$^) $(PRELOAD_LINK)
 
 $(BUILD)/libcached.a: $(call obj,$(CACHED_SRC))
 	@rm -f $@
@@ -46,11 +79,92 @@ $(BUILD)/larderd: $(call obj,cached/main/larderd.cc) $(BUILD)/libcached.a
 $(BUILD)/larder: $(call obj,cached/main/larder.cc $(CLI_SRC)) $(BUILD)/libcached.a
 	$(CXX) $(OPT) -o $@ $^ $(DAEMON_LIBS)
 
-$(BUILD)/unit_tests: $(call obj,$(TEST_SRC)) $(BUILD)/libcached.a
+$(BUILD)/unit_tests: $(call obj,$(TEST_SRC) $(CLI_SRC)) $(BUILD)/libcached.a
 	$(CXX) $(OPT) -o $@ $^ $(DAEMON_LIBS) -lgtest -lgmock -lgtest_main
 
-clean:
-	rm -rf $(BUILD)
+# Programs that tests run bare and preloaded.
+$(BUILD)/probe: tests/preload/probe.cc
+	@mkdir -p $(@D)
+	$(CXX) -std=c++20 -O1 -Wall -o $@ $<
 
-.PHONY: all clean
--include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
+# The benchmark's programs run under the preload and bare: plain C++ on libc, one file each.
+$(BUILD)/bench/%: tests/bench/%.cc
+	@mkdir -p $(@D)
+	$(CXX) -std=c++20 $(WARN) -O2 -g -Iinclude -I. -MMD -MP -MF $@.d $< -o $@ -pthread
+
+# Those below tests/bench/cached measure the daemon's parts.
+$(BUILD)/bench/cached/%: $(BUILD)/obj/tests/bench/cached/%.o $(BUILD)/libcached.a
+	@mkdir -p $(@D)
+	$(CXX) $(OPT) -o $@ $^ $(DAEMON_LIBS)
+
+.SECONDARY:
+bench_programs: $(patsubst tests/bench/%.cc,$(BUILD)/bench/%,$(BENCH_SRC))
+
+# ---- tests -----------------------------------------------------------------------------------------------------------
+
+deps:
+	@sh tests/tools/deps.sh $(BUILD_PACKAGES) $(TEST_PACKAGES) $(DEMO_PACKAGES) $(CROSS_PACKAGES)
+
+test:
+	@sh tests/tools/deps.sh $(BUILD_PACKAGES) $(TEST_PACKAGES)
+	$(submake) all $(BUILD)/unit_tests $(BUILD)/probe
+	@sh tests/tools/venv.sh build/venv >/dev/null
+	@$(PYTHON) tests/run.py --build $(BUILD)
+
+asan:
+	@sh tests/tools/deps.sh $(BUILD_PACKAGES) $(TEST_PACKAGES)
+	$(submake) MODE=address,undefined BUILD=build-asan build-asan/unit_tests
+	@$(PYTHON) tests/run.py --build build-asan --only unit
+
+tsan:
+	@sh tests/tools/deps.sh $(BUILD_PACKAGES) $(TEST_PACKAGES)
+	$(submake) MODE=thread BUILD=build-tsan build-tsan/unit_tests
+	@$(PYTHON) tests/run.py --build build-tsan --only unit
+
+# xxhash.h is the one header that liblarder.so needs besides libc's, and it is the same for every architecture.
+CROSS := aarch64-linux-gnu-
+cross:
+	@sh tests/tools/deps.sh $(CROSS_PACKAGES) libxxhash-dev binutils
+	@mkdir -p build-cross/include && cp /usr/include/xxhash.h build-cross/include/
+	$(submake) BUILD=build-cross CXX='$(CROSS)g++ -isystem build-cross/include' build-cross/liblarder-aarch64.so
+	@$(PYTHON) tests/integration/symbols_test.py --library build-cross/liblarder-aarch64.so --objdump $(CROSS)objdump
+
+build-cross/liblarder-aarch64.so: $(call obj,$(PRELOAD_SRC)) $(BUILD)/exports.map
+	$(CROSS)gcc -o $@ $(filter %.o,$^) $(PRELOAD_LINK)
+
+# ---- demo, bench -----------------------------------------------------------------------------------------------------
+
+demo:
+	@sh tests/tools/deps.sh $(BUILD_PACKAGES) $(DEMO_PACKAGES)
+	$(submake) all
+	@sh tests/tools/venv.sh build/venv >/dev/null
+	@$(PYTHON) examples/demo/demo.py --build $(BUILD)
+
+bench:
+	@sh tests/tools/deps.sh $(BUILD_PACKAGES) $(TEST_PACKAGES)
+	$(submake) all bench_programs
+	@sh tests/tools/venv.sh build/venv >/dev/null
+	@$(PYTHON) tests/bench/bench.py --build $(BUILD) $(BENCH_ARGS)
+
+bench-peers:
+	@sh tests/tools/deps.sh $(BUILD_PACKAGES) $(TEST_PACKAGES) $(PEER_PACKAGES)
+	$(submake) all bench_programs
+	@sh tests/tools/venv.sh build/venv >/dev/null
+	@$(PYTHON) tests/bench/peers.py install --build $(BUILD)
+	@$(PYTHON) tests/bench/bench.py --build $(BUILD) --peers $(BENCH_ARGS)
+
+# ---- install ---------------------------------------------------------------------------------------------------------
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(PREFIX)/share/doc/larder
+	install -m 755 $(BUILD)/larder $(BUILD)/larderd $(DESTDIR)$(PREFIX)/bin
+	install -m 644 $(BUILD)/liblarder.so $(DESTDIR)$(PREFIX)/lib
+	sed 's|@PREFIX@|$(PREFIX)|g' examples/larderd.service.in >$(DESTDIR)$(PREFIX)/lib/systemd/system/larderd.service
+	chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/larderd.service
+	install -m 644 examples/larder.toml README.md CHANGELOG.md docs/*.md $(DESTDIR)$(PREFIX)/share/doc/larder
+
+clean:
+	rm -rf build build-asan build-tsan build-cross $(BUILD)
+
+.PHONY: all help bench_programs deps test asan tsan cross demo bench bench-peers install clean
+-include $(shell find $(BUILD)/obj $(BUILD)/bench -name '*.d' 2>/dev/null)

@@ -1,0 +1,234 @@
+#include "cached/cli/app.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <functional>
+
+#include "cached/cli/commands.h"
+#include "cached/cli/doctor.h"
+#include "cached/cli/mount_spec.h"
+#include "cached/cli/report.h"
+#include "cached/cli/run.h"
+#include "cached/cli/socket_path.h"
+#include "cached/cli/status.h"
+#include "cached/cli/units.h"
+#include "cached/cli/version.h"
+
+namespace larder::cli {
+namespace {
+
+// What the words on the command line ask for; `action` is run after all of it was understood.
+struct Words {
+  RunArgs run;
+  std::string endpoint, region, doctor_command, check_path, name;
+  FormatArgs format;
+  MountArgs mount;
+  WarmArgs warm;
+  std::vector<std::string> options, paths;
+  bool json = false, repair = false;
+  double interval = 1;
+  std::function<int()> action;
+};
+
+int with_client(const std::function<int(const Client&)>& body) {
+  auto socket = find_socket();
+  return socket ? body(Client(socket->path)) : fail(socket.error());
+}
+
+// Store options of `format` and `mount`: --option, --endpoint, --region.
+Result<Options> store_options(const Words& w) {
+  auto options = parse_options(w.options);
+  if (!options) return options;
+  if (!w.endpoint.empty()) (*options)["endpoint"] = w.endpoint;
+  if (!w.region.empty()) (*options)["region"] = w.region;
+  return options;
+}
+
+// The daemon has another working directory.
+void make_absolute(std::string& path) {
+  if (!path.empty()) path = std::filesystem::absolute(path).lexically_normal().string();
+}
+
+int act_run(Words& w) {
+  if (w.run.command.empty())
+    return fail(make_error(EINVAL, "run needs -- and a command: larder run --mount SRC=PATH -- CMD..."), kExitUsage);
+  if (!w.run.daemon.cache_size.empty())
+    if (auto size = parse_size(w.run.daemon.cache_size); !size)
+      return fail(make_error(EINVAL, "--cache-size: " + size.error().message), kExitRunFailed);
+  make_absolute(w.run.daemon.cache_dir);
+  return run_command(w.run);
+}
+
+int act_format(Words& w) {
+  auto options = store_options(w);
+  if (!options) return fail(options.error());
+  w.format.options = *options;
+  return with_client([&](const Client& c) { return format_dataset(c, w.format); });
+}
+
+int act_mount(Words& w) {
+  auto options = store_options(w);
+  if (!options) return fail(options.error());
+  w.mount.options = *options;
+  return with_client([&](const Client& c) { return mount_dataset(c, w.mount); });
+}
+
+void add_run(CLI::App& app, Words& w) {
+  CLI::App* run = app.add_subcommand("run", "Run a command that sees the mounts; its exit status is the command's");
+  run->add_option("--mount", w.run.mounts,
+                  "SRC=PATH: show a source (s3://bucket/prefix, file:///dir, or a dataset's name) at a path")
+      ->type_name("SRC=PATH")
+      ->expected(1)
+      ->take_all();
+  run->add_option("--option", w.run.options,
+                  "Option of the sources, such as endpoint=http://host:9000 or region=eu-west-1")
+      ->type_name("KEY=VALUE")
+      ->expected(1)
+      ->take_all();
+  auto* size =
+      run->add_option("--cache-size", w.run.daemon.cache_size, "Memory that a private daemon may use, such as 20G")
+          ->type_name("N");
+  auto* dir =
+      run->add_option("--cache-dir", w.run.daemon.cache_dir, "Its cache directory, on a tmpfs")->type_name("DIR");
+  auto* meta = run->add_option("--meta", w.run.daemon.meta, "Its metadata, such as local:///dir")->type_name("URL");
+  auto* linger =
+      run->add_option("--linger", w.run.daemon.linger_s, "Seconds that it stays after the last program (default 600)")
+          ->check(CLI::Range(1, 1000000000))
+          ->type_name("SECONDS");
+  auto* fill = run->add_option("--fill", w.run.daemon.fill, "Fetch ahead: eager, siblings or off")
+                   ->check(CLI::IsMember({"eager", "siblings", "off"}));
+  run->add_flag("-q,--quiet", w.run.quiet, "Do not say what was mounted");
+  run->footer(
+      "Then -- and the command with its arguments:\n  larder run --mount s3://bucket/train=/data -- python train.py "
+      "--epochs 3");
+  run->callback([&w, size, dir, meta, linger, fill] {
+    w.run.daemon_options_given = *size || *dir || *meta || *linger || *fill;
+    w.action = [&w] { return act_run(w); };
+  });
+}
+
+void add_store_options(CLI::App* sub, Words& w) {
+  sub->add_option("--endpoint", w.endpoint, "URL of the store's server")->type_name("URL");
+  sub->add_option("--region", w.region, "Region of the store")->type_name("R");
+  sub->add_option("--option", w.options, "Any option of the source")->type_name("KEY=VALUE")->expected(1)->take_all();
+}
+
+void add_datasets(CLI::App& app, Words& w) {
+  CLI::App* format = app.add_subcommand("format", "Register a dataset under a name (lists nothing yet)");
+  format->add_option("name", w.format.name, "Name of the dataset")->required();
+  format->add_option("source", w.format.source, "s3://bucket/prefix or file:///dir")->required();
+  format->add_option("--group", w.format.group, "Unix group that may read it (default: everybody)")->type_name("G");
+  add_store_options(format, w);
+  format->callback([&w] { w.action = [&w] { return act_format(w); }; });
+
+  CLI::App* mount = app.add_subcommand("mount", "Show a dataset at a path, now and after a restart of larderd");
+  mount->add_option("source", w.mount.source, "A dataset's name, or a URL")->required();
+  mount->add_option("path", w.mount.path, "An absolute path; it need not exist")->required();
+  mount->add_flag("--refresh", w.mount.refresh, "List the bucket even if a version is known");
+  add_store_options(mount, w);
+  mount->callback([&w] { w.action = [&w] { return act_mount(w); }; });
+
+  CLI::App* umount = app.add_subcommand("umount", "Stop showing what is at a path");
+  umount->add_option("path", w.name, "The path of a mount")->required();
+  umount->callback(
+      [&w] { w.action = [&w] { return with_client([&](const Client& c) { return umount_path(c, w.name); }); }; });
+
+  CLI::App* refresh = app.add_subcommand("refresh", "List a dataset's bucket again and publish what changed");
+  refresh->add_option("name", w.name, "Name of the dataset")->required();
+  refresh->callback(
+      [&w] { w.action = [&w] { return with_client([&](const Client& c) { return refresh_dataset(c, w.name); }); }; });
+}
+
+void add_cache(CLI::App& app, Words& w) {
+  CLI::App* warm = app.add_subcommand("warm", "Fetch files or folders ahead; fails if any file does");
+  warm->add_option("path", w.warm.paths, "Files and folders below a mount");
+  warm->add_option("--list", w.warm.list, "A file with a path a line, in the order to fetch (-: stdin)")
+      ->type_name("FILE");
+  warm->add_option("--jobs", w.warm.jobs, "Requests at a time (default: larderd decides)")
+      ->check(CLI::Range(1, 1024))
+      ->type_name("N");
+  warm->callback(
+      [&w] { w.action = [&w] { return with_client([&](const Client& c) { return warm_paths(c, w.warm); }); }; });
+
+  CLI::App* evict = app.add_subcommand("evict", "Drop files or folders from the cache; what is in use stays");
+  evict->add_option("path", w.paths, "Files and folders below a mount")->required();
+  evict->callback(
+      [&w] { w.action = [&w] { return with_client([&](const Client& c) { return evict_paths(c, w.paths); }); }; });
+
+  CLI::App* check = app.add_subcommand("check", "Compare cached files with their checksums; fails if any is corrupt");
+  check->add_flag("--repair", w.repair, "Drop corrupt files, so that they are fetched again");
+  check->add_option("path", w.check_path, "Only below this path");
+  check->callback([&w] {
+    w.action = [&w] { return with_client([&](const Client& c) { return check_cache(c, w.repair, w.check_path); }); };
+  });
+}
+
+void add_daemon(CLI::App& app, Words& w) {
+  CLI::App* status = app.add_subcommand("status", "What larderd has, does and did");
+  status->add_flag("--json", w.json, "As JSON (docs/protocol.md)");
+  status->callback(
+      [&w] { w.action = [&w] { return with_client([&](const Client& c) { return show_status(c, w.json); }); }; });
+
+  CLI::App* top = app.add_subcommand("top", "The status with rates, drawn again and again");
+  top->add_option("--interval", w.interval, "Seconds between two drawings (default 1)")
+      ->check(CLI::Range(0.1, 3600.0))
+      ->type_name("SECONDS");
+  top->callback(
+      [&w] { w.action = [&w] { return with_client([&](const Client& c) { return show_top(c, w.interval); }); }; });
+
+  CLI::App* doctor = app.add_subcommand("doctor", "Look for what would keep Larder, or a command, from working");
+  doctor->add_option("command", w.doctor_command, "A program or script to look at")->type_name("CMD");
+  doctor->callback([&w] { w.action = [&w] { return run_doctor(w.doctor_command); }; });
+
+  CLI::App* shutdown =
+      app.add_subcommand("shutdown", "End larderd in order; cached files stay readable and are taken over by the next");
+  shutdown->callback(
+      [&w] { w.action = [&w] { return with_client([](const Client& c) { return shutdown_daemon(c); }); }; });
+}
+
+// Takes what follows the first "--" of `larder run` off the words, as it is: nothing in a command's own arguments is
+// ours.
+int cut_command(int argc, char** argv, Words& w) {
+  if (argc < 2 || std::string(argv[1]) != "run") return argc;
+  int end = 2;
+  while (end < argc && std::string(argv[end]) != "--") ++end;
+  for (int i = end + 1; i < argc; ++i) w.run.command.emplace_back(argv[i]);
+  return end;
+}
+
+std::string explain(const CLI::App& app, const CLI::ParseError& e, int argc, char** argv) {
+  if (!app.get_subcommands().empty() || argc < 2) return e.what();
+  return fmt::format("there is no command '{}'", argv[1]);
+}
+
+// CLI11's messages name the option and the value; help goes to stdout, and everything is one line otherwise.
+int report_parse_error(const CLI::App& app, const CLI::ParseError& e, int argc, char** argv) {
+  if (e.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return app.exit(e);
+  return fail(
+      make_error(EINVAL, fmt::format("{}: see `larder{} --help`", explain(app, e, argc, argv),
+                                     app.get_subcommands().empty() ? "" : " " + app.get_subcommands()[0]->get_name())),
+      kExitUsage);
+}
+
+}  // namespace
+
+int run_app(int argc, char** argv) {
+  Words words;
+  CLI::App app("larder: a cache that gives training jobs their dataset at the speed of local memory", "larder");
+  app.set_version_flag("--version", std::string("larder ") + kVersion);
+  app.require_subcommand(1);
+  add_run(app, words);
+  add_datasets(app, words);
+  add_cache(app, words);
+  add_daemon(app, words);
+  try {
+    app.parse(cut_command(argc, argv, words), argv);
+  } catch (const CLI::ParseError& e) {
+    return report_parse_error(app, e, argc, argv);
+  }
+  return words.action();
+}
+
+}  // namespace larder::cli

@@ -1,0 +1,52 @@
+// The larderd that `larder run --mount` starts for its user when none is running.
+//
+// It is nobody's child (a program may wait for its children), has its own session, logs to <state folder>/larderd.log,
+// inherits the caller's environment (that is where credentials are; never its command line), and ends by itself after
+// `linger` seconds without programs.
+#pragma once
+#include <sys/types.h>
+#include <cstdint>
+#include <string>
+
+#include "cached/cli/client.h"
+#include "cached/cli/socket_path.h"
+
+namespace larder::cli {
+
+struct DaemonOptions {
+  std::string cache_size;  // "20G", "50%"; empty: the daemon's default
+  std::string cache_dir;   // empty: the daemon's default
+  std::string meta;        // empty: the daemon's default
+  std::string fill;        // empty: the daemon's default
+  uint64_t linger_s = 600;
+};
+
+class PrivateDaemon {
+ public:
+  // Starts one, unless one answers by now (two runs at once start one daemon between them), and waits until it answers.
+  // If it does not start: an error with the last line of its log, and nothing is left running.
+  static Result<PrivateDaemon> ensure(const SocketPath& socket, const DaemonOptions& options);
+
+  bool started() const { return pid_ > 0; }  // false: somebody else's answered
+  pid_t pid() const { return pid_; }
+
+  // Ends the daemon that ensure() started and removes what it made (its cache directory, if that is new). For when the
+  // mount that it was started for failed. Does nothing if another program uses it by now.
+  void undo(const Client& client);
+
+ private:
+  pid_t pid_ = 0;
+  std::string made_folder_;  // of the socket
+  int64_t start_ns_ = 0;     // CLOCK_REALTIME, before the daemon
+};
+
+// The file that holds what this user's private daemon said.
+Result<std::string> daemon_log_path(const SocketPath& socket);
+
+// larderd beside this executable, or in PATH. ENOENT with the remedy.
+Result<std::string> find_larderd();
+
+// Folder of this executable.
+std::string own_folder();
+
+}  // namespace larder::cli

@@ -1,0 +1,12 @@
+// Directory streams over catalogs.
+#pragma once
+#include <dirent.h>
+
+#include "preload/route.h"
+
+namespace larder {
+
+// Entry of the namespace catalog if this real directory is one above mount points, else kNoEntry.
+uint32_t ancestor_entry(const struct stat& st);
+
+}  // namespace larder

@@ -1,0 +1,243 @@
+// Starting programs. Files of a dataset have no x bit, so executing one is EACCES, as on a noexec mount; file actions of
+// posix_spawn may open datasets and change into them; a library in a dataset can be loaded.
+#include <alloca.h>
+#include <errno.h>
+#include <spawn.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include "preload/next.h"
+#include "preload/open.h"
+#include "preload/sys.h"
+
+extern "C" char** environ;
+
+namespace larder {
+namespace {
+
+// 0: not ours. Else why it cannot be executed.
+int refuse_exec(int dirfd, const char* path) {
+  int error = dispatch(
+      dirfd, path, true, [](Found& f) { return f.kind == Kind::kMissing ? f.error : EACCES; }, [] { return 0; });
+  if (error != 0 || path == nullptr || current_state() == nullptr) return error;
+  // A symlink or a directory of ours may lead there although the name does not look like it.
+  struct stat st;
+  if (sys::fstatat(dirfd, path, &st, 0) != -ENOENT || !may_lead_to_ours(dirfd, path)) return 0;
+  Scratch<Found> f;
+  return f && route_missing(dirfd, path, true, f.get()) ? (f->kind == Kind::kMissing ? f->error : EACCES) : 0;
+}
+
+bool has_slash(const char* file) { return file != nullptr && strchr(file, '/') != nullptr; }
+
+}  // namespace
+}  // namespace larder
+
+using namespace larder;
+
+int larder_execve(const char* path, char* const argv[], char* const envp[]) {
+  if (int error = refuse_exec(AT_FDCWD, path)) return fail(error);
+  resolve_next();
+  return next.execve(path, argv, envp);
+}
+int larder_execv(const char* path, char* const argv[]) {
+  if (int error = refuse_exec(AT_FDCWD, path)) return fail(error);
+  resolve_next();
+  return next.execv(path, argv);
+}
+int larder_execvp(const char* file, char* const argv[]) {
+  if (int error = has_slash(file) ? refuse_exec(AT_FDCWD, file) : 0) return fail(error);
+  resolve_next();
+  return next.execvp(file, argv);
+}
+int larder_execvpe(const char* file, char* const argv[], char* const envp[]) {
+  if (int error = has_slash(file) ? refuse_exec(AT_FDCWD, file) : 0) return fail(error);
+  resolve_next();
+  return next.execvpe(file, argv, envp);
+}
+
+// The arguments of an execl call as an array, on the stack of the caller: exec may run in a vfork child.
+#define COLLECT_ARGUMENTS(first)                                                 \
+  va_list ap;                                                                    \
+  size_t n = 1;                                                                  \
+  va_start(ap, first);                                                           \
+  while (va_arg(ap, char*) != nullptr) ++n;                                      \
+  va_end(ap);                                                                    \
+  auto** argv = static_cast<char**>(alloca((n + 1) * sizeof(char*)));            \
+  argv[0] = const_cast<char*>(first);                                            \
+  va_start(ap, first);                                                           \
+  for (size_t i = 1; i <= n; ++i) argv[i] = va_arg(ap, char*);
+
+int larder_execl(const char* path, const char* arg, ...) {
+  COLLECT_ARGUMENTS(arg)
+  va_end(ap);
+  return larder_execv(path, argv);
+}
+int larder_execlp(const char* file, const char* arg, ...) {
+  COLLECT_ARGUMENTS(arg)
+  va_end(ap);
+  return larder_execvp(file, argv);
+}
+int larder_execle(const char* path, const char* arg, ...) {
+  COLLECT_ARGUMENTS(arg)
+  char* const* envp = va_arg(ap, char* const*);
+  va_end(ap);
+  return larder_execve(path, argv, envp);
+}
+
+int larder_posix_spawn(pid_t* pid, const char* path, const posix_spawn_file_actions_t* actions, const posix_spawnattr_t* attr,
+                       char* const argv[], char* const envp[]) {
+  if (int error = refuse_exec(AT_FDCWD, path)) return error;
+  resolve_next();
+  return next.posix_spawn(pid, path, actions, attr, argv, envp);
+}
+int larder_posix_spawnp(pid_t* pid, const char* file, const posix_spawn_file_actions_t* actions, const posix_spawnattr_t* attr,
+                        char* const argv[], char* const envp[]) {
+  if (int error = has_slash(file) ? refuse_exec(AT_FDCWD, file) : 0) return error;
+  resolve_next();
+  return next.posix_spawnp(pid, file, actions, attr, argv, envp);
+}
+
+// ---- file actions ---------------------------------------------------------------------------------------------------
+// libc's child opens without asking us. We open now, and the child takes our descriptor; it is kept until the actions end.
+
+namespace {
+
+struct Kept {
+  std::atomic<const void*> actions;
+  int fd;
+};
+constinit Kept kept[128] = {};
+
+bool keep(const void* actions, int fd) {
+  for (Kept& k : kept) {
+    const void* none = nullptr;
+    if (!k.actions.compare_exchange_strong(none, &k)) continue;  // taken, not yet named
+    k.fd = fd;
+    k.actions.store(actions, std::memory_order_release);
+    return true;
+  }
+  return false;
+}
+
+void let_go(const void* actions) {
+  for (Kept& k : kept) {
+    if (k.actions.load(std::memory_order_acquire) != actions) continue;
+    sys::close(k.fd);
+    k.actions.store(nullptr, std::memory_order_release);
+  }
+}
+
+// A kept descriptor for something of ours, -1 if it is not ours (the child shall try), or -errno - 1.
+int kept_descriptor(const void* actions, const char* path, int flags) {
+  constexpr int kNotOurs = -1;
+  int fd = dispatch(
+      AT_FDCWD, path, true, [&](Found& f) { return f.kind == Kind::kMissing ? kNotOurs : open_found(f, flags | O_CLOEXEC); },
+      [] { return kNotOurs; });
+  if (fd == kNotOurs) return kNotOurs;
+  if (fd < 0) return fd - 1;
+  int high = sys::fcntl(fd, F_DUPFD_CLOEXEC, 64);  // not a number that an earlier action of the child makes
+  if (high >= 0) {
+    sys::close(fd);
+    fd = high;
+  }
+  if (keep(actions, fd)) return fd;
+  sys::close(fd);
+  return -ENOMEM - 1;
+}
+
+}  // namespace
+
+int larder_posix_spawn_file_actions_addopen(posix_spawn_file_actions_t* actions, int fd, const char* path, int flags, mode_t mode) {
+  resolve_next();
+  int ours = kept_descriptor(actions, path, flags);
+  if (ours == -1) return next.posix_spawn_file_actions_addopen(actions, fd, path, flags, mode);
+  return ours < 0 ? -(ours + 1) : posix_spawn_file_actions_adddup2(actions, ours, fd);
+}
+int larder_posix_spawn_file_actions_addchdir_np(posix_spawn_file_actions_t* actions, const char* path) {
+  resolve_next();
+  int ours = next.posix_spawn_file_actions_addfchdir_np ? kept_descriptor(actions, path, O_RDONLY | O_DIRECTORY) : -1;
+  if (ours == -1) return next.posix_spawn_file_actions_addchdir_np(actions, path);
+  return ours < 0 ? -(ours + 1) : next.posix_spawn_file_actions_addfchdir_np(actions, ours);
+}
+int larder_posix_spawn_file_actions_addfchdir_np(posix_spawn_file_actions_t* actions, int fd) {
+  resolve_next();
+  return next.posix_spawn_file_actions_addfchdir_np(actions, fd);
+}
+int larder_posix_spawn_file_actions_destroy(posix_spawn_file_actions_t* actions) {
+  resolve_next();
+  let_go(actions);
+  return next.posix_spawn_file_actions_destroy(actions);
+}
+
+// ---- dlopen ---------------------------------------------------------------------------------------------------------
+// libc resolves a library by its caller's RUNPATH and namespace, which it knows by the return address: so what is not ours is
+// jumped to, never called. What is ours is loaded by descriptor.
+
+extern "C" __attribute__((visibility("hidden"), used)) int larder_dlopen_is_ours(const char* path) {
+  if (!has_slash(path) || current_state() == nullptr) return 0;
+  int error = errno;
+  int ours = dispatch(
+      AT_FDCWD, path, true, [](Found& f) { return f.kind == Kind::kFile ? 1 : 0; }, [] { return 0; });
+  errno = error;
+  return ours;
+}
+
+extern "C" __attribute__((visibility("hidden"), used)) void* larder_dlopen_ours(const char* path, int mode) {
+  int fd = open_any(AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return next.dlopen(path, mode);  // its dlerror() says what is wrong
+  char name[32];
+  sys::fd_path(fd, name);
+  void* handle = next.dlopen(name, mode);
+  sys::close(fd);
+  return handle;
+}
+
+extern "C" __attribute__((visibility("hidden"))) decltype(&next.dlopen) const larder_next_dlopen;
+__attribute__((used)) decltype(&next.dlopen) const larder_next_dlopen = &next.dlopen;
+extern "C" __attribute__((visibility("hidden"), used)) void larder_resolve() { resolve_next(); }
+
+#if defined(__x86_64__)
+__asm__(R"(
+  .text
+  .globl dlopen
+  .type dlopen, @function
+dlopen:
+  pushq %rdi
+  pushq %rsi
+  subq $8, %rsp
+  call larder_resolve
+  movq 16(%rsp), %rdi
+  call larder_dlopen_is_ours
+  addq $8, %rsp
+  popq %rsi
+  popq %rdi
+  testl %eax, %eax
+  jnz larder_dlopen_ours
+  movq larder_next_dlopen(%rip), %rax
+  jmp *(%rax)
+  .size dlopen, .-dlopen
+)");
+#else
+__asm__(R"(
+  .text
+  .globl dlopen
+  .type dlopen, %function
+dlopen:
+  stp x29, x30, [sp, #-32]!
+  stp x0, x1, [sp, #16]
+  bl larder_resolve
+  ldr x0, [sp, #16]
+  bl larder_dlopen_is_ours
+  mov w9, w0
+  ldp x0, x1, [sp, #16]
+  ldp x29, x30, [sp], #32
+  cbnz w9, 1f
+  adrp x9, larder_next_dlopen
+  ldr x9, [x9, :lo12:larder_next_dlopen]
+  ldr x9, [x9]
+  br x9
+1:
+  b larder_dlopen_ours
+  .size dlopen, .-dlopen
+)");
+#endif

@@ -1,0 +1,125 @@
+// readlink and realpath. Datasets hold no symlinks; links outside may lead into them, and /proc/self/fd/N names cache files.
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "preload/next.h"
+#include "preload/route.h"
+#include "preload/sys.h"
+
+namespace larder {
+namespace {
+
+int not_a_link(const Found& f) { return fail(f.kind == Kind::kMissing ? f.error : EINVAL); }
+
+// Path of a file by its inode number: a walk over the catalog, for the rare reader of /proc/self/fd.
+long file_path(const Identity& id, char* out) {
+  Session session;
+  long n;
+  do {
+    n = -ENOENT;
+    if (!enter(&session)) return n;
+    for (uint32_t m = 0; m < session.state->mount_count; ++m) {
+      const MountView& mount = session.state->mounts[m];
+      if (mount.dataset_id != id.dataset_id || mount.view == nullptr) continue;
+      const Catalog& c = mount.view->catalog;
+      uint32_t i = 0;
+      while (i < c.entry_count && !(c.entries[i].is_file() && c.entries[i].inode() == id.inode)) ++i;
+      if (i == c.entry_count) continue;
+      memcpy(out, mount.path, mount.path_len);
+      out[mount.path_len] = '/';
+      n = c.path_of(i, out + mount.path_len + 1, PATH_MAX - mount.path_len - 1);
+      if (n >= 0) n += mount.path_len + 1;
+      break;
+    }
+  } while (!left_intact(session));
+  return n;
+}
+
+bool names_descriptor(const char* path) {
+  return path != nullptr && (strncmp(path, "/proc/", 6) == 0 || strncmp(path, "/dev/fd/", 8) == 0);
+}
+
+// A magic link to a file or directory of ours says where it is in the dataset, not in the cache.
+ssize_t translated(ssize_t r, int dirfd, const char* path, char* buf, size_t size) {
+  struct stat st;
+  if (r <= 0 || !names_descriptor(path) || current_state() == nullptr) return r;
+  if (sys::fstatat(dirfd, path, &st, 0) != 0) return r;
+  Identity id = identify(st);
+  if (id.kind == Kind::kNone) return r;
+  struct Text {
+    char path[PATH_MAX + 1];
+  };
+  Scratch<Text> text;
+  if (!text) return r;
+  long n = id.kind == Kind::kFile ? file_path(id, text->path) : directory_path(id, text->path);
+  if (n < 0) return r;
+  size_t len = static_cast<size_t>(n) < size ? static_cast<size_t>(n) : size;
+  memcpy(buf, text->path, len);
+  return static_cast<ssize_t>(len);
+}
+
+template <typename Native>
+ssize_t readlink_wrapper(int dirfd, const char* path, char* buf, size_t size, Native native) {
+  return dispatch(
+      dirfd, path, false, [](Found& f) -> ssize_t { return not_a_link(f); },
+      [&]() -> ssize_t { return translated(native(), dirfd, path, buf, size); });
+}
+
+ssize_t raw_readlink(int dirfd, const char* path, char* buf, size_t size) {
+  long r = sys::readlinkat(dirfd, path, buf, size);
+  return r < 0 ? fail(static_cast<int>(-r)) : r;
+}
+
+// f.path has no symlink in it any more: a mount point covers, and below it there are none.
+char* canonical(Found& f, char* resolved) {
+  if (f.kind == Kind::kMissing) return errno = f.error, nullptr;
+  if (f.path_len >= PATH_MAX) return errno = ENAMETOOLONG, nullptr;
+  if (resolved == nullptr) resolved = static_cast<char*>(malloc(f.path_len + 1));
+  if (resolved != nullptr) memcpy(resolved, f.path, f.path_len), resolved[f.path_len] = 0;
+  return resolved;
+}
+
+template <typename Native>
+char* realpath_wrapper(const char* path, char* resolved, Native native) {
+  resolve_next();
+  return dispatch(
+      AT_FDCWD, path, true, [&](Found& f) { return canonical(f, resolved); }, native);
+}
+
+}  // namespace
+}  // namespace larder
+
+using namespace larder;
+
+ssize_t larder_readlink(const char* path, char* buf, size_t size) {
+  return readlink_wrapper(AT_FDCWD, path, buf, size, [&] {
+    return next.readlink ? next.readlink(path, buf, size) : raw_readlink(AT_FDCWD, path, buf, size);
+  });
+}
+ssize_t larder_readlinkat(int dirfd, const char* path, char* buf, size_t size) {
+  return readlink_wrapper(dirfd, path, buf, size, [&] {
+    return next.readlinkat ? next.readlinkat(dirfd, path, buf, size) : raw_readlink(dirfd, path, buf, size);
+  });
+}
+ssize_t larder___readlink_chk(const char* path, char* buf, size_t size, size_t buflen) {
+  return readlink_wrapper(AT_FDCWD, path, buf, size, [&] {
+    return next.__readlink_chk ? next.__readlink_chk(path, buf, size, buflen) : raw_readlink(AT_FDCWD, path, buf, size);
+  });
+}
+ssize_t larder___readlinkat_chk(int dirfd, const char* path, char* buf, size_t size, size_t buflen) {
+  return readlink_wrapper(dirfd, path, buf, size, [&] {
+    return next.__readlinkat_chk ? next.__readlinkat_chk(dirfd, path, buf, size, buflen) : raw_readlink(dirfd, path, buf, size);
+  });
+}
+
+char* larder_realpath(const char* path, char* resolved) {
+  return realpath_wrapper(path, resolved, [&] { return next.realpath(path, resolved); });
+}
+char* larder___realpath_chk(const char* path, char* resolved, size_t resolvedlen) {
+  return realpath_wrapper(path, resolved, [&] { return next.__realpath_chk(path, resolved, resolvedlen); });
+}
+char* larder_canonicalize_file_name(const char* path) {
+  return realpath_wrapper(path, nullptr, [&] { return next.canonicalize_file_name(path); });
+}

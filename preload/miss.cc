@@ -1,0 +1,180 @@
+#include "preload/miss.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/un.h>
+
+#include "preload/sys.h"
+
+namespace larder {
+namespace {
+
+constexpr int kCandidates = 3;
+constinit char sockets[kCandidates][sizeof(sockaddr_un::sun_path)] = {};
+constinit int candidate_count = 0;
+
+void add_candidate(const char* a, const char* b, const char* c) {
+  char* out = sockets[candidate_count];
+  size_t n = 0;
+  for (const char* part : {a, b, c}) {
+    size_t len = strlen(part);
+    if (n + len >= sizeof(sockets[0])) return;  // a socket path of that length cannot exist
+    memcpy(out + n, part, len);
+    n += len;
+  }
+  out[n] = 0;
+  ++candidate_count;
+}
+
+// A socket connected to the daemon, or -errno.
+int connect_daemon() {
+  int last = -ENOENT;
+  for (int i = 0; i < candidate_count; ++i) {
+    sockaddr_un addr = {};
+    addr.sun_family = AF_UNIX;
+    memcpy(addr.sun_path, sockets[i], sizeof(addr.sun_path));
+    sys::Fd fd(static_cast<int>(sys::call(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)));
+    if (fd.get() < 0) return fd.get();
+    timeval patience = {5, 0};  // a full backlog blocks connect
+    sys::call(SYS_setsockopt, fd.get(), SOL_SOCKET, SO_SNDTIMEO, sys::arg(&patience), sizeof(patience));
+    int r;
+    do r = static_cast<int>(sys::call(SYS_connect, fd.get(), sys::arg(&addr), sizeof(addr)));
+    while (r == -EINTR);
+    if (r == 0) return fd.release();
+    if (r != -ENOENT && r != -ECONNREFUSED) return r;
+    last = r;
+  }
+  return last;
+}
+
+int send_request(int fd, const Request& request, const char* payload) {
+  iovec iov[2] = {{const_cast<Request*>(&request), sizeof(request)}, {const_cast<char*>(payload), request.payload_len}};
+  msghdr msg = {};
+  msg.msg_iov = iov;
+  msg.msg_iovlen = request.payload_len ? 2 : 1;
+  long r;
+  do r = sys::call(SYS_sendmsg, fd, sys::arg(&msg), MSG_NOSIGNAL);
+  while (r == -EINTR);
+  return r < 0 ? static_cast<int>(-r) : 0;
+}
+
+int receive_reply(int fd, Reply* reply, int* fds, int max_fds, int* fd_count, int64_t deadline_ms) {
+  for (;;) {
+    int64_t left = deadline_ms - sys::now_ms();
+    if (left <= 0) return ETIMEDOUT;
+    int r = sys::wait_fd(fd, POLLIN, left);
+    if (r == -EINTR) continue;
+    if (r < 0) return -r;
+    if (r > 0) break;
+  }
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * kMaxHelloFds)];
+  iovec iov = {reply, sizeof(*reply)};
+  msghdr msg = {};
+  msg.msg_iov = &iov;
+  msg.msg_iovlen = 1;
+  msg.msg_control = control;
+  msg.msg_controllen = sizeof(control);
+  long n;
+  do n = sys::call(SYS_recvmsg, fd, sys::arg(&msg), MSG_CMSG_CLOEXEC);
+  while (n == -EINTR);
+  *fd_count = 0;
+  if (n < 0) return static_cast<int>(-n);
+  for (cmsghdr* c = CMSG_FIRSTHDR(&msg); c != nullptr; c = CMSG_NXTHDR(&msg, c)) {
+    if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
+    int count = static_cast<int>((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+    for (int i = 0; i < count; ++i) {
+      int received;
+      memcpy(&received, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
+      if (*fd_count < max_fds) fds[(*fd_count)++] = received;
+      else sys::close(received);
+    }
+  }
+  int problem = 0;
+  if (n == 0) problem = ECONNRESET;  // the daemon ended
+  else if (n != sizeof(*reply) || reply->magic != kWireMagic) problem = EPROTO;
+  else if (msg.msg_flags & MSG_CTRUNC) problem = EMFILE;
+  else if (reply->status == 0 && static_cast<uint32_t>(*fd_count) != reply->fd_count) problem = EMFILE;
+  if (problem != 0 || reply->status != 0) {
+    for (int i = 0; i < *fd_count; ++i) sys::close(fds[i]);
+    *fd_count = 0;
+  }
+  return problem;
+}
+
+bool daemon_away(int error) {
+  return error == ENOENT || error == ECONNREFUSED || error == ECONNRESET || error == EPIPE || error == EAGAIN;
+}
+
+// open(2) promises the lowest free number; the connection took it while the reply arrived.
+int lowest_number(int fd, bool cloexec) {
+  int better = sys::fcntl(fd, cloexec ? F_DUPFD_CLOEXEC : F_DUPFD, 0);
+  if (better >= 0 && better < fd) {
+    sys::close(fd);
+    return better;
+  }
+  if (better >= 0) sys::close(better);
+  if (!cloexec) sys::fcntl(fd, F_SETFD, 0);
+  return fd;
+}
+
+}  // namespace
+
+void configure_socket(const char* larder_socket, const char* runtime_dir) {
+  candidate_count = 0;
+  if (larder_socket != nullptr && larder_socket[0] != 0) {
+    add_candidate(larder_socket, "", "");
+    return;
+  }
+  add_candidate(kDefaultSocket, "", "");
+  if (runtime_dir != nullptr && runtime_dir[0] == '/') add_candidate(runtime_dir, "/larder/larder.sock", "");
+  char digits[12];
+  size_t at = sizeof(digits) - 1;
+  digits[at] = 0;
+  unsigned uid = sys::getuid();
+  do digits[--at] = static_cast<char>('0' + uid % 10);
+  while ((uid /= 10) != 0);
+  char folder[32] = "/tmp/larder-";
+  memcpy(folder + 12, digits + at, sizeof(digits) - at);
+  struct stat st;  // anybody can make a folder of that name: only the user's own counts
+  if (sys::fstatat(AT_FDCWD, folder, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_uid == sys::getuid() && S_ISDIR(st.st_mode) &&
+      (st.st_mode & 022) == 0) {
+    add_candidate(folder, "/larder.sock", "");
+  }
+}
+
+int exchange(const Request& request, const char* payload, Reply* reply, int* fds, int max_fds, int* fd_count,
+             int64_t deadline_ms) {
+  *fd_count = 0;
+  sys::Fd fd(connect_daemon());
+  if (fd.get() < 0) return -fd.get();
+  int error = send_request(fd.get(), request, payload);
+  return error != 0 ? error : receive_reply(fd.get(), reply, fds, max_fds, fd_count, deadline_ms);
+}
+
+int ask_for(Op op, uint64_t dataset_id, ObjectId oid, const char* path, size_t len, bool cloexec, Fallback fallback,
+            uint32_t wait_ms) {
+  if (len > kMaxPathBytes) return -ENAMETOOLONG;
+  Request request = {};
+  request.magic = kWireMagic;
+  request.version = kWireVersion;
+  request.op = op;
+  request.dataset_id = dataset_id;
+  request.oid = oid;
+  request.payload_len = static_cast<uint32_t>(len);
+  const int64_t deadline = sys::now_ms() + wait_ms;
+  for (int pause_ms = 10;;) {
+    Reply reply;
+    int fd, count;
+    int error = exchange(request, path, &reply, &fd, 1, &count, deadline);
+    if (error == 0) {
+      if (reply.status != 0) return -reply.status;
+      return count == 1 ? lowest_number(fd, cloexec) : -EPROTO;
+    }
+    if (!daemon_away(error)) return error == ETIMEDOUT ? -EIO : -error;
+    if (fallback != Fallback::kWait || sys::now_ms() + pause_ms > deadline) return -ENOTCONN;
+    sys::sleep_ms(pause_ms);
+    if (pause_ms < 200) pause_ms *= 2;
+  }
+}
+
+}  // namespace larder

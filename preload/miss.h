@@ -1,0 +1,21 @@
+// Messages to the daemon: one connection each, nothing kept. docs/protocol.md.
+#pragma once
+#include "larder/wire.h"
+#include "preload/state.h"
+
+namespace larder {
+
+// Sets the socket path candidates from the environment. Called once, by the constructor.
+void configure_socket(const char* larder_socket, const char* runtime_dir);
+
+// Sends a request and receives its reply with up to `max_fds` descriptors (all close-on-exec; *fd_count of them).
+// Returns 0, or an errno of the transport: ENOENT/ECONNREFUSED (no daemon), ETIMEDOUT, EPROTO, EMFILE. One attempt.
+int exchange(const Request& request, const char* payload, Reply* reply, int* fds, int max_fds, int* fd_count,
+             int64_t deadline_ms);
+
+// The descriptor of a file that is not in the cache, or of a directory: asks the daemon, waits as `fallback` says.
+// Returns a descriptor (lowest free number, close-on-exec as asked) or -errno. -ESTALE: look up again, the catalog moved.
+int ask_for(Op op, uint64_t dataset_id, ObjectId oid, const char* path, size_t len, bool cloexec, Fallback fallback,
+            uint32_t wait_ms);
+
+}  // namespace larder

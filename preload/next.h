@@ -1,0 +1,41 @@
+// The next definition of every intercepted function (libc's, or another preload's), and the prototypes of ours.
+//
+// next.name is null until the constructor ran (or for ever, where libc has no such function). A wrapper of a system call
+// then makes the call itself (allocators call open and readlink while they start); a wrapper of a libc function calls
+// resolve_next() first.
+#pragma once
+#include <dirent.h>
+#include <fcntl.h>
+#include <fts.h>
+#include <ftw.h>
+#include <glob.h>
+#include <spawn.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/statvfs.h>
+#include <sys/time.h>
+#include <sys/types.h>
+#include <utime.h>
+
+namespace larder {
+
+struct Next {
+#define SYM(ret, name, params) ret(*name) params;
+#include "preload/symbols.def"
+#undef SYM
+};
+extern Next next;
+
+// Resolves all pointers if that has not happened. Never allocates by itself (dlsym of old glibcs may).
+void resolve_next();
+
+}  // namespace larder
+
+// Ours: C++ name larder_open, symbol open. The asm label keeps them apart from libc's declarations and attributes.
+extern "C" {
+#define SYM(ret, name, params) __attribute__((visibility("default"))) ret larder_##name params __asm__(#name);
+#include "preload/symbols.def"
+#undef SYM
+}

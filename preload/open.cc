@@ -1,0 +1,231 @@
+#include "preload/open.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include "preload/miss.h"
+#include "preload/next.h"
+#include "preload/sys.h"
+
+#ifndef SYS_openat2
+#define SYS_openat2 437
+#endif
+
+namespace larder {
+namespace {
+
+// Flags that mean nothing on a whole file in memory, or that only its owner may use.
+constexpr int kDropped = O_NOATIME | O_CREAT | O_EXCL | O_NOCTTY | O_DIRECT | O_SYNC | O_DSYNC | O_TRUNC;
+
+bool wants_write(int flags) { return (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC) != 0; }
+bool is_tmpfile(int flags) { return (flags & O_TMPFILE) == O_TMPFILE; }
+
+// The error that a read-only file system gives for these flags, or 0.
+int refuse(const Found& f, int flags) {
+  const bool exists = f.kind != Kind::kMissing;
+  if (!exists) return f.error == ENOENT && (flags & O_CREAT) != 0 ? EROFS : f.error;
+  if ((flags & O_PATH) != 0) return f.kind == Kind::kFile && (flags & O_DIRECTORY) ? ENOTDIR : 0;
+  if (is_tmpfile(flags)) return f.is_dir() ? EROFS : ENOTDIR;
+  if ((flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL)) return EEXIST;
+  if (f.is_dir()) return wants_write(flags) || (flags & O_CREAT) ? EISDIR : 0;
+  if (flags & O_DIRECTORY) return ENOTDIR;
+  return wants_write(flags) ? EROFS : 0;
+}
+
+void cache_file_name(uint64_t dataset_id, ObjectId oid, char* out) {
+  hex16(dataset_id, out);
+  out[16] = '/';
+  object_name(oid, out + 17);
+}
+
+// The warm path: one system call. -ENOENT: not in the cache (any more), or the descriptor of the cache is not ours any more.
+int open_cached(const Found& f, int flags) {
+  char name[64];
+  cache_file_name(f.dataset_id, f.entry.oid, name);
+  int root = process.root_fd.load(std::memory_order_acquire);
+  int fd = sys::openat(root, name, (flags & ~kDropped) | O_NOFOLLOW);
+  if (fd != -EBADF && fd != -ENOTDIR) return fd;
+  reopen_root(root);
+  return sys::openat(process.root_fd.load(std::memory_order_acquire), name, (flags & ~kDropped) | O_NOFOLLOW);
+}
+
+void note_warm(const Found& f) {
+  if (f.touch != nullptr && *f.touch == 0) *f.touch = 1;
+  count(&StatSlot::warm_opens);
+  count(&StatSlot::warm_bytes, f.entry.size);
+}
+
+int open_native(const Found& f, int flags) {
+  return sys::openat(AT_FDCWD, f.path, flags & ~(O_CREAT | O_EXCL | O_TRUNC));
+}
+
+// The daemon's answer for a file that is not in the cache.
+int open_missed(const Found& f, int flags) {
+  count(&StatSlot::miss_opens);
+  int fd = ask_for(Op::kFetch, f.dataset_id, f.entry.oid, f.rel(), f.rel_len(), (flags & O_CLOEXEC) != 0, f.fallback,
+                   f.wait_ms);
+  if (fd >= 0) {
+    if (flags & O_NONBLOCK) sys::fcntl(fd, F_SETFL, O_NONBLOCK);
+    return fd;
+  }
+  if (fd == -ENOTCONN && f.fallback == Fallback::kOrigin) return open_native(f, flags);
+  if (fd == -ENOTCONN || fd == -EPROTO) fd = -EIO;
+  if (fd == -EIO) count(&StatSlot::errors);
+  return fd;
+}
+
+// Waits until the catalog is newer than the one `f` came from; the daemon said that it is.
+bool newer_catalog(const Found& f) {
+  for (int i = 0; i < 100; ++i) {
+    State* s = current_state();
+    if (s != nullptr && s->generation != f.generation) return true;
+    sys::sleep_ms(10);
+  }
+  return false;
+}
+
+}  // namespace
+
+int open_directory(const Found& f, int flags) {
+  char name[64];
+  size_t n = 0;
+  if (f.kind == Kind::kAbove) {
+    memcpy(name, kNamespaceFolder, strlen(kNamespaceFolder));
+    n = strlen(kNamespaceFolder);
+  } else {
+    hex16(f.dataset_id, name);
+    n = 16;
+  }
+  memcpy(name + n, "/m/", 3);
+  hex16(f.entry.dir_hash, name + n + 3);
+  int fd = sys::openat(process.root_fd.load(std::memory_order_acquire), name, (flags & (O_CLOEXEC | O_PATH)) | O_DIRECTORY | O_NOFOLLOW);
+  if (fd < 0) {
+    fd = ask_for(Op::kDirectory, f.dataset_id, ObjectId{}, f.rel(), f.rel_len(), (flags & O_CLOEXEC) != 0, f.fallback, f.wait_ms);
+    if (fd == -ENOTCONN || fd == -EPROTO) fd = -EIO;
+  }
+  if (fd >= 0) set_directory_hint(fd, true);
+  return fd;
+}
+
+int open_found(Found& f, int flags) {
+  for (int attempt = 0;; ++attempt) {
+    if (int error = refuse(f, flags)) return -error;
+    if (f.is_dir()) return open_directory(f, flags);
+    int fd = f.resident ? open_cached(f, flags) : -ENOENT;
+    if (fd >= 0) {
+      note_warm(f);
+      return fd;
+    }
+    if (fd == -EMFILE || fd == -ENFILE || fd == -EACCES || fd == -ENOMEM) return fd;
+    fd = open_missed(f, flags);
+    if (fd != -ESTALE || attempt >= 4 || !newer_catalog(f)) return fd;
+    if (!route(AT_FDCWD, f.path, &f)) return -ENOENT;  // what does the newer catalog say of the path?
+  }
+}
+
+namespace {
+
+template <typename Native>
+int open_wrapper(int dirfd, const char* path, int flags, Native native) {
+  if (flags & (O_CREAT | O_TRUNC)) {  // the kernel must not create anything in a directory of ours
+    Found f;
+    if (route_for_write(dirfd, path, &f)) {
+      int r = open_found(f, flags);
+      return r < 0 ? fail(-r) : r;
+    }
+  }
+  return dispatch(
+      dirfd, path, (flags & O_NOFOLLOW) == 0,
+      [&](Found& f) {
+        int r = open_found(f, flags);
+        return r < 0 ? fail(-r) : r;
+      },
+      native);
+}
+
+int raw_open(int dirfd, const char* path, int flags, unsigned mode) {
+  int r = sys::openat(dirfd, path, flags, mode);
+  return r < 0 ? fail(-r) : r;
+}
+
+}  // namespace
+
+int open_any(int dirfd, const char* path, int flags) {
+  return open_wrapper(dirfd, path, flags, [&] { return raw_open(dirfd, path, flags, 0); });
+}
+
+long open_how_any(int dirfd, const char* path, const void* how, size_t size) {
+  auto native = [&] {
+    long r = sys::call(SYS_openat2, dirfd, sys::arg(path), sys::arg(how), static_cast<long>(size));
+    return r < 0 ? fail(static_cast<int>(-r)) : static_cast<int>(r);
+  };
+  uint64_t flags;  // the first field of struct open_how
+  if (how == nullptr || size < sizeof(flags)) return native();
+  memcpy(&flags, how, sizeof(flags));
+  return open_wrapper(dirfd, path, static_cast<int>(flags), native);
+}
+
+}  // namespace larder
+
+using namespace larder;
+
+// The mode argument exists only where a file may be made.
+#define READ_MODE(flags)                                        \
+  mode_t mode = 0;                                              \
+  if (((flags) & O_CREAT) != 0 || is_tmpfile(flags)) {          \
+    va_list ap;                                                 \
+    va_start(ap, flags);                                        \
+    mode = va_arg(ap, mode_t);                                  \
+    va_end(ap);                                                 \
+  }
+
+#define OPEN(name)                                                                             \
+  int larder_##name(const char* path, int flags, ...) {                                        \
+    READ_MODE(flags)                                                                           \
+    return open_wrapper(AT_FDCWD, path, flags, [&] {                                           \
+      return next.name ? next.name(path, flags, mode) : raw_open(AT_FDCWD, path, flags, mode); \
+    });                                                                                        \
+  }
+OPEN(open)
+OPEN(open64)
+OPEN(__open)
+OPEN(__open64)
+
+#define OPENAT(name)                                                                                \
+  int larder_##name(int dirfd, const char* path, int flags, ...) {                                  \
+    READ_MODE(flags)                                                                                \
+    return open_wrapper(dirfd, path, flags, [&] {                                                   \
+      return next.name ? next.name(dirfd, path, flags, mode) : raw_open(dirfd, path, flags, mode);  \
+    });                                                                                             \
+  }
+OPENAT(openat)
+OPENAT(openat64)
+
+#define OPEN_2(name)                                                                    \
+  int larder_##name(const char* path, int flags) {                                      \
+    return open_wrapper(AT_FDCWD, path, flags, [&] {                                    \
+      return next.name ? next.name(path, flags) : raw_open(AT_FDCWD, path, flags, 0);   \
+    });                                                                                 \
+  }
+OPEN_2(__open_2)
+OPEN_2(__open64_2)
+
+#define OPENAT_2(name)                                                                   \
+  int larder_##name(int dirfd, const char* path, int flags) {                            \
+    return open_wrapper(dirfd, path, flags, [&] {                                        \
+      return next.name ? next.name(dirfd, path, flags) : raw_open(dirfd, path, flags, 0); \
+    });                                                                                  \
+  }
+OPENAT_2(__openat_2)
+OPENAT_2(__openat64_2)
+
+#define CREAT(name)                                                                                    \
+  int larder_##name(const char* path, mode_t mode) {                                                   \
+    constexpr int kFlags = O_CREAT | O_WRONLY | O_TRUNC;                                               \
+    return open_wrapper(AT_FDCWD, path, kFlags, [&] {                                                  \
+      return next.name ? next.name(path, mode) : raw_open(AT_FDCWD, path, kFlags, mode);               \
+    });                                                                                                \
+  }
+CREAT(creat)
+CREAT(creat64)

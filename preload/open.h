@@ -1,0 +1,19 @@
+// Opening what is ours. Results are descriptors or -errno.
+#pragma once
+#include "preload/route.h"
+
+namespace larder {
+
+// open(2) of something that route() found. A catalog that turns out to be old is looked up again.
+int open_found(Found& f, int flags);
+
+// A descriptor of a folder of ours, close-on-exec if asked.
+int open_directory(const Found& f, int flags);
+
+// openat(2), whatever the path is, ours or not; close-on-exec as in flags; only for reading. Sets errno, returns -1.
+int open_any(int dirfd, const char* path, int flags);
+
+// openat2(2): what is ours as openat(2) (a dataset has no symlinks for `resolve` to forbid), everything else by the kernel.
+long open_how_any(int dirfd, const char* path, const void* how, size_t size);
+
+}  // namespace larder

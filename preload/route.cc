@@ -1,0 +1,534 @@
+#include "preload/route.h"
+
+#include <string.h>
+#if defined(__x86_64__)
+#include <emmintrin.h>
+#endif
+
+namespace larder {
+
+constinit std::atomic<uint64_t> directory_hints[1024] = {};
+
+void set_directory_hint(int fd, bool on) {
+  if (fd < 0 || fd >= 65536) return;
+  uint64_t bit = 1ULL << (fd % 64);
+  if (on) directory_hints[fd / 64].fetch_or(bit, std::memory_order_relaxed);
+  else directory_hints[fd / 64].fetch_and(~bit, std::memory_order_relaxed);
+}
+
+namespace {
+
+// `p` is just behind a slash: is the component there empty, "." or ".."?
+inline bool odd_component(const char* p) {
+  if (*p == '/' || *p == 0) return true;
+  if (*p != '.') return false;
+  return p[1] == '/' || p[1] == 0 || (p[1] == '.' && (p[2] == '/' || p[2] == 0));
+}
+
+}  // namespace
+
+#if defined(__x86_64__)
+// 16 aligned bytes at a time (an aligned load never crosses a page): finds '/' followed by '/', '.' or the end.
+bool has_odd_component(const char* path) {
+  const char* block = reinterpret_cast<const char*>(reinterpret_cast<uintptr_t>(path) & ~uintptr_t{15});
+  unsigned before = static_cast<unsigned>(path - block);
+  unsigned valid = 0xffffu << before;
+  unsigned carry = 0;  // the byte before this block was a slash
+  for (;; block += 16, valid = 0xffff) {
+    __m128i v = _mm_load_si128(reinterpret_cast<const __m128i*>(block));
+    auto equal = [&](char c) { return static_cast<unsigned>(_mm_movemask_epi8(_mm_cmpeq_epi8(v, _mm_set1_epi8(c)))) & valid; };
+    unsigned slash = equal('/'), dot = equal('.'), nul = equal(0);
+    unsigned upto = nul ? (nul & -nul) * 2 - 1 : 0xffff;  // including the first NUL
+    unsigned hits = ((slash << 1) | carry) & (slash | dot | nul) & upto;
+    for (; hits != 0; hits &= hits - 1) {
+      if (odd_component(block + __builtin_ctz(hits))) return true;
+    }
+    if (nul) return false;
+    carry = slash >> 15 & 1;
+  }
+}
+#else
+bool has_odd_component(const char* path) {
+  for (const char* p = path; *p; ++p) {
+    if (*p == '/' && odd_component(p + 1)) return true;
+  }
+  return false;
+}
+#endif
+
+namespace {
+
+// ---- text -----------------------------------------------------------------------------------------------------------
+
+// Appends a relative path to an absolute normalised one of length n ("" is the root), dropping "." and empty components.
+// Returns the new length, -1 if there is a "..", -2 if it does not fit. *slash: the path ends in '/' or '/.'.
+long append_plain(char* out, size_t n, size_t cap, const char* path, bool* slash) {
+  *slash = false;
+  for (const char* p = path; *p != 0;) {
+    const char* end = p;
+    while (*end != 0 && *end != '/') ++end;
+    size_t len = static_cast<size_t>(end - p);
+    if (len == 2 && p[0] == '.' && p[1] == '.') return -1;
+    bool skip = len == 0 || (len == 1 && p[0] == '.');
+    if (!skip) {
+      if (n + 1 + len >= cap) return -2;
+      out[n++] = '/';
+      memcpy(out + n, p, len);
+      n += len;
+    }
+    *slash = skip || *end == '/';
+    p = *end == '/' ? end + 1 : end;
+  }
+  out[n] = 0;
+  return static_cast<long>(n);
+}
+
+const MountView* mount_of(const State* s, const char* path, size_t len) {
+  for (uint32_t i = 0; i < s->mount_count; ++i) {
+    const MountView& m = s->mounts[i];
+    if (len < m.path_len || memcmp(path, m.path, m.path_len) != 0) continue;
+    if (len == m.path_len || path[m.path_len] == '/') return &m;
+  }
+  return nullptr;
+}
+
+bool is_prefix_folder(const char* folder, size_t n, const char* path, size_t len) {
+  return n <= len && memcmp(folder, path, n) == 0 && (n == len || path[n] == '/' || n == 0);
+}
+
+// Why a relative path is not in a catalog: ENOTDIR if one of the folders on its way is a file, ENAMETOOLONG, else ENOENT.
+int missing_error(const Catalog& c, const char* rel, size_t len) {
+  for (size_t i = 0, start = 0; i <= len; ++i) {
+    if (i < len && rel[i] != '/') continue;
+    if (i - start > NAME_MAX) return ENAMETOOLONG;
+    start = i + 1;
+    if (i == len) break;
+    uint32_t e = c.find(rel, i);
+    if (e == kNoEntry) return ENOENT;
+    if (c.entries[e].is_file()) return ENOTDIR;
+  }
+  return ENOENT;
+}
+
+// ---- lookups --------------------------------------------------------------------------------------------------------
+
+void fill_common(const State* s, Found* f) {
+  f->generation = s->generation;
+  f->wait_ms = s->wait_ms;
+  f->uid = s->uid;
+  f->gid = s->gid;
+  f->ns = s->ns;
+  f->above = kNoEntry;
+  if (s->ns != nullptr && f->path_len > 1) f->above = s->ns->catalog.find(f->path + 1, f->path_len - 1);
+  else if (s->ns != nullptr) f->above = 0;
+}
+
+bool missing(Found* f, int error) {
+  f->kind = Kind::kMissing;
+  f->error = error;
+  return true;
+}
+
+// A folder above mount points (or a mount point inside another dataset that its catalog does not have).
+bool found_above(const State* s, Found* f) {
+  if (f->above == kNoEntry) return false;
+  f->kind = Kind::kAbove;
+  f->entry = s->ns->catalog.entries[f->above];
+  f->index = f->above;
+  f->view = s->ns;
+  f->dataset_id = 0;
+  f->dev = dataset_dev(0);
+  f->rel_off = 1;
+  return true;
+}
+
+bool found_in_mount(const State* s, const MountView& m, bool slash, Found* f) {
+  f->rel_off = f->path_len > m.path_len ? m.path_len + 1 : f->path_len;
+  f->dataset_id = m.dataset_id;
+  f->dev = m.dev;
+  f->fallback = m.fallback;
+  f->total_bytes = m.total_bytes;
+  f->file_count = m.file_count;
+  f->view = m.view;
+  if (m.view == nullptr) return missing(f, EACCES);
+  const Catalog& c = m.view->catalog;
+  uint32_t i = c.find(f->rel(), f->rel_len());
+  if (i == kNoEntry) {
+    if (found_above(s, f)) return true;
+    return missing(f, missing_error(c, f->rel(), f->rel_len()));
+  }
+  f->index = i;
+  f->entry = c.entries[i];
+  if (f->entry.is_dir()) {
+    f->kind = Kind::kDirectory;
+    return true;
+  }
+  if (slash) return missing(f, ENOTDIR);
+  f->kind = Kind::kFile;
+  uint32_t word = m.view->residency->words[i].load(std::memory_order_acquire);
+  f->resident = (word & kStateMask) == kResident;
+  f->touch = m.view->touch != nullptr ? m.view->touch + i : nullptr;
+  return true;
+}
+
+// f->path is absolute and normalised. `above_too`: a folder above mounts counts as ours (the kernel does not have it).
+bool look_up(const State* s, bool slash, bool above_too, Found* f) {
+  fill_common(s, f);
+  if (const MountView* m = mount_of(s, f->path, f->path_len)) return found_in_mount(s, *m, slash, f);
+  return above_too && found_above(s, f);
+}
+
+// look_up() on the newest State, until nothing moved while it looked.
+bool look_up_stable(bool slash, bool above_too, Found* f) {
+  for (;;) {
+    Session session;
+    if (!enter(&session)) return false;
+    bool ours = look_up(session.state, slash, above_too, f);
+    if (left_intact(session)) return ours;
+  }
+}
+
+// ---- where relative paths start -------------------------------------------------------------------------------------
+
+// Directory that (dirfd) names, as an absolute path into out; "" is the root. -errno, or -EXDEV: a real directory.
+long virtual_base(int dirfd, char* out) {
+  struct stat st;
+  int r = dirfd == AT_FDCWD ? sys::fstatat(AT_FDCWD, ".", &st, 0) : sys::fstat(dirfd, &st);
+  if (r < 0) return r;
+  Identity id = identify(st);
+  if (id.kind != Kind::kDirectory && id.kind != Kind::kAbove) return -EXDEV;
+  return directory_path(id, out);
+}
+
+// As virtual_base(), and the kernel's name for a real directory.
+long any_base(int dirfd, char* out) {
+  long n = virtual_base(dirfd, out);
+  if (n != -EXDEV) return n;
+  if (dirfd == AT_FDCWD) {
+    n = sys::getcwd(out, PATH_MAX);
+    if (n < 0) return n;
+    n -= 1;  // counts the NUL
+  } else {
+    char link[32];
+    sys::fd_path(dirfd, link);
+    n = sys::readlinkat(AT_FDCWD, link, out, PATH_MAX - 1);
+    if (n < 0) return n;
+    out[n] = 0;
+  }
+  if (out[0] != '/') return -ENOENT;  // "(unreachable)", "pipe:[1]"
+  if (n == 1) n = 0;                  // the root is ""
+  return n;
+}
+
+// ---- symlinks -------------------------------------------------------------------------------------------------------
+
+// One walk of a path, as the kernel makes it, with our datasets in the tree.
+class Walker {
+ public:
+  // `out` holds an absolute path of length n ("" is the root) and has PATH_MAX bytes. Returns the length of the result,
+  // or -errno.
+  long walk(const State* s, char* out, size_t n, const char* path, bool follow_last) {
+    s_ = s;
+    out_ = out;
+    n_ = n;
+    size_t len = strlen(path);
+    if (len >= sizeof(rest_)) return -ENAMETOOLONG;
+    size_t at = sizeof(rest_) - 1 - len;
+    memcpy(rest_ + at, path, len + 1);
+    return run(at, follow_last);
+  }
+
+ private:
+  long run(size_t at, bool follow_last) {
+    for (;;) {
+      while (rest_[at] == '/') ++at;
+      if (rest_[at] == 0) break;
+      size_t end = at;
+      while (rest_[end] != 0 && rest_[end] != '/') ++end;
+      size_t more = end;
+      while (rest_[more] == '/') ++more;
+      bool last = rest_[more] == 0;
+      long r = step(at, end, last, follow_last || rest_[end] == '/', &at);
+      if (r < 0) return r;
+    }
+    out_[n_] = 0;
+    return static_cast<long>(n_);
+  }
+
+  // Takes the component rest_[from, to). *at: where the rest begins afterwards.
+  long step(size_t from, size_t to, bool last, bool follow, size_t* at) {
+    const char* name = rest_ + from;
+    size_t len = to - from;
+    *at = to;
+    if (len == 1 && name[0] == '.') return 0;
+    if (len == 2 && name[0] == '.' && name[1] == '.') {
+      while (n_ > 0 && out_[--n_] != '/') {}
+      return 0;
+    }
+    if (n_ + 1 + len >= PATH_MAX) return -ENAMETOOLONG;
+    size_t parent = n_;
+    out_[n_++] = '/';
+    memcpy(out_ + n_, name, len);
+    n_ += len;
+    out_[n_] = 0;
+    if (const MountView* m = mount_of(s_, out_, n_)) return last ? 0 : enter_folder(*m);
+    if (last && !follow) return 0;
+    return follow_link(parent, to, at);
+  }
+
+  // Before another component: what we are at must be a folder.
+  long enter_folder(const MountView& m) {
+    if (m.view == nullptr) return -EACCES;
+    size_t off = n_ > m.path_len ? m.path_len + 1 : n_;
+    const Catalog& c = m.view->catalog;
+    uint32_t i = c.find(out_ + off, n_ - off);
+    if (i != kNoEntry) return c.entries[i].is_file() ? -ENOTDIR : 0;
+    return s_->ns != nullptr && s_->ns->catalog.find(out_ + 1, n_ - 1) != kNoEntry ? 0 : -ENOENT;
+  }
+
+  long follow_link(size_t parent, size_t to, size_t* at) {
+    long t = sys::readlinkat(AT_FDCWD, out_, target_, sizeof(target_) - 1);
+    if (t < 0) return 0;  // no symlink, or not there: go on lexically, whoever asked finds out
+    if (++links_ > 40) return -ELOOP;
+    size_t len = static_cast<size_t>(t);
+    if (len > to) return -ENAMETOOLONG;
+    // A folder of ours behind /proc/self/fd/N or /proc/self/cwd: its text is the mirror's, its inode says what it is.
+    struct stat st;
+    if (out_[1] == 'p' && sys::fstatat(AT_FDCWD, out_, &st, 0) == 0) {
+      Identity id = identify(st);
+      if (id.kind == Kind::kDirectory || id.kind == Kind::kAbove) {
+        long n = directory_path(id, out_);
+        if (n < 0) return n;
+        n_ = static_cast<size_t>(n);
+        return 0;
+      }
+    }
+    *at = to - len;
+    memcpy(rest_ + *at, target_, len);
+    n_ = target_[0] == '/' ? 0 : parent;
+    return 0;
+  }
+
+  const State* s_ = nullptr;
+  char* out_ = nullptr;
+  size_t n_ = 0;
+  int links_ = 0;
+  char target_[PATH_MAX];
+  char rest_[2 * PATH_MAX];
+};
+
+__attribute__((noinline)) long walk_from(int dirfd, const char* path, bool follow_last, char* out) {
+  Session session;
+  if (!enter(&session)) return -ENOENT;
+  long n = path[0] == '/' ? 0 : any_base(dirfd, out);
+  if (n < 0) return n;
+  Scratch<Walker> walker;
+  if (!walker) return -ENOMEM;
+  n = walker->walk(session.state, out, static_cast<size_t>(n), path, follow_last);
+  return left_intact(session) ? n : walk_from(dirfd, path, follow_last, out);
+}
+
+bool ends_in_slash(const char* path) {
+  size_t n = strlen(path);
+  return n > 0 && (path[n - 1] == '/' || (n > 1 && path[n - 1] == '.' && path[n - 2] == '/'));
+}
+
+bool route_walked(int dirfd, const char* path, bool follow_last, bool above_too, Found* f) {
+  long n = walk_from(dirfd, path, follow_last, f->buffer);
+  if (n < 0) return false;
+  f->path = f->buffer;
+  f->path_len = static_cast<size_t>(n);
+  return look_up_stable(ends_in_slash(path), above_too, f);
+}
+
+// Puts the absolute form of a path without ".." into f. 0, or -1: needs a walk, or -2: not for us (too long, no base).
+int plain_path(int dirfd, const char* path, bool* slash, Found* f) {
+  *slash = false;
+  if (path[0] == '/' && !has_odd_component(path)) {
+    f->path = path;
+    f->path_len = strlen(path);
+    return f->path_len < PATH_MAX ? 0 : -2;
+  }
+  long n = 0;
+  if (path[0] != '/') {
+    n = virtual_base(dirfd, f->buffer);
+    if (n == -EXDEV && dirfd == AT_FDCWD && classify_cwd() == CwdClass::kMayReach) n = any_base(dirfd, f->buffer);
+    if (n < 0) {
+      if (dirfd != AT_FDCWD) set_directory_hint(dirfd, false);
+      return n == -EXDEV && dirfd == AT_FDCWD ? -1 : -2;
+    }
+  }
+  n = append_plain(f->buffer, static_cast<size_t>(n), PATH_MAX, path, slash);
+  if (n < 0) return static_cast<int>(n);
+  f->path = f->buffer;
+  f->path_len = static_cast<size_t>(n);
+  return 0;
+}
+
+bool has_dotdot(const char* p) {
+  for (;;) {
+    if (p[0] == '.' && p[1] == '.' && (p[2] == '/' || p[2] == 0)) return true;
+    while (*p != 0 && *p != '/') ++p;
+    if (*p++ == 0) return false;
+  }
+}
+
+// ---- folders outside ------------------------------------------------------------------------------------------------
+// Programs look for files that are not there by the thousand (import paths, include paths), most in a few folders.
+
+class PlainFolder {
+ public:
+  PlainFolder(std::atomic<uint64_t>* slot, uint64_t key) : slot_(slot), key_(key) {}
+  bool known() const { return slot_ != nullptr && slot_->load(std::memory_order_relaxed) == key_; }
+  void learn() const {
+    if (slot_ != nullptr) slot_->store(key_, std::memory_order_relaxed);
+  }
+
+ private:
+  std::atomic<uint64_t>* slot_;
+  uint64_t key_;
+};
+
+constinit std::atomic<uint64_t> plain_folders[64] = {};
+
+// The key holds the folder's text, the generation and the second, so that knowledge ages by itself.
+PlainFolder plain_folder(const State* s, const char* path) {
+  const char* slash = strrchr(path, '/');
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+  uint64_t h = XXH3_64bits_withSeed(path, static_cast<size_t>(slash - path), s->generation * 0x9e3779b97f4a7c15ULL + static_cast<uint64_t>(now.tv_sec));
+  return {&plain_folders[h % 64], h | 1};
+}
+
+// The folder of a resolved path is neither in a mount nor above one.
+bool leads_nowhere(const State* s, const Found& f) {
+  size_t n = f.path_len;
+  while (n > 0 && f.path[--n] != '/') {}
+  return n > 0 && mount_of(s, f.path, n) == nullptr && (s->ns == nullptr || s->ns->catalog.find(f.path + 1, n - 1) == kNoEntry);
+}
+
+}  // namespace
+
+// ---- the full answers -----------------------------------------------------------------------------------------------
+
+bool route(int dirfd, const char* path, Found* f) {
+  if (path == nullptr || path[0] == 0) return false;
+  bool slash;
+  int r = plain_path(dirfd, path, &slash, f);
+  if (r == -2) return false;
+  if (r == -1) return has_dotdot(path) && route_walked(dirfd, path, false, false, f);
+  // A folder above mounts is ours at once only where the kernel cannot know it: below a directory of ours.
+  return look_up_stable(slash, false, f);
+}
+
+bool may_lead_to_ours(int dirfd, const char* path) {
+  if (path == nullptr || path[0] == 0) return false;
+  State* s = current_state();
+  if (s == nullptr) return attach_late();
+  if (path[0] != '/' || !plain_folder(s, path).known()) return true;
+  char byte;
+  return sys::readlinkat(dirfd, path, &byte, 1) >= 0;
+}
+
+bool route_missing(int dirfd, const char* path, bool follow_last, Found* f) {
+  State* s = current_state();
+  if (s == nullptr) return false;
+  if (route_walked(dirfd, path, follow_last, true, f)) return true;
+  if (path[0] == '/' && f->path == f->buffer && leads_nowhere(s, *f)) plain_folder(s, path).learn();
+  return false;
+}
+
+bool route_for_write(int dirfd, const char* path, Found* f) {
+  if (path == nullptr || path[0] == 0 || current_state() == nullptr) return false;
+  if (maybe_ours(dirfd, path)) return route(dirfd, path, f);
+  if (path[0] == '/' || dirfd == AT_FDCWD) return false;
+  struct stat st;
+  if (sys::fstat(dirfd, &st) != 0 || identify(st).kind == Kind::kNone) return false;
+  return route(dirfd, path, f);
+}
+
+long resolve(int dirfd, const char* path, bool follow_last, char* out) { return walk_from(dirfd, path, follow_last, out); }
+
+Identity identify(const struct stat& st) {
+  Identity id;
+  Session session;
+  if (!enter(&session)) return id;
+  const State* s = session.state;
+  if (st.st_dev != s->cache_dev || s->inodes == nullptr) return id;
+  const InodeSlot* slot = s->inodes->find(st.st_ino, s->inode_mask);
+  if (slot == nullptr) return id;
+  id.inode = slot->inode;
+  id.dataset_id = slot->dataset_id;
+  id.kind = slot->kind == InodeKind::kFile        ? Kind::kFile
+            : slot->kind == InodeKind::kDirectory ? Kind::kDirectory
+                                                  : Kind::kAbove;
+  if ((id.kind == Kind::kFile) != S_ISREG(st.st_mode)) id.kind = Kind::kNone;
+  return id;
+}
+
+long directory_path(const Identity& id, char* out) {
+  for (;;) {
+    Session session;
+    if (!enter(&session)) return -ENOENT;
+    const State* s = session.state;
+    long n = -ENOENT;
+    if (id.kind == Kind::kAbove && s->ns != nullptr) {
+      uint32_t i = s->ns->catalog.find_directory(id.inode);
+      out[0] = '/';
+      if (i != kNoEntry) n = s->ns->catalog.path_of(i, out + 1, PATH_MAX - 2);
+      if (n >= 0) n += n > 0 ? 1 : 0;
+    }
+    for (uint32_t m = 0; id.kind == Kind::kDirectory && m < s->mount_count && n < 0; ++m) {
+      const MountView& mount = s->mounts[m];
+      if (mount.dataset_id != id.dataset_id || mount.view == nullptr) continue;
+      uint32_t i = mount.view->catalog.find_directory(id.inode);
+      if (i == kNoEntry) continue;
+      memcpy(out, mount.path, mount.path_len);
+      size_t at = mount.path_len;
+      out[at] = '/';
+      n = mount.view->catalog.path_of(i, out + at + 1, PATH_MAX - at - 2);
+      n = n < 0 ? -ENAMETOOLONG : n == 0 ? static_cast<long>(at) : n + static_cast<long>(at) + 1;
+    }
+    if (!left_intact(session)) continue;
+    if (n >= 0) out[n] = 0;
+    return n;
+  }
+}
+
+CwdClass classify_cwd() {
+  Session session;
+  if (!enter(&session)) return CwdClass::kUnknown;
+  CwdClass answer = CwdClass::kOutside;
+  struct stat st;
+  struct Text {
+    char path[PATH_MAX];
+  };
+  Scratch<Text> here;
+  if (!here) return answer;
+  if (sys::fstatat(AT_FDCWD, ".", &st, 0) == 0 && identify(st).kind != Kind::kNone) {
+    answer = CwdClass::kMayReach;
+  } else if (long n = sys::getcwd(here->path, PATH_MAX); n > 0 && here->path[0] == '/') {
+    size_t len = n == 2 ? 0 : static_cast<size_t>(n - 1);
+    for (uint32_t i = 0; i < session.state->mount_count; ++i) {
+      const MountView& m = session.state->mounts[i];
+      if (is_prefix_folder(here->path, len, m.path, m.path_len) || is_prefix_folder(m.path, m.path_len, here->path, len)) {
+        answer = CwdClass::kMayReach;
+      }
+    }
+  }
+  if (!left_intact(session)) return CwdClass::kUnknown;
+  if (own_process()) process.cwd.store(static_cast<int>(answer), std::memory_order_relaxed);
+  return answer;
+}
+
+long current_directory(char* out) {
+  long n = any_base(AT_FDCWD, out);
+  if (n == 0) {
+    out[0] = '/';
+    out[1] = 0;
+    n = 1;
+  }
+  return n;
+}
+
+}  // namespace larder

@@ -1,0 +1,194 @@
+// From what a program says (a path, or a descriptor and a path) to what it means: a file or folder of a dataset, or not ours.
+//
+// Wrappers use dispatch() for paths and identify() for descriptors. A path is ours if, lexically, it lies under a mount
+// (which covers whatever the disk has there), or if the kernel does not know it and it leads under a mount through a symlink, a
+// descriptor or a folder that only exists above mounts.
+#pragma once
+#include <errno.h>
+#include <limits.h>
+
+#include <new>
+#include <type_traits>
+
+#include "preload/state.h"
+#include "preload/sys.h"
+
+namespace larder {
+
+enum class Kind {
+  kNone = 0,   // not ours
+  kFile,
+  kDirectory,  // of a dataset
+  kAbove,      // a folder above mount points that does not exist on disk
+  kMissing,    // ours, and not there: Found::error
+};
+
+// What a path means. Copies, so that nothing in it depends on the State it came from, but for view and touch (see state.h).
+struct Found {
+  Kind kind = Kind::kNone;
+  int error = 0;             // kMissing: ENOENT, ENOTDIR, EACCES, ENAMETOOLONG, ELOOP
+  bool resident = false;     // kFile
+  CatalogEntry entry;        // kFile, kDirectory, kAbove
+  uint32_t index = kNoEntry; // of entry in its catalog
+  uint32_t above = kNoEntry; // entry of the same path in the namespace catalog: mount points to list besides
+  uint64_t dataset_id = 0;
+  uint64_t dev = 0;
+  uint64_t generation = 0;   // of the State
+  View* view = nullptr;
+  View* ns = nullptr;
+  uint8_t* touch = nullptr;  // the file's byte, or null
+  Fallback fallback = Fallback::kWait;
+  uint32_t wait_ms = 0;
+  uint32_t uid = 0, gid = 0;
+  uint64_t total_bytes = 0, file_count = 0;  // of the dataset
+  const char* path = nullptr;  // absolute and normalised; in `buffer` or the caller's own; terminated
+  size_t path_len = 0;
+  size_t rel_off = 0;          // where the path inside the dataset begins
+  char buffer[PATH_MAX + NAME_MAX + 2];
+
+  const char* rel() const { return path + rel_off; }
+  size_t rel_len() const { return path_len > rel_off ? path_len - rel_off : 0; }
+  bool is_dir() const { return kind == Kind::kDirectory || kind == Kind::kAbove; }
+};
+
+// Room for something large that is needed rarely: wrappers run on signal and coroutine stacks of a few KiB. One static place
+// a type; whoever finds it taken (another thread, a handler's own caller, a fork in between) gets a mapping.
+template <typename T>
+class Scratch {
+ public:
+  Scratch() {
+    void* p = place_;
+    if (busy_.exchange(true, std::memory_order_acquire)) {
+      p = sys::mmap(nullptr, sizeof(T), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    }
+    if (p != nullptr) t_ = ::new (p) T;
+  }
+  ~Scratch() {
+    if (static_cast<void*>(t_) == place_) busy_.store(false, std::memory_order_release);
+    else if (t_ != nullptr) sys::munmap(t_, sizeof(T));
+  }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  explicit operator bool() const { return t_ != nullptr; }
+  T* get() { return t_; }
+  T* operator->() { return t_; }
+
+ private:
+  alignas(T) static inline constinit char place_[sizeof(T)] = {};
+  static inline constinit std::atomic<bool> busy_{false};
+  T* t_ = nullptr;
+};
+
+// ---- the quick test -------------------------------------------------------------------------------------------------
+
+// True if a path has an empty, "." or ".." component after a slash, or a slash at its end.
+bool has_odd_component(const char* path);
+
+inline bool under_some_mount(const State* s, const char* path) {
+  for (uint32_t i = 0; i < s->mount_count; ++i) {
+    const MountView& m = s->mounts[i];
+    uint32_t k = 1;
+    while (k < m.path_len && path[k] == m.path[k]) ++k;
+    if (k == m.path_len && (path[k] == '/' || path[k] == 0)) return true;
+  }
+  return false;
+}
+
+// Descriptors that were directories of ours when we made them. Only a hint: it saves a failing call for relative paths.
+extern std::atomic<uint64_t> directory_hints[1024];
+inline bool directory_hint(int fd) {
+  return fd >= 0 && fd < 65536 && (directory_hints[fd / 64].load(std::memory_order_relaxed) >> (fd % 64) & 1);
+}
+void set_directory_hint(int fd, bool on);
+
+// False: the path is not ours unless the kernel does not find it. A few ns.
+inline bool maybe_ours(int dirfd, const char* path) {
+  State* s = current_state();
+  if (s == nullptr || path == nullptr) return false;
+  if (path[0] == '/') return under_some_mount(s, path) || has_odd_component(path);
+  if (path[0] == 0) return false;
+  if (dirfd != AT_FDCWD) return directory_hint(dirfd);
+  if (process.cwd.load(std::memory_order_relaxed) != static_cast<int>(CwdClass::kOutside)) return true;
+  return (path[0] == '.' && path[1] == '.') || has_odd_component(path);
+}
+
+// ---- the full answers -----------------------------------------------------------------------------------------------
+
+// Decides lexically. True: ours (also if it is missing).
+bool route(int dirfd, const char* path, Found* f);
+
+// The kernel said ENOENT or ENOTDIR. A cheap no: no daemon, or the folder is known to lead nowhere near a mount (believed for
+// a second) and the last component is no symlink.
+bool may_lead_to_ours(int dirfd, const char* path);
+
+// Follows symlinks and descriptors outside the datasets. True: ours after all.
+bool route_missing(int dirfd, const char* path, bool follow_last, Found* f);
+
+// For calls that would change something: never lets the kernel try in a directory of ours first.
+bool route_for_write(int dirfd, const char* path, Found* f);
+
+// Absolute path behind (dirfd, path), with symlinks resolved outside the datasets and, unless follow_last, the last
+// component kept. Into out (PATH_MAX bytes, terminated). Returns the length or -errno. Does not say that it exists.
+long resolve(int dirfd, const char* path, bool follow_last, char* out);
+
+// What a descriptor is.
+struct Identity {
+  Kind kind = Kind::kNone;
+  uint64_t inode = 0;
+  uint64_t dataset_id = 0;
+};
+// From a struct stat that the kernel filled.
+Identity identify(const struct stat& st);
+// The absolute virtual path of a directory of ours, into out (PATH_MAX, terminated): its length, or -errno.
+long directory_path(const Identity& id, char* out);
+
+// Finds out again how the current directory lies to the mounts.
+CwdClass classify_cwd();
+
+// Current directory as a program shall see it. Returns the length, or -errno. out has PATH_MAX bytes.
+long current_directory(char* out);
+
+// ---- the frame of all path wrappers ---------------------------------------------------------------------------------
+
+template <typename R>
+inline bool failed_missing(R r) {
+  if constexpr (std::is_pointer_v<R>) {
+    return r == nullptr && (errno == ENOENT || errno == ENOTDIR);
+  } else {
+    return r < 0 && (errno == ENOENT || errno == ENOTDIR);
+  }
+}
+
+template <typename Ours, typename Native>
+__attribute__((noinline)) auto dispatch_slow(int dirfd, const char* path, Ours ours, Native native) {
+  Found f;
+  if (route(dirfd, path, &f)) return ours(f);
+  return native();
+}
+
+template <typename R, typename Ours>
+__attribute__((noinline)) R dispatch_missing(int dirfd, const char* path, bool follow, R r, Ours ours) {
+  int error = errno;
+  if (!may_lead_to_ours(dirfd, path)) return errno = error, r;
+  Scratch<Found> f;
+  if (f && route_missing(dirfd, path, follow, f.get()) && f->kind != Kind::kMissing) return ours(*f.get());
+  errno = error;
+  return r;
+}
+
+// ours(Found&) if the path is ours, else native(); both return the call's result and set errno as libc does.
+// `follow`: the call follows a symlink in the last component.
+template <typename Ours, typename Native>
+inline auto dispatch(int dirfd, const char* path, bool follow, Ours ours, Native native) {
+  auto r = maybe_ours(dirfd, path) ? dispatch_slow(dirfd, path, ours, native) : native();
+  if (__builtin_expect(failed_missing(r), 0)) return dispatch_missing(dirfd, path, follow, r, ours);
+  return r;
+}
+
+// For functions that return -1 and errno.
+inline int fail(int error) {
+  errno = error;
+  return -1;
+}
+
+}  // namespace larder

@@ -1,0 +1,20 @@
+// What stat says of things that are ours. docs/semantics.md, "Attributes".
+#pragma once
+#include <sys/stat.h>
+
+#include "preload/route.h"
+
+namespace larder {
+
+// CPython and others buffer by st_blksize: a 150 KB file is then read in 2 calls, not 38.
+inline constexpr long kBlockSize = 256 * 1024;
+
+void fill_stat(const Found& f, struct stat* st);
+
+// The kernel's answer for a descriptor, turned into what stat says of its path. False: not ours, nothing changed.
+bool patch_stat(struct stat* st);
+
+// 0, or the errno of access(2) on a read-only file system.
+int check_access(const Found& f, int mode);
+
+}  // namespace larder

@@ -1,0 +1,486 @@
+#include "preload/state.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "preload/miss.h"
+#include "preload/next.h"
+#include "preload/sys.h"
+
+extern "C" {
+extern char** environ;
+int __register_atfork(void (*)(), void (*)(), void (*)(), void*);
+extern void* __dso_handle __attribute__((visibility("hidden")));
+}
+
+namespace larder {
+
+constinit Process process;
+
+namespace {
+
+constexpr int kStates = 16;  // that many refreshes within the grace; a State that was never used costs no memory
+constexpr int kViews = 2 * kMaxMounts + kStates;
+constexpr int64_t kGraceMs = 1'000;
+constexpr int kGreetPatienceMs = 5'000;
+
+constinit State states[kStates];
+constinit View views[kViews];
+constinit Range inode_range;
+constinit uint64_t inode_table_id = 0;
+constinit uint64_t instance = 0;
+constinit std::atomic<int> build_lock{0};  // pid of the process whose thread builds a State
+constinit int64_t last_try_ms = 0;
+constinit const void* presence = nullptr;
+constinit char cache_path[512] = {};  // LARDER_CACHE
+
+// ---- the build lock -------------------------------------------------------------------------------------------------
+// Held with all signals blocked, across raw system calls alone: its thread can only vanish by fork, and then the child
+// sees another pid in it and takes it over.
+class BuildLock {
+ public:
+  BuildLock() {
+    int me = sys::getpid();
+    for (;;) {
+      int holder = 0;
+      if (build_lock.compare_exchange_strong(holder, me, std::memory_order_acquire)) return;
+      if (holder != me && build_lock.compare_exchange_strong(holder, me, std::memory_order_acquire)) return;
+      sys::sleep_ms(1);
+    }
+  }
+  ~BuildLock() { build_lock.store(0, std::memory_order_release); }
+  BuildLock(const BuildLock&) = delete;
+  BuildLock& operator=(const BuildLock&) = delete;
+
+ private:
+  sys::SignalGuard signals_;
+};
+
+// ---- mapping --------------------------------------------------------------------------------------------------------
+
+constexpr size_t kPage = 4096;
+size_t pages(size_t n) { return (n + kPage - 1) & ~(kPage - 1); }
+
+// Maps a whole file over the range (grown if needed). Returns its size, or 0.
+uint64_t map_over(Range* range, int fd, int prot) {
+  struct stat st;
+  if (sys::fstat(fd, &st) != 0 || st.st_size <= 0) return 0;
+  size_t need = pages(static_cast<size_t>(st.st_size));
+  if (need > range->bytes) {
+    size_t bytes = pages(need + need / 2);  // room, so that a growing dataset does not leave a trail of ranges
+    void* base = sys::mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (base == nullptr) return 0;
+    *range = {base, bytes};
+  }
+  if (sys::mmap(range->base, need, prot, MAP_SHARED | MAP_FIXED, fd, 0) == nullptr) return 0;
+  return static_cast<uint64_t>(st.st_size);
+}
+
+void unmap(Range* range) {
+  if (range->base != nullptr) {
+    sys::mmap(range->base, range->bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+  }
+}
+
+int open_in(int root, const char* folder, const char* stem, uint64_t number) {
+  char path[64];
+  size_t n = 0;
+  for (const char* p = folder; *p; ++p) path[n++] = *p;
+  if (n) path[n++] = '/';
+  for (const char* p = stem; *p; ++p) path[n++] = *p;
+  hex16(number, path + n);
+  return sys::openat(root, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+}
+
+// ---- views ----------------------------------------------------------------------------------------------------------
+
+View* existing_view(uint64_t dataset_id, uint64_t version) {
+  for (View& v : views) {
+    if (v.users > 0 && v.dataset_id == dataset_id && v.version == version) return &v;
+  }
+  return nullptr;
+}
+
+View* free_view() {
+  for (View& v : views) {
+    if (v.users == 0 && v.holders.load() == 0) return &v;
+  }
+  return nullptr;
+}
+
+// Maps what a dataset version consists of. `touch_fd` may be -1. Null if a file is gone (a newer version came) or damaged.
+View* make_view(int root, uint64_t dataset_id, uint64_t version, int touch_fd) {
+  View* v = free_view();
+  if (v == nullptr) return nullptr;
+  char folder[17];
+  if (dataset_id != 0) hex16(dataset_id, folder);
+  else memcpy(folder, kNamespaceFolder, strlen(kNamespaceFolder) + 1);
+  sys::Fd catalog(open_in(root, folder, "catalog.", version));
+  if (catalog.get() < 0) return nullptr;
+  uint64_t bytes = map_over(&v->catalog_range, catalog.get(), PROT_READ);
+  Catalog c;
+  if (bytes == 0 || !c.attach(v->catalog_range.base, bytes) || c.header->dataset_id != dataset_id) return nullptr;
+  v->residency = nullptr;
+  v->touch = nullptr;
+  if (dataset_id != 0) {
+    sys::Fd residency(open_in(root, folder, "residency.", version));
+    if (residency.get() < 0) return nullptr;
+    bytes = map_over(&v->residency_range, residency.get(), PROT_READ);
+    auto* r = static_cast<const Residency*>(v->residency_range.base);
+    if (bytes < residency_bytes(c.entry_count) || r->magic != kResidencyMagic || r->entry_count != c.entry_count) {
+      return nullptr;
+    }
+    v->residency = r;
+    if (touch_fd >= 0 && map_over(&v->touch_range, touch_fd, PROT_READ | PROT_WRITE) >= c.entry_count) {
+      v->touch = static_cast<uint8_t*>(v->touch_range.base);
+    }
+  }
+  v->catalog = c;
+  v->dataset_id = dataset_id;
+  v->version = version;
+  v->mapped = true;
+  return v;
+}
+
+View* use_view(int root, uint64_t dataset_id, uint64_t version, int touch_fd) {
+  View* v = existing_view(dataset_id, version);
+  if (v == nullptr) v = make_view(root, dataset_id, version, touch_fd);
+  if (v != nullptr) ++v->users;
+  return v;
+}
+
+void drop_view(View* v) {
+  if (v != nullptr) --v->users;
+}
+
+// Gives back the memory of versions that no State names and no directory stream iterates.
+void empty_unused_views() {
+  for (View& v : views) {
+    if (!v.mapped || v.users > 0 || v.holders.load() > 0) continue;
+    unmap(&v.catalog_range);
+    unmap(&v.residency_range);
+    unmap(&v.touch_range);
+    v.mapped = false;
+  }
+}
+
+// ---- states ---------------------------------------------------------------------------------------------------------
+
+void release_state(State* s) {
+  for (uint32_t i = 0; i < s->mount_count; ++i) drop_view(s->mounts[i].view);
+  drop_view(s->ns);
+  s->mount_count = 0;
+  s->ns = nullptr;
+  s->generation = 0;
+}
+
+// Empties the States that nobody can be reading any more, and returns one of them. Null: refreshes come too quickly.
+State* take_state() {
+  State* free = nullptr;
+  for (State& s : states) {
+    if (&s == process.current.load()) continue;
+    if (s.retired_ms != 0) {
+      if (s.retired_ms + kGraceMs > sys::now_ms()) continue;
+      s.stamp.fetch_add(2, std::memory_order_acq_rel);
+      release_state(&s);
+      s.retired_ms = 0;
+    }
+    free = &s;
+  }
+  empty_unused_views();
+  return free;
+}
+
+// ---- greeting -------------------------------------------------------------------------------------------------------
+
+struct Greeting {
+  int root = -1;
+  int fds[kMaxHelloFds];
+  int count = 0;
+  uint64_t generation = 0;  // 0: attached without the daemon
+};
+
+void close_greeting(Greeting* g) {
+  for (int i = 0; i < g->count; ++i) sys::close(g->fds[i]);
+  g->count = 0;
+}
+
+bool greet(Greeting* g) {
+  Request request = {};
+  request.magic = kWireMagic;
+  request.version = kWireVersion;
+  request.op = Op::kHello;
+  Reply reply;
+  int error = exchange(request, nullptr, &reply, g->fds, kMaxHelloFds, &g->count, sys::now_ms() + kGreetPatienceMs);
+  if (error == 0 && reply.status == 0 && g->count >= 2) {
+    g->root = g->fds[0];
+    g->generation = reply.generation;
+    return true;
+  }
+  close_greeting(g);
+  return false;
+}
+
+// The daemon is down, but its cache directory is known and visible: cached files stay readable.
+bool attach_by_path(Greeting* g) {
+  if (cache_path[0] == 0) return false;
+  int fd = sys::openat(AT_FDCWD, cache_path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return false;
+  g->fds[0] = g->root = fd;
+  g->count = 1;
+  g->generation = 0;
+  return true;
+}
+
+// Above the numbers that shells and programs count on, below what makes fork copy a larger table.
+int park(int fd) {
+  int parked = -1;
+  for (int from : {512, 128, 32}) {
+    parked = sys::fcntl(fd, F_DUPFD_CLOEXEC, from);
+    if (parked >= 0) break;
+  }
+  return parked >= 0 ? parked : sys::fcntl(fd, F_DUPFD_CLOEXEC, 3);
+}
+
+// ---- building -------------------------------------------------------------------------------------------------------
+
+const Control* map_control(int root) {
+  sys::Fd fd(sys::openat(root, "control", O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  struct stat st;
+  if (fd.get() < 0 || sys::fstat(fd.get(), &st) != 0 || st.st_size < static_cast<long>(sizeof(Control))) return nullptr;
+  auto* c = static_cast<const Control*>(sys::mmap(nullptr, pages(sizeof(Control)), PROT_READ, MAP_SHARED, fd.get(), 0));
+  if (c == nullptr) return nullptr;
+  if (c->magic == kControlMagic && c->format == kControlFormat && c->bytes == sizeof(Control)) return c;
+  sys::munmap(const_cast<Control*>(c), pages(sizeof(Control)));
+  return nullptr;
+}
+
+void map_presence(int root) {
+  sys::Fd fd(sys::openat(root, "presence", O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  if (fd.get() < 0) return;
+  const void* page = sys::mmap(nullptr, kPage, PROT_READ, MAP_SHARED, fd.get(), 0);
+  if (page == nullptr) return;
+  if (presence != nullptr) sys::munmap(const_cast<void*>(presence), kPage);
+  presence = page;
+}
+
+void map_inodes(int root, State* s, uint64_t id) {
+  if (id != inode_table_id) {
+    sys::Fd fd(open_in(root, "", "inodes.", id));
+    if (fd.get() < 0) return;
+    Range range;  // never over the old one: its readers take no stamp
+    uint64_t bytes = map_over(&range, fd.get(), PROT_READ);
+    auto* t = static_cast<const InodeTable*>(range.base);
+    if (bytes < sizeof(InodeTable) || t->magic != kInodeTableMagic || t->slot_count == 0 ||
+        (t->slot_count & (t->slot_count - 1)) != 0 || bytes < inode_table_bytes(t->slot_count)) {
+      return;
+    }
+    inode_range = range;
+    inode_table_id = id;
+  }
+  s->inodes = static_cast<const InodeTable*>(inode_range.base);
+  s->inode_mask = s->inodes->slot_count - 1;
+}
+
+// The folders above mount points that exist in this process's view of the file system.
+void find_ancestors(State* s) {
+  s->ancestor_count = 0;
+  if (s->ns == nullptr) return;
+  const Catalog& c = s->ns->catalog;
+  for (uint32_t i = 0; i < c.entry_count && s->ancestor_count < kMaxMounts * 2; ++i) {
+    if (c.entries[i].type != EntryType::kDirectory) continue;
+    char path[kMaxMountPath + 2];
+    path[0] = '/';
+    long n = c.path_of(i, path + 1, kMaxMountPath);
+    if (n < 0) continue;
+    path[1 + n] = 0;
+    struct stat st;
+    if (sys::fstatat(AT_FDCWD, path, &st, 0) == 0) s->ancestors[s->ancestor_count++] = {st.st_dev, st.st_ino, i};
+  }
+}
+
+// Copies the mounts out of control under its seqlock. False if control moved meanwhile or is being written.
+bool copy_mounts(const Control* c, State* s, uint64_t* ns_version, uint64_t versions[], uint64_t* inodes) {
+  uint64_t before = c->generation.load(std::memory_order_acquire);
+  if (before & 1) return false;
+  uint32_t n = c->mount_count;
+  if (n > kMaxMounts) return false;
+  for (uint32_t i = 0; i < n; ++i) {
+    const ControlMount& from = c->mounts[i];
+    MountView& to = s->mounts[i];
+    to.view = nullptr;
+    to.dataset_id = from.dataset_id;
+    to.dev = dataset_dev(from.dataset_id);
+    to.total_bytes = from.total_bytes;
+    to.file_count = from.file_count;
+    to.fallback = from.fallback;
+    to.path_len = from.path_len <= kMaxMountPath ? from.path_len : 0;
+    memcpy(to.path, from.path, sizeof(to.path));
+    versions[i] = from.version;
+  }
+  *ns_version = c->namespace_version;
+  *inodes = c->inode_table;
+  s->wait_ms = c->wait_ms;
+  s->uid = c->uid;
+  s->gid = c->gid;
+  s->cache_dev = c->cache_dev;
+  std::atomic_thread_fence(std::memory_order_acquire);
+  if (c->generation.load(std::memory_order_relaxed) != before) return false;
+  s->generation = before;
+  s->mount_count = n;
+  return true;
+}
+
+// Fills a State from control and the greeting's descriptors. False: something moved, try again.
+bool fill_state(State* s, const Control* control, const Greeting& g) {
+  uint64_t versions[kMaxMounts];
+  uint64_t ns_version, inodes;
+  s->mount_count = 0;
+  s->ns = nullptr;
+  if (!copy_mounts(control, s, &ns_version, versions, &inodes)) return false;
+  if (g.generation != 0 && g.generation != s->generation) return false;
+  uint32_t mounts = s->mount_count;
+  for (s->mount_count = 0; s->mount_count < mounts; ++s->mount_count) {
+    uint32_t i = s->mount_count;
+    int touch = static_cast<int>(i) + 2 < g.count ? g.fds[i + 2] : -1;
+    MountView& m = s->mounts[i];
+    m.view = use_view(g.root, m.dataset_id, versions[i], touch);
+    // A dataset that this user may not read keeps its mount point, and everything in it is EACCES (view stays null).
+    if (m.view == nullptr && control->generation.load() != s->generation) return false;
+  }
+  map_inodes(g.root, s, inodes);
+  if (s->inodes == nullptr) return false;
+  if (ns_version != 0 && (s->ns = use_view(g.root, 0, ns_version, -1)) == nullptr) return false;
+  find_ancestors(s);
+  return true;
+}
+
+bool same_directory(int a, int b) {
+  struct stat x, y;
+  return sys::fstat(a, &x) == 0 && sys::fstat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+// Keeps the descriptor we have if it still is the cache directory. If the program put something else there, it stays.
+void adopt_fds(const Greeting& g) {
+  int have = process.root_fd.load();
+  if (have < 0 || !same_directory(have, g.root)) {
+    int parked = park(g.root);
+    if (parked >= 0) process.root_fd.store(parked, std::memory_order_release);
+  }
+  if (process.stat_slots.load() == nullptr && g.count >= 2) {
+    void* p = sys::mmap(nullptr, kStatSlots * sizeof(StatSlot), PROT_READ | PROT_WRITE, MAP_SHARED, g.fds[1], 0);
+    process.stat_slots.store(static_cast<StatSlot*>(p), std::memory_order_release);
+  }
+}
+
+// Maps control if it is another one than the one we have (the cache directory was made anew). The old page stays mapped.
+const Control* newest_control(int root) {
+  const Control* have = process.control.load();
+  const Control* fresh = map_control(root);
+  if (fresh == nullptr || have == nullptr || fresh->instance != instance) return fresh;
+  sys::munmap(const_cast<Control*>(fresh), pages(sizeof(Control)));
+  return have;
+}
+
+// Fills `s` and makes it ready to be published. False: something moved meanwhile.
+bool build_from(State* s, const Control* control, const Greeting& g) {
+  if (control->instance != instance) inode_table_id = 0;
+  s->stamp.fetch_add(1, std::memory_order_acq_rel);
+  bool good = fill_state(s, control, g);
+  if (good) {
+    adopt_fds(g);
+    if (control->instance != instance) map_presence(g.root);
+    instance = control->instance;
+    process.control.store(control, std::memory_order_release);
+  } else {
+    release_state(s);
+  }
+  s->stamp.fetch_add(1, std::memory_order_release);
+  return good;
+}
+
+State* build_once(bool* again) {
+  *again = false;
+  State* s = take_state();
+  Greeting g;
+  if (s == nullptr || (!greet(&g) && !attach_by_path(&g))) return nullptr;
+  const Control* control = newest_control(g.root);
+  bool good = control != nullptr && build_from(s, control, g);
+  *again = control != nullptr && !good;
+  close_greeting(&g);
+  return good ? s : nullptr;
+}
+
+State* build_state() {
+  for (int attempt = 0; attempt < 50; ++attempt) {
+    bool again;
+    if (State* s = build_once(&again)) return s;
+    if (!again) return nullptr;
+    sys::sleep_ms(1 + attempt / 10);
+  }
+  return nullptr;
+}
+
+void child_after_fork() {
+  process.pid.store(sys::getpid(), std::memory_order_relaxed);
+  build_lock.store(0, std::memory_order_relaxed);
+}
+
+const char* variable(const char* name) {
+  if (environ == nullptr) return nullptr;
+  size_t n = strlen(name);
+  for (char** e = environ; *e != nullptr; ++e) {
+    if (strncmp(*e, name, n) == 0 && (*e)[n] == '=') return *e + n + 1;
+  }
+  return nullptr;
+}
+
+__attribute__((constructor)) void start() {
+  if (const char* cache = variable("LARDER_CACHE")) {
+    if (cache[0] == '/' && strlen(cache) < sizeof(cache_path)) memcpy(cache_path, cache, strlen(cache) + 1);
+  }
+  configure_socket(variable("LARDER_SOCKET"), variable("XDG_RUNTIME_DIR"));
+  resolve_next();
+  __register_atfork(nullptr, nullptr, child_after_fork, &__dso_handle);
+  process.pid.store(sys::getpid(), std::memory_order_release);
+}
+
+}  // namespace
+
+bool own_process() { return sys::getpid() == process.pid.load(std::memory_order_relaxed); }
+
+State* refresh_state(State* seen) {
+  if (process.pid.load(std::memory_order_acquire) == 0 || !own_process()) return seen;
+  BuildLock lock;
+  State* now = process.current.load();
+  const Control* control = process.control.load();
+  if (now != nullptr && control->generation.load() == now->generation) return now;  // another thread did it
+  if (now == nullptr && process.tried.load() && seen == nullptr && sys::now_ms() - last_try_ms < 1000) return nullptr;
+  if (now != nullptr && sys::now_ms() - last_try_ms < 20) return now;  // control moves, the daemon is away or busy
+  State* built = build_state();
+  last_try_ms = sys::now_ms();
+  process.tried.store(true, std::memory_order_release);
+  if (built == nullptr) return now;
+  if (now != nullptr) now->retired_ms = sys::now_ms();
+  process.cwd.store(static_cast<int>(CwdClass::kUnknown), std::memory_order_relaxed);
+  process.current.store(built, std::memory_order_release);
+  return built;
+}
+
+bool attach_late() {
+  if (process.pid.load(std::memory_order_acquire) == 0) return false;
+  if (sys::now_ms() - last_try_ms < 1000) return false;
+  return refresh_state(nullptr) != nullptr;
+}
+
+void reopen_root(int lost_fd) {
+  if (!own_process()) return;
+  BuildLock lock;
+  if (process.root_fd.load() != lost_fd) return;  // another thread did it
+  Greeting g;
+  if (!greet(&g) && !attach_by_path(&g)) return;
+  adopt_fds(g);
+  close_greeting(&g);
+}
+
+}  // namespace larder

@@ -1,0 +1,130 @@
+// What a process knows: the mounts, and the mapped catalogs behind them.
+//
+// A State is a snapshot of control at one generation. `current` points to one of a few static States; a refresh fills a free
+// one and swaps the pointer. Readers take no lock and no reference:
+//
+//   1. enter() returns the current State and its stamp (0: this process has no Larder).
+//   2. The reader looks up and copies what it needs.
+//   3. left_intact() says whether the State was still the reader's all the while; if not, it starts again.
+//
+// A replaced State is emptied when it has been out of use for kGraceMs, and an emptied View's address range never leaves the
+// process (it is mapped over): a reader that slept through that reads stale bytes or zeros, then fails step 3. It cannot
+// fault. A View that somebody holds (open directory streams) is not emptied: see View::holders.
+#pragma once
+#include <atomic>
+
+#include "larder/catalog.h"
+#include "larder/shm.h"
+
+namespace larder {
+
+// A range of addresses that is mapped again and again, and never given back.
+struct Range {
+  void* base = nullptr;
+  size_t bytes = 0;
+};
+
+// One version of one dataset, mapped.
+struct View {
+  uint64_t dataset_id = 0;
+  uint64_t version = 0;
+  Catalog catalog;
+  const Residency* residency = nullptr;  // null for the namespace
+  uint8_t* touch = nullptr;              // may be null
+  std::atomic<int> holders{0};           // directory streams that iterate it
+  int users = 0;                         // States that name it (under the build lock)
+  bool mapped = false;
+  Range catalog_range, residency_range, touch_range;
+};
+
+struct MountView {
+  View* view;
+  uint64_t dataset_id;
+  uint64_t dev;
+  uint64_t total_bytes;
+  uint64_t file_count;
+  Fallback fallback;
+  uint32_t path_len;
+  char path[kMaxMountPath + 1];
+};
+
+struct State {
+  std::atomic<uint64_t> stamp{0};  // odd: being filled
+  uint64_t generation = 0;
+  int64_t retired_ms = 0;
+  uint32_t mount_count = 0;
+  uint32_t wait_ms = 0;
+  uint32_t uid = 0, gid = 0;
+  uint64_t cache_dev = 0;
+  const InodeTable* inodes = nullptr;
+  uint32_t inode_mask = 0;
+  View* ns = nullptr;             // mount points and the folders above them; null without mounts
+  uint32_t ancestor_count = 0;    // folders above mount points that really exist, as seen by this process
+  struct { uint64_t dev, ino; uint32_t entry; } ancestors[kMaxMounts * 2];
+  MountView mounts[kMaxMounts];
+};
+
+// How the current directory lies to the mounts: decides whether a relative path without ".." can be ours.
+enum class CwdClass : int { kUnknown = 0, kOutside = 1, kMayReach = 2 };
+
+// What hot paths read, in one place. Everything else is behind functions.
+struct Process {
+  std::atomic<State*> current{nullptr};
+  std::atomic<const Control*> control{nullptr};
+  std::atomic<int> root_fd{-1};        // the cache directory (O_PATH); may have been closed or replaced by the program
+  std::atomic<int> cwd{0};             // CwdClass; a hint that chdir and vfork children reset to kUnknown
+  std::atomic<StatSlot*> stat_slots{nullptr};
+  std::atomic<int> pid{0};             // 0 before the constructor; kept right by an atfork handler
+  std::atomic<bool> tried{false};      // attach was tried at least once
+};
+extern Process process;
+
+struct Session {
+  State* state;
+  uint64_t stamp;
+};
+
+// Slow: greets the daemon if that has not happened, or again if control moved. Returns the state to use, or null.
+State* refresh_state(State* seen);
+
+// The current State. Null: no daemon, nothing is ours.
+inline State* current_state() {
+  State* s = process.current.load(std::memory_order_acquire);
+  if (__builtin_expect(s == nullptr, 0)) {
+    return process.tried.load(std::memory_order_relaxed) ? nullptr : refresh_state(nullptr);
+  }
+  const Control* c = process.control.load(std::memory_order_relaxed);
+  if (__builtin_expect(c->generation.load(std::memory_order_relaxed) != s->generation, 0)) return refresh_state(s);
+  return s;
+}
+
+inline bool left_intact(const Session& s) {
+  std::atomic_thread_fence(std::memory_order_acquire);
+  return s.state->stamp.load(std::memory_order_relaxed) == s.stamp;
+}
+
+inline bool enter(Session* out) {
+  State* s = current_state();
+  if (s == nullptr) return false;
+  *out = {s, s->stamp.load(std::memory_order_acquire)};
+  return true;
+}
+
+// The program's process: false in a vfork child, which shares our memory but not our process. Costs a system call.
+bool own_process();
+
+// Tries to attach once more, at most once a second; for a program that was started before its daemon.
+bool attach_late();
+
+// The cache directory was lost (closed or replaced by the program): greet again for a new descriptor.
+void reopen_root(int lost_fd);
+
+// Adds to this process's slot of the statistics.
+inline void count(std::atomic<uint64_t> StatSlot::*counter, uint64_t n = 1) {
+  StatSlot* slots = process.stat_slots.load(std::memory_order_relaxed);
+  if (slots == nullptr) return;
+  StatSlot& slot = slots[static_cast<uint32_t>(process.pid.load(std::memory_order_relaxed)) % kStatSlots];
+  (slot.*counter).fetch_add(n, std::memory_order_relaxed);
+}
+
+}  // namespace larder

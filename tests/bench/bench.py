@@ -1,0 +1,370 @@
+#!/usr/bin/env python3
+"""`make bench`: the rows of docs/benchmarks.md. Every row runs its variants in turn, again and again, in one run.
+
+    python3 tests/bench/bench.py --build build [--rows warm,stat] [--rounds N] [--quick] [--peers] [--json FILE]
+
+"bare" is the same program (tests/bench/fsbench.cc) on the same files in a tmpfs. A ratio is the median over the rounds of
+bare's time by Larder's time in the same round: above 1 Larder is faster. The table goes to stdout, everything to the JSON file.
+"""
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [HERE, os.path.join(HERE, "..", "integration"), os.path.join(HERE, "..", "tools")]
+
+from harness import Daemon, Proxy, clean_environment, content, s3_environment, s3_server, scratch  # noqa: E402, F401
+
+JPEG_BYTES = 110_000
+
+
+class Bench:
+    def __init__(self, args):
+        self.args = args
+        self.programs = os.path.join(os.path.abspath(args.build), "bench")
+        self.rows = []
+
+    def program(self, name):
+        return os.path.join(self.programs, name)
+
+    def fsbench(self, env, *words):
+        """One run; its JSON."""
+        out = subprocess.run([self.program("fsbench"), *map(str, words)], env=env, capture_output=True, text=True, timeout=600, check=False)
+        if out.returncode != 0:
+            raise RuntimeError(f"fsbench {' '.join(map(str, words))}: {out.stderr.strip()}")
+        return json.loads(out.stdout)
+
+    def interleave(self, variants, rounds):
+        """{name: [result a round]}. Each variant is a function of the round's number; their order alternates."""
+        results = {name: [] for name in variants}
+        for number in range(rounds + 1):
+            names = list(variants) if number % 2 else list(reversed(variants))
+            for name in names:
+                result = variants[name](number)
+                if number > 0:  # the first round warms caches of the processor and the page tables
+                    results[name].append(result)
+        return results
+
+    def compare(self, name, variants, rounds, goal, unit="us", ratio=True):
+        """A row: medians of "ns" of every variant, and each one's ratio to the first."""
+        results = self.interleave(variants, rounds)
+        names = list(variants)
+        sums = {json.dumps([r["sum"] for r in rs]) for rs in results.values() if "sum" in rs[0]}
+        if len(sums) > 1:
+            raise RuntimeError(f"{name}: the variants read different things")
+        base = [r["ns"] for r in results[names[0]]]
+        row = {"row": name, "goal": goal, "unit": unit, "variants": {}}
+        for variant in names:
+            times = [r["ns"] for r in results[variant]]
+            row["variants"][variant] = {"ns": times, "median_ns": statistics.median(times)}
+            if ratio and variant != names[0]:
+                row["variants"][variant]["ratio"] = statistics.median(b / t for b, t in zip(base, times))
+        self.add(row)
+
+    def add(self, row):
+        self.rows.append(row)
+        print(render(row), flush=True)
+
+
+def render(row):
+    if "text" in row:
+        return f"{row['row']:<46} {row['text']}   (to reach: {row['goal']})"
+    scale, unit = (1e3, "us") if row["unit"] == "us" else (1e6, "ms") if row["unit"] == "ms" else (1, "ns")
+    cells = []
+    for name, v in row["variants"].items():
+        ratio = f" ({v['ratio']:.2f} x)" if "ratio" in v else ""
+        cells.append(f"{name} {v['median_ns'] / scale:.3g} {unit}{ratio}")
+    return f"{row['row']:<46} {'   '.join(cells)}   (to reach: {row['goal']})"
+
+
+# ---- data ----
+
+def write_files(root, count, size, folders):
+    """count files of `size` bytes, their relative paths."""
+    names = []
+    block = content("bench", size) if size else b""
+    for i in range(count):
+        folder = f"n{i * folders // count:08}"
+        if i * folders % count < folders:
+            os.makedirs(os.path.join(root, folder), exist_ok=True)
+        name = f"{folder}/{folder}_{i:06}.JPEG"
+        with open(os.path.join(root, name), "wb", buffering=0) as f:
+            f.write(i.to_bytes(8, "little")[:size] + block[8:])
+        names.append(name)
+    return names
+
+
+def write_list(folder, names):
+    path = os.path.join(folder, "list")
+    with open(path, "w") as f:
+        f.write("\n".join(names) + "\n")
+    return path
+
+
+class Dataset:
+    """A folder in tmpfs and the same files at a mount of a daemon, warm."""
+
+    def __init__(self, stack, daemon, mount):
+        self.plain = stack.enter_context(scratch("/dev/shm"))
+        self.daemon, self.mount = daemon, mount
+        self.bare_env, self.larder_env = clean_environment(), daemon.preload_env()
+
+    def show(self, warm=True):
+        self.daemon.mount("file://" + self.plain, self.mount)
+        if warm:
+            self.daemon.larder("warm", self.mount, timeout=600)
+
+
+# ---- rows ----
+
+def row_warm(bench, stack):
+    """Warm reads and stats of ImageNet-like files."""
+    count = 500 if bench.args.quick else 3000
+    daemon = stack.enter_context(Daemon(cache_size="4GiB"))
+    data = Dataset(stack, daemon, "/data/bench")
+    listing = write_list(daemon.work, write_files(data.plain, count, JPEG_BYTES, 100))
+    data.show()
+    peers = bench.peers(stack, data.plain) if bench.args.peers else {}
+
+    def variants(*words):
+        def on(env, root):
+            return lambda n: bench.fsbench(env, words[0], root, listing, *words[1:], n)
+        return {"tmpfs": on(data.bare_env, data.plain), "larder": on(data.larder_env, data.mount),
+                **{name: on(data.bare_env, root) for name, root in peers.items()}}
+
+    rounds = bench.args.rounds
+    before = daemon.status()["reads"]
+    bench.compare("warm read of 110 KB files, 1 process", variants("read", 1), rounds, ">= 0.97 x tmpfs")
+    bench.compare("warm read of 110 KB files, 2 processes", variants("read", 2), rounds, ">= 0.97 x tmpfs")
+    bench.compare("warm stat", variants("stat"), rounds, ">= 3 x tmpfs", "ns")
+    after = daemon.status()["reads"]
+    if after["miss_opens"] != before["miss_opens"] or after["warm_opens"] - before["warm_opens"] < count * rounds:
+        raise RuntimeError("the reads were not warm: " + json.dumps(after))
+
+
+def row_walk(bench, stack):
+    """readdir and stat of ImageNet's shape."""
+    count, folders = (12_866, 100) if bench.args.quick else (128_660, 1000)
+    daemon = stack.enter_context(Daemon(cache_size="256MiB"))
+    data = Dataset(stack, daemon, "/data/bench")
+    write_files(data.plain, count, 1, folders)
+    data.show(warm=False)
+    bench.compare(f"walk of {count:,} files in {folders:,} folders", {
+        "tmpfs": lambda n: bench.fsbench(data.bare_env, "walk", data.plain),
+        "larder": lambda n: bench.fsbench(data.larder_env, "walk", data.mount)}, bench.args.rounds, ">= 1 x tmpfs", "ns")
+
+
+def row_large(bench, stack):
+    """Random 4 KiB in one large resident file."""
+    size = (64 if bench.args.quick else 1024) << 20
+    daemon = stack.enter_context(Daemon(cache_size="2GiB"))
+    data = Dataset(stack, daemon, "/data/bench")
+    block = content("large", 1 << 20)
+    with open(os.path.join(data.plain, "large"), "wb") as f:
+        for _ in range(size >> 20):
+            f.write(block)
+    data.show()
+    for mode in ("pread", "mmap"):
+        bench.compare(f"warm 4 KiB random {mode}, {size >> 20} MiB file", {
+            "tmpfs": lambda n, m=mode: bench.fsbench(data.bare_env, m, data.plain + "/large", 200_000, n),
+            "larder": lambda n, m=mode: bench.fsbench(data.larder_env, m, data.mount + "/large", 200_000, n)}, bench.args.rounds,
+            ">= 0.97 x tmpfs", "ns")
+
+
+def row_outside(bench, stack):
+    """What programs pay that do not touch a dataset."""
+    daemon = stack.enter_context(Daemon())
+    data = Dataset(stack, daemon, "/data/bench")
+    write_files(data.plain, 10, 10, 1)
+    data.show(warm=False)
+    path = os.path.join(stack.enter_context(scratch("/dev/shm")), "a", "file")
+    os.makedirs(os.path.dirname(path))
+    with open(path, "w") as f:
+        f.write("x")
+    for call in ("open", "stat", "read"):
+        results = bench.interleave({"bare": lambda n, c=call: bench.fsbench(data.bare_env, "outside", c, path, 200_000),
+                                    "larder": lambda n, c=call: bench.fsbench(data.larder_env, "outside", c, path, 200_000)}, bench.args.rounds)
+        bare, larder = ([r["ns"] for r in results[k]] for k in ("bare", "larder"))
+        more = statistics.median(b - a for a, b in zip(bare, larder))
+        bench.add({"row": f"{call} outside every dataset", "goal": "<= 30 ns more", "bare_ns": bare, "larder_ns": larder, "more_ns": more,
+                   "text": f"bare {statistics.median(bare):.0f} ns   larder {statistics.median(larder):.0f} ns   {more:+.0f} ns"})
+
+
+def row_start(bench, stack):
+    """Start and end of /bin/true with the daemon up."""
+    daemon = stack.enter_context(Daemon())
+    data = Dataset(stack, daemon, "/data/bench")
+    write_files(data.plain, 10, 10, 1)
+    data.show(warm=False)
+    library = data.larder_env["LD_PRELOAD"]
+    env = {**data.larder_env}
+    del env["LD_PRELOAD"]
+    results = bench.interleave({"bare": lambda n: bench.fsbench(env, "start", "-", 200), "larder": lambda n: bench.fsbench(env, "start", library, 200)},
+                               bench.args.rounds)
+    bare, larder = ([r["ns"] / 1e3 for r in results[k]] for k in ("bare", "larder"))
+    more = statistics.median(b - a for a, b in zip(bare, larder))
+    bench.add({"row": "start of /bin/true", "goal": "<= 500 us more", "bare_us": bare, "larder_us": larder, "more_us": more,
+               "text": f"bare {statistics.median(bare):.0f} us   larder {statistics.median(larder):.0f} us   {more:+.0f} us"})
+
+
+class DelayedStore:
+    """A real S3 server behind 30 ms, with `files` in it."""
+
+    def __init__(self, bench, stack, write):
+        import s3_put
+        self.bench = bench
+        folder = stack.enter_context(scratch("/dev/shm"))
+        self.names = write(os.path.join(folder, "tree"))
+        self.server = stack.enter_context(s3_server(os.path.join(folder, "s3")))
+        s3_put.put_tree(self.server.endpoint, self.server.access_key, self.server.secret_key, os.path.join(folder, "tree"), "bench", "p/")
+        self.delay = subprocess.Popen([bench.program("delay_proxy"), self.server.endpoint.rsplit(":", 1)[1], "30"], stdin=subprocess.PIPE,
+                                      stdout=subprocess.PIPE, text=True)
+        stack.callback(self.delay.wait, 10)
+        stack.callback(self.delay.stdout.close)
+        stack.callback(self.delay.stdin.close)
+        self.port = int(self.delay.stdout.readline())
+        self.endpoint = f"http://127.0.0.1:{self.port}"
+
+    def requests(self, path, ranges=None):
+        """Signed GETs as they go over the wire, for http_get. They hold for 15 minutes."""
+        import urllib.parse
+
+        import s3_put
+        client = s3_put.Client(self.endpoint, self.server.access_key, self.server.secret_key)
+        with open(path, "wb") as f:
+            for name in self.names:
+                for part in ranges or [None]:
+                    target = "/bench/p/" + urllib.parse.quote(name)
+                    headers = client._headers("GET", target, "", {"range": part} if part else {})
+                    text = f"GET {target} HTTP/1.1\r\n" + "".join(f"{k}: {v}\r\n" for k, v in headers.items()) + "\r\n"
+                    f.write(f"{len(text)}\n{text}".encode())
+        return path
+
+    def http_get(self, connections, requests):
+        out = subprocess.run([self.bench.program("http_get"), str(self.port), str(connections), requests], capture_output=True, text=True, timeout=300, check=True)
+        return json.loads(out.stdout)
+
+
+def row_cold(bench, stack):
+    """A cold epoch of 8 readers on a store 30 ms away, against 64 connections of a client that does nothing else."""
+    count = 400 if bench.args.quick else 2000
+
+    def write(root):
+        os.makedirs(root)
+        return write_files(root, count, JPEG_BYTES, 20)
+    store = DelayedStore(bench, stack, write)
+    daemon = stack.enter_context(Daemon(env=s3_environment(store.server), cache_size="1GiB", fill="eager", log_level="info"))
+    daemon.mount("s3://bench/p", "/data/bench", endpoint=store.endpoint)
+    listing = write_list(daemon.work, store.names)
+
+    def larder(n):
+        daemon.larder("evict", "/data/bench")
+        return bench.fsbench(daemon.preload_env(), "share", "/data/bench", listing, 8, n)
+
+    def bare(n):
+        return store.http_get(64, store.requests(os.path.join(daemon.work, "requests")))
+    bench.compare(f"cold read of {count} x 110 KB, 8 readers, 30 ms", {"64 bare connections": bare, "larder": larder}, max(3, bench.args.rounds // 3),
+                  ">= 0.9 x bare", "us")
+
+
+def row_cold_large(bench, stack):
+    """One cold large object, one sequential reader."""
+    size = (64 if bench.args.quick else 1024) << 20
+    part = 8 << 20
+
+    def write(root):
+        os.makedirs(root)
+        block = content("cold", 1 << 20)
+        with open(os.path.join(root, "large"), "wb") as f:
+            for _ in range(size >> 20):
+                f.write(block)
+        return ["large"]
+    store = DelayedStore(bench, stack, write)
+    daemon = stack.enter_context(Daemon(env=s3_environment(store.server), cache_size="2GiB", log_level="info"))
+    daemon.mount("s3://bench/p", "/data/bench", endpoint=store.endpoint)
+    listing = write_list(daemon.work, store.names)
+    ranges = [f"bytes={at}-{min(at + part, size) - 1}" for at in range(0, size, part)]
+
+    def larder(n):
+        daemon.larder("evict", "/data/bench")
+        return bench.fsbench(daemon.preload_env(), "read", "/data/bench", listing, 1, n)
+
+    def bare(n):
+        start = time.perf_counter()
+        store.http_get(16, store.requests(os.path.join(daemon.work, "requests"), ranges))
+        return {"ns": (time.perf_counter() - start) * 1e9}
+    bench.compare(f"cold {size >> 20} MiB object, one reader, 30 ms", {"16 bare ranges": bare, "larder": larder}, 3, ">= 0.9 x bare", "ms")
+
+
+def resident_mib(pid):
+    with open(f"/proc/{pid}/status") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith("VmRSS:")) / 1024
+
+
+def row_catalog(bench, stack):
+    """The catalog alone, then a larderd that shows it."""
+    count = 100_000 if bench.args.quick else 1_000_000
+    runs = [json.loads(subprocess.run([bench.program("cached/catalog"), str(count)], capture_output=True, text=True, check=True).stdout) for _ in range(3)]
+    seconds = statistics.median(r["seconds"] for r in runs)
+    bench.add({"row": f"catalog of {count:,} files: build", "goal": "<= 1 s a million", "runs": runs, "text": f"{seconds:.2f} s"})
+    bench.add({"row": "catalog: bytes an entry besides its name", "goal": "<= 100", "text": f"{runs[0]['bytes_an_entry']:.1f}"})
+    plain = stack.enter_context(scratch("/dev/shm"))
+    write_files(plain, count, 0, max(1, count // 1300))
+    daemon = stack.enter_context(Daemon(cache_size="256MiB", log_level="info"))
+    start = time.perf_counter()
+    daemon.mount("file://" + plain, "/data/bench")
+    seconds, memory = time.perf_counter() - start, resident_mib(daemon.process.pid)
+    bench.add({"row": f"larderd with {count:,} entries: resident memory", "goal": "<= 300 MiB a million", "mib": memory, "mount_s": seconds,
+               "text": f"{memory:.0f} MiB (listed and mounted in {seconds:.1f} s)"})
+
+
+ROWS = {"warm": row_warm, "walk": row_walk, "large": row_large, "outside": row_outside, "start": row_start, "cold": row_cold,
+        "cold-large": row_cold_large, "catalog": row_catalog}
+
+
+def machine():
+    with open("/proc/cpuinfo") as f:
+        model = next((line.split(":", 1)[1].strip() for line in f if line.startswith("model name")), platform.machine())
+    return {"cpu": model, "cores": os.cpu_count(), "kernel": platform.release(), "date": time.strftime("%Y-%m-%d")}
+
+
+def main():
+    import contextlib
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--build", default="build")
+    parser.add_argument("--rows", default=",".join(ROWS), help="of " + ",".join(ROWS))
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--quick", action="store_true", help="small data: for trying the benchmark itself")
+    parser.add_argument("--peers", action="store_true", help="other file systems, where tests/bench/peers.py installed them")
+    parser.add_argument("--json", default="")
+    args = parser.parse_args()
+    bench = Bench(args)
+    if args.peers:
+        import peers
+        bench.peers = lambda stack, plain: peers.mount_all(stack, plain, args.build)
+    info = machine()
+    print(f"{info['cpu']}, {info['cores']} cores, Linux {info['kernel']}; {args.rounds} rounds, medians", flush=True)
+    failed = []
+    for name in args.rows.split(","):
+        if name not in ROWS:
+            raise SystemExit(f"bench.py: no row '{name}': choose of {', '.join(ROWS)}")
+        try:
+            with contextlib.ExitStack() as stack:
+                ROWS[name](bench, stack)
+        except (RuntimeError, AssertionError, subprocess.SubprocessError, OSError) as e:
+            failed.append(name)
+            print(f"{name}: FAILED: {e}", flush=True)
+    path = args.json or os.path.join(args.build, "bench", "results.json")
+    with open(path, "w") as f:
+        json.dump({"machine": info, "rounds": args.rounds, "rows": bench.rows, "failed": failed}, f, indent=1)
+    print(f"every figure: {path}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

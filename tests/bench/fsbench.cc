@@ -1,0 +1,272 @@
+// One measurement of file work, on libc alone, so that the same program runs bare on a tmpfs and under the preload.
+//
+//   fsbench read ROOT LIST PROCESSES SEED       open, fstat, read, read, close of every file, shuffled; each process
+//   reads all fsbench share ROOT LIST PROCESSES SEED      the same, but the processes share the files (a cold epoch)
+//   fsbench stat ROOT LIST SEED                 stat of every path, shuffled
+//   fsbench walk ROOT                           opendir, readdir, stat of everything below
+//   fsbench pread FILE COUNT SEED               4 KiB preads at random places
+//   fsbench mmap FILE COUNT SEED                the same places through a mapping
+//   fsbench outside open|stat|read PATH COUNT   the call again and again on one path
+//   fsbench start PRELOAD COUNT                 posix_spawn of /bin/true with LD_PRELOAD=PRELOAD ("-": without)
+//
+// Prints one JSON line: {"ops": N, "ns": N per op, "sum": checksum of what was read}. LIST has a relative path a line.
+#include <dirent.h>
+#include <fcntl.h>
+#include <spawn.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cinttypes>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <numeric>
+#include <random>
+#include <string>
+#include <vector>
+
+namespace {
+
+constexpr size_t kBuffer = 256 * 1024;  // what CPython reads with when st_blksize says so
+constexpr size_t kPage = 4096;
+
+[[noreturn]] void die(const std::string& what) {
+  fprintf(stderr, "fsbench: %s: %s\n", what.c_str(), strerror(errno));
+  exit(1);
+}
+
+struct Result {
+  uint64_t ops = 0;
+  uint64_t sum = 0;
+};
+
+class Stopwatch {
+ public:
+  double ns() const {
+    return std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - start_).count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+std::vector<std::string> read_list(const std::string& root, const char* list, unsigned seed) {
+  std::vector<std::string> paths;
+  std::ifstream in(list);
+  if (!in) die(list);
+  for (std::string line; std::getline(in, line);) paths.push_back(root + "/" + line);
+  std::mt19937 random(seed);
+  std::shuffle(paths.begin(), paths.end(), random);
+  return paths;
+}
+
+uint64_t read_file(const std::string& path, char* buffer) {
+  int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) die(path);
+  struct stat st;
+  if (fstat(fd, &st) != 0) die(path);
+  uint64_t size = 0, sum = 0;
+  for (ssize_t n; (n = read(fd, buffer, kBuffer)) != 0;) {
+    if (n < 0) die(path);
+    size += static_cast<uint64_t>(n);
+    sum += static_cast<unsigned char>(buffer[0]) + static_cast<unsigned char>(buffer[n - 1]);
+  }
+  if (size != static_cast<uint64_t>(st.st_size)) die(path + ": short file");
+  close(fd);
+  return sum + size;
+}
+
+Result read_all(const std::vector<std::string>& paths, size_t first, size_t step) {
+  std::vector<char> buffer(kBuffer);
+  Result r;
+  for (size_t i = first; i < paths.size(); i += step, ++r.ops) r.sum += read_file(paths[i], buffer.data());
+  return r;
+}
+
+// Runs `body` in `processes` children; their results come back through a pipe.
+template <typename Body>
+Result in_processes(int processes, Body body) {
+  int ends[2];
+  if (pipe(ends) != 0) die("pipe");
+  for (int p = 0; p < processes; ++p) {
+    if (fork() != 0) continue;
+    Result r = body(p);
+    _exit(write(ends[1], &r, sizeof r) == sizeof r ? 0 : 1);
+  }
+  close(ends[1]);
+  Result total;
+  int got = 0;
+  for (Result r; read(ends[0], &r, sizeof r) == sizeof r; ++got) total = {total.ops + r.ops, total.sum + r.sum};
+  close(ends[0]);
+  while (wait(nullptr) > 0) {
+  }
+  if (got != processes) die("a process failed");
+  return total;
+}
+
+Result bench_read(char** a, bool share) {
+  int processes = atoi(a[2]);
+  unsigned seed = static_cast<unsigned>(atoi(a[3]));
+  if (processes == 1) return read_all(read_list(a[0], a[1], seed), 0, 1);
+  std::vector<std::string> paths = read_list(a[0], a[1], seed);
+  return in_processes(processes, [&](int p) {
+    if (share) return read_all(paths, static_cast<size_t>(p), static_cast<size_t>(processes));
+    std::rotate(paths.begin(), paths.begin() + static_cast<long>(paths.size()) * p / processes, paths.end());
+    return read_all(paths, 0, 1);
+  });
+}
+
+Result bench_stat(const std::vector<std::string>& paths) {
+  Result r;
+  for (const std::string& path : paths) {
+    struct stat st;
+    if (stat(path.c_str(), &st) != 0) die(path);
+    r.sum += static_cast<uint64_t>(st.st_size);
+    ++r.ops;
+  }
+  return r;
+}
+
+void walk(std::string& path, Result& r) {
+  DIR* dir = opendir(path.c_str());
+  if (!dir) die(path);
+  size_t length = path.size();
+  while (dirent* e = readdir(dir)) {
+    if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")) continue;
+    path.append("/").append(e->d_name);
+    struct stat st;
+    if (lstat(path.c_str(), &st) != 0) die(path);
+    ++r.ops;
+    if (S_ISDIR(st.st_mode)) walk(path, r);
+    else r.sum += static_cast<uint64_t>(st.st_size);
+    path.resize(length);
+  }
+  closedir(dir);
+}
+
+std::vector<uint64_t> places(int fd, const char* count, const char* seed) {
+  struct stat st;
+  if (fstat(fd, &st) != 0 || st.st_size < static_cast<off_t>(kPage)) die("size");
+  std::mt19937_64 random(static_cast<uint64_t>(atoll(seed)));
+  std::vector<uint64_t> out(static_cast<size_t>(atoll(count)));
+  for (uint64_t& at : out) at = random() % (static_cast<uint64_t>(st.st_size) / kPage) * kPage;
+  return out;
+}
+
+int open_or_die(const char* path) {
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) die(path);
+  return fd;
+}
+
+Result bench_pread(int fd, const std::vector<uint64_t>& at) {
+  alignas(64) char page[kPage];
+  Result r;
+  for (uint64_t a : at) {
+    if (pread(fd, page, kPage, static_cast<off_t>(a)) != static_cast<ssize_t>(kPage)) die("pread");
+    r.sum += static_cast<unsigned char>(page[a / kPage % kPage]);
+    ++r.ops;
+  }
+  return r;
+}
+
+Result bench_mmap(int fd, const std::vector<uint64_t>& at) {
+  struct stat st;
+  if (fstat(fd, &st) != 0) die("fstat");
+  void* base = mmap(nullptr, static_cast<size_t>(st.st_size), PROT_READ, MAP_SHARED, fd, 0);
+  if (base == MAP_FAILED) die("mmap");
+  Result r;
+  char page[kPage];
+  for (uint64_t a : at) {
+    memcpy(page, static_cast<const char*>(base) + a, kPage);
+    r.sum += static_cast<unsigned char>(page[a / kPage % kPage]);
+    ++r.ops;
+  }
+  munmap(base, static_cast<size_t>(st.st_size));
+  return r;
+}
+
+Result bench_outside(const char* what, const char* path, uint64_t count) {
+  Result r;
+  int fd = open_or_die(path);
+  for (r.ops = 0; r.ops < count; ++r.ops) {
+    struct stat st;
+    char byte = 0;
+    if (what[0] == 'o') close(open(path, O_RDONLY | O_CLOEXEC));
+    else if (what[0] == 's') r.sum += stat(path, &st) == 0 ? 1 : 0;
+    else r.sum += pread(fd, &byte, 1, 0) == 1 ? 1 : 0;
+  }
+  close(fd);
+  return r;
+}
+
+Result bench_start(const std::string& preload, uint64_t count) {
+  std::string variable = "LD_PRELOAD=" + preload;
+  std::vector<char*> env;
+  for (char** e = environ; *e; ++e)
+    if (strncmp(*e, "LD_PRELOAD=", 11) != 0) env.push_back(*e);
+  if (preload != "-") env.push_back(variable.data());
+  env.push_back(nullptr);
+  char name[] = "true";
+  char* argv[] = {name, nullptr};
+  Result r;
+  for (; r.ops < count; ++r.ops) {
+    pid_t pid;
+    int status;
+    if (posix_spawn(&pid, "/bin/true", nullptr, nullptr, argv, env.data()) != 0 || waitpid(pid, &status, 0) != pid)
+      die("spawn");
+    r.sum += static_cast<uint64_t>(status);
+  }
+  return r;
+}
+
+template <typename Body>
+int timed(Body body) {
+  Stopwatch watch;
+  Result r = body();
+  double ns = watch.ns();
+  printf("{\"ops\": %" PRIu64 ", \"ns\": %.1f, \"seconds\": %.6f, \"sum\": %" PRIu64 "}\n", r.ops,
+         ns / static_cast<double>(r.ops ? r.ops : 1), ns / 1e9, r.sum);
+  return 0;
+}
+
+int usage() {
+  fprintf(stderr, "fsbench read|share|stat|walk|pread|mmap|outside|start ...: see the head of fsbench.cc\n");
+  return 2;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::string what = argc > 1 ? argv[1] : "";
+  char** a = argv + 2;
+  int n = argc - 2;
+  if ((what == "read" || what == "share") && n == 4) return timed([&] { return bench_read(a, what == "share"); });
+  if (what == "stat" && n == 3) {
+    auto paths = read_list(a[0], a[1], static_cast<unsigned>(atoi(a[2])));
+    return timed([&] { return bench_stat(paths); });
+  }
+  if (what == "walk" && n == 1) {
+    return timed([&] {
+      Result r;
+      std::string path = a[0];
+      walk(path, r);
+      return r;
+    });
+  }
+  if ((what == "pread" || what == "mmap") && n == 3) {
+    int fd = open_or_die(a[0]);
+    auto at = places(fd, a[1], a[2]);
+    return timed([&] { return what == "pread" ? bench_pread(fd, at) : bench_mmap(fd, at); });
+  }
+  if (what == "outside" && n == 3)
+    return timed([&] { return bench_outside(a[0], a[1], static_cast<uint64_t>(atoll(a[2]))); });
+  if (what == "start" && n == 2) return timed([&] { return bench_start(a[0], static_cast<uint64_t>(atoll(a[1]))); });
+  return usage();
+}

@@ -1,0 +1,66 @@
+"""liblarder.so loads on every glibc from 2.17 on, needs libc alone, and shows nothing that it does not mean to."""
+import argparse
+import os
+import re
+import subprocess
+import sys
+import unittest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+BUILD = os.environ.get("LARDER_BUILD", os.path.join(HERE, "..", "..", "build"))
+LIBRARY = os.path.join(BUILD, "liblarder.so")
+OBJDUMP = "objdump"
+NEWEST = (2, 17)
+# libdl: dlsym lived there until glibc 2.34, and is an empty library since. The loader itself may be named.
+ALLOWED_LIBRARIES = re.compile(r"^(libc\.so\.6|libdl\.so\.2|libpthread\.so\.0|ld-linux-[a-z0-9_-]+\.so\.[0-9])$")
+
+
+def objdump(*args):
+    return subprocess.run([OBJDUMP, *args, LIBRARY], check=True, capture_output=True, text=True).stdout
+
+
+class Symbols(unittest.TestCase):
+    def test_needs_no_newer_glibc(self):
+        versions = set(re.findall(r"GLIBC_(\d+)\.(\d+)", objdump("-T")))
+        self.assertTrue(versions, "no versioned symbol at all: objdump was misread")
+        for major, minor in versions:
+            self.assertLessEqual((int(major), int(minor)), NEWEST, f"GLIBC_{major}.{minor} is needed: " + self.users(f"GLIBC_{major}.{minor}"))
+
+    def users(self, version):
+        return ", ".join(line.split()[-1] for line in objdump("-T").splitlines() if version in line)
+
+    def test_needs_libc_alone(self):
+        needed = re.findall(r"NEEDED\s+(\S+)", objdump("-p"))
+        self.assertIn("libc.so.6", needed)
+        for library in needed:
+            self.assertRegex(library, ALLOWED_LIBRARIES)
+
+    def exported(self):
+        """(name, line) of every symbol that it defines."""
+        lines = (line for line in objdump("-T").splitlines() if re.match(r"^[0-9a-f]{16} [gwu]", line) and "*UND*" not in line)
+        return [(line.split()[-1], line) for line in lines]
+
+    def test_exports_the_list_and_nothing_else(self):
+        # One symbol too many in a preloaded library replaces a program's own; one too few lets a call pass by.
+        with open(os.path.join(HERE, "..", "..", "preload", "symbols.def")) as f:
+            wanted = re.findall(r"^SYM\([^,]*, (\w+),", f.read(), re.M)
+        self.assertGreater(len(wanted), 50)
+        self.assertEqual(sorted(name for name, _ in self.exported()), sorted(wanted))
+
+    def test_exports_functions_alone(self):
+        for name, line in self.exported():
+            self.assertRegex(line, r" DF \.text", f"{name} is not a function")
+
+    def test_has_a_name_and_no_text_relocation(self):
+        dynamic = objdump("-p")
+        self.assertNotIn("TEXTREL", dynamic)
+        self.assertEqual(re.findall(r"SONAME\s+(\S+)", dynamic), ["liblarder.so"])
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--library", default=LIBRARY)
+    parser.add_argument("--objdump", default=OBJDUMP)
+    args, rest = parser.parse_known_args()
+    LIBRARY, OBJDUMP = args.library, args.objdump
+    unittest.main(argv=sys.argv[:1] + rest)

@@ -1,0 +1,96 @@
+"""A program on a dataset gets what it gets on a read-only local directory: result, errno, content, side effects."""
+import difflib
+import os
+import shutil
+import subprocess
+import tempfile
+import unittest
+
+from harness import BUILD, Larder, make_tree
+
+PROBE = os.path.join(BUILD, "probe")
+# A read-only bind mount in a mount namespace of its own is the plain directory to compare with.
+READ_ONLY = 'mount --bind "$1" "$2" && mount -o remount,bind,ro "$2" && shift 2 && exec "$@"'
+
+
+class Differential(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.base = tempfile.mkdtemp(prefix="larder-plain-", dir="/dev/shm")
+        cls.tree = os.path.join(cls.base, "tree")
+        cls.plain = os.path.join(cls.base, "plain")
+        os.makedirs(cls.tree)
+        os.makedirs(cls.plain)
+        make_tree(cls.tree)
+        cls.larder = Larder()
+        # One mount where nothing is on disk, one that covers an existing folder.
+        cls.nowhere = "/larder-test-nowhere/deeper/data"
+        cls.covered = os.path.join(cls.base, "covered")
+        os.makedirs(cls.covered)
+        with open(os.path.join(cls.covered, "hidden"), "w") as f:
+            f.write("must not be seen")
+        cls.larder.mount("tree", "file://" + cls.tree, cls.nowhere)
+        cls.larder.larder("mount", "tree", cls.covered)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.larder.stop()
+        shutil.rmtree(cls.base, ignore_errors=True)
+
+    def bare(self, *command):
+        return subprocess.run(["unshare", "-m", "sh", "-c", READ_ONLY, "sh", self.tree, self.plain, *command],
+                              capture_output=True, text=True, errors="surrogateescape", timeout=120)
+
+    def compare(self, where, part):
+        a = self.bare(PROBE, self.plain, part)
+        b = self.larder.run(PROBE, where, part, text=True, errors="surrogateescape")
+        self.assertEqual(a.returncode, 0, a.stderr)
+        lines = list(difflib.unified_diff(a.stdout.splitlines(), b.stdout.splitlines(), "plain", "dataset", lineterm="", n=2))
+        self.assertEqual(b.returncode, 0, b.stderr)
+        self.assertGreater(len(a.stdout.splitlines()), 20)
+        self.assertFalse(lines, "\n".join(lines[:80]))
+
+
+def add(part):
+    for where in ("nowhere", "covered"):
+        def test(self, where=where):
+            self.compare(getattr(self, where), part)
+        setattr(Differential, f"test_{part}_{where}", test)
+
+
+for name in ("stats", "opens", "reads", "directories", "cwd", "links", "writes"):
+    add(name)
+
+
+class Above(unittest.TestCase):
+    """Folders above a mount point show it, whether they are on disk or not."""
+
+    setUpClass = Differential.__dict__["setUpClass"]
+    tearDownClass = Differential.__dict__["tearDownClass"]
+
+    def out(self, *command):
+        r = self.larder.run(*command, text=True)
+        self.assertEqual((r.returncode, r.stderr), (0, ""), command)
+        return r.stdout
+
+    def test_a_folder_that_is_not_on_disk(self):
+        self.assertEqual(self.out("ls", "/larder-test-nowhere"), "deeper\n")
+        self.assertEqual(self.out("find", "/larder-test-nowhere", "-maxdepth", "2"),
+                         "/larder-test-nowhere\n/larder-test-nowhere/deeper\n/larder-test-nowhere/deeper/data\n")
+        self.assertEqual(self.out("sh", "-c", "cd /larder-test-nowhere/deeper && cat data/a/one"), "x")
+        self.assertIn("larder-test-nowhere", self.out("ls", "/").split())
+
+    def test_a_folder_on_disk(self):
+        self.assertEqual(sorted(self.out("ls", self.base).split()), ["covered", "plain", "tree"])
+        found = self.out("find", self.base, "-name", "leaf").split()
+        self.assertIn(os.path.join(self.covered, "a/b/deep/leaf"), found)
+        self.assertIn(os.path.join(self.tree, "a/b/deep/leaf"), found)
+
+    def test_a_mount_covers_what_is_on_disk(self):
+        self.assertNotIn("hidden", self.out("ls", self.covered).split())
+        self.assertNotEqual(self.larder.run("cat", self.covered + "/hidden").returncode, 0)
+        self.assertEqual(self.out("sh", "-c", f"cd {self.base} && cat covered/a/one && cat ./covered/../covered/a/one"), "xx")
+
+
+if __name__ == "__main__":
+    unittest.main()
