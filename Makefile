@@ -11,7 +11,7 @@ JOBS    ?= $(shell nproc)
 # What a fresh Debian 12 needs. `make deps` installs what is missing of all of it.
 BUILD_PACKAGES := g++ make pkg-config libcurl4-openssl-dev libssl-dev zlib1g-dev libxxhash-dev libhiredis-dev libsqlite3-dev \
                   libpugixml-dev libfmt-dev libspdlog-dev libmimalloc-dev libcli11-dev libtomlplusplus-dev nlohmann-json3-dev
-TEST_PACKAGES  := libgtest-dev libgmock-dev binutils ca-certificates python3 python3-venv rsync diffutils findutils procps tar
+TEST_PACKAGES  := libgtest-dev libgmock-dev binutils ca-certificates python3 python3-venv rsync diffutils findutils procps tar redis-server openssl
 DEMO_PACKAGES  := ca-certificates python3 python3-venv python3-pil plasma-workspace-wallpapers
 CROSS_PACKAGES := g++-aarch64-linux-gnu
 PEER_PACKAGES  := fuse3 libfuse3-dev s3fs
