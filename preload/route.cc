@@ -190,7 +190,6 @@ bool found_in_mount(const State* s, const MountView& m, bool slash, Found* f) {
 
 // f->path is absolute and normalised. `above_too`: a folder above mounts counts as ours (the kernel does not have it).
 bool look_up(const State* s, bool slash, bool above_too, Found* f) {
-  f->slash = slash;
   fill_common(s, f);
   if (const MountView* m = mount_of(s, f->path, f->path_len)) return found_in_mount(s, *m, slash, f);
   return above_too && found_above(s, f);
@@ -466,6 +465,7 @@ bool leads_nowhere(const State* s, const Found& f) {
 bool route(int dirfd, const char* path, Found* f) {
   if (path == nullptr || path[0] == 0) return false;
   bool slash;
+  f->slash = path[strlen(path) - 1] == '/';
   int r = plain_path(dirfd, path, &slash, f);
   if (r == -2) return false;
   if (r == -1) return has_dotdot(path) && route_walked(dirfd, path, false, false, f);
