@@ -282,20 +282,21 @@ void map_inodes(int root, State* s, uint64_t id) {
   s->inode_mask = s->inodes->slot_count - 1;
 }
 
-// The folders above mount points that exist in this process's view of the file system.
+// The mount points and the folders above them that exist in this process's view of the file system.
 void find_ancestors(State* s) {
-  s->ancestor_count = 0;
+  s->ancestor_count = s->covered_count = 0;
   if (s->ns == nullptr) return;
   const Catalog& c = s->ns->catalog;
   for (uint32_t i = 0; i < c.entry_count && s->ancestor_count < kMaxMounts * 2; ++i) {
-    if (c.entries[i].type != EntryType::kDirectory) continue;
     char path[kMaxMountPath + 2];
     path[0] = '/';
     long n = c.path_of(i, path + 1, kMaxMountPath);
     if (n < 0) continue;
     path[1 + n] = 0;
     struct stat st;
-    if (sys::fstatat(AT_FDCWD, path, &st, 0) == 0) s->ancestors[s->ancestor_count++] = {st.st_dev, st.st_ino, i};
+    if (sys::fstatat(AT_FDCWD, path, &st, 0) != 0 || !S_ISDIR(st.st_mode)) continue;
+    s->ancestors[s->ancestor_count++] = {st.st_dev, st.st_ino, i};
+    s->covered_count += c.entries[i].type == EntryType::kMount;
   }
 }
 
