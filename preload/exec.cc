@@ -15,17 +15,23 @@ extern "C" char** environ;
 namespace larder {
 namespace {
 
-// 0: not ours. Else why it cannot be executed.
-int refuse_exec(int dirfd, const char* path) {
-  int error = dispatch(
-      dirfd, path, true, [](Found& f) { return f.kind == Kind::kMissing ? f.error : EACCES; }, [] { return 0; });
-  if (error != 0 || path == nullptr || current_state() == nullptr) return error;
-  // A symlink or a directory of ours may lead there although the name does not look like it.
-  struct stat st;
-  if (sys::fstatat(dirfd, path, &st, 0) != -ENOENT || !may_lead_to_ours(dirfd, path)) return 0;
-  Scratch<Found> f;
-  return f && route_missing(dirfd, path, true, f.get()) ? (f->kind == Kind::kMissing ? f->error : EACCES) : 0;
-}
+// What to execute. `error`: it is ours, or a path that only looks like it. Else `path`, which the kernel understands.
+struct Program {
+  int error = 0;
+  const char* path;
+  Found found;
+
+  explicit Program(const char* p) : path(p) {
+    if (p == nullptr || current_state() == nullptr) return;
+    struct stat st;
+    bool ours = maybe_ours(AT_FDCWD, p) && route(AT_FDCWD, p, &found);
+    if (found.rebased) path = found.path;
+    else if (!ours && sys::fstatat(AT_FDCWD, p, &st, 0) == -ENOENT && may_lead_to_ours(AT_FDCWD, p)) {
+      ours = route_missing(AT_FDCWD, p, true, &found);  // a symlink leads there
+    }
+    if (ours) error = found.kind == Kind::kMissing ? found.error : EACCES;
+  }
+};
 
 bool has_slash(const char* file) { return file != nullptr && strchr(file, '/') != nullptr; }
 
@@ -35,22 +41,24 @@ bool has_slash(const char* file) { return file != nullptr && strchr(file, '/') !
 using namespace larder;
 
 int larder_execve(const char* path, char* const argv[], char* const envp[]) {
-  if (int error = refuse_exec(AT_FDCWD, path)) return fail(error);
+  Program program(path);
+  if (program.error) return fail(program.error);
   resolve_next();
-  return next.execve(path, argv, envp);
+  return next.execve(program.path, argv, envp);
 }
 int larder_execv(const char* path, char* const argv[]) {
-  if (int error = refuse_exec(AT_FDCWD, path)) return fail(error);
+  Program program(path);
+  if (program.error) return fail(program.error);
   resolve_next();
-  return next.execv(path, argv);
+  return next.execv(program.path, argv);
 }
 int larder_execvp(const char* file, char* const argv[]) {
-  if (int error = has_slash(file) ? refuse_exec(AT_FDCWD, file) : 0) return fail(error);
+  if (has_slash(file)) return larder_execv(file, argv);
   resolve_next();
   return next.execvp(file, argv);
 }
 int larder_execvpe(const char* file, char* const argv[], char* const envp[]) {
-  if (int error = has_slash(file) ? refuse_exec(AT_FDCWD, file) : 0) return fail(error);
+  if (has_slash(file)) return larder_execve(file, argv, envp);
   resolve_next();
   return next.execvpe(file, argv, envp);
 }
@@ -86,15 +94,17 @@ int larder_execle(const char* path, const char* arg, ...) {
 
 int larder_posix_spawn(pid_t* pid, const char* path, const posix_spawn_file_actions_t* actions, const posix_spawnattr_t* attr,
                        char* const argv[], char* const envp[]) {
-  if (int error = refuse_exec(AT_FDCWD, path)) return error;
+  Program program(path);
+  if (program.error) return program.error;
   resolve_next();
-  return next.posix_spawn(pid, path, actions, attr, argv, envp);
+  return next.posix_spawn(pid, program.path, actions, attr, argv, envp);
 }
 int larder_posix_spawnp(pid_t* pid, const char* file, const posix_spawn_file_actions_t* actions, const posix_spawnattr_t* attr,
                         char* const argv[], char* const envp[]) {
-  if (int error = has_slash(file) ? refuse_exec(AT_FDCWD, file) : 0) return error;
+  Program program(has_slash(file) ? file : nullptr);
+  if (program.error) return program.error;
   resolve_next();
-  return next.posix_spawnp(pid, file, actions, attr, argv, envp);
+  return next.posix_spawnp(pid, program.path ? program.path : file, actions, attr, argv, envp);
 }
 
 // ---- file actions ---------------------------------------------------------------------------------------------------
@@ -132,7 +142,7 @@ int kept_descriptor(const void* actions, const char* path, int flags) {
   constexpr int kNotOurs = -1;
   int fd = dispatch(
       AT_FDCWD, path, true, [&](Found& f) { return f.kind == Kind::kMissing ? kNotOurs : open_found(f, flags | O_CLOEXEC); },
-      [] { return kNotOurs; });
+      [](int, const char*) { return kNotOurs; });
   if (fd == kNotOurs) return kNotOurs;
   if (fd < 0) return fd - 1;
   int high = sys::fcntl(fd, F_DUPFD_CLOEXEC, 64);  // not a number that an earlier action of the child makes
@@ -177,7 +187,7 @@ extern "C" __attribute__((visibility("hidden"), used)) int larder_dlopen_is_ours
   if (!has_slash(path) || current_state() == nullptr) return 0;
   int error = errno;
   int ours = dispatch(
-      AT_FDCWD, path, true, [](Found& f) { return f.kind == Kind::kFile ? 1 : 0; }, [] { return 0; });
+      AT_FDCWD, path, true, [](Found& f) { return f.kind == Kind::kFile ? 1 : 0; }, [](int, const char*) { return 0; });
   errno = error;
   return ours;
 }

@@ -27,7 +27,9 @@ enum class Kind {
 struct Found {
   Kind kind = Kind::kNone;
   int error = 0;             // kMissing: ENOENT, ENOTDIR, EACCES, ENAMETOOLONG, ELOOP
+  bool creatable = false;    // kMissing with ENOENT: its folder exists, only the last component does not
   bool resident = false;     // kFile
+  bool slash = false;        // the path ended in a slash
   CatalogEntry entry;        // kFile, kDirectory, kAbove
   uint32_t index = kNoEntry; // of entry in its catalog
   uint32_t above = kNoEntry; // entry of the same path in the namespace catalog: mount points to list besides
@@ -41,6 +43,7 @@ struct Found {
   uint32_t wait_ms = 0;
   uint32_t uid = 0, gid = 0;
   uint64_t total_bytes = 0, file_count = 0;  // of the dataset
+  bool rebased = false;        // kNone: the path started in a directory of ours and leads out; the kernel must get `path`
   const char* path = nullptr;  // absolute and normalised; in `buffer` or the caller's own; terminated
   size_t path_len = 0;
   size_t rel_off = 0;          // where the path inside the dataset begins
@@ -48,6 +51,7 @@ struct Found {
 
   const char* rel() const { return path + rel_off; }
   size_t rel_len() const { return path_len > rel_off ? path_len - rel_off : 0; }
+  bool is_mount_point() const { return kind == Kind::kDirectory && rel_len() == 0; }
   bool is_dir() const { return kind == Kind::kDirectory || kind == Kind::kAbove; }
 };
 
@@ -81,6 +85,13 @@ class Scratch {
 
 // ---- the quick test -------------------------------------------------------------------------------------------------
 
+// Hints at a descriptor that the kernel opened, if it is a real directory above mount points, or one that a mount covers.
+void note_directory(int fd);
+// Index in State::ancestors, or -1.
+int find_ancestor(const State* s, const struct stat& st);
+// Did the kernel's answer come from a directory that a mount covers (reached by a symlink)? Then f is what covers it.
+bool route_covered(const struct stat& st, Found* f);
+
 // True if a path has an empty, "." or ".." component after a slash, or a slash at its end.
 bool has_odd_component(const char* path);
 
@@ -94,7 +105,8 @@ inline bool under_some_mount(const State* s, const char* path) {
   return false;
 }
 
-// Descriptors that were directories of ours when we made them. Only a hint: it saves a failing call for relative paths.
+// Descriptors that were directories of ours, or real ones above mount points, when they were made. Only a hint: for the
+// former it saves a failing call for relative paths, for the latter it makes a mount cover what is on disk.
 extern std::atomic<uint64_t> directory_hints[1024];
 inline bool directory_hint(int fd) {
   return fd >= 0 && fd < 65536 && (directory_hints[fd / 64].load(std::memory_order_relaxed) >> (fd % 64) & 1);
@@ -142,6 +154,9 @@ Identity identify(const struct stat& st);
 // The absolute virtual path of a directory of ours, into out (PATH_MAX, terminated): its length, or -errno.
 long directory_path(const Identity& id, char* out);
 
+// True if the current directory is one of ours.
+bool cwd_is_ours();
+
 // Finds out again how the current directory lies to the mounts.
 CwdClass classify_cwd();
 
@@ -163,25 +178,26 @@ template <typename Ours, typename Native>
 __attribute__((noinline)) auto dispatch_slow(int dirfd, const char* path, Ours ours, Native native) {
   Found f;
   if (route(dirfd, path, &f)) return ours(f);
-  return native();
+  return f.rebased ? native(AT_FDCWD, f.path) : native(dirfd, path);
 }
 
-template <typename R, typename Ours>
-__attribute__((noinline)) R dispatch_missing(int dirfd, const char* path, bool follow, R r, Ours ours) {
+template <typename R, typename Ours, typename Native>
+__attribute__((noinline)) R dispatch_missing(int dirfd, const char* path, bool follow, R r, Ours ours, Native native) {
   int error = errno;
   if (!may_lead_to_ours(dirfd, path)) return errno = error, r;
   Scratch<Found> f;
-  if (f && route_missing(dirfd, path, follow, f.get()) && f->kind != Kind::kMissing) return ours(*f.get());
+  if (f && route_missing(dirfd, path, follow, f.get())) return ours(*f.get());
+  if (f && f->rebased) return native(AT_FDCWD, f->path);
   errno = error;
   return r;
 }
 
-// ours(Found&) if the path is ours, else native(); both return the call's result and set errno as libc does.
-// `follow`: the call follows a symlink in the last component.
+// ours(Found&) if the path is ours, else native(dirfd, path), which may be another pair for the same thing; both return the
+// call's result and set errno as libc does. `follow`: the call follows a symlink in the last component.
 template <typename Ours, typename Native>
 inline auto dispatch(int dirfd, const char* path, bool follow, Ours ours, Native native) {
-  auto r = maybe_ours(dirfd, path) ? dispatch_slow(dirfd, path, ours, native) : native();
-  if (__builtin_expect(failed_missing(r), 0)) return dispatch_missing(dirfd, path, follow, r, ours);
+  auto r = maybe_ours(dirfd, path) ? dispatch_slow(dirfd, path, ours, native) : native(dirfd, path);
+  if (__builtin_expect(failed_missing(r), 0)) return dispatch_missing(dirfd, path, follow, r, ours, native);
   return r;
 }
 

@@ -22,7 +22,7 @@ namespace {
 constexpr int kStates = 16;  // that many refreshes within the grace; a State that was never used costs no memory
 constexpr int kViews = 2 * kMaxMounts + kStates;
 constexpr int64_t kGraceMs = 1'000;
-constexpr int kGreetPatienceMs = 5'000;
+constexpr int kGreetPatienceMs = 2'000;
 
 constinit State states[kStates];
 constinit View views[kViews];
@@ -30,7 +30,7 @@ constinit Range inode_range;
 constinit uint64_t inode_table_id = 0;
 constinit uint64_t instance = 0;
 constinit std::atomic<int> build_lock{0};  // pid of the process whose thread builds a State
-constinit int64_t last_try_ms = 0;
+constinit std::atomic<int64_t> retry_at_ms{0};  // after a greeting that failed
 constinit const void* presence = nullptr;
 constinit char cache_path[512] = {};  // LARDER_CACHE
 
@@ -282,20 +282,21 @@ void map_inodes(int root, State* s, uint64_t id) {
   s->inode_mask = s->inodes->slot_count - 1;
 }
 
-// The folders above mount points that exist in this process's view of the file system.
+// The mount points and the folders above them that exist in this process's view of the file system.
 void find_ancestors(State* s) {
-  s->ancestor_count = 0;
+  s->ancestor_count = s->covered_count = 0;
   if (s->ns == nullptr) return;
   const Catalog& c = s->ns->catalog;
   for (uint32_t i = 0; i < c.entry_count && s->ancestor_count < kMaxMounts * 2; ++i) {
-    if (c.entries[i].type != EntryType::kDirectory) continue;
     char path[kMaxMountPath + 2];
     path[0] = '/';
     long n = c.path_of(i, path + 1, kMaxMountPath);
     if (n < 0) continue;
     path[1 + n] = 0;
     struct stat st;
-    if (sys::fstatat(AT_FDCWD, path, &st, 0) == 0) s->ancestors[s->ancestor_count++] = {st.st_dev, st.st_ino, i};
+    if (sys::fstatat(AT_FDCWD, path, &st, 0) != 0 || !S_ISDIR(st.st_mode)) continue;
+    s->ancestors[s->ancestor_count++] = {st.st_dev, st.st_ino, i};
+    s->covered_count += c.entries[i].type == EntryType::kMount;
   }
 }
 
@@ -455,12 +456,15 @@ State* refresh_state(State* seen) {
   State* now = process.current.load();
   const Control* control = process.control.load();
   if (now != nullptr && control->generation.load() == now->generation) return now;  // another thread did it
-  if (now == nullptr && process.tried.load() && seen == nullptr && sys::now_ms() - last_try_ms < 1000) return nullptr;
-  if (now != nullptr && sys::now_ms() - last_try_ms < 20) return now;  // control moves, the daemon is away or busy
+  const int64_t began = sys::now_ms();
+  if (began < retry_at_ms.load(std::memory_order_relaxed)) return now;
   State* built = build_state();
-  last_try_ms = sys::now_ms();
   process.tried.store(true, std::memory_order_release);
-  if (built == nullptr) return now;
+  if (built == nullptr) {  // a daemon that hangs may take a tenth of the program's time, not all of it
+    const int64_t spent = sys::now_ms() - began;
+    retry_at_ms.store(began + spent + 10 * spent + (now != nullptr ? 20 : 1000), std::memory_order_relaxed);
+    return now;
+  }
   if (now != nullptr) now->retired_ms = sys::now_ms();
   process.cwd.store(static_cast<int>(CwdClass::kUnknown), std::memory_order_relaxed);
   process.current.store(built, std::memory_order_release);
@@ -469,7 +473,7 @@ State* refresh_state(State* seen) {
 
 bool attach_late() {
   if (process.pid.load(std::memory_order_acquire) == 0) return false;
-  if (sys::now_ms() - last_try_ms < 1000) return false;
+  if (sys::now_ms() < retry_at_ms.load(std::memory_order_relaxed)) return false;
   return refresh_state(nullptr) != nullptr;
 }
 

@@ -87,6 +87,7 @@ template <typename Real>
 FILE* freopen_wrapper(const char* path, const char* mode, FILE* stream, Real real) {
   Found f;
   if (path != nullptr && maybe_ours(AT_FDCWD, path) && route(AT_FDCWD, path, &f)) return reopen_stream(f, mode, stream, real);
+  if (f.rebased) path = f.path;
   // A failed freopen closes the stream: what the kernel does not know must be found out before.
   struct stat st;
   if (path != nullptr && current_state() != nullptr && sys::fstatat(AT_FDCWD, path, &st, 0) == -ENOENT) {
@@ -104,7 +105,7 @@ using namespace larder;
 #define FOPEN(name)                                                  \
   FILE* larder_##name(const char* path, const char* mode) {          \
     resolve_next();                                                  \
-    return fopen_wrapper(path, mode, [&] { return next.name(path, mode); }); \
+    return fopen_wrapper(path, mode, [&](int, const char* p) { return next.name(p, mode); }); \
   }
 FOPEN(fopen)
 FOPEN(fopen64)

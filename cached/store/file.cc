@@ -16,9 +16,9 @@
 namespace larder {
 namespace {
 
-constexpr size_t kReadBytes = 1 << 20;   // larger gains nothing: the copy is what costs
-constexpr size_t kPage = 1000;           // objects a call of list()'s receiver
-constexpr size_t kMaxPath = 4000;        // below PATH_MAX: longer keys are opened in steps
+constexpr size_t kReadBytes = 1 << 20;  // larger gains nothing: the copy is what costs
+constexpr size_t kPage = 1000;          // objects a call of list()'s receiver
+constexpr size_t kMaxPath = 4000;       // below PATH_MAX: longer keys are opened in steps
 constexpr int kMaxDepth = 2000;
 
 class Fd {
@@ -226,8 +226,9 @@ Status FileStore::list(const std::function<Status(std::vector<ObjectInfo>&&)>& p
   Status status = lister.run();
   skipped_.store(lister.skipped());
   if (lister.skipped() > 0) {
-    spdlog::warn("file://{}: {} entries are no files (special files, dangling or looping symlinks) and were passed over",
-                 printable(directory_), lister.skipped());
+    spdlog::warn(
+        "file://{}: {} entries are no files (special files, dangling or looping symlinks) and were passed over",
+        printable(directory_), lister.skipped());
   }
   return status;
 }
@@ -259,7 +260,10 @@ void FileStore::work() {
     GetRequest request = std::move(queue.front());
     queue.pop_front();
     lock.unlock();
-    finish(request, read_object(request, buffer));
+    reading_.fetch_add(1, std::memory_order_relaxed);
+    Status status = read_object(request, buffer);
+    reading_.fetch_sub(1, std::memory_order_relaxed);
+    finish(request, std::move(status));
     request = {};
     lock.lock();
   }
@@ -306,6 +310,9 @@ StoreCounters FileStore::counters() const {
   out.lists = lists_.load(std::memory_order_relaxed);
   out.bytes = bytes_.load(std::memory_order_relaxed);
   out.errors = errors_.load(std::memory_order_relaxed);
+  out.in_flight = reading_.load(std::memory_order_relaxed);
+  std::lock_guard lock(mutex_);
+  out.queued = demand_.size() + fill_.size();
   return out;
 }
 

@@ -1,8 +1,9 @@
 // file:///dir: the files below a directory are the objects.
 //
-// Keys are paths relative to the directory, any bytes but NUL. Symlinks are followed; a symlink to a directory above itself,
-// a symlink to nothing, sockets, pipes and devices are passed over and counted. An object's etag is made of mtime, size and
-// inode number: a file that was replaced or written since the listing is ESTALE, also when it changes while it is read.
+// Keys are paths relative to the directory, any bytes but NUL. Symlinks are followed; a symlink to a directory above
+// itself, a symlink to nothing, sockets, pipes and devices are passed over and counted. An object's etag is made of
+// mtime, size and inode number: a file that was replaced or written since the listing is ESTALE, also when it changes
+// while it is read.
 #pragma once
 #include <sys/stat.h>
 
@@ -37,8 +38,8 @@ class FileStore final : public Store {
   std::string name(std::string_view key) const { return "file://" + directory_ + "/" + std::string(key); }
 
   const std::string directory_;
-  std::atomic<uint64_t> skipped_{0}, gets_{0}, lists_{0}, bytes_{0}, errors_{0};
-  std::mutex mutex_;
+  std::atomic<uint64_t> skipped_{0}, gets_{0}, lists_{0}, bytes_{0}, errors_{0}, reading_{0};
+  mutable std::mutex mutex_;
   std::condition_variable ready_;
   std::deque<GetRequest> demand_, fill_;
   bool stop_ = false;

@@ -65,12 +65,15 @@ TEST_F(LocalMetaTest, DamagedDataIsAnErrorThatSaysWhatToDo) {
   publish(*meta_, "a", 20'000);
   sqlite3* db = nullptr;
   ASSERT_EQ(sqlite3_open(file().c_str(), &db), SQLITE_OK);
-  ASSERT_EQ(sqlite3_exec(db, "UPDATE segments SET data = substr(data, 1, 1000) WHERE number = 1", nullptr, nullptr, nullptr), SQLITE_OK);
+  ASSERT_EQ(
+      sqlite3_exec(db, "UPDATE segments SET data = substr(data, 1, 1000) WHERE number = 1", nullptr, nullptr, nullptr),
+      SQLITE_OK);
   auto status = meta_->load("a", 1, [](ObjectInfo&&) -> Status { return {}; });
   EXPECT_EQ(status.error().code, EIO);
   EXPECT_NE(status.error().message.find("larder refresh"), std::string::npos) << status.error().message;
   ASSERT_EQ(sqlite3_exec(db, "DELETE FROM segments WHERE number = 1", nullptr, nullptr, nullptr), SQLITE_OK);
-  EXPECT_EQ(meta_->load("a", 1, [](ObjectInfo&&) -> Status { return {}; }).error().code, EIO) << "a missing end is no shorter dataset";
+  EXPECT_EQ(meta_->load("a", 1, [](ObjectInfo&&) -> Status { return {}; }).error().code, EIO)
+      << "a missing end is no shorter dataset";
   ASSERT_EQ(sqlite3_exec(db, "UPDATE datasets SET options = '[1]'", nullptr, nullptr, nullptr), SQLITE_OK);
   EXPECT_EQ(meta_->get_dataset("a").error().code, EIO);
   sqlite3_close(db);
@@ -112,21 +115,27 @@ TEST_F(LocalMetaTest, AMillionObjectsLoadFast) {
   publish(*meta_, "big", 1'000'000);
   const auto written = Clock::now();
   uint64_t objects = 0, bytes = 0;
-  ASSERT_TRUE(meta_->load("big", 1, [&](ObjectInfo&& object) -> Status {
-    ++objects;
-    bytes += object.size;
-    return {};
-  }).ok());
+  ASSERT_TRUE(meta_
+                  ->load("big", 1,
+                         [&](ObjectInfo&& object) -> Status {
+                           ++objects;
+                           bytes += object.size;
+                           return {};
+                         })
+                  .ok());
   const auto loaded = Clock::now();
   EXPECT_EQ(objects, 1'000'000u);
   EXPECT_EQ(bytes, (*meta_->current("big"))->bytes);
-  struct stat st {}, wal {};
+  struct stat st {
+  }, wal{};
   stat(file().c_str(), &st);
   stat((file() + "-wal").c_str(), &wal);
   auto ms = [](auto d) { return std::chrono::duration_cast<std::chrono::milliseconds>(d).count(); };
-  printf("    1,000,000 objects: written in %lld ms, loaded in %lld ms, %.1f bytes an object in the file, %.1f in the log\n",
-         static_cast<long long>(ms(written - start)), static_cast<long long>(ms(loaded - written)), static_cast<double>(st.st_size) / 1e6,
-         static_cast<double>(wal.st_size) / 1e6);
+  printf(
+      "    1,000,000 objects: written in %lld ms, loaded in %lld ms, %.1f bytes an object in the file, %.1f in the "
+      "log\n",
+      static_cast<long long>(ms(written - start)), static_cast<long long>(ms(loaded - written)),
+      static_cast<double>(st.st_size) / 1e6, static_cast<double>(wal.st_size) / 1e6);
   EXPECT_LT(st.st_size, 60'000'000);
 #ifndef __SANITIZE_ADDRESS__
 #ifndef __SANITIZE_THREAD__
