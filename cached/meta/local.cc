@@ -366,8 +366,9 @@ Status LocalMeta::put_dataset(const DatasetDef& def) {
     return make_error(
         EEXIST, fmt::format("dataset '{}' already exists with the source {}", def.name, printable((*there)->source)));
   }
-  Statement put(*db_, "INSERT INTO datasets(name, id, source, options, user_group) VALUES(?, ?, ?, ?, ?) "
-                      "ON CONFLICT(name) DO UPDATE SET options = excluded.options, user_group = excluded.user_group");
+  Statement put(*db_,
+                "INSERT INTO datasets(name, id, source, options, user_group) VALUES(?, ?, ?, ?, ?) "
+                "ON CONFLICT(name) DO UPDATE SET options = excluded.options, user_group = excluded.user_group");
   put.bind(def.name).bind(static_cast<int64_t>(def.id)).bind(def.source).bind(options_text(def.options));
   if (auto status = put.bind(def.group).run("storing a dataset"); !status.ok()) return status;
   return transaction.commit();
@@ -491,7 +492,9 @@ Result<std::unique_ptr<Meta>> open_meta(std::string_view url, std::string_view s
   for (const char* scheme : {"redis://", "rediss://", "unix://"})
     if (url.starts_with(scheme)) return RedisMeta::open(url);
   // A URL of another kind may hold a password: only its scheme is repeated.
-  return make_error(EINVAL, fmt::format("metadata URL '{}...': write local:, local:///absolute/directory or redis://host:6379/0", printable(url.substr(0, url.find(':') + 1), 20)));
+  return make_error(
+      EINVAL, fmt::format("metadata URL '{}...': write local:, local:///absolute/directory or redis://host:6379/0",
+                          printable(url.substr(0, url.find(':') + 1), 20)));
 }
 
 }  // namespace larder

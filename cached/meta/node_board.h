@@ -14,7 +14,9 @@ namespace larder {
 
 // The order that Meta::nodes() promises.
 inline void sort_nodes(std::vector<NodeInfo>& nodes) {
-  std::sort(nodes.begin(), nodes.end(), [](const NodeInfo& a, const NodeInfo& b) { return a.bytes != b.bytes ? a.bytes > b.bytes : a.node < b.node; });
+  std::sort(nodes.begin(), nodes.end(), [](const NodeInfo& a, const NodeInfo& b) {
+    return a.bytes != b.bytes ? a.bytes > b.bytes : a.node < b.node;
+  });
 }
 
 class NodeBoard {

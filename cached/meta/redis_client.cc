@@ -45,9 +45,12 @@ RedisClient::RedisClient(RedisUrl url) : url_(std::move(url)) {
   if (!url_.master.empty()) mode_ = Mode::kSentinel;
 }
 
-RedisLogin RedisClient::login() const { return {url_.user, url_.password, mode_ == Mode::kCluster ? 0 : url_.db, url_.tls}; }
+RedisLogin RedisClient::login() const {
+  return {url_.user, url_.password, mode_ == Mode::kCluster ? 0 : url_.db, url_.tls};
+}
 
-// ---- connections -----------------------------------------------------------------------------------------------------
+// ---- connections
+// -----------------------------------------------------------------------------------------------------
 
 std::unique_ptr<RedisConnection> RedisClient::idle_at(const RedisEndpoint& endpoint) {
   std::lock_guard lock(mutex_);
@@ -84,16 +87,23 @@ Status RedisClient::find_mode(Deadline deadline) {
     RedisLogin plain = login();
     plain.db = 0;
     auto connection = RedisConnection::connect(endpoint, plain, deadline);
-    auto info = connection ? (*connection)->call(RedisCommand("CLUSTER").add("INFO"), deadline) : Result<RedisReply>(connection.error());
+    auto info = connection ? (*connection)->call(RedisCommand("CLUSTER").add("INFO"), deadline)
+                           : Result<RedisReply>(connection.error());
     if (!info) {
       last = info.error();
       continue;
     }
     if (info->is(Type::kError) && redis_error_kind(info->text) == "NOAUTH")
-      return make_error(EACCES, fmt::format("Redis at {}: it wants a password; set REDIS_PASSWORD or write it into the metadata URL", endpoint.text()));
+      return make_error(
+          EACCES, fmt::format("Redis at {}: it wants a password; set REDIS_PASSWORD or write it into the metadata URL",
+                              endpoint.text()));
     const bool cluster = info->is_text() && info->text.find("cluster_state:") != std::string::npos;
     if (!cluster && url_.endpoints.size() > 1)
-      return make_error(EINVAL, fmt::format("Redis at {} is no Cluster; several hosts are nodes of a Cluster, or MASTER,SENTINEL1,SENTINEL2:26379", endpoint.text()));
+      return make_error(
+          EINVAL,
+          fmt::format(
+              "Redis at {} is no Cluster; several hosts are nodes of a Cluster, or MASTER,SENTINEL1,SENTINEL2:26379",
+              endpoint.text()));
     mode_ = cluster ? Mode::kCluster : Mode::kSingle;
     return {};
   }
@@ -111,7 +121,8 @@ Status RedisClient::learn_slots(Deadline deadline) {
   Error last;
   for (const RedisEndpoint& seed : seeds) {
     auto connection = take_at(seed, deadline);
-    auto reply = connection ? (*connection)->call(RedisCommand("CLUSTER").add("SLOTS"), deadline) : Result<RedisReply>(connection.error());
+    auto reply = connection ? (*connection)->call(RedisCommand("CLUSTER").add("SLOTS"), deadline)
+                            : Result<RedisReply>(connection.error());
     if (connection) give_back(std::move(*connection));
     std::lock_guard lock(mutex_);
     const Status learned = reply ? slots_.update(*reply, seed) : Status(reply.error());
@@ -165,9 +176,11 @@ Result<std::unique_ptr<RedisConnection>> RedisClient::dedicated(Deadline deadlin
   return RedisConnection::connect(*node, login(), deadline);
 }
 
-// ---- attempts --------------------------------------------------------------------------------------------------------
+// ---- attempts
+// --------------------------------------------------------------------------------------------------------
 
-RedisClient::Attempt RedisClient::judge(RedisReply reply, const RedisEndpoint& from, std::optional<RedisEndpoint>* ask) {
+RedisClient::Attempt RedisClient::judge(RedisReply reply, const RedisEndpoint& from,
+                                        std::optional<RedisEndpoint>* ask) {
   if (!reply.is(Type::kError)) return {Next::kDone, std::move(reply), {}};
   const std::string_view kind = redis_error_kind(reply.text);
   const std::string text = fmt::format("Redis at {}: {}", printable(from.text()), printable(reply.text));
@@ -189,12 +202,14 @@ RedisClient::Attempt RedisClient::judge(RedisReply reply, const RedisEndpoint& f
   return {Next::kFail, {}, make_error(EIO, text)};
 }
 
-RedisClient::Attempt RedisClient::attempt(const RedisCommand& command, std::optional<RedisEndpoint>* ask, Deadline deadline) {
+RedisClient::Attempt RedisClient::attempt(const RedisCommand& command, std::optional<RedisEndpoint>* ask,
+                                          Deadline deadline) {
   const std::optional<RedisEndpoint> asked = std::exchange(*ask, std::nullopt);
   auto connection = asked ? take_at(*asked, deadline) : take(command.routing_key(), deadline);
   if (!connection) return {passes(connection.error()) ? Next::kWait : Next::kFail, {}, connection.error()};
   if (asked)
-    if (auto reply = (*connection)->call(RedisCommand("ASKING"), deadline); !reply) return {Next::kWait, {}, reply.error()};
+    if (auto reply = (*connection)->call(RedisCommand("ASKING"), deadline); !reply)
+      return {Next::kWait, {}, reply.error()};
   auto reply = (*connection)->call(command, deadline);
   if (!reply) return {Next::kWait, {}, reply.error()};
   Attempt out = judge(std::move(*reply), (*connection)->endpoint(), ask);
@@ -202,7 +217,9 @@ RedisClient::Attempt RedisClient::attempt(const RedisCommand& command, std::opti
   return out;
 }
 
-Error RedisClient::exhausted(const Error& last) const { return make_error(last.code == EAGAIN ? ETIMEDOUT : last.code, last.message); }
+Error RedisClient::exhausted(const Error& last) const {
+  return make_error(last.code == EAGAIN ? ETIMEDOUT : last.code, last.message);
+}
 
 Result<RedisReply> RedisClient::run(const RedisCommand& command) {
   const auto timeout = std::chrono::milliseconds(url_.timeout_ms);
@@ -231,7 +248,8 @@ Result<std::vector<RedisReply>> RedisClient::run_all(const std::vector<RedisComm
   if (commands.empty()) return out;
   const Deadline deadline = Clock::now() + std::chrono::milliseconds(url_.timeout_ms);
   std::vector<std::optional<RedisReply>> got(commands.size());
-  auto connection = away_ ? Result<std::unique_ptr<RedisConnection>>(make_error(EAGAIN, "")) : take(commands.front().routing_key(), deadline);
+  auto connection = away_ ? Result<std::unique_ptr<RedisConnection>>(make_error(EAGAIN, ""))
+                          : take(commands.front().routing_key(), deadline);
   if (connection) {
     bool good = true;
     for (size_t i = 0; good && i < commands.size(); ++i) good = (*connection)->send(commands[i], deadline).ok();

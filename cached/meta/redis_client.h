@@ -1,9 +1,9 @@
 // Commands to a Redis, wherever it is: standalone, behind Sentinel, or a Cluster. Connections are kept and made again.
 //
-// Every command is retried until `patience` is over, so every command must be one that may be run twice. Waiting is bounded: when
-// Redis was away for a whole patience, each further command makes one attempt only, until one succeeds.
-// Errors: EACCES (login, permissions), ENOSPC (Redis is out of memory), EIO and connection errors for the rest; the message
-// says which Redis and what it answered. Thread-safe.
+// Every command is retried until `patience` is over, so every command must be one that may be run twice. Waiting is
+// bounded: when Redis was away for a whole patience, each further command makes one attempt only, until one succeeds.
+// Errors: EACCES (login, permissions), ENOSPC (Redis is out of memory), EIO and connection errors for the rest; the
+// message says which Redis and what it answered. Thread-safe.
 #pragma once
 #include <atomic>
 #include <map>

@@ -78,7 +78,9 @@ Status SlotMap::update(const RedisReply& reply, const RedisEndpoint& from) {
 }
 
 void SlotMap::move(uint16_t slot, const RedisEndpoint& to) {
-  if (slot < kClusterSlots && (nodes_.size() < kMaxNodes || std::find(nodes_.begin(), nodes_.end(), to) != nodes_.end())) owner_[slot] = index_of(to);
+  if (slot < kClusterSlots &&
+      (nodes_.size() < kMaxNodes || std::find(nodes_.begin(), nodes_.end(), to) != nodes_.end()))
+    owner_[slot] = index_of(to);
 }
 
 std::optional<RedisEndpoint> SlotMap::find(uint16_t slot) const {

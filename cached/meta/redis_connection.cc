@@ -8,12 +8,13 @@
 namespace larder {
 namespace {
 
-constexpr size_t kReadBytes = 256 * 1024;  // a segment takes three reads; hiredis' own 16 KiB would take forty
+constexpr size_t kReadBytes = 256 * 1024;       // a segment takes three reads; hiredis' own 16 KiB would take forty
 constexpr uint64_t kMaxReplyBytes = 64u << 20;  // segments are cut at 1 MB, a directory of 100 M objects has less
 
-// ---- hiredis' parser builds RedisReply ---------------------------------------------------------------------------------
-// An array grows as its items arrive, so that a length alone costs no memory. While an item is filled its parent does not
-// grow: the pointers that the parser keeps stay good. Only the root is on the heap by itself.
+// ---- hiredis' parser builds RedisReply
+// --------------------------------------------------------------------------------- An array grows as its items arrive,
+// so that a length alone costs no memory. While an item is filled its parent does not grow: the pointers that the
+// parser keeps stay good. Only the root is on the heap by itself.
 
 RedisReply* place(const redisReadTask* task, RedisReply::Type type) {
   RedisReply* reply = nullptr;
@@ -64,14 +65,20 @@ std::string RedisCommand::wire() const { return fmt::format("*{}\r\n", count_) +
 void RedisConnection::ReaderFree::operator()(redisReader* reader) const { redisReaderFree(reader); }
 
 RedisConnection::RedisConnection(RedisEndpoint endpoint, std::unique_ptr<RedisSocket> socket)
-    : endpoint_(std::move(endpoint)), socket_(std::move(socket)), reader_(redisReaderCreateWithFunctions(&kFunctions)), buffer_(kReadBytes) {
+    : endpoint_(std::move(endpoint)),
+      socket_(std::move(socket)),
+      reader_(redisReaderCreateWithFunctions(&kFunctions)),
+      buffer_(kReadBytes) {
   if (reader_) reader_->maxbuf = 0;  // keep the buffer: it is filled again at once
   broken_ = !reader_;
 }
 RedisConnection::~RedisConnection() = default;
 
-Result<std::unique_ptr<RedisConnection>> RedisConnection::connect(const RedisEndpoint& endpoint, const RedisLogin& login, Deadline deadline) {
-  auto told = [&](const Error& e) { return make_error(e.code, fmt::format("Redis at {}: {}", printable(endpoint.text()), e.message)); };
+Result<std::unique_ptr<RedisConnection>> RedisConnection::connect(const RedisEndpoint& endpoint,
+                                                                  const RedisLogin& login, Deadline deadline) {
+  auto told = [&](const Error& e) {
+    return make_error(e.code, fmt::format("Redis at {}: {}", printable(endpoint.text()), e.message));
+  };
   auto socket = RedisSocket::connect(endpoint, login.tls, deadline);
   if (!socket) return told(socket.error());
   std::unique_ptr<RedisConnection> connection(new RedisConnection(endpoint, std::move(*socket)));
@@ -81,7 +88,9 @@ Result<std::unique_ptr<RedisConnection>> RedisConnection::connect(const RedisEnd
 }
 
 Status RedisConnection::log_in(const RedisLogin& login, Deadline deadline) {
-  auto told = [&](int code, std::string_view what) { return make_error(code, fmt::format("Redis at {}: {}", printable(endpoint_.text()), what)); };
+  auto told = [&](int code, std::string_view what) {
+    return make_error(code, fmt::format("Redis at {}: {}", printable(endpoint_.text()), what));
+  };
   if (!login.password.empty()) {
     RedisCommand auth("AUTH");
     if (!login.user.empty()) auth.add(login.user);
@@ -98,7 +107,10 @@ Status RedisConnection::log_in(const RedisLogin& login, Deadline deadline) {
   if (!reply) return reply.error();
   if (!reply->is(RedisReply::Type::kError)) return {};
   const std::string_view kind = redis_error_kind(reply->text);
-  return told(kind == "NOAUTH" || kind == "NOPERM" ? EACCES : kind == "LOADING" ? EAGAIN : EINVAL, fmt::format("database {}: {}", login.db, printable(reply->text)));
+  return told(kind == "NOAUTH" || kind == "NOPERM" ? EACCES
+              : kind == "LOADING"                  ? EAGAIN
+                                                   : EINVAL,
+              fmt::format("database {}: {}", login.db, printable(reply->text)));
 }
 
 Error RedisConnection::failed(const Error& why) {
@@ -117,7 +129,8 @@ Result<RedisReply> RedisConnection::receive(Deadline deadline) {
   if (broken_) return make_error(ECONNRESET, "the connection to Redis broke");
   while (true) {
     void* whole = nullptr;
-    if (redisReaderGetReply(reader_.get(), &whole) != REDIS_OK) return failed(make_error(EIO, fmt::format("no Redis answers there: {}", printable(reader_->errstr))));
+    if (redisReaderGetReply(reader_.get(), &whole) != REDIS_OK)
+      return failed(make_error(EIO, fmt::format("no Redis answers there: {}", printable(reader_->errstr))));
     if (whole != nullptr) {
       const std::unique_ptr<RedisReply> reply(static_cast<RedisReply*>(whole));
       reply_bytes_ = 0;
@@ -129,7 +142,8 @@ Result<RedisReply> RedisConnection::receive(Deadline deadline) {
     if (!n) return failed(n.error());
     reply_bytes_ += *n;
     if (reply_bytes_ > kMaxReplyBytes) return failed(make_error(EIO, "a reply is too large"));
-    if (redisReaderFeed(reader_.get(), buffer_.data(), *n) != REDIS_OK) return failed(make_error(ENOMEM, "out of memory"));
+    if (redisReaderFeed(reader_.get(), buffer_.data(), *n) != REDIS_OK)
+      return failed(make_error(ENOMEM, "out of memory"));
   }
 }
 

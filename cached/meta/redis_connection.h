@@ -1,8 +1,8 @@
-// One connection to one Redis: commands out, replies in, in order. hiredis parses (redisReader), into values of our own that
-// are bounded by what was received: a hostile length allocates nothing.
+// One connection to one Redis: commands out, replies in, in order. hiredis parses (redisReader), into values of our own
+// that are bounded by what was received: a hostile length allocates nothing.
 //
-// Not for two threads at once. After an error of send() or receive() other than a receive's ETIMEDOUT at a moment when nothing was owed
-// (a subscription), the connection is broken() and only good for destruction.
+// Not for two threads at once. After an error of send() or receive() other than a receive's ETIMEDOUT at a moment when
+// nothing was owed (a subscription), the connection is broken() and only good for destruction.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -51,7 +51,8 @@ struct RedisLogin {
 class RedisConnection {
  public:
   // Connects, logs in, selects. EACCES: the password is wrong or missing.
-  static Result<std::unique_ptr<RedisConnection>> connect(const RedisEndpoint& endpoint, const RedisLogin& login, Deadline deadline);
+  static Result<std::unique_ptr<RedisConnection>> connect(const RedisEndpoint& endpoint, const RedisLogin& login,
+                                                          Deadline deadline);
   ~RedisConnection();
   Status send(const RedisCommand& command, Deadline deadline);
   Result<RedisReply> receive(Deadline deadline);
@@ -71,8 +72,8 @@ class RedisConnection {
   const std::unique_ptr<RedisSocket> socket_;
   const std::unique_ptr<redisReader, ReaderFree> reader_;
   std::vector<char> buffer_;
-  size_t owed_ = 0;            // replies to commands that were sent
-  uint64_t reply_bytes_ = 0;   // received since the last whole reply
+  size_t owed_ = 0;           // replies to commands that were sent
+  uint64_t reply_bytes_ = 0;  // received since the last whole reply
   bool broken_ = false;
 };
 

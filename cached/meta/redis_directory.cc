@@ -47,7 +47,8 @@ std::string encode_directory(const std::vector<SegmentRow>& rows) {
 }
 
 Result<std::vector<SegmentRow>> decode_directory(std::string_view bytes) {
-  if (bytes.size() < kHeaderBytes || get<uint32_t>(bytes.data()) != kMagic) return broken("not a directory of this version");
+  if (bytes.size() < kHeaderBytes || get<uint32_t>(bytes.data()) != kMagic)
+    return broken("not a directory of this version");
   const uint32_t count = get<uint32_t>(bytes.data() + 4);
   const uint64_t checksum = get<uint64_t>(bytes.data() + 8);
   bytes.remove_prefix(kHeaderBytes);
@@ -55,7 +56,10 @@ Result<std::vector<SegmentRow>> decode_directory(std::string_view bytes) {
   std::vector<SegmentRow> rows;
   while (!bytes.empty()) {
     if (bytes.size() < kRowBytes) return broken("a row ends too soon");
-    SegmentRow row{{get<uint64_t>(bytes.data()), get<uint64_t>(bytes.data() + 8)}, get<uint32_t>(bytes.data() + 16), get<uint32_t>(bytes.data() + 20), {}};
+    SegmentRow row{{get<uint64_t>(bytes.data()), get<uint64_t>(bytes.data() + 8)},
+                   get<uint32_t>(bytes.data() + 16),
+                   get<uint32_t>(bytes.data() + 20),
+                   {}};
     const size_t key = get<uint16_t>(bytes.data() + 24);
     bytes.remove_prefix(kRowBytes);
     if (bytes.size() < key) return broken("a row ends too soon");

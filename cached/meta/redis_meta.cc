@@ -17,7 +17,8 @@ namespace {
 using Type = RedisReply::Type;
 
 Error newer_schema(const RedisUrl& url, std::string_view found) {
-  return make_error(EPROTO, fmt::format("{} was written by a newer larder (schema {}, this one knows {}): use that version, or another Redis database or prefix",
+  return make_error(EPROTO, fmt::format("{} was written by a newer larder (schema {}, this one knows {}): use that "
+                                        "version, or another Redis database or prefix",
                                         url.text(), printable(found, 20), kRedisSchema));
 }
 
@@ -29,7 +30,11 @@ std::string full_prefix(const RedisClient& client) {
 }
 
 Result<DatasetDef> parse_definition(const RedisUrl& url, std::string_view name, const RedisReply& flat) {
-  auto wrong = [&](const char* what) { return make_error(EIO, fmt::format("metadata in Redis: dataset '{}': its {} is missing or wrong; `larder format` writes it anew", printable(name, 80), what)); };
+  auto wrong = [&](const char* what) {
+    return make_error(
+        EIO, fmt::format("metadata in Redis: dataset '{}': its {} is missing or wrong; `larder format` writes it anew",
+                         printable(name, 80), what));
+  };
   auto schema = number_field<int64_t>(flat, "schema");
   if (!schema) return wrong("schema");
   if (*schema > kRedisSchema) return newer_schema(url, std::to_string(*schema));
@@ -61,7 +66,8 @@ bool parse_beat(std::string_view text, int64_t now_ms, NodeInfo& out) {
 }
 
 bool plain_text(std::string_view text, size_t max) {
-  return !text.empty() && text.size() <= max && std::all_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) > ' ' && c != 0x7f; });
+  return !text.empty() && text.size() <= max &&
+         std::all_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) > ' ' && c != 0x7f; });
 }
 
 }  // namespace
@@ -75,7 +81,9 @@ Status RedisShared::ready() {
   if (!schema) return schema.error();
   if (schema->is_text()) {
     auto number = whole_number<int64_t>(schema->text);
-    if (!number) return make_error(EPROTO, fmt::format("{}: '{}' is no schema version of larder's; use another database or prefix", client.url().text(), printable(schema->text, 40)));
+    if (!number)
+      return make_error(EPROTO, fmt::format("{}: '{}' is no schema version of larder's; use another database or prefix",
+                                            client.url().text(), printable(schema->text, 40)));
     if (*number > kRedisSchema) return newer_schema(client.url(), schema->text);
   }
   ready_ = true;
@@ -101,7 +109,8 @@ Result<std::unique_ptr<Meta>> RedisMeta::open(std::string_view text, RedisSteps 
   return std::unique_ptr<Meta>(new RedisMeta(std::move(shared)));
 }
 
-// ---- datasets --------------------------------------------------------------------------------------------------------
+// ---- datasets
+// --------------------------------------------------------------------------------------------------------
 
 Status RedisMeta::put_dataset(const DatasetDef& def) {
   if (auto status = check_definition(def); !status) return status;
@@ -109,13 +118,20 @@ Status RedisMeta::put_dataset(const DatasetDef& def) {
   const RedisKeys& keys = shared_->keys();
   auto schema = shared_->client.run(RedisCommand("SET").key(keys.schema()).add(kRedisSchema).add("NX"));
   if (!schema) return schema.error();
-  auto put = shared_->client.run(RedisEval(redis_scripts::kPutDataset).key(keys.of(def.name, "def")).arg(kRedisSchema).arg(std::to_string(def.id)).arg(def.source)
-                                     .arg(options_text(def.options)).arg(def.group).command());
+  auto put = shared_->client.run(RedisEval(redis_scripts::kPutDataset)
+                                     .key(keys.of(def.name, "def"))
+                                     .arg(kRedisSchema)
+                                     .arg(std::to_string(def.id))
+                                     .arg(def.source)
+                                     .arg(options_text(def.options))
+                                     .arg(def.group)
+                                     .command());
   if (!put) return put.error();
   if (put->items.size() != 2) return make_error(EIO, "Redis: a script answered something else");
   if (put->items[0].text == "schema") return newer_schema(shared_->client.url(), put->items[1].text);
   if (put->items[0].text == "exists")
-    return make_error(EEXIST, fmt::format("dataset '{}' already exists with the source {}", def.name, printable(put->items[1].text)));
+    return make_error(
+        EEXIST, fmt::format("dataset '{}' already exists with the source {}", def.name, printable(put->items[1].text)));
   auto added = shared_->client.run(RedisCommand("SADD").key(keys.datasets()).add(def.name));
   return added ? Status() : Status(added.error());
 }
@@ -145,7 +161,8 @@ Result<std::vector<DatasetDef>> RedisMeta::datasets() {
   return out;
 }
 
-// Who loads it finishes: its parts stay for a while. The definition goes last, so that a removal that broke off can be done again.
+// Who loads it finishes: its parts stay for a while. The definition goes last, so that a removal that broke off can be
+// done again.
 Status RedisMeta::remove_dataset(std::string_view name) {
   auto def = get_dataset(name);
   if (!def) return def.error();
@@ -157,9 +174,11 @@ Status RedisMeta::remove_dataset(std::string_view name) {
   std::vector<RedisCommand> commands;
   for (const RedisReply& text : versions ? versions->items : std::vector<RedisReply>()) {
     const uint64_t version = whole_number(text.text).value_or(0);
-    for (const char* what : {"meta", "dir"}) commands.push_back(RedisCommand("EXPIRE").key(keys.of(name, version, what)).add(kGraceSeconds));
+    for (const char* what : {"meta", "dir"})
+      commands.push_back(RedisCommand("EXPIRE").key(keys.of(name, version, what)).add(kGraceSeconds));
     if (auto rows = read_directory(*shared_, name, version))
-      for (const SegmentRow& row : *rows) commands.push_back(RedisCommand("EXPIRE").key(keys.segment(name, row.hash)).add(kGraceSeconds));
+      for (const SegmentRow& row : *rows)
+        commands.push_back(RedisCommand("EXPIRE").key(keys.segment(name, row.hash)).add(kGraceSeconds));
   }
   RedisCommand forget("DEL");
   for (const char* what : {"cur", "versions", "nodes", "def", "lock"}) forget.key(keys.of(name, what));
@@ -169,7 +188,8 @@ Status RedisMeta::remove_dataset(std::string_view name) {
   return unlisted ? Status() : Status(unlisted.error());
 }
 
-// ---- versions --------------------------------------------------------------------------------------------------------
+// ---- versions
+// --------------------------------------------------------------------------------------------------------
 
 Result<std::optional<VersionInfo>> RedisMeta::current(std::string_view name) {
   if (!valid_dataset_name(name)) return std::optional<VersionInfo>();
@@ -178,7 +198,9 @@ Result<std::optional<VersionInfo>> RedisMeta::current(std::string_view name) {
   if (!cur) return cur.error();
   if (!cur->is_text()) return std::optional<VersionInfo>();
   auto version = whole_number(cur->text);
-  if (!version || *version == 0) return make_error(EIO, fmt::format("metadata in Redis: dataset '{}': '{}' is no version", name, printable(cur->text, 40)));
+  if (!version || *version == 0)
+    return make_error(
+        EIO, fmt::format("metadata in Redis: dataset '{}': '{}' is no version", name, printable(cur->text, 40)));
   auto flat = shared_->client.run(RedisCommand("HGETALL").key(shared_->keys().of(name, *version, "meta")));
   if (!flat) return flat.error();
   auto info = parse_version_info(name, *version, *flat);
@@ -198,16 +220,25 @@ Status RedisMeta::load(std::string_view name, uint64_t version, const std::funct
   return load_version(*shared_, name, version, object);
 }
 
-void RedisMeta::watch(std::function<void(const std::string& name)> changed) { watcher_ = std::make_unique<RedisWatcher>(*this, shared_, std::move(changed)); }
+void RedisMeta::watch(std::function<void(const std::string& name)> changed) {
+  watcher_ = std::make_unique<RedisWatcher>(*this, shared_, std::move(changed));
+}
 
-// ---- nodes -----------------------------------------------------------------------------------------------------------
+// ---- nodes
+// -----------------------------------------------------------------------------------------------------------
 
 Status RedisMeta::publish_node(std::string_view name, const NodeInfo& node) {
   if (!valid_dataset_name(name)) return no_dataset(name);
-  if (!plain_text(node.node, 255)) return make_error(EINVAL, fmt::format("'{}' cannot be the name of a node", printable(node.node, 80)));
+  if (!plain_text(node.node, 255))
+    return make_error(EINVAL, fmt::format("'{}' cannot be the name of a node", printable(node.node, 80)));
   if (auto status = shared_->ready(); !status) return status;
-  auto there = shared_->client.run(RedisEval(redis_scripts::kBeat).key(shared_->keys().of(name, "def")).key(shared_->keys().of(name, "nodes")).arg(node.node)
-                                       .arg(fmt::format("{} {} {}", node.version, node.files, node.bytes)).arg(kNodeExpirySeconds).command());
+  auto there = shared_->client.run(RedisEval(redis_scripts::kBeat)
+                                       .key(shared_->keys().of(name, "def"))
+                                       .key(shared_->keys().of(name, "nodes"))
+                                       .arg(node.node)
+                                       .arg(fmt::format("{} {} {}", node.version, node.files, node.bytes))
+                                       .arg(kNodeExpirySeconds)
+                                       .command());
   if (!there) return there.error();
   return there->integer == 1 ? Status() : no_dataset(name);
 }
@@ -215,7 +246,10 @@ Status RedisMeta::publish_node(std::string_view name, const NodeInfo& node) {
 Result<std::vector<NodeInfo>> RedisMeta::nodes(std::string_view name) {
   if (!valid_dataset_name(name)) return no_dataset(name);
   if (auto status = shared_->ready(); !status) return status.error();
-  auto flat = shared_->client.run(RedisEval(redis_scripts::kNodes).key(shared_->keys().of(name, "def")).key(shared_->keys().of(name, "nodes")).command());
+  auto flat = shared_->client.run(RedisEval(redis_scripts::kNodes)
+                                      .key(shared_->keys().of(name, "def"))
+                                      .key(shared_->keys().of(name, "nodes"))
+                                      .command());
   if (!flat) return flat.error();
   if (flat->items.size() < 2) return make_error(EIO, "Redis: a script answered something else");
   if (flat->items[0].integer != 1) return no_dataset(name);

@@ -1,10 +1,11 @@
 // redis:// metadata: one namespace for many nodes. Keys: redis_keys.h; docs/metadata.md.
 //
-// A version is written beside what is there (segments that expire unless a version comes to name them), described, and then made
-// current by one script. Whoever publishes holds a lock that expires, and every step checks that it still does: who lost it
-// publishes nothing. What is dropped stays for kGraceSeconds, so that a load that began finishes.
+// A version is written beside what is there (segments that expire unless a version comes to name them), described, and
+// then made current by one script. Whoever publishes holds a lock that expires, and every step checks that it still
+// does: who lost it publishes nothing. What is dropped stays for kGraceSeconds, so that a load that began finishes.
 //
-// Nothing is opened at open(): a Redis that is away is an error of the function that needed it, and the next one tries again.
+// Nothing is opened at open(): a Redis that is away is an error of the function that needed it, and the next one tries
+// again.
 #pragma once
 #include <atomic>
 #include <functional>

@@ -4,8 +4,8 @@
 namespace larder::redis_scripts {
 
 // def | schema id source options group -> "ok", or the kind of refusal and what is there.
-// A new dataset's version numbers begin at the time in milliseconds: after Redis was emptied, or the dataset was removed and made
-// again, no number comes back for which a node may still have a catalog.
+// A new dataset's version numbers begin at the time in milliseconds: after Redis was emptied, or the dataset was
+// removed and made again, no number comes back for which a node may still have a catalog.
 inline constexpr const char* kPutDataset = R"(
 local s = redis.call('HMGET', KEYS[1], 'schema', 'source')
 if s[1] and (tonumber(s[1]) or 0) > tonumber(ARGV[1]) then return {'schema', s[1]} end
@@ -60,7 +60,8 @@ redis.call('HSET', KEYS[1], unpack(ARGV, 3))
 redis.call('EXPIRE', KEYS[1], ARGV[2])
 return 1)";
 
-// def lock cur versions meta dir segments... | token id version channel name -> 1: published. -1, -2 as kReserve; -3: a part expired.
+// def lock cur versions meta dir segments... | token id version channel name -> 1: published. -1, -2 as kReserve; -3: a
+// part expired.
 inline constexpr const char* kPublish = R"(
 if redis.call('GET', KEYS[3]) == ARGV[3] then return 1 end
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return -2 end

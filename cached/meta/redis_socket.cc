@@ -16,8 +16,9 @@ namespace larder {
 namespace {
 
 timeval time_left(Deadline deadline) {
-  const auto left = std::max(std::chrono::milliseconds(1),
-                             std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now()));
+  const auto left =
+      std::max(std::chrono::milliseconds(1),
+               std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now()));
   return {static_cast<time_t>(left.count() / 1000), static_cast<suseconds_t>(left.count() % 1000 * 1000)};
 }
 
@@ -26,7 +27,8 @@ Error connect_error(const redisContext* context, int saved_errno) {
   const std::string_view text = context->errstr;
   int code = EIO;
   for (int known : {ECONNREFUSED, ETIMEDOUT, EHOSTUNREACH, ENETUNREACH, ECONNRESET, ENOENT, EACCES})
-    if (text.find(strerror(known)) != std::string_view::npos || (context->err == REDIS_ERR_IO && saved_errno == known)) code = known;
+    if (text.find(strerror(known)) != std::string_view::npos || (context->err == REDIS_ERR_IO && saved_errno == known))
+      code = known;
   if (code == ENOENT) code = ECONNREFUSED;  // no socket file: nobody is there
   return make_error(code, fmt::format("cannot connect: {}", printable(text)));
 }
@@ -38,11 +40,13 @@ void RedisSocket::ContextFree::operator()(redisContext* context) const { redisFr
 RedisSocket::RedisSocket(std::unique_ptr<redisContext, ContextFree> context) : context_(std::move(context)) {}
 RedisSocket::~RedisSocket() = default;
 
-Result<std::unique_ptr<RedisSocket>> RedisSocket::connect(const RedisEndpoint& endpoint, const RedisTls& tls, Deadline deadline) {
+Result<std::unique_ptr<RedisSocket>> RedisSocket::connect(const RedisEndpoint& endpoint, const RedisTls& tls,
+                                                          Deadline deadline) {
   const timeval patience = time_left(deadline);
   errno = 0;
-  std::unique_ptr<redisContext, ContextFree> context(endpoint.is_unix() ? redisConnectUnixWithTimeout(endpoint.host.c_str(), patience)
-                                                                        : redisConnectWithTimeout(endpoint.host.c_str(), endpoint.port, patience));
+  std::unique_ptr<redisContext, ContextFree> context(
+      endpoint.is_unix() ? redisConnectUnixWithTimeout(endpoint.host.c_str(), patience)
+                         : redisConnectWithTimeout(endpoint.host.c_str(), endpoint.port, patience));
   if (!context || context->err != 0) return connect_error(context.get(), errno);
   ::fcntl(context->fd, F_SETFD, FD_CLOEXEC);
   ::fcntl(context->fd, F_SETFL, ::fcntl(context->fd, F_GETFL) | O_NONBLOCK);
@@ -55,7 +59,9 @@ Result<std::unique_ptr<RedisSocket>> RedisSocket::connect(const RedisEndpoint& e
   return socket;
 }
 
-Status RedisSocket::write(std::string_view bytes, Deadline deadline) { return tls_ ? tls_->write(bytes, deadline) : send_plain(bytes, deadline); }
+Status RedisSocket::write(std::string_view bytes, Deadline deadline) {
+  return tls_ ? tls_->write(bytes, deadline) : send_plain(bytes, deadline);
+}
 
 Result<size_t> RedisSocket::read(char* to, size_t capacity, Deadline deadline) {
   return tls_ ? tls_->read(to, capacity, deadline) : receive_plain(to, capacity, deadline);

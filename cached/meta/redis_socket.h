@@ -1,6 +1,8 @@
-// A byte stream to a Redis: TCP or a Unix socket, with TLS over it for rediss://. hiredis 0.14 has no TLS, so this is our own.
+// A byte stream to a Redis: TCP or a Unix socket, with TLS over it for rediss://. hiredis 0.14 has no TLS, so this is
+// our own.
 //
-// Not for two threads at once. Every wait has a deadline for the whole operation, so a peer that drips bytes is late, too.
+// Not for two threads at once. Every wait has a deadline for the whole operation, so a peer that drips bytes is late,
+// too.
 #pragma once
 #include <chrono>
 #include <memory>
@@ -20,7 +22,8 @@ class RedisTlsSession;
 class RedisSocket {
  public:
   // Errors: ECONNREFUSED, ETIMEDOUT, EHOSTUNREACH ... as connect(2); EACCES if TLS does not trust the peer.
-  static Result<std::unique_ptr<RedisSocket>> connect(const RedisEndpoint& endpoint, const RedisTls& tls, Deadline deadline);
+  static Result<std::unique_ptr<RedisSocket>> connect(const RedisEndpoint& endpoint, const RedisTls& tls,
+                                                      Deadline deadline);
   ~RedisSocket();
   Status write(std::string_view bytes, Deadline deadline);
   // At least one byte. ETIMEDOUT: none came, the stream is as it was. ECONNRESET: the peer closed.

@@ -25,7 +25,8 @@ std::string openssl_text() {
 
 bool is_address(const std::string& host) {
   std::array<unsigned char, 16> bytes;
-  return ::inet_pton(AF_INET, host.c_str(), bytes.data()) == 1 || ::inet_pton(AF_INET6, host.c_str(), bytes.data()) == 1;
+  return ::inet_pton(AF_INET, host.c_str(), bytes.data()) == 1 ||
+         ::inet_pton(AF_INET6, host.c_str(), bytes.data()) == 1;
 }
 
 Error file_error(const char* option, const std::string& path) {
@@ -33,11 +34,14 @@ Error file_error(const char* option, const std::string& path) {
 }
 
 Status load_files(SSL_CTX* context, const RedisTls& tls) {
-  if (tls.ca_file.empty() ? SSL_CTX_set_default_verify_paths(context) != 1 : SSL_CTX_load_verify_locations(context, tls.ca_file.c_str(), nullptr) != 1)
+  if (tls.ca_file.empty() ? SSL_CTX_set_default_verify_paths(context) != 1
+                          : SSL_CTX_load_verify_locations(context, tls.ca_file.c_str(), nullptr) != 1)
     return file_error("tls-ca-cert-file", tls.ca_file);
-  if (!tls.cert_file.empty() && SSL_CTX_use_certificate_chain_file(context, tls.cert_file.c_str()) != 1) return file_error("tls-cert-file", tls.cert_file);
+  if (!tls.cert_file.empty() && SSL_CTX_use_certificate_chain_file(context, tls.cert_file.c_str()) != 1)
+    return file_error("tls-cert-file", tls.cert_file);
   const std::string& key = tls.key_file.empty() ? tls.cert_file : tls.key_file;
-  if (!key.empty() && SSL_CTX_use_PrivateKey_file(context, key.c_str(), SSL_FILETYPE_PEM) != 1) return file_error("tls-key-file", key);
+  if (!key.empty() && SSL_CTX_use_PrivateKey_file(context, key.c_str(), SSL_FILETYPE_PEM) != 1)
+    return file_error("tls-key-file", key);
   return {};
 }
 
@@ -63,14 +67,16 @@ Status RedisTlsSession::set_up(const std::string& host, const RedisTls& tls) {
   SSL_set_bio(ssl_.get(), in, out);  // owned by ssl_ from here on
   const std::string& name = tls.server_name.empty() ? host : tls.server_name;
   const bool address = is_address(name);
-  const int named = address ? X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl_.get()), name.c_str()) : SSL_set1_host(ssl_.get(), name.c_str());
+  const int named = address ? X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl_.get()), name.c_str())
+                            : SSL_set1_host(ssl_.get(), name.c_str());
   if (named != 1) return make_error(EINVAL, fmt::format("TLS: '{}' is no name of a server", printable(name)));
   if (!address) SSL_set_tlsext_host_name(ssl_.get(), name.c_str());
   SSL_set_connect_state(ssl_.get());
   return {};
 }
 
-Result<std::unique_ptr<RedisTlsSession>> RedisTlsSession::start(RedisSocket& socket, const std::string& host, const RedisTls& tls, Deadline deadline) {
+Result<std::unique_ptr<RedisTlsSession>> RedisTlsSession::start(RedisSocket& socket, const std::string& host,
+                                                                const RedisTls& tls, Deadline deadline) {
   std::unique_ptr<RedisTlsSession> session(new RedisTlsSession(socket));
   if (auto status = session->set_up(host, tls); !status) return status.error();
   while (true) {
@@ -93,7 +99,8 @@ Status RedisTlsSession::step(int result, Deadline deadline, const char* doing) {
   if (want == SSL_ERROR_ZERO_RETURN) return make_error(ECONNRESET, "the connection was closed");
   const long trust = SSL_get_verify_result(ssl_.get());
   if (trust != X509_V_OK)
-    return make_error(EACCES, fmt::format("{}: the server's certificate is not trusted: {}; give tls-ca-cert-file", doing, X509_verify_cert_error_string(trust)));
+    return make_error(EACCES, fmt::format("{}: the server's certificate is not trusted: {}; give tls-ca-cert-file",
+                                          doing, X509_verify_cert_error_string(trust)));
   return make_error(EIO, fmt::format("{}: {}", doing, why.empty() ? "the connection broke" : why));
 }
 
@@ -111,7 +118,8 @@ Status RedisTlsSession::feed(Deadline deadline) {
   std::array<char, kPiece> bytes;
   auto n = socket_.receive_plain(bytes.data(), bytes.size(), deadline);
   if (!n) return n.error();
-  if (BIO_write(SSL_get_rbio(ssl_.get()), bytes.data(), static_cast<int>(*n)) != static_cast<int>(*n)) return make_error(ENOMEM, "TLS: out of memory");
+  if (BIO_write(SSL_get_rbio(ssl_.get()), bytes.data(), static_cast<int>(*n)) != static_cast<int>(*n))
+    return make_error(ENOMEM, "TLS: out of memory");
   return {};
 }
 

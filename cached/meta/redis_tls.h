@@ -14,7 +14,8 @@ namespace larder {
 class RedisTlsSession {
  public:
   // Verifies the chain and the name (or address) unless tls.verify is off. TLS 1.2 at least.
-  static Result<std::unique_ptr<RedisTlsSession>> start(RedisSocket& socket, const std::string& host, const RedisTls& tls, Deadline deadline);
+  static Result<std::unique_ptr<RedisTlsSession>> start(RedisSocket& socket, const std::string& host,
+                                                        const RedisTls& tls, Deadline deadline);
   Status write(std::string_view bytes, Deadline deadline);
   Result<size_t> read(char* to, size_t capacity, Deadline deadline);
 

@@ -37,7 +37,8 @@ int hex_digit(char c) {
 std::string decoded(std::string_view text) {
   std::string out;
   for (size_t i = 0; i < text.size(); ++i) {
-    const bool encoded = text[i] == '%' && i + 2 < text.size() && hex_digit(text[i + 1]) >= 0 && hex_digit(text[i + 2]) >= 0;
+    const bool encoded =
+        text[i] == '%' && i + 2 < text.size() && hex_digit(text[i + 1]) >= 0 && hex_digit(text[i + 2]) >= 0;
     out += encoded ? static_cast<char>(hex_digit(text[i + 1]) * 16 + hex_digit(text[i + 2])) : text[i];
     if (encoded) i += 2;
   }
@@ -47,9 +48,11 @@ std::string decoded(std::string_view text) {
 Result<std::string> read_password(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   std::string text;
-  if (!file || !std::getline(file, text)) return bad(fmt::format("the password file '{}' cannot be read, or is empty", printable(path)));
+  if (!file || !std::getline(file, text))
+    return bad(fmt::format("the password file '{}' cannot be read, or is empty", printable(path)));
   if (!text.empty() && text.back() == '\r') text.pop_back();
-  if (text.empty() || text.size() > kMaxPassword) return bad(fmt::format("the first line of the password file '{}' must be the password", printable(path)));
+  if (text.empty() || text.size() > kMaxPassword)
+    return bad(fmt::format("the first line of the password file '{}' must be the password", printable(path)));
   return text;
 }
 
@@ -78,7 +81,8 @@ Result<Parts> split(std::string_view text) {
     query = rest.substr(mark + 1);
     rest = rest.substr(0, mark);
   }
-  if (query.find('@') != std::string_view::npos) return bad("there is an '@' after the '?'; write '?' in a password as %3F and '@' in an option as %40");
+  if (query.find('@') != std::string_view::npos)
+    return bad("there is an '@' after the '?'; write '?' in a password as %3F and '@' in an option as %40");
   if (const size_t at = rest.rfind('@'); at != std::string_view::npos) {
     p.login = rest.substr(0, at);
     rest = rest.substr(at + 1);
@@ -120,7 +124,8 @@ Status set_hosts(RedisUrl& url, std::string_view hosts) {
   if (names_sentinels(hosts)) {
     url.master = list.front();
     list.erase(list.begin());
-    if (url.master.empty()) return bad("the name of the master is empty; write redis://MASTER,SENTINEL1,SENTINEL2:26379/0");
+    if (url.master.empty())
+      return bad("the name of the master is empty; write redis://MASTER,SENTINEL1,SENTINEL2:26379/0");
     auto last = parse_redis_endpoint(list.back(), kSentinelPort);
     if (last) port = last->port;  // the last one's port is everybody's
     else port = kSentinelPort;
@@ -134,14 +139,21 @@ Status set_hosts(RedisUrl& url, std::string_view hosts) {
 }
 
 bool valid_prefix(std::string_view prefix) {
-  auto good = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || std::string_view("._-:").find(c) != std::string_view::npos; };
+  auto good = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           std::string_view("._-:").find(c) != std::string_view::npos;
+  };
   return prefix.size() <= 64 && std::all_of(prefix.begin(), prefix.end(), good);
 }
 
 Status set_option(RedisUrl& url, const Parts& parts, const std::string& key, const std::string& value) {
-  auto wrong = [&](const char* want) { return bad(fmt::format("option {}='{}': {}", key, printable(value, 100), want)); };
-  const std::map<std::string, std::string*> tls = {{"tls-ca-cert-file", &url.tls.ca_file}, {"tls-cert-file", &url.tls.cert_file},
-                                                   {"tls-key-file", &url.tls.key_file}, {"tls-server-name", &url.tls.server_name}};
+  auto wrong = [&](const char* want) {
+    return bad(fmt::format("option {}='{}': {}", key, printable(value, 100), want));
+  };
+  const std::map<std::string, std::string*> tls = {{"tls-ca-cert-file", &url.tls.ca_file},
+                                                   {"tls-cert-file", &url.tls.cert_file},
+                                                   {"tls-key-file", &url.tls.key_file},
+                                                   {"tls-server-name", &url.tls.server_name}};
   if (key == "prefix") {
     if (!valid_prefix(value)) return wrong("use up to 64 letters, digits and . _ - :");
     url.prefix = value;
@@ -181,7 +193,8 @@ Status set_passwords(RedisUrl& url, const Parts& parts) {
     }
   }
   if (url.password.empty()) url.password = *elsewhere;
-  if (!url.user.empty() && url.password.empty()) return bad("there is a user and no password; set REDIS_PASSWORD or the option password-file");
+  if (!url.user.empty() && url.password.empty())
+    return bad("there is a user and no password; set REDIS_PASSWORD or the option password-file");
   return {};
 }
 
@@ -193,7 +206,8 @@ std::string RedisEndpoint::text() const {
 }
 
 std::string RedisUrl::text() const {
-  if (endpoints.front().is_unix()) return fmt::format("unix://{}{}", endpoints.front().host, db ? fmt::format("?db={}", db) : "");
+  if (endpoints.front().is_unix())
+    return fmt::format("unix://{}{}", endpoints.front().host, db ? fmt::format("?db={}", db) : "");
   std::string out = tls.on ? "rediss://" : "redis://";
   if (!master.empty()) out += master + ",";
   for (size_t i = 0; i < endpoints.size(); ++i) out += (i ? "," : "") + endpoints[i].text();
@@ -215,7 +229,8 @@ Result<RedisEndpoint> parse_redis_endpoint(std::string_view text, uint16_t defau
     port = text.substr(colon + 1);
   }
   auto plain = [](char c) { return static_cast<unsigned char>(c) > ' ' && c != '/' && c != '[' && c != 0x7f; };
-  if (host.empty() || host.size() > 255 || !std::all_of(host.begin(), host.end(), plain)) return bad("a host's name is missing or wrong");
+  if (host.empty() || host.size() > 255 || !std::all_of(host.begin(), host.end(), plain))
+    return bad("a host's name is missing or wrong");
   if (!port.empty() && !number<uint16_t>(port, 1, 65535, out.port)) return bad("a port must be a number up to 65535");
   out.host = host;
   return out;
@@ -228,12 +243,14 @@ Result<RedisUrl> parse_redis_url(std::string_view text) {
   url.tls.on = parts->tls;
   if (parts->is_unix) {
     const std::string path = decoded(parts->hosts);
-    if (!path.starts_with('/') || path.size() > 107) return bad("unix:// needs the absolute path of a socket, of at most 107 bytes");
+    if (!path.starts_with('/') || path.size() > 107)
+      return bad("unix:// needs the absolute path of a socket, of at most 107 bytes");
     url.endpoints.push_back({path, 0});
   } else if (auto status = set_hosts(url, parts->hosts); !status) {
     return status.error();
   }
-  if (!parts->db.empty() && !number(parts->db, 0, 65535, url.db)) return bad(fmt::format("database '{}' is not a number", printable(parts->db, 60)));
+  if (!parts->db.empty() && !number(parts->db, 0, 65535, url.db))
+    return bad(fmt::format("database '{}' is not a number", printable(parts->db, 60)));
   for (const auto& [key, value] : parts->options)
     if (auto status = set_option(url, *parts, key, value); !status) return status.error();
   if (auto status = set_passwords(url, *parts); !status) return status.error();

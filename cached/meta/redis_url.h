@@ -1,17 +1,18 @@
 // Where a Redis is, as users of JuiceFS write it:
 //
 //   redis[s]://[user:password@]host[:port][/db][?options]                    standalone, or one node of a Cluster
-//   redis[s]://[user:password@]master,sentinel1,sentinel2[:port][/db]        Sentinel: the first comma is before any colon
-//   redis[s]://[user:password@]host1:port,host2:port[/db]                    Cluster: some of its nodes
+//   redis[s]://[user:password@]master,sentinel1,sentinel2[:port][/db]        Sentinel: the first comma is before any
+//   colon redis[s]://[user:password@]host1:port,host2:port[/db]                    Cluster: some of its nodes
 //   unix://[user:password@]/path/to/socket[?db=N]
 //
-// ":password@" has no user. A single word before the '@' is the password; if the password comes from elsewhere it is the user.
-// A Cluster has no databases: db N becomes the prefix "dbN:" there, so that two file systems do not meet.
-// Passwords: in the URL (percent-encoded; seen by whoever reads the command line), else the option password-file, else the
-// environment's REDIS_PASSWORD; for sentinels sentinel-password-file, else SENTINEL_PASSWORD.
+// ":password@" has no user. A single word before the '@' is the password; if the password comes from elsewhere it is
+// the user. A Cluster has no databases: db N becomes the prefix "dbN:" there, so that two file systems do not meet.
+// Passwords: in the URL (percent-encoded; seen by whoever reads the command line), else the option password-file, else
+// the environment's REDIS_PASSWORD; for sentinels sentinel-password-file, else SENTINEL_PASSWORD.
 //
-// Options: prefix=TENANT (letters, digits, . _ - :), timeout=MILLISECONDS (of one attempt), password-file, sentinel-password-file,
-// db (unix only); of rediss: tls-ca-cert-file, tls-cert-file, tls-key-file, tls-server-name, insecure-skip-verify=true.
+// Options: prefix=TENANT (letters, digits, . _ - :), timeout=MILLISECONDS (of one attempt), password-file,
+// sentinel-password-file, db (unix only); of rediss: tls-ca-cert-file, tls-cert-file, tls-key-file, tls-server-name,
+// insecure-skip-verify=true.
 #pragma once
 #include <cstdint>
 #include <string>

@@ -20,7 +20,8 @@ std::optional<T> whole_number(std::string_view text) {
 // A field of a HGETALL or HMGET-like flat list of names and values; null if it is not there or no text.
 inline const std::string* field(const RedisReply& flat, std::string_view name) {
   for (size_t i = 0; i + 1 < flat.items.size(); i += 2)
-    if (flat.items[i].is_text() && flat.items[i].text == name) return flat.items[i + 1].is_text() ? &flat.items[i + 1].text : nullptr;
+    if (flat.items[i].is_text() && flat.items[i].text == name)
+      return flat.items[i + 1].is_text() ? &flat.items[i + 1].text : nullptr;
   return nullptr;
 }
 

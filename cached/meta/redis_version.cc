@@ -12,14 +12,16 @@ using Type = RedisReply::Type;
 constexpr size_t kSegmentsAtOnce = 4;  // 2-4 MB under way; more gained nothing on loopback
 
 Error damaged(std::string_view name, uint64_t version, std::string_view why) {
-  return make_error(EIO, fmt::format("metadata in Redis: dataset '{}' version {}: {}; `larder refresh` or `larder format --restore` writes it anew",
+  return make_error(EIO, fmt::format("metadata in Redis: dataset '{}' version {}: {}; `larder refresh` or `larder "
+                                     "format --restore` writes it anew",
                                      printable(name, 80), version, printable(why)));
 }
 
 // One version while it is loaded.
 class Loader {
  public:
-  Loader(RedisShared& shared, std::string_view name, uint64_t version, const std::function<Status(ObjectInfo&&)>& object)
+  Loader(RedisShared& shared, std::string_view name, uint64_t version,
+         const std::function<Status(ObjectInfo&&)>& object)
       : shared_(shared), name_(name), version_(version), object_(object) {}
 
   Status run(uint64_t objects) {
@@ -29,7 +31,9 @@ class Loader {
     for (const SegmentRow& row : *rows) named += row.objects;
     if (named != objects) return damaged(name_, version_, "segments are missing");
     for (size_t at = 0; at < rows->size(); at += kSegmentsAtOnce)
-      if (auto status = some(std::span(*rows).subspan(at, std::min(kSegmentsAtOnce, rows->size() - at)), at == 0); !status) return status;
+      if (auto status = some(std::span(*rows).subspan(at, std::min(kSegmentsAtOnce, rows->size() - at)), at == 0);
+          !status)
+        return status;
     return {};
   }
 
@@ -45,8 +49,10 @@ class Loader {
   }
 
   Status one(const SegmentRow& row, const RedisReply& reply, bool first) {
-    if (!reply.is_text()) return damaged(name_, version_, "a segment is missing (is Redis' maxmemory-policy noeviction?)");
-    if (reply.text.size() != row.bytes || segment_hash(reply.text) != row.hash) return damaged(name_, version_, "a segment has other bytes than it was named for");
+    if (!reply.is_text())
+      return damaged(name_, version_, "a segment is missing (is Redis' maxmemory-policy noeviction?)");
+    if (reply.text.size() != row.bytes || segment_hash(reply.text) != row.hash)
+      return damaged(name_, version_, "a segment has other bytes than it was named for");
     uint32_t seen = 0;
     Status inner;
     auto status = decode_segment(reply.text, &last_key_, first, [&](ObjectInfo&& object) {
@@ -55,7 +61,8 @@ class Loader {
     });
     if (!inner) return inner;
     if (!status) return damaged(name_, version_, status.error().message);
-    if (seen != row.objects) return damaged(name_, version_, "a segment has another number of objects than its row says");
+    if (seen != row.objects)
+      return damaged(name_, version_, "a segment has another number of objects than its row says");
     return {};
   }
 
@@ -70,7 +77,8 @@ class Loader {
 
 Result<VersionInfo> parse_version_info(std::string_view name, uint64_t version, const RedisReply& flat) {
   auto created = number_field<int64_t>(flat, "created_ns");
-  auto objects = number_field(flat, "objects"), bytes = number_field(flat, "bytes"), skipped = number_field(flat, "skipped");
+  auto objects = number_field(flat, "objects"), bytes = number_field(flat, "bytes"),
+       skipped = number_field(flat, "skipped");
   if (!created || !objects || !bytes || !skipped) return damaged(name, version, "its description is missing or wrong");
   return VersionInfo{version, *created, *objects, *bytes, *skipped};
 }
@@ -84,12 +92,14 @@ Result<std::vector<SegmentRow>> read_directory(RedisShared& shared, std::string_
   return rows;
 }
 
-Status load_version(RedisShared& shared, std::string_view name, uint64_t version, const std::function<Status(ObjectInfo&&)>& object) {
+Status load_version(RedisShared& shared, std::string_view name, uint64_t version,
+                    const std::function<Status(ObjectInfo&&)>& object) {
   const RedisKeys& keys = shared.keys();
   auto head = shared.client.run_all({RedisCommand("ZSCORE").key(keys.of(name, "versions")).add(std::to_string(version)),
                                      RedisCommand("HGETALL").key(keys.of(name, version, "meta"))});
   if (!head) return head.error();
-  if (!(*head)[0].is_text()) return make_error(ENOENT, fmt::format("dataset '{}' has no version {}", printable(name, 80), version));
+  if (!(*head)[0].is_text())
+    return make_error(ENOENT, fmt::format("dataset '{}' has no version {}", printable(name, 80), version));
   auto info = parse_version_info(name, version, (*head)[1]);
   if (!info) return info.error();
   return Loader(shared, name, version, object).run(info->objects);

@@ -11,6 +11,7 @@ Result<VersionInfo> parse_version_info(std::string_view name, uint64_t version, 
 // The rows of a version that Redis still offers. ENOENT: it does not.
 Result<std::vector<SegmentRow>> read_directory(RedisShared& shared, std::string_view name, uint64_t version);
 
-Status load_version(RedisShared& shared, std::string_view name, uint64_t version, const std::function<Status(ObjectInfo&&)>& object);
+Status load_version(RedisShared& shared, std::string_view name, uint64_t version,
+                    const std::function<Status(ObjectInfo&&)>& object);
 
 }  // namespace larder

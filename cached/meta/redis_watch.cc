@@ -14,10 +14,11 @@ using Type = RedisReply::Type;
 
 static constexpr auto kSlice = std::chrono::milliseconds(100);  // the destructor waits for one
 static constexpr auto kPoll = std::chrono::seconds(3);
-static constexpr auto kPing = std::chrono::seconds(10);         // a peer that vanished is noticed, a middlebox kept open
+static constexpr auto kPing = std::chrono::seconds(10);  // a peer that vanished is noticed, a middlebox kept open
 static constexpr auto kRetryFirst = std::chrono::milliseconds(250), kRetryLongest = std::chrono::milliseconds(5000);
 
-RedisWatcher::RedisWatcher(RedisMeta& meta, std::shared_ptr<RedisShared> shared, std::function<void(const std::string&)> changed)
+RedisWatcher::RedisWatcher(RedisMeta& meta, std::shared_ptr<RedisShared> shared,
+                           std::function<void(const std::string&)> changed)
     : meta_(meta), shared_(std::move(shared)), changed_(std::move(changed)), thread_([this] { run(); }) {}
 
 RedisWatcher::~RedisWatcher() {
@@ -52,7 +53,8 @@ bool RedisWatcher::subscribe() {
   auto reply = (*connection)->call(RedisCommand("SUBSCRIBE").add(shared_->keys().changes()), deadline);
   if (!reply) return false;
   if (!reply->is(Type::kArray)) {
-    spdlog::warn("metadata: Redis does not let us subscribe; new versions are noticed by asking every {} s", kPoll.count());
+    spdlog::warn("metadata: Redis does not let us subscribe; new versions are noticed by asking every {} s",
+                 kPoll.count());
     return false;
   }
   subscription_ = std::move(*connection);
@@ -76,7 +78,8 @@ void RedisWatcher::listen(Deadline until) {
     return;
   }
   // ["message", channel, name]
-  if (reply->is(Type::kArray) && reply->items.size() == 3 && reply->items[0].text == "message" && valid_dataset_name(reply->items[2].text))
+  if (reply->is(Type::kArray) && reply->items.size() == 3 && reply->items[0].text == "message" &&
+      valid_dataset_name(reply->items[2].text))
     changed_(reply->items[2].text);
 }
 

@@ -21,7 +21,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using Type = RedisReply::Type;
 
-constexpr int kLockMs = 30'000;         // of a publisher that died; publishing itself takes well below a second
+constexpr int kLockMs = 30'000;  // of a publisher that died; publishing itself takes well below a second
 constexpr auto kLockPatience = std::chrono::seconds(60);
 constexpr auto kLockPause = std::chrono::milliseconds(50);
 constexpr auto kKeepAlive = std::chrono::minutes(10);  // segments of a listing that takes long are given another hour
@@ -48,13 +48,15 @@ std::string new_token() {
 }
 
 Result<std::string> lock_dataset(RedisShared& shared, std::string_view name, const std::string& token) {
-  const RedisCommand command = RedisEval(redis_scripts::kLock).key(shared.keys().of(name, "lock")).arg(token).arg(kLockMs).command();
+  const RedisCommand command =
+      RedisEval(redis_scripts::kLock).key(shared.keys().of(name, "lock")).arg(token).arg(kLockMs).command();
   for (const auto end = Clock::now() + kLockPatience; Clock::now() < end; std::this_thread::sleep_for(kLockPause)) {
     auto reply = shared.client.run(command);
     if (!reply) return reply.error();
     if (reply->integer == 1) return token;
   }
-  return make_error(EBUSY, fmt::format("dataset '{}' has been locked by another publisher for {} s; try again", printable(name, 80), kLockPatience.count()));
+  return make_error(EBUSY, fmt::format("dataset '{}' has been locked by another publisher for {} s; try again",
+                                       printable(name, 80), kLockPatience.count()));
 }
 
 void unlock_dataset(RedisShared& shared, std::string_view name, const std::string& token) {
@@ -84,7 +86,8 @@ Result<int64_t> RedisWriter::number_of(const RedisCommand& command) {
   return reply->integer;
 }
 
-// ---- segments --------------------------------------------------------------------------------------------------------
+// ---- segments
+// --------------------------------------------------------------------------------------------------------
 
 Status RedisWriter::add(const ObjectInfo& object) {
   if (ended_) return make_error(EINVAL, "this version is already ended");
@@ -106,24 +109,30 @@ Status RedisWriter::store_segment() {
   rows_.push_back({hash, static_cast<uint32_t>(bytes.size()), objects, first_key_});
   const std::string name = shared_->keys().segment(def_.name, hash);
   step("segment");
-  auto there = number_of(RedisEval(redis_scripts::kTouchSegment).key(name).arg(sha1_hex(bytes)).arg(kGraceSeconds).command());
+  auto there =
+      number_of(RedisEval(redis_scripts::kTouchSegment).key(name).arg(sha1_hex(bytes)).arg(kGraceSeconds).command());
   if (!there) return there.error();
   if (*there != 1)
-    if (auto stored = number_of(RedisEval(redis_scripts::kStoreSegment).key(name).arg(bytes).arg(kGraceSeconds).command()); !stored) return stored.error();
+    if (auto stored =
+            number_of(RedisEval(redis_scripts::kStoreSegment).key(name).arg(bytes).arg(kGraceSeconds).command());
+        !stored)
+      return stored.error();
   return Clock::now() - alive_ > kKeepAlive ? keep_alive() : Status();
 }
 
 Status RedisWriter::keep_alive() {
   for (size_t at = 0; at < rows_.size(); at += kKeysAtOnce) {
     RedisEval touch(redis_scripts::kTouchMany);
-    for (size_t i = at; i < std::min(rows_.size(), at + kKeysAtOnce); ++i) touch.key(shared_->keys().segment(def_.name, rows_[i].hash));
+    for (size_t i = at; i < std::min(rows_.size(), at + kKeysAtOnce); ++i)
+      touch.key(shared_->keys().segment(def_.name, rows_[i].hash));
     if (auto status = number_of(touch.arg(kGraceSeconds).command()); !status) return status.error();
   }
   alive_ = Clock::now();
   return {};
 }
 
-// ---- publishing ------------------------------------------------------------------------------------------------------
+// ---- publishing
+// ------------------------------------------------------------------------------------------------------
 
 Status RedisWriter::lock() {
   step("lock");
@@ -155,7 +164,10 @@ Result<VersionInfo> RedisWriter::commit(uint64_t skipped) {
 
 static Status refused(int64_t code, const std::string& name) {
   if (code == -1) return no_dataset(name);  // removed, or replaced, while it was listed
-  if (code == -2) return make_error(EAGAIN, fmt::format("the lock of dataset '{}' was lost while publishing; nothing is published, try again", name));
+  if (code == -2)
+    return make_error(
+        EAGAIN,
+        fmt::format("the lock of dataset '{}' was lost while publishing; nothing is published, try again", name));
   if (code == -3) return make_error(EIO, "the version took so long that it was taken for abandoned");
   return {};
 }
@@ -168,7 +180,12 @@ Status RedisWriter::publish() {
 
 Status RedisWriter::reserve() {
   step("reserve");
-  auto number = number_of(RedisEval(redis_scripts::kReserve).key(key("def")).key(key("lock")).arg(token_).arg(std::to_string(def_.id)).command());
+  auto number = number_of(RedisEval(redis_scripts::kReserve)
+                              .key(key("def"))
+                              .key(key("lock"))
+                              .arg(token_)
+                              .arg(std::to_string(def_.id))
+                              .command());
   if (!number) return number.error();
   if (*number <= 0) return refused(*number, def_.name);
   info_.version = static_cast<uint64_t>(*number);
@@ -179,9 +196,15 @@ Status RedisWriter::reserve() {
 Status RedisWriter::describe() {
   step("describe");
   RedisEval script(redis_scripts::kDescribe);
-  script.key(shared_->keys().of(def_.name, info_.version, "meta")).key(shared_->keys().of(def_.name, info_.version, "dir"));
+  script.key(shared_->keys().of(def_.name, info_.version, "meta"))
+      .key(shared_->keys().of(def_.name, info_.version, "dir"));
   script.arg(encode_directory(rows_)).arg(kGraceSeconds);
-  script.arg("created_ns").arg(info_.created_ns).arg("objects").arg(std::to_string(info_.objects)).arg("bytes").arg(std::to_string(info_.bytes));
+  script.arg("created_ns")
+      .arg(info_.created_ns)
+      .arg("objects")
+      .arg(std::to_string(info_.objects))
+      .arg("bytes")
+      .arg(std::to_string(info_.bytes));
   script.arg("skipped").arg(std::to_string(info_.skipped)).arg("segments").arg(std::to_string(rows_.size()));
   auto done = number_of(script.command());
   return done ? Status() : Status(done.error());
@@ -191,9 +214,14 @@ Status RedisWriter::make_current() {
   step("publish");
   RedisEval script(redis_scripts::kPublish);
   for (const char* what : {"def", "lock", "cur", "versions"}) script.key(key(what));
-  script.key(shared_->keys().of(def_.name, info_.version, "meta")).key(shared_->keys().of(def_.name, info_.version, "dir"));
+  script.key(shared_->keys().of(def_.name, info_.version, "meta"))
+      .key(shared_->keys().of(def_.name, info_.version, "dir"));
   for (const SegmentRow& row : rows_) script.key(shared_->keys().segment(def_.name, row.hash));
-  script.arg(token_).arg(std::to_string(def_.id)).arg(std::to_string(info_.version)).arg(shared_->keys().changes()).arg(def_.name);
+  script.arg(token_)
+      .arg(std::to_string(def_.id))
+      .arg(std::to_string(info_.version))
+      .arg(shared_->keys().changes())
+      .arg(def_.name);
   auto done = number_of(script.command());
   if (!done) return done.error();
   return *done == 1 ? Status() : refused(*done, def_.name);
@@ -223,14 +251,18 @@ void RedisWriter::drop_old() {
     }
   }
   for (auto& [version, segments] : dropped) {
-    std::erase_if(segments, [&](ObjectId hash) { return kept_segments.contains(shared_->keys().segment(def_.name, hash)); });
+    std::erase_if(segments,
+                  [&](ObjectId hash) { return kept_segments.contains(shared_->keys().segment(def_.name, hash)); });
     if (!drop(version, segments)) return;
   }
 }
 
 Status RedisWriter::drop(uint64_t version, const std::vector<ObjectId>& segments) {
   RedisEval script(redis_scripts::kDrop);
-  script.key(key("lock")).key(key("versions")).key(shared_->keys().of(def_.name, version, "meta")).key(shared_->keys().of(def_.name, version, "dir"));
+  script.key(key("lock"))
+      .key(key("versions"))
+      .key(shared_->keys().of(def_.name, version, "meta"))
+      .key(shared_->keys().of(def_.name, version, "dir"));
   for (ObjectId hash : segments) script.key(shared_->keys().segment(def_.name, hash));
   auto done = number_of(script.arg(token_).arg(kGraceSeconds).arg(std::to_string(version)).command());
   return done ? Status() : Status(done.error());

@@ -22,7 +22,9 @@ inline ObjectInfo object_of(uint64_t i, uint64_t seed = 0) {
   return {key_of(i), 100'000 + i % 20'000, (1'700'000'000 + static_cast<int64_t>(i / 50)) * 1'000'000'000, etag};
 }
 
-inline DatasetDef definition(const std::string& name) { return {name, 7, "s3://bucket/" + name + "/", {{"region", "eu-west-1"}}, "ml"}; }
+inline DatasetDef definition(const std::string& name) {
+  return {name, 7, "s3://bucket/" + name + "/", {{"region", "eu-west-1"}}, "ml"};
+}
 
 inline Result<VersionInfo> try_publish(Meta& meta, const std::string& name, uint64_t objects, uint64_t seed = 0) {
   auto writer = meta.write_version(name);
@@ -43,7 +45,8 @@ inline Result<uint64_t> count(Meta& meta, const std::string& name, uint64_t vers
   uint64_t i = 0, wrong = 0;
   auto status = meta.load(name, version, [&](ObjectInfo&& object) -> Status {
     const ObjectInfo wanted = object_of(i++, seed);
-    wrong += object.key != wanted.key || object.size != wanted.size || object.mtime_ns != wanted.mtime_ns || object.etag != wanted.etag;
+    wrong += object.key != wanted.key || object.size != wanted.size || object.mtime_ns != wanted.mtime_ns ||
+             object.etag != wanted.etag;
     return {};
   });
   EXPECT_EQ(wrong, 0u);

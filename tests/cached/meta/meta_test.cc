@@ -1,4 +1,5 @@
-// What every metadata engine promises (cached/meta/meta.h), on each of them: a reader sees a whole version whatever happens.
+// What every metadata engine promises (cached/meta/meta.h), on each of them: a reader sees a whole version whatever
+// happens.
 #include "cached/meta/meta.h"
 
 #include <gtest/gtest.h>
@@ -40,7 +41,8 @@ class MetaTest : public ::testing::TestWithParam<const char*> {
   std::unique_ptr<Meta> meta_;
 };
 
-INSTANTIATE_TEST_SUITE_P(Engines, MetaTest, ::testing::Values("local", "redis"), [](const auto& engine) { return std::string(engine.param); });
+INSTANTIATE_TEST_SUITE_P(Engines, MetaTest, ::testing::Values("local", "redis"),
+                         [](const auto& engine) { return std::string(engine.param); });
 
 TEST_P(MetaTest, DatasetsAreKeptAcrossProcesses) {
   ASSERT_TRUE(meta_->put_dataset(definition("b")).ok());
@@ -90,7 +92,8 @@ TEST_P(MetaTest, AVersionComesBackWhole) {
   ASSERT_TRUE(meta_->put_dataset(definition("a")).ok());
   EXPECT_FALSE(meta_->current("a")->has_value());
   uint64_t before = 0;
-  for (uint64_t objects : {uint64_t{0}, uint64_t{1}, uint64_t{kSegmentObjects}, uint64_t{kSegmentObjects + 1}, uint64_t{50'000}}) {
+  for (uint64_t objects :
+       {uint64_t{0}, uint64_t{1}, uint64_t{kSegmentObjects}, uint64_t{kSegmentObjects + 1}, uint64_t{50'000}}) {
     auto info = publish(*meta_, "a", objects);
     auto current = meta_->current("a");
     ASSERT_TRUE(current.ok() && current->has_value());
@@ -109,17 +112,23 @@ TEST_P(MetaTest, AVersionComesBackWhole) {
 TEST_P(MetaTest, KeysOfAnyBytesAndAnyLengthComeBack) {
   ASSERT_TRUE(meta_->put_dataset(definition("a")).ok());
   std::vector<ObjectInfo> objects = {{"", 0, 0, ""}, {std::string("\0\r\n$5\r\n{x}", 11), 1, -5, "W/\"odd\""}};
-  for (int i = 0; i < 40; ++i) objects.push_back({std::string(60'000, 'x') + std::to_string(100 + i), 1, 0, std::string(255, 'e')});
+  for (int i = 0; i < 40; ++i)
+    objects.push_back({std::string(60'000, 'x') + std::to_string(100 + i), 1, 0, std::string(255, 'e')});
   auto writer = meta_->write_version("a");
   for (auto& object : objects) ASSERT_TRUE((*writer)->add(object).ok());
   auto info = (*writer)->commit(0);
   ASSERT_TRUE(info.ok()) << info.error().message;
   size_t i = 0;
-  ASSERT_TRUE(meta_->load("a", info->version, [&](ObjectInfo&& object) -> Status {
-    EXPECT_TRUE(object.key == objects[i].key && object.etag == objects[i].etag && object.mtime_ns == objects[i].mtime_ns) << i;
-    ++i;
-    return {};
-  }).ok());
+  ASSERT_TRUE(meta_
+                  ->load("a", info->version,
+                         [&](ObjectInfo&& object) -> Status {
+                           EXPECT_TRUE(object.key == objects[i].key && object.etag == objects[i].etag &&
+                                       object.mtime_ns == objects[i].mtime_ns)
+                               << i;
+                           ++i;
+                           return {};
+                         })
+                  .ok());
   EXPECT_EQ(i, objects.size());
 }
 
@@ -284,16 +293,22 @@ TEST_P(MetaTest, AMillionObjectsLoadFast) {
   const uint64_t version = publish(*meta_, "big", 1'000'000).version;
   const auto written = Clock::now();
   uint64_t objects = 0, bytes = 0;
-  ASSERT_TRUE(meta_->load("big", version, [&](ObjectInfo&& object) -> Status {
-    ++objects;
-    bytes += object.size;
-    return {};
-  }).ok());
+  ASSERT_TRUE(meta_
+                  ->load("big", version,
+                         [&](ObjectInfo&& object) -> Status {
+                           ++objects;
+                           bytes += object.size;
+                           return {};
+                         })
+                  .ok());
   const auto loaded = Clock::now();
   EXPECT_EQ(objects, 1'000'000u);
   EXPECT_EQ(bytes, (*meta_->current("big"))->bytes);
-  auto ms = [](auto d) { return static_cast<long long>(std::chrono::duration_cast<std::chrono::milliseconds>(d).count()); };
-  printf("    %s: 1,000,000 objects written in %lld ms, loaded in %lld ms\n", GetParam(), ms(written - start), ms(loaded - written));
+  auto ms = [](auto d) {
+    return static_cast<long long>(std::chrono::duration_cast<std::chrono::milliseconds>(d).count());
+  };
+  printf("    %s: 1,000,000 objects written in %lld ms, loaded in %lld ms\n", GetParam(), ms(written - start),
+         ms(loaded - written));
 #ifndef LARDER_SANITIZED
   EXPECT_LT(ms(loaded - written), 2000);  // 0.5 s on an idle machine; this one may be shared
 #endif

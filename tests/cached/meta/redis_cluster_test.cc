@@ -1,5 +1,5 @@
-// A key that is looked for on the wrong node is found by a redirection only; a redirection that is a lie must not be followed
-// blindly. Vectors: CLUSTER KEYSLOT of redis 7.0.15.
+// A key that is looked for on the wrong node is found by a redirection only; a redirection that is a lie must not be
+// followed blindly. Vectors: CLUSTER KEYSLOT of redis 7.0.15.
 #include "cached/meta/redis_cluster.h"
 
 #include <gtest/gtest.h>
@@ -36,7 +36,8 @@ TEST(RedisCluster, RedirectionsAreReadStrictly) {
   ASSERT_TRUE(ask && ask->ask);
   EXPECT_EQ(ask->to, (RedisEndpoint{"::1", 7001}));
   EXPECT_EQ(parse_redirection("MOVED 1 :7001", kFrom)->to, (RedisEndpoint{"10.1.1.1", 7001}));
-  for (const char* text : {"", "MOVED", "MOVED 1", "MOVED 16384 h:1", "MOVED -1 h:1", "MOVED 1 h", "MOVED 1 h:0", "MOVED 1 h:65536", "MOVED x h:1", "ERR MOVED 1 h:1", "moved 1 h:1", "MOVED 1 h:1x"})
+  for (const char* text : {"", "MOVED", "MOVED 1", "MOVED 16384 h:1", "MOVED -1 h:1", "MOVED 1 h", "MOVED 1 h:0",
+                           "MOVED 1 h:65536", "MOVED x h:1", "ERR MOVED 1 h:1", "moved 1 h:1", "MOVED 1 h:1x"})
     EXPECT_FALSE(parse_redirection(text, kFrom)) << text;
 }
 
@@ -63,8 +64,10 @@ TEST(RedisCluster, TheMapOfSlots) {
   SlotMap map;
   EXPECT_FALSE(map.find(0));
   ASSERT_TRUE(map.update(array({array({number(0), number(8191), array({text("a"), number(1), text("id")})}),
-                                array({number(8192), number(16383), array({text(""), number(2), text("id")}), array({text("replica"), number(9), text("id")})})}),
-                         kFrom).ok());
+                                array({number(8192), number(16383), array({text(""), number(2), text("id")}),
+                                       array({text("replica"), number(9), text("id")})})}),
+                         kFrom)
+                  .ok());
   EXPECT_EQ(*map.find(0), (RedisEndpoint{"a", 1}));
   EXPECT_EQ(*map.find(8191), (RedisEndpoint{"a", 1}));
   EXPECT_EQ(*map.find(16383), (RedisEndpoint{"10.1.1.1", 2}));
@@ -72,15 +75,21 @@ TEST(RedisCluster, TheMapOfSlots) {
   map.move(5, {"b", 3});
   EXPECT_EQ(*map.find(5), (RedisEndpoint{"b", 3}));
   EXPECT_EQ(*map.find(6), (RedisEndpoint{"a", 1}));
-  const std::vector<RedisReply> lies = {text("OK"), array({}), array({number(1)}), array({array({number(0), number(16384), array({text("a"), number(1)})})}),
-                                        array({array({number(5), number(4), array({text("a"), number(1)})})}), array({array({number(-1), number(4), array({text("a"), number(1)})})}),
-                                        array({array({number(0), number(4), array({text("a"), number(0)})})}), array({array({number(0), number(4), text("a")})})};
+  const std::vector<RedisReply> lies = {text("OK"),
+                                        array({}),
+                                        array({number(1)}),
+                                        array({array({number(0), number(16384), array({text("a"), number(1)})})}),
+                                        array({array({number(5), number(4), array({text("a"), number(1)})})}),
+                                        array({array({number(-1), number(4), array({text("a"), number(1)})})}),
+                                        array({array({number(0), number(4), array({text("a"), number(0)})})}),
+                                        array({array({number(0), number(4), text("a")})})};
   for (const RedisReply& lie : lies) EXPECT_FALSE(map.update(lie, kFrom).ok());
   EXPECT_EQ(*map.find(5), (RedisEndpoint{"b", 3})) << "a lie changes nothing";
 }
 
 TEST(RedisDirectory, ComesBackAndDamageIsNoticed) {
-  const std::vector<SegmentRow> rows = {{{1, 2}, 600'000, 12'000, ""}, {{3, 4}, 1, 1, "a/b"}, {{5, 6}, 2, 2, std::string(65'535, 'z')}};
+  const std::vector<SegmentRow> rows = {
+      {{1, 2}, 600'000, 12'000, ""}, {{3, 4}, 1, 1, "a/b"}, {{5, 6}, 2, 2, std::string(65'535, 'z')}};
   const std::string good = encode_directory(rows);
   auto decoded = decode_directory(good);
   ASSERT_TRUE(decoded.ok());

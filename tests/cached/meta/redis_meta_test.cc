@@ -41,7 +41,8 @@ class RedisMetaTest : public ::testing::Test {
   std::unique_ptr<Meta> meta_;
 };
 
-// ---- publishing ------------------------------------------------------------------------------------------------------
+// ---- publishing
+// ------------------------------------------------------------------------------------------------------
 
 TEST_F(RedisMetaTest, KilledBeforeEachStepThereIsAWholeVersion) {
   const uint64_t first = publish(*meta_, "a", 20'000, 1).version;
@@ -74,7 +75,8 @@ TEST_F(RedisMetaTest, KilledBeforeEachStepThereIsAWholeVersion) {
     for (auto& name : server_->keys("ds:{a}:*"))
       if (server_->command({"TTL", name}).integer == -1) held.insert(name);
     EXPECT_EQ(held.count(key("def")), 1u);
-    EXPECT_LE(held.size(), 3 + 2 * 2 + 2 * 3u) << step;  // def cur versions; two versions of 2 keys and at most 3 segments
+    EXPECT_LE(held.size(), 3 + 2 * 2 + 2 * 3u)
+        << step;  // def cur versions; two versions of 2 keys and at most 3 segments
   }
   EXPECT_EQ(killed, 7);
   EXPECT_GT(publish(*meta_, "a", 20'000, 3).version, first);
@@ -110,7 +112,8 @@ TEST_F(RedisMetaTest, VersionsShareWhatDidNotChange) {
 }
 
 TEST_F(RedisMetaTest, SegmentsOfTheCurrentVersionNeverExpire) {
-  for (uint64_t seed = 1; seed <= 4; ++seed) publish(*meta_, "a", 30'000, seed % 2);  // versions that come back share all
+  for (uint64_t seed = 1; seed <= 4; ++seed)
+    publish(*meta_, "a", 30'000, seed % 2);  // versions that come back share all
   int held = 0, expiring = 0;
   for (auto& name : server_->keys("ds:{a}:seg:*")) (server_->command({"TTL", name}).integer == -1 ? held : expiring)++;
   EXPECT_GE(held, 4);
@@ -142,7 +145,8 @@ TEST_F(RedisMetaTest, ANumberNeverComesBack) {
   EXPECT_GT(publish(*meta_, "a", 10).version, second);
 }
 
-// ---- faults ----------------------------------------------------------------------------------------------------------
+// ---- faults
+// ----------------------------------------------------------------------------------------------------------
 
 TEST_F(RedisMetaTest, ARestartedRedisIsUsedAgain) {
   const uint64_t version = publish(*meta_, "a", 100).version;
@@ -270,7 +274,8 @@ TEST_F(RedisMetaTest, ANewerSchemaIsRefused) {
   EXPECT_EQ(meta_->put_dataset(definition("a")).error().code, EPROTO) << "and is not written over";
 }
 
-// ---- what bytes a hostile peer may send --------------------------------------------------------------------------------
+// ---- what bytes a hostile peer may send
+// --------------------------------------------------------------------------------
 
 class HostilePeer {
  public:
@@ -310,8 +315,10 @@ class HostilePeer {
 TEST(RedisReplies, NonsenseIsAnErrorAndCostsNoMemory) {
   std::string deep;
   for (int i = 0; i < 20; ++i) deep += "*1\r\n";
-  for (const std::string& bytes : {std::string("HTTP/1.1 400 Bad Request\r\n\r\n"), std::string("*2147483647\r\n"), std::string("*-5\r\n"), std::string("$9999999999999\r\n"), std::string("%1\r\n+a\r\n+b\r\n"),
-                                   deep, std::string(100, '\0'), std::string("$5\r\nab")}) {
+  for (const std::string& bytes :
+       {std::string("HTTP/1.1 400 Bad Request\r\n\r\n"), std::string("*2147483647\r\n"), std::string("*-5\r\n"),
+        std::string("$9999999999999\r\n"), std::string("%1\r\n+a\r\n+b\r\n"), deep, std::string(100, '\0'),
+        std::string("$5\r\nab")}) {
     HostilePeer peer(bytes);
     auto connection = RedisConnection::connect({"127.0.0.1", peer.port}, {}, in_ms(2000));
     ASSERT_TRUE(connection.ok());
@@ -347,10 +354,12 @@ TEST(RedisReplies, NestedArraysComeBackAsTheyWere) {
   connection = make_error(EIO, "");
 }
 
-// ---- who may, and where ----------------------------------------------------------------------------------------------
+// ---- who may, and where
+// ----------------------------------------------------------------------------------------------
 
 TEST_F(RedisMetaTest, TenantsDoNotMeet) {
-  auto one = open(server_->url("/0?prefix=team-a")), two = open(server_->url("/0?prefix=team-b")), other_db = open(server_->url("/1"));
+  auto one = open(server_->url("/0?prefix=team-a")), two = open(server_->url("/0?prefix=team-b")),
+       other_db = open(server_->url("/1"));
   ASSERT_TRUE(one->put_dataset(definition("x")).ok());
   publish(*one, "x", 10);
   EXPECT_EQ(one->datasets()->size(), 1u);
@@ -387,7 +396,8 @@ TEST_F(RedisMetaTest, PasswordsAndAclUsers) {
   EXPECT_EQ(open_meta("redis://alice:s3cret@" + at, "").error().code, EACCES) << "not hers";
 }
 
-// ---- notification ----------------------------------------------------------------------------------------------------
+// ---- notification
+// ----------------------------------------------------------------------------------------------------
 
 class Heard {
  public:
@@ -421,7 +431,8 @@ TEST_F(RedisMetaTest, OtherNodesHearOfAVersionAtOnce) {
   other->watch(heard.callback());
   ASSERT_TRUE(heard.wait("a", 0, 5000)) << "what is there when the watch begins";
   // Subscribed for sure: the server says so.
-  for (int i = 0; i < 100 && server_->command({"PUBSUB", "NUMSUB", "larder:changes"}).items.at(1).integer == 0; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  for (int i = 0; i < 100 && server_->command({"PUBSUB", "NUMSUB", "larder:changes"}).items.at(1).integer == 0; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
   std::this_thread::sleep_for(std::chrono::milliseconds(200));
   const int before = heard.times("a");
   const auto start = Clock::now();
@@ -473,16 +484,19 @@ TEST_F(RedisMetaTest, NodesExpire) {
   EXPECT_GT(ttl, 0);
 }
 
-// ---- size ------------------------------------------------------------------------------------------------------------
+// ---- size
+// ------------------------------------------------------------------------------------------------------------
 
 TEST_F(RedisMetaTest, AnObjectTakesAtMostSixtyBytesAndNoValueIsLarge) {
   publish(*meta_, "a", 300'000);
   int64_t total = 0, largest = 0;
   for (auto& name : server_->keys("ds:{a}:*")) {
     total += server_->command({"MEMORY", "USAGE", name}).integer;
-    if (name.find(":seg:") != std::string::npos) largest = std::max(largest, server_->command({"STRLEN", name}).integer);
+    if (name.find(":seg:") != std::string::npos)
+      largest = std::max(largest, server_->command({"STRLEN", name}).integer);
   }
-  printf("    %.1f bytes an object, largest value %lld bytes\n", static_cast<double>(total) / 3e5, static_cast<long long>(largest));
+  printf("    %.1f bytes an object, largest value %lld bytes\n", static_cast<double>(total) / 3e5,
+         static_cast<long long>(largest));
   EXPECT_LE(total, 60 * 300'000);
   EXPECT_LT(largest, 1'000'000);
 }

@@ -32,14 +32,18 @@ inline uint16_t free_port() {
   getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size);
   close(fd);
   // A Cluster's bus is 10,000 above.
-  return ntohs(address.sin_port) > 55'000 ? static_cast<uint16_t>(ntohs(address.sin_port) - 20'000) : ntohs(address.sin_port);
+  return ntohs(address.sin_port) > 55'000 ? static_cast<uint16_t>(ntohs(address.sin_port) - 20'000)
+                                          : ntohs(address.sin_port);
 }
 
 inline bool have_redis() { return system("command -v redis-server >/dev/null") == 0; }
 
 class RedisServer {
  public:
-  explicit RedisServer(std::vector<std::string> options = {}, uint16_t at = 0, bool plain = true) : port(at ? at : free_port()), options_(std::move(options)), plain_(plain) { start(); }
+  explicit RedisServer(std::vector<std::string> options = {}, uint16_t at = 0, bool plain = true)
+      : port(at ? at : free_port()), options_(std::move(options)), plain_(plain) {
+    start();
+  }
   ~RedisServer() { kill_now(); }
   RedisServer(const RedisServer&) = delete;
   RedisServer& operator=(const RedisServer&) = delete;
@@ -47,7 +51,8 @@ class RedisServer {
   void start() {
     std::vector<std::string> words = {"redis-server"};
     if (plain_) {
-      for (const char* w : {"--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "no", "--port"}) words.emplace_back(w);
+      for (const char* w : {"--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "no", "--port"})
+        words.emplace_back(w);
       words.push_back(std::to_string(port));
       words.emplace_back("--dir");
       words.push_back(dir_.path());

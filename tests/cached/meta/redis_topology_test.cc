@@ -23,18 +23,21 @@ std::unique_ptr<Meta> open(const std::string& url) {
 
 template <typename F>
 bool eventually(int ms, F condition) {
-  for (const auto end = in_ms(ms); std::chrono::steady_clock::now() < end; std::this_thread::sleep_for(std::chrono::milliseconds(50)))
+  for (const auto end = in_ms(ms); std::chrono::steady_clock::now() < end;
+       std::this_thread::sleep_for(std::chrono::milliseconds(50)))
     if (condition()) return true;
   return false;
 }
 
-// ---- Sentinel --------------------------------------------------------------------------------------------------------
+// ---- Sentinel
+// --------------------------------------------------------------------------------------------------------
 
 class RedisSentinelTest : public ::testing::Test {
  protected:
   void SetUp() override {
     if (!have_redis()) GTEST_SKIP() << "there is no redis-server: apt-get install redis-server";
-    const std::vector<std::string> secret = {"--requirepass", "pw-of-redis", "--masterauth", "pw-of-redis", "--repl-diskless-sync-delay", "0"};
+    const std::vector<std::string> secret = {
+        "--requirepass", "pw-of-redis", "--masterauth", "pw-of-redis", "--repl-diskless-sync-delay", "0"};
     primary_ = std::make_unique<RedisServer>(secret);
     auto follow = secret;
     for (std::string word : {"--replicaof", "127.0.0.1"}) follow.push_back(word);
@@ -53,13 +56,17 @@ class RedisSentinelTest : public ::testing::Test {
     }));
   }
 
-  static std::string info(RedisServer& server) { return server.command({"INFO", "replication"}, 0, "pw-of-redis").text; }
+  static std::string info(RedisServer& server) {
+    return server.command({"INFO", "replication"}, 0, "pw-of-redis").text;
+  }
 
   std::unique_ptr<RedisServer> start_sentinel(int i) {
     const uint16_t port = free_port();
     const std::string file = dir_.path() + "/sentinel" + std::to_string(i) + ".conf";
-    std::ofstream(file) << "port " << port << "\nbind 127.0.0.1\ndir " << dir_.path() << "\nrequirepass pw-of-sentinel\nsentinel sentinel-pass pw-of-sentinel\n"
-                        << "sentinel monitor mymaster 127.0.0.1 " << primary_->port << " 2\nsentinel auth-pass mymaster pw-of-redis\n"
+    std::ofstream(file) << "port " << port << "\nbind 127.0.0.1\ndir " << dir_.path()
+                        << "\nrequirepass pw-of-sentinel\nsentinel sentinel-pass pw-of-sentinel\n"
+                        << "sentinel monitor mymaster 127.0.0.1 " << primary_->port
+                        << " 2\nsentinel auth-pass mymaster pw-of-redis\n"
                         << "sentinel down-after-milliseconds mymaster 700\nsentinel failover-timeout mymaster 5000\n";
     return std::make_unique<RedisServer>(std::vector<std::string>{file, "--sentinel"}, port, false);
   }
@@ -82,7 +89,9 @@ TEST_F(RedisSentinelTest, AKilledPrimaryIsReplacedAndNothingIsLost) {
   ASSERT_TRUE(meta);
   ASSERT_TRUE(meta->put_dataset(definition("a")).ok());
   const uint64_t first = publish(*meta, "a", 30'000, 1).version;
-  ASSERT_TRUE(eventually(10'000, [&] { return replica_->command({"GET", "ds:{a}:cur"}, 0, "pw-of-redis").text == std::to_string(first); }));
+  ASSERT_TRUE(eventually(10'000, [&] {
+    return replica_->command({"GET", "ds:{a}:cur"}, 0, "pw-of-redis").text == std::to_string(first);
+  }));
   primary_->kill_now();
   auto now = meta->current("a");  // waits for the failover
   ASSERT_TRUE(now.ok()) << now.error().message;
@@ -95,17 +104,22 @@ TEST_F(RedisSentinelTest, AKilledPrimaryIsReplacedAndNothingIsLost) {
   EXPECT_EQ(current_version(*meta, "a"), second);
 }
 
-// ---- Cluster ---------------------------------------------------------------------------------------------------------
+// ---- Cluster
+// ---------------------------------------------------------------------------------------------------------
 
 class RedisClusterTest : public ::testing::Test {
  protected:
   void SetUp() override {
     if (!have_redis()) GTEST_SKIP() << "there is no redis-server: apt-get install redis-server";
-    for (int i = 0; i < 3; ++i) nodes_.push_back(std::make_unique<RedisServer>(std::vector<std::string>{"--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-node-timeout", "2000"}));
+    for (int i = 0; i < 3; ++i)
+      nodes_.push_back(std::make_unique<RedisServer>(std::vector<std::string>{
+          "--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-node-timeout", "2000"}));
     for (int i = 0; i < 3; ++i) {
       const int first = i * 5461, last = i == 2 ? 16383 : first + 5460;
-      nodes_[static_cast<size_t>(i)]->command({"CLUSTER", "ADDSLOTSRANGE", std::to_string(first), std::to_string(last)});
-      if (i > 0) nodes_[static_cast<size_t>(i)]->command({"CLUSTER", "MEET", "127.0.0.1", std::to_string(nodes_[0]->port)});
+      nodes_[static_cast<size_t>(i)]->command(
+          {"CLUSTER", "ADDSLOTSRANGE", std::to_string(first), std::to_string(last)});
+      if (i > 0)
+        nodes_[static_cast<size_t>(i)]->command({"CLUSTER", "MEET", "127.0.0.1", std::to_string(nodes_[0]->port)});
     }
     ASSERT_TRUE(eventually(30'000, [&] {
       for (auto& node : nodes_)
@@ -120,7 +134,8 @@ class RedisClusterTest : public ::testing::Test {
 };
 
 TEST_F(RedisClusterTest, DatasetsSpreadAndAreFoundFromAnyNode) {
-  auto meta = open("redis://127.0.0.1:" + std::to_string(nodes_[0]->port) + ",127.0.0.1:" + std::to_string(nodes_[1]->port) + "/0");
+  auto meta = open("redis://127.0.0.1:" + std::to_string(nodes_[0]->port) +
+                   ",127.0.0.1:" + std::to_string(nodes_[1]->port) + "/0");
   std::set<RedisServer*> owners;
   for (const char* name : {"a", "b", "c", "d", "e", "f"}) {
     ASSERT_TRUE(meta->put_dataset(definition(name)).ok());
@@ -131,7 +146,8 @@ TEST_F(RedisClusterTest, DatasetsSpreadAndAreFoundFromAnyNode) {
   for (auto& node : nodes_) {
     auto other = open(node->url());  // one address is enough
     EXPECT_EQ(other->datasets()->size(), 6u);
-    for (const char* name : {"a", "b", "c", "d", "e", "f"}) EXPECT_EQ(*count(*other, name, current_version(*other, name)), 100u);
+    for (const char* name : {"a", "b", "c", "d", "e", "f"})
+      EXPECT_EQ(*count(*other, name, current_version(*other, name)), 100u);
   }
   auto elsewhere = open(nodes_[0]->url("/1"));
   EXPECT_TRUE(elsewhere->datasets()->empty()) << "another database number is another namespace, in a Cluster, too";
@@ -157,9 +173,11 @@ TEST_F(RedisClusterTest, ASlotThatMovesWhileItIsUsed) {
   }
   std::thread finish([&] {
     std::this_thread::sleep_for(std::chrono::milliseconds(500));
-    for (RedisServer* node : {&to, &from, nodes_[1].get(), nodes_[0].get(), nodes_[2].get()}) node->command({"CLUSTER", "SETSLOT", slot, "NODE", id(to)});
+    for (RedisServer* node : {&to, &from, nodes_[1].get(), nodes_[0].get(), nodes_[2].get()})
+      node->command({"CLUSTER", "SETSLOT", slot, "NODE", id(to)});
   });
-  const uint64_t second = publish(*meta, "a", 50'000, 2).version;  // scripts over several keys: TRYAGAIN until the slot has moved
+  const uint64_t second =
+      publish(*meta, "a", 50'000, 2).version;  // scripts over several keys: TRYAGAIN until the slot has moved
   finish.join();
   EXPECT_GT(second, first);
   EXPECT_EQ(*count(*open(nodes_[1]->url()), "a", second, 2), 50'000u);
@@ -194,7 +212,8 @@ TEST_F(RedisClusterTest, AMessageReachesNodesOnOtherShards) {
   EXPECT_TRUE(eventually(2500, [&] { return heard > 0; }));
 }
 
-// ---- TLS -------------------------------------------------------------------------------------------------------------
+// ---- TLS
+// -------------------------------------------------------------------------------------------------------------
 
 class RedisTlsTest : public ::testing::Test {
  protected:
@@ -202,11 +221,14 @@ class RedisTlsTest : public ::testing::Test {
     if (!have_redis()) GTEST_SKIP() << "there is no redis-server: apt-get install redis-server";
     if (system("command -v openssl >/dev/null") != 0) GTEST_SKIP() << "there is no openssl to make certificates with";
     const std::string d = dir_.path();
-    const std::string script = "cd '" + d + "' && exec >/dev/null 2>&1 && "
+    const std::string script =
+        "cd '" + d +
+        "' && exec >/dev/null 2>&1 && "
         "openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=larder-test-ca && "
         "openssl req -newkey rsa:2048 -nodes -keyout redis.key -out redis.csr -subj /CN=localhost && "
         "printf 'subjectAltName=DNS:localhost,IP:127.0.0.1\\n' >ext && "
-        "openssl x509 -req -in redis.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out redis.pem -days 2 -extfile ext && "
+        "openssl x509 -req -in redis.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out redis.pem -days 2 -extfile ext "
+        "&& "
         "openssl req -newkey rsa:2048 -nodes -keyout client.key -out client.csr -subj /CN=node && "
         "openssl x509 -req -in client.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out client.pem -days 2 && "
         "openssl req -x509 -newkey rsa:2048 -nodes -keyout other.key -out other.pem -days 2 -subj /CN=other-ca";
@@ -216,8 +238,11 @@ class RedisTlsTest : public ::testing::Test {
     const std::string d = dir_.path();
     const uint16_t port = free_port();
     std::vector<std::string> words;
-    for (std::string w : {std::string("--port"), std::string("0"), std::string("--tls-port"), std::to_string(port), std::string("--bind"), std::string("127.0.0.1"), std::string("--save"), std::string(""),
-                          std::string("--tls-cert-file"), d + "/redis.pem", std::string("--tls-key-file"), d + "/redis.key", std::string("--tls-ca-cert-file"), d + "/ca.pem", std::string("--tls-auth-clients"), auth_clients})
+    for (std::string w :
+         {std::string("--port"), std::string("0"), std::string("--tls-port"), std::to_string(port),
+          std::string("--bind"), std::string("127.0.0.1"), std::string("--save"), std::string(""),
+          std::string("--tls-cert-file"), d + "/redis.pem", std::string("--tls-key-file"), d + "/redis.key",
+          std::string("--tls-ca-cert-file"), d + "/ca.pem", std::string("--tls-auth-clients"), auth_clients})
       words.push_back(w);
     return std::make_unique<RedisServer>(words, port, false);
   }
@@ -237,7 +262,8 @@ TEST_F(RedisTlsTest, ATrustedServerIsUsedAndAnotherIsNot) {
     const uint64_t version = publish(*meta, "a", 50'000).version;
     EXPECT_EQ(*count(*meta, "a", version), 50'000u);
   }
-  for (const std::string& options : {std::string(""), "&tls-ca-cert-file=" + dir_.path() + "/other.pem", ca() + "&tls-server-name=elsewhere.example"}) {
+  for (const std::string& options : {std::string(""), "&tls-ca-cert-file=" + dir_.path() + "/other.pem",
+                                     ca() + "&tls-server-name=elsewhere.example"}) {
     auto meta = open_meta(url(*server, options), "");
     ASSERT_FALSE(meta.ok()) << options;
     EXPECT_EQ(meta.error().code, EACCES);
@@ -251,7 +277,8 @@ TEST_F(RedisTlsTest, AServerThatWantsACertificateGetsIt) {
   auto server = start("yes");
   auto bare = open_meta(url(*server, ca()), "");
   EXPECT_FALSE(bare.ok() && (*bare)->datasets().ok());
-  auto meta = open(url(*server, ca() + "&tls-cert-file=" + dir_.path() + "/client.pem&tls-key-file=" + dir_.path() + "/client.key"));
+  auto meta = open(
+      url(*server, ca() + "&tls-cert-file=" + dir_.path() + "/client.pem&tls-key-file=" + dir_.path() + "/client.key"));
   EXPECT_TRUE(meta->put_dataset(definition("a")).ok());
 }
 

@@ -88,7 +88,9 @@ TEST_F(RedisUrlTest, PasswordsFromElsewhere) {
 }
 
 TEST_F(RedisUrlTest, Options) {
-  auto url = parse("rediss://h/0?prefix=team-a&timeout=250&tls-ca-cert-file=/ca%20.pem&tls-cert-file=/c&tls-key-file=/k&tls-server-name=n&insecure-skip-verify=true");
+  auto url = parse(
+      "rediss://h/0?prefix=team-a&timeout=250&tls-ca-cert-file=/ca%20.pem&tls-cert-file=/c&tls-key-file=/"
+      "k&tls-server-name=n&insecure-skip-verify=true");
   EXPECT_EQ(url.prefix, "team-a");
   EXPECT_EQ(url.timeout_ms, 250u);
   EXPECT_EQ(url.tls.ca_file, "/ca .pem");
@@ -100,9 +102,11 @@ TEST_F(RedisUrlTest, Options) {
 
 TEST_F(RedisUrlTest, WhatIsWrongIsSaidAndNoPasswordIs) {
   for (const char* text :
-       {"redis://:hushhush@", "redis://:hushhush@h:x/0", "redis://:hushhush@h:70000", "redis://:hushhush@h/zero", "redis://:hushhush@h:1/-1", "redis://:hushhush@/0",
-        "redis://:hushhush@h?prefix=a{b}", "redis://:hushhush@h?unknown=1", "redis://:hushhush@h?timeout=0", "redis://:hushhush@h?tls-cert-file=x", "redis://:hush?hush@h",
-        "redis://:hushhush@,a,b", "redis://:hushhush@h:1,,h:2", "unix://:hushhush@relative", "http://:hushhush@h", "redis:/:hushhush@h", "redis://hushhush:@h", "redis://:hushhush@[::1",
+       {"redis://:hushhush@", "redis://:hushhush@h:x/0", "redis://:hushhush@h:70000", "redis://:hushhush@h/zero",
+        "redis://:hushhush@h:1/-1", "redis://:hushhush@/0", "redis://:hushhush@h?prefix=a{b}",
+        "redis://:hushhush@h?unknown=1", "redis://:hushhush@h?timeout=0", "redis://:hushhush@h?tls-cert-file=x",
+        "redis://:hush?hush@h", "redis://:hushhush@,a,b", "redis://:hushhush@h:1,,h:2", "unix://:hushhush@relative",
+        "http://:hushhush@h", "redis:/:hushhush@h", "redis://hushhush:@h", "redis://:hushhush@[::1",
         "redis://:hushhush@h?prefix"}) {
     auto url = parse_redis_url(text);
     ASSERT_FALSE(url.ok()) << text;
