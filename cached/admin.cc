@@ -17,6 +17,7 @@ using Clock = std::chrono::steady_clock;
 static constexpr auto kProgressEvery = std::chrono::milliseconds(200);
 static constexpr size_t kMaxListed = 100;     // corrupt files, skipped keys in one answer: a packet is bounded
 static constexpr size_t kMaxDatasets = 200;   // datasets in a status
+static constexpr size_t kMaxNodesBytes = 100 * 1024;  // a reply is one packet
 
 // Names are bytes; what is not UTF-8 is replaced.
 static std::string to_text(const json& j) { return j.dump(-1, ' ', false, json::error_handler_t::replace); }
@@ -84,6 +85,7 @@ void Admin::stop() {
 const Admin::OpEntry* Admin::find_op(const std::string& name) {
   static const std::map<std::string, OpEntry> kOps = {
       {"ping", {&Admin::ping, false, true}},       {"status", {&Admin::status, false, true}},
+      {"nodes", {&Admin::nodes, false, false}},
       {"format", {&Admin::format, true, false}},   {"mount", {&Admin::mount, true, false}},
       {"umount", {&Admin::umount, true, false}},   {"refresh", {&Admin::refresh, true, false}},
       {"warm", {&Admin::warm, false, false}},      {"evict", {&Admin::evict, true, false}},
@@ -199,9 +201,31 @@ Admin::Answer Admin::format(const Call& call) {
   if (!source) return source.error();
   if (!group) return group.error();
   if (!options) return options.error();
+  Result<bool> restore = call.flag("restore", false);
+  if (!restore) return restore.error();
+  if (*restore) {
+    Result<VersionInfo> info = p_.datasets.restore(*name, *source);
+    if (!info) return info.error();
+    return json{{"name", *name}, {"version", info->version}, {"objects", info->objects}, {"bytes", info->bytes}};
+  }
   Result<DatasetDef> def = p_.datasets.format(*name, *source, *options, *group);
   if (!def) return def.error();
   return json{{"name", def->name}, {"id", fmt::format("{:016x}", def->id)}};
+}
+
+// {"nodes": [{"dataset","node","version","files","bytes","age_s"}...]}: of one dataset, or of all.
+Admin::Answer Admin::nodes(const Call& call) {
+  Result<std::string> name = call.text("name", false);
+  if (!name) return name.error();
+  json out = json::array();
+  size_t bytes = 0;
+  auto add = [&](const std::string& dataset, const NodeInfo& n) {
+    if ((bytes += dataset.size() + n.node.size() + 120) > kMaxNodesBytes) return;
+    out.push_back({{"dataset", dataset}, {"node", n.node}, {"version", n.version}, {"files", n.files}, {"bytes", n.bytes}, {"age_s", n.age_s}});
+  };
+  if (Status s = list_nodes(p_.meta, *name, add); !s)
+    return s.error();
+  return json{{"nodes", out}};
 }
 
 static Result<MountRequest> mount_request(const std::string& path, const std::string& name, const std::string& source) {

@@ -31,6 +31,7 @@ class Admin {
     Flights& flights;
     Filler& filler;
     Server& server;
+    Meta& meta;
   };
   explicit Admin(Parts parts);
   ~Admin();
@@ -57,6 +58,7 @@ class Admin {
   Answer ping(const Call& call);
   Answer status(const Call& call);
   Answer format(const Call& call);
+  Answer nodes(const Call& call);
   Answer mount(const Call& call);
   Answer umount(const Call& call);
   Answer refresh(const Call& call);

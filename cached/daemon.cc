@@ -16,6 +16,7 @@
 #include "cached/admin.h"
 #include "cached/files.h"
 #include "cached/log.h"
+#include "cached/node_link.h"
 #include "cached/requests.h"
 #include "cached/verifier.h"
 
@@ -90,6 +91,7 @@ class Daemon {
   std::shared_ptr<Filler> filler_;
   std::unique_ptr<Flights> flights_;
   std::unique_ptr<Datasets> datasets_;
+  std::unique_ptr<NodeLink> link_;
   std::unique_ptr<Server> server_;
   std::unique_ptr<ProgramRequests> programs_;
   std::unique_ptr<Admin> admin_;
@@ -147,8 +149,9 @@ Status Daemon::open_parts(const CacheLimits& limits) {
   flights_->on_stale([this](std::shared_ptr<Dataset> d, std::function<void(const Status&)> then) { datasets_->refresh_soon(std::move(d), std::move(then)); });
   programs_ = std::make_unique<ProgramRequests>(
       ProgramRequests::Parts{config_, *dir_, *publisher_, *inodes_, *cache_, *datasets_, *flights_, *filler_});
-  admin_ = std::make_unique<Admin>(Admin::Parts{config_, *dir_, *publisher_, *cache_, *datasets_, *flights_, *filler_, *server_});
+  admin_ = std::make_unique<Admin>(Admin::Parts{config_, *dir_, *publisher_, *cache_, *datasets_, *flights_, *filler_, *server_, *meta_});
   if (Status s = datasets_->start(); !s) return s;
+  link_ = std::make_unique<NodeLink>(*meta_, *datasets_, *cache_, node_name(config_.is_private));
   dir_->keep();
   flights_->add_source(filler_);
   return {};
@@ -227,6 +230,7 @@ void Daemon::end() {
   ending_ = true;
   bool landed = flights_->stop(kFlightsEnd);
   admin_->stop();
+  link_->stop();
   datasets_->stop();
   housekeeper_.join();
   verifier_.join();

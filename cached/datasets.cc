@@ -256,6 +256,8 @@ static bool same_tree(const Catalog* before, const Catalog& after, const Refresh
 }
 
 Result<RefreshResult> Datasets::list_and_install(Dataset& d, const Progress& progress) {
+  // What is listed is compared with the newest version, which may be another node's.
+  if (Status s = catch_up(d); !s) spdlog::warn("{}: the stored version cannot be loaded: {}", d.label(), s.error().message);
   Result<Listing> listing = list_source(d, progress);
   if (!listing) return listing.error();
   RefreshResult r;
@@ -306,6 +308,70 @@ Status Datasets::install(Dataset& d, const CatalogImage& image) {
   return {};
 }
 
+// ---- other nodes -----------------------------------------------------------------------------------------------------
+
+std::shared_ptr<Dataset> Datasets::mounted(const std::string& name) const {
+  for (const Mount& m : mounts())
+    if (m.dataset->def.name == name && m.dataset->version()) return m.dataset;
+  return nullptr;
+}
+
+// With refresh_mutex held. Numbers ascend and never come back, so a metadata that was emptied or set back is not followed.
+Status Datasets::catch_up(Dataset& d) {
+  std::shared_ptr<CatalogVersion> current = d.version();
+  if (!current) return {};
+  Result<std::optional<VersionInfo>> info = p_.meta.current(d.def.name);
+  if (!info) return info.error();
+  if (!*info || (*info)->version <= current->version()) return {};
+  Result<CatalogImage> image = build_stored(d, (*info)->version);
+  if (!image) return image.error();
+  if (Status s = install(d, *image); !s) return s;
+  spdlog::info("{}: version {} of another node: {} objects, {} bytes", d.label(), (*info)->version, (*info)->objects, (*info)->bytes);
+  return {};
+}
+
+Status Datasets::follow(const std::string& name) {
+  std::shared_ptr<Dataset> d = mounted(name);
+  if (!d) return {};
+  std::lock_guard one(d->refresh_mutex);
+  return catch_up(*d);
+}
+
+// The objects of a catalog in the order of their keys. A folder without children was a marker.
+static std::vector<ObjectInfo> objects_of(const CatalogVersion& version) {
+  std::vector<ObjectInfo> out;
+  const Catalog& c = version.catalog();
+  for (uint32_t i = 1; i < c.entry_count; ++i) {
+    const CatalogEntry& e = c.entries[i];
+    if (e.is_file()) out.push_back({version.path_of(i), e.size, e.mtime_ns, std::string(version.etag_of(i))});
+    else if (e.dir.child_count == 0) out.push_back({version.path_of(i) + "/", 0, e.mtime_ns, ""});
+  }
+  std::sort(out.begin(), out.end(), [](const ObjectInfo& a, const ObjectInfo& b) { return a.key < b.key; });
+  return out;
+}
+
+Result<VersionInfo> Datasets::restore(const std::string& name, const std::string& source) {
+  std::shared_ptr<Dataset> d = mounted(name);
+  if (!d) return make_error(ENOENT, fmt::format("dataset \"{}\" is not mounted here; restore it on a node that has it, or use larder format without --restore", shown(name)));
+  Result<SourceUrl> url = parse_source(source);
+  if (!url) return url.error();
+  if (url->text() != d->def.source)
+    return make_error(EEXIST, fmt::format("dataset \"{}\" is {} here, not {}; give that source", shown(name), d->def.source, shown(source)));
+  std::lock_guard one(d->refresh_mutex);
+  if (Status s = p_.meta.put_dataset(d->def); !s) return s.error();
+  Result<std::unique_ptr<VersionWriter>> writer = p_.meta.write_version(name);
+  if (!writer) return writer.error();
+  for (const ObjectInfo& o : objects_of(*d->version()))
+    if (Status s = (*writer)->add(o); !s) return s.error();
+  Result<VersionInfo> info = (*writer)->commit(d->version()->catalog().header->skipped);
+  if (!info) return info;
+  spdlog::info("{}: published again as version {}: {} objects, {} bytes", d->label(), info->version, info->objects, info->bytes);
+  if (Status s = catch_up(*d); !s) return s.error();
+  return info;
+}
+
+// ---- versions --------------------------------------------------------------------------------------------------------
+
 void Datasets::remove_old_versions(Dataset& d, uint64_t current) {
   (void)for_each_name(d.folder_fd(), [&](const char* name) {
     std::string_view n = name;
@@ -317,7 +383,12 @@ void Datasets::remove_old_versions(Dataset& d, uint64_t current) {
 Result<RefreshResult> Datasets::refresh(const std::string& name, const Progress& progress) {
   Result<std::optional<DatasetDef>> def = p_.meta.get_dataset(name);
   if (!def) return def.error();
-  if (!*def) return make_error(ENOENT, fmt::format("there is no dataset \"{}\"; larder status lists them", shown(name)));
+  if (!*def) {
+    if (std::shared_ptr<Dataset> served = mounted(name))
+      return make_error(ENOENT, fmt::format("the metadata has lost dataset \"{}\"; it is served from here as it was; larder format {} {} --restore publishes it again",
+                                            shown(name), shown(name), served->def.source));
+    return make_error(ENOENT, fmt::format("there is no dataset \"{}\"; larder status lists them", shown(name)));
+  }
   Result<std::shared_ptr<Dataset>> d = open_dataset(**def);
   if (!d) return d.error();
   if (!(*d)->store()) (*d)->set_store(store_for(**def, {}));
@@ -465,10 +536,18 @@ Status Datasets::forget_transient_mounts() {
 
 // ---- start -----------------------------------------------------------------------------------------------------------
 
+static bool may_pass(int code) {
+  return code == EIO || code == ETIMEDOUT || code == ECONNREFUSED || code == EHOSTUNREACH || code == ENETUNREACH || code == EAGAIN || code == ECONNRESET;
+}
+
 Status Datasets::take_over_folders() {
   adopt_mirrors(p_.dir.namespace_mirrors_fd(), 0, p_.inodes);
   Result<std::vector<DatasetDef>> defs = p_.meta.datasets();
-  if (!defs) return defs.error();
+  if (!defs && !may_pass(defs.error().code)) return defs.error();
+  if (!defs) {
+    spdlog::error("the metadata cannot be read now: {}", defs.error().message);
+    defs = std::vector<DatasetDef>();
+  }
   for (uint64_t id : p_.dir.dataset_folders()) {
     auto it = std::find_if(defs->begin(), defs->end(), [&](const DatasetDef& def) { return def.id == id; });
     DatasetDef def;
@@ -478,10 +557,6 @@ Status Datasets::take_over_folders() {
   }
   for (const std::string& name : p_.dir.unknown_names()) spdlog::warn("{}/{} is not Larder's; left alone", p_.dir.path(), shown(name));
   return {};
-}
-
-static bool may_pass(int code) {
-  return code == EIO || code == ETIMEDOUT || code == ECONNREFUSED || code == EHOSTUNREACH || code == ENETUNREACH || code == EAGAIN || code == ECONNRESET;
 }
 
 Status Datasets::mount_stored(const std::vector<StoredMount>& stored) {

@@ -91,6 +91,10 @@ class Datasets {
   Result<MountResult> mount(const MountRequest& request, const Progress& progress);
   Status umount(const std::string& path);
   Result<RefreshResult> refresh(const std::string& name, const Progress& progress);
+  // Another node may have published: a newer version of a mounted dataset reaches programs. An older or absent one never does.
+  Status follow(const std::string& name);
+  // Publishes a mounted dataset's definition and its loaded catalog again, for metadata that was lost. ENOENT: it is not mounted here.
+  Result<VersionInfo> restore(const std::string& name, const std::string& source);
   // Forgets the mounts that are not to be kept (an orderly end of a private daemon).
   Status forget_transient_mounts();
 
@@ -126,6 +130,8 @@ class Datasets {
   Result<Listing> list_source(Dataset& dataset, const Progress& progress);
   Result<RefreshResult> list_and_install(Dataset& dataset, const Progress& progress);
   Status install(Dataset& dataset, const CatalogImage& image);
+  Status catch_up(Dataset& dataset);
+  std::shared_ptr<Dataset> mounted(const std::string& name) const;
   Status ready(const std::shared_ptr<Dataset>& dataset, const MountRequest& request, const Progress& progress, MountResult& result);
   Status use_mounted(MountRequest& request) const;
   Status add_mount(const MountRequest& request, const std::shared_ptr<Dataset>& dataset);

@@ -9,6 +9,7 @@
 #include "cached/admin.h"
 #include "cached/cli/commands.h"
 #include "cached/cli/doctor.h"
+#include "cached/cli/metadata.h"
 #include "cached/cli/mount_spec.h"
 #include "cached/cli/report.h"
 #include "cached/cli/run.h"
@@ -23,7 +24,7 @@ namespace {
 // What the words on the command line ask for; `action` is run after all of it was understood.
 struct Words {
   RunArgs run;
-  std::string endpoint, region, doctor_command, check_path, name;
+  std::string endpoint, region, doctor_command, check_path, name, meta;
   FormatArgs format;
   MountArgs mount;
   WarmArgs warm;
@@ -66,6 +67,7 @@ int act_format(Words& w) {
   auto options = store_options(w);
   if (!options) return fail(options.error());
   w.format.options = *options;
+  if (!w.meta.empty() && !w.format.restore) return format_directly(w.meta, w.format);
   return with_client([&](const Client& c) { return format_dataset(c, w.format); });
 }
 
@@ -116,12 +118,20 @@ void add_store_options(CLI::App* sub, Words& w) {
   sub->add_option("--option", w.options, "Any option of the source")->type_name("KEY=VALUE")->expected(1)->take_all();
 }
 
+void add_meta_option(CLI::App* sub, Words& w) {
+  sub->add_option("--meta", w.meta, "The metadata itself, such as redis://host:6379/0, without a larderd; a password in REDIS_PASSWORD")
+      ->envname("LARDER_META")
+      ->type_name("URL");
+}
+
 void add_datasets(CLI::App& app, Words& w) {
   CLI::App* format = app.add_subcommand("format", "Register a dataset under a name (lists nothing yet)");
   format->add_option("name", w.format.name, "Name of the dataset")->required();
   format->add_option("source", w.format.source, "s3://bucket/prefix or file:///dir")->required();
   format->add_option("--group", w.format.group, "Unix group that may read it (default: everybody)")->type_name("G");
+  format->add_flag("--restore", w.format.restore, "Publish again what this node has loaded: for metadata that was lost");
   add_store_options(format, w);
+  add_meta_option(format, w);
   format->callback([&w] { w.action = [&w] { return act_format(w); }; });
 
   CLI::App* mount = app.add_subcommand("mount", "Show a dataset at a path, now and after a restart of larderd");
@@ -142,8 +152,19 @@ void add_datasets(CLI::App& app, Words& w) {
 
   CLI::App* refresh = app.add_subcommand("refresh", "List a dataset's bucket again and publish what changed");
   refresh->add_option("name", w.name, "Name of the dataset")->required();
-  refresh->callback(
-      [&w] { w.action = [&w] { return with_client([&](const Client& c) { return refresh_dataset(c, w.name); }); }; });
+  add_meta_option(refresh, w);
+  refresh->callback([&w] {
+    w.action = [&w] {
+      if (!w.meta.empty()) return refresh_directly(w.meta, w.name);
+      return with_client([&](const Client& c) { return refresh_dataset(c, w.name); });
+    };
+  });
+
+  CLI::App* nodes = app.add_subcommand("nodes", "Which nodes have how much of a dataset in their cache, best first");
+  nodes->add_option("dataset", w.name, "Name of the dataset (default: all)");
+  nodes->add_flag("--json", w.json, "As JSON (docs/protocol.md)");
+  add_meta_option(nodes, w);
+  nodes->callback([&w] { w.action = [&w] { return show_nodes(w.meta, w.name, w.json); }; });
 }
 
 void add_cache(CLI::App& app, Words& w) {

@@ -117,9 +117,13 @@ int format_dataset(const Client& client, const FormatArgs& args) {
                             args.name)));
   Json request = {{"op", "format"}, {"name", args.name}, {"source", args.source}, {"options", args.options}};
   if (!args.group.empty()) request["group"] = args.group;
+  if (args.restore) request["restore"] = true;
   auto reply = client.request(request);
   if (!reply) return fail(reply.error());
-  fmt::print("dataset {} is {}\n", args.name, args.source);
+  if (args.restore)
+    fmt::print("{} published again as version {}: {} files, {}\n", args.name, number(*reply, "version"),
+               format_count(number(*reply, "objects")), format_bytes(static_cast<double>(number(*reply, "bytes"))));
+  else fmt::print("dataset {} is {}\n", args.name, args.source);
   return kExitOk;
 }
 

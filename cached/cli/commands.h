@@ -17,6 +17,7 @@ std::function<void(const Json&)> draw(Progress& progress);
 struct FormatArgs {
   std::string name, source, group;
   Options options;
+  bool restore = false;  // publish again what the daemon has loaded
 };
 int format_dataset(const Client& client, const FormatArgs& args);
 

@@ -53,4 +53,22 @@ Error no_dataset(std::string_view name) {
   return make_error(ENOENT, fmt::format("no dataset '{}'", printable(name, 80)));
 }
 
+Status list_nodes(Meta& meta, const std::string& name,
+                  const std::function<void(const std::string& dataset, const NodeInfo& node)>& one) {
+  std::vector<std::string> names = {name};
+  if (name.empty()) {
+    auto defs = meta.datasets();
+    if (!defs) return defs.error();
+    names.clear();
+    for (const DatasetDef& def : *defs) names.push_back(def.name);
+  }
+  for (const std::string& dataset : names) {
+    auto nodes = meta.nodes(dataset);
+    if (!nodes && (name.empty() && nodes.error().code == ENOENT)) continue;  // removed meanwhile
+    if (!nodes) return nodes.error();
+    for (const NodeInfo& node : *nodes) one(dataset, node);
+  }
+  return {};
+}
+
 }  // namespace larder

@@ -74,6 +74,10 @@ class Meta {
   virtual Result<std::vector<NodeInfo>> nodes(std::string_view name) = 0;
 };
 
+// The live nodes of one dataset, or of every dataset if `name` is empty.
+Status list_nodes(Meta& meta, const std::string& name,
+                  const std::function<void(const std::string& dataset, const NodeInfo& node)>& one);
+
 // "local:" (below state_dir), "local:///path/to/dir", "redis://..." (cached/meta/redis_url.h). A Redis that cannot be
 // reached now is no error here: each function tries again.
 Result<std::unique_ptr<Meta>> open_meta(std::string_view url, std::string_view state_dir);
