@@ -96,7 +96,7 @@ $(patsubst tests/bench/%.cc,$(BUILD)/bench/%,$(filter-out tests/bench/cached/%,$
 $(patsubst tests/bench/%.cc,$(BUILD)/bench/%,$(filter tests/bench/cached/%,$(BENCH_SRC))): \
     $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(BUILD)/libcached.a
 	@mkdir -p $(@D)
-	$(CXX) $(OPT) -o $@ $^ $(DAEMON_LIBS)
+	$(CXX) $(OPT) -o $@ $(filter %.o %.a,$^) $(DAEMON_LIBS)
 
 bench_programs: $(patsubst tests/bench/%.cc,$(BUILD)/bench/%,$(BENCH_SRC))
 
