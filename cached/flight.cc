@@ -247,12 +247,14 @@ void Flights::finish(const FlightPtr& f, Status status, std::shared_ptr<Fd> file
   }
   if (!status) log_failure(*f, status);
   bool stale = !status && (status.error().code == ESTALE || status.error().code == ENOENT);
-  if (!stale || !stale_) return report(*f, status, file);
+  if (!stale || !stale_) return report(*f, status, std::move(file));
   stale_(f->object.dataset, [this, f](const Status& refreshed) { report(*f, refreshed, nullptr); });
 }
 
-void Flights::report(Flight& f, const Status& status, const std::shared_ptr<Fd>& file) {
-  for (Waiter& w : f.waiters) w.done(status, file);
+// Lets go of the file before it says so: who was told may want to evict it.
+void Flights::report(Flight& f, const Status& status, std::shared_ptr<Fd> file) {
+  for (Waiter& w : f.waiters) w.done(status, &w == &f.waiters.back() ? std::move(file) : file);
+  file.reset();
   for (auto& source : f.sources) source->finished(f.object, status);
 }
 

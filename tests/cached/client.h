@@ -44,7 +44,8 @@ inline Answer receive(int fd) {
   m.msg_control = control;
   m.msg_controllen = sizeof control;
   ssize_t n = ::recvmsg(fd, &m, MSG_CMSG_CLOEXEC);
-  if (n < static_cast<ssize_t>(sizeof(Reply))) return a.closed = true, a;
+  a.closed = n < static_cast<ssize_t>(sizeof(Reply));
+  if (a.closed) return a;
   memcpy(&a.header, buffer.data(), sizeof(Reply));
   a.payload.assign(buffer.data() + sizeof(Reply), static_cast<size_t>(n) - sizeof(Reply));
   for (struct cmsghdr* c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c)) {

@@ -87,7 +87,7 @@ TEST_F(ServerTest, GarbageIsAnsweredOrClosedAndHarmsNobody) {
     ASSERT_EQ(::send(fd.get(), packet.data(), packet.size(), 0), static_cast<ssize_t>(packet.size()));
     Answer a = receive(fd.get());
     EXPECT_EQ(a.closed ? -1 : a.header.status, status);
-    if (status == EPROTO) EXPECT_EQ(a.header.version, kWireVersion);
+    EXPECT_TRUE(a.closed || a.header.version == kWireVersion);
   }
   EXPECT_EQ(handled, 0);
   std::mt19937 random(1);
