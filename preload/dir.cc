@@ -133,12 +133,21 @@ DIR* open_stream(Found& f, int fd) {
   return reinterpret_cast<DIR*>(s);
 }
 
+bool is_covered(const struct stat& st) {
+  Scratch<Found> f;
+  return f && route_covered(st, f.get());
+}
+
 // A real folder above mount points: libc's stream with the mount points behind it.
 DIR* wrap_native(DIR* dir) {
   if (dir == nullptr) return nullptr;
   struct stat st;
   Session session;
-  if (!enter(&session) || session.state->ancestor_count == 0 || sys::fstat(next.dirfd(dir), &st) != 0) return dir;
+  if (!enter(&session) || session.state->ancestor_count + session.state->cover_count == 0 || sys::fstat(next.dirfd(dir), &st) != 0) return dir;
+  if (Scratch<Found> f; f && route_covered(st, f.get())) {
+    next.closedir(dir);
+    return open_stream(*f.get(), -1);
+  }
   uint32_t entry = ancestor_entry(st);
   if (entry == kNoEntry) return dir;
   Stream* s = take_stream();
@@ -276,8 +285,11 @@ DIR* larder_fdopendir(int fd) {
   struct stat st;
   Identity id;
   if (current_state() != nullptr && sys::fstat(fd, &st) == 0) id = identify(st);
-  if (id.kind != Kind::kDirectory && id.kind != Kind::kAbove) return wrap_native(next.fdopendir(fd));
   Scratch<Found> f;
+  if (id.kind == Kind::kNone && current_state() != nullptr && f && sys::fstat(fd, &st) == 0 && route_covered(st, f.get())) {
+    return open_stream(*f.get(), fd);
+  }
+  if (id.kind != Kind::kDirectory && id.kind != Kind::kAbove) return wrap_native(next.fdopendir(fd));
   struct Text {
     char path[PATH_MAX];
   };
@@ -391,7 +403,7 @@ int scan(DIR* dir, Entry*** list, int (*filter)(const Entry*), int (*compare)(co
 // A real folder with mount points in it: libc's scandir would not list them.
 bool above_mounts(int dirfd, const char* path) {
   struct stat st;
-  return current_state() != nullptr && path != nullptr && sys::fstatat(dirfd, path, &st, 0) == 0 && ancestor_entry(st) != kNoEntry;
+  return current_state() != nullptr && path != nullptr && sys::fstatat(dirfd, path, &st, 0) == 0 && (ancestor_entry(st) != kNoEntry || is_covered(st));
 }
 
 DIR* opendir_at(int dirfd, const char* path) {
@@ -404,7 +416,7 @@ DIR* opendir_at(int dirfd, const char* path) {
 }
 
 template <typename Entry, typename Native>
-int scandir_wrapper(int dirfd, const char* path, Entry*** list, int (*filter)(const Entry*),
+int scandir_wrapper(int dirfd, const char*& path, Entry*** list, int (*filter)(const Entry*),
                     int (*compare)(const Entry**, const Entry**), Native native) {
   resolve_next();
   return dispatch(

@@ -16,7 +16,7 @@ namespace larder {
 namespace {
 
 // 0: not ours. Else why it cannot be executed.
-int refuse_exec(int dirfd, const char* path) {
+int refuse_exec(int dirfd, const char*& path) {
   int error = dispatch(
       dirfd, path, true, [](Found& f) { return f.kind == Kind::kMissing ? f.error : EACCES; }, [] { return 0; });
   if (error != 0 || path == nullptr || current_state() == nullptr) return error;
@@ -25,6 +25,19 @@ int refuse_exec(int dirfd, const char* path) {
   if (sys::fstatat(dirfd, path, &st, 0) != -ENOENT || !may_lead_to_ours(dirfd, path)) return 0;
   Scratch<Found> f;
   return f && route_missing(dirfd, path, true, f.get()) ? (f->kind == Kind::kMissing ? f->error : EACCES) : 0;
+}
+
+// native(), with the absolute path if a relative one leads out of the dataset that is the current directory.
+template <typename Native>
+__attribute__((noinline)) int start_from_ours(const char*& path, Native native) {
+  Found f;
+  route(AT_FDCWD, path, &f);
+  return native_at(f, path, native);
+}
+template <typename Native>
+int start(const char*& path, Native native) {
+  resolve_next();
+  return maybe_ours(AT_FDCWD, path) ? start_from_ours(path, native) : native();
 }
 
 bool has_slash(const char* file) { return file != nullptr && strchr(file, '/') != nullptr; }
@@ -36,23 +49,19 @@ using namespace larder;
 
 int larder_execve(const char* path, char* const argv[], char* const envp[]) {
   if (int error = refuse_exec(AT_FDCWD, path)) return fail(error);
-  resolve_next();
-  return next.execve(path, argv, envp);
+  return start(path, [&] { return next.execve(path, argv, envp); });
 }
 int larder_execv(const char* path, char* const argv[]) {
   if (int error = refuse_exec(AT_FDCWD, path)) return fail(error);
-  resolve_next();
-  return next.execv(path, argv);
+  return start(path, [&] { return next.execv(path, argv); });
 }
 int larder_execvp(const char* file, char* const argv[]) {
   if (int error = has_slash(file) ? refuse_exec(AT_FDCWD, file) : 0) return fail(error);
-  resolve_next();
-  return next.execvp(file, argv);
+  return start(file, [&] { return next.execvp(file, argv); });
 }
 int larder_execvpe(const char* file, char* const argv[], char* const envp[]) {
   if (int error = has_slash(file) ? refuse_exec(AT_FDCWD, file) : 0) return fail(error);
-  resolve_next();
-  return next.execvpe(file, argv, envp);
+  return start(file, [&] { return next.execvpe(file, argv, envp); });
 }
 
 // The arguments of an execl call as an array, on the stack of the caller: exec may run in a vfork child.
@@ -87,14 +96,12 @@ int larder_execle(const char* path, const char* arg, ...) {
 int larder_posix_spawn(pid_t* pid, const char* path, const posix_spawn_file_actions_t* actions, const posix_spawnattr_t* attr,
                        char* const argv[], char* const envp[]) {
   if (int error = refuse_exec(AT_FDCWD, path)) return error;
-  resolve_next();
-  return next.posix_spawn(pid, path, actions, attr, argv, envp);
+  return start(path, [&] { return next.posix_spawn(pid, path, actions, attr, argv, envp); });
 }
 int larder_posix_spawnp(pid_t* pid, const char* file, const posix_spawn_file_actions_t* actions, const posix_spawnattr_t* attr,
                         char* const argv[], char* const envp[]) {
   if (int error = has_slash(file) ? refuse_exec(AT_FDCWD, file) : 0) return error;
-  resolve_next();
-  return next.posix_spawnp(pid, file, actions, attr, argv, envp);
+  return start(file, [&] { return next.posix_spawnp(pid, file, actions, attr, argv, envp); });
 }
 
 // ---- file actions ---------------------------------------------------------------------------------------------------
@@ -128,7 +135,7 @@ void let_go(const void* actions) {
 }
 
 // A kept descriptor for something of ours, -1 if it is not ours (the child shall try), or -errno - 1.
-int kept_descriptor(const void* actions, const char* path, int flags) {
+int kept_descriptor(const void* actions, const char*& path, int flags) {
   constexpr int kNotOurs = -1;
   int fd = dispatch(
       AT_FDCWD, path, true, [&](Found& f) { return f.kind == Kind::kMissing ? kNotOurs : open_found(f, flags | O_CLOEXEC); },

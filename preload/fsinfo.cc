@@ -48,7 +48,7 @@ void fill(const Volume& v, struct statfs64* out) { fill(v, reinterpret_cast<stru
 void fill(const Volume& v, struct statvfs64* out) { fill(v, reinterpret_cast<struct statvfs*>(out)); }
 
 template <typename Buf, typename Native>
-int path_volume(const char* path, Buf* buf, Native native) {
+int path_volume(const char*& path, Buf* buf, Native native) {
   resolve_next();
   return dispatch(
       AT_FDCWD, path, true,

@@ -61,7 +61,7 @@ ssize_t translated(ssize_t r, int dirfd, const char* path, char* buf, size_t siz
 }
 
 template <typename Native>
-ssize_t readlink_wrapper(int dirfd, const char* path, char* buf, size_t size, Native native) {
+ssize_t readlink_wrapper(int dirfd, const char*& path, char* buf, size_t size, Native native) {
   return dispatch(
       dirfd, path, false, [](Found& f) -> ssize_t { return not_a_link(f); },
       [&]() -> ssize_t { return translated(native(), dirfd, path, buf, size); });
@@ -82,7 +82,7 @@ char* canonical(Found& f, char* resolved) {
 }
 
 template <typename Native>
-char* realpath_wrapper(const char* path, char* resolved, Native native) {
+char* realpath_wrapper(const char*& path, char* resolved, Native native) {
   resolve_next();
   return dispatch(
       AT_FDCWD, path, true, [&](Found& f) { return canonical(f, resolved); }, native);

@@ -126,14 +126,31 @@ int open_found(Found& f, int flags) {
 
 namespace {
 
+// The kernel opened a folder, perhaps through a symlink or from above: if a mount covers it, ours takes its number.
+int uncovered(int fd, int flags) {
+  State* s = fd >= 0 ? current_state() : nullptr;
+  struct stat st;
+  if (s == nullptr || s->cover_count == 0 || sys::fstat(fd, &st) != 0) return fd;
+  Scratch<Found> f;
+  if (!f || !route_covered(st, f.get())) return fd;
+  int ours = open_directory(*f.get(), flags | O_CLOEXEC);
+  if (ours >= 0) sys::call(SYS_dup3, ours, fd, flags & O_CLOEXEC);
+  sys::close(ours >= 0 ? ours : fd);
+  if (ours < 0) return fail(-ours);
+  set_directory_hint(ours, false);
+  set_directory_hint(fd, true);
+  return fd;
+}
+
 template <typename Native>
-int open_wrapper(int dirfd, const char* path, int flags, Native native) {
+int open_wrapper(int dirfd, const char*& path, int flags, Native native) {
   if (flags & (O_CREAT | O_TRUNC)) {  // the kernel must not create anything in a directory of ours
     Found f;
     if (route_for_write(dirfd, path, &f)) {
       int r = open_found(f, flags);
       return r < 0 ? fail(-r) : r;
     }
+    if (f.left) return native_at(f, path, native);
   }
   return dispatch(
       dirfd, path, (flags & O_NOFOLLOW) == 0,
@@ -141,7 +158,7 @@ int open_wrapper(int dirfd, const char* path, int flags, Native native) {
         int r = open_found(f, flags);
         return r < 0 ? fail(-r) : r;
       },
-      native);
+      [&] { return flags & O_DIRECTORY ? uncovered(native(), flags) : native(); });
 }
 
 int raw_open(int dirfd, const char* path, int flags, unsigned mode) {

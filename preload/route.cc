@@ -407,6 +407,17 @@ bool leads_nowhere(const State* s, const Found& f) {
   return n > 0 && mount_of(s, f.path, n) == nullptr && (s->ns == nullptr || s->ns->catalog.find(f.path + 1, n - 1) == kNoEntry);
 }
 
+// ".." of a mirror directory is not where a program thinks it is: a path that leads out of the dataset is told in full.
+bool route_dotdot(int dirfd, const char* path, Found* f) {
+  bool virtual_start = path[0] != '/' && virtual_base(dirfd, f->buffer) >= 0;
+  if (route_walked(dirfd, path, false, false, f)) return true;
+  if (!virtual_start || f->path != f->buffer) return false;
+  if (f->path_len == 0 || (ends_in_slash(path) && f->path_len + 1 < PATH_MAX)) f->buffer[f->path_len++] = '/';
+  f->buffer[f->path_len] = 0;
+  f->left = true;
+  return false;
+}
+
 }  // namespace
 
 // ---- the full answers -----------------------------------------------------------------------------------------------
@@ -416,7 +427,7 @@ bool route(int dirfd, const char* path, Found* f) {
   bool slash;
   int r = plain_path(dirfd, path, &slash, f);
   if (r == -2) return false;
-  if (r == -1) return has_dotdot(path) && route_walked(dirfd, path, false, false, f);
+  if (r == -1) return has_dotdot(path) && route_dotdot(dirfd, path, f);
   // A folder above mounts is ours at once only where the kernel cannot know it: below a directory of ours.
   return look_up_stable(slash, false, f);
 }
@@ -436,6 +447,18 @@ bool route_missing(int dirfd, const char* path, bool follow_last, Found* f) {
   if (route_walked(dirfd, path, follow_last, true, f)) return true;
   if (path[0] == '/' && f->path == f->buffer && leads_nowhere(s, *f)) plain_folder(s, path).learn();
   return false;
+}
+
+bool route_covered(const struct stat& st, Found* f) {
+  Session session;
+  if (!S_ISDIR(st.st_mode) || !enter(&session)) return false;
+  const State* s = session.state;
+  uint32_t i = 0;
+  while (i < s->cover_count && !(s->covers[i].ino == st.st_ino && s->covers[i].dev == st.st_dev)) ++i;
+  if (i >= s->cover_count) return false;
+  const MountView& m = s->mounts[s->covers[i].mount];
+  memcpy(f->buffer, m.path, sizeof(m.path));
+  return left_intact(session) ? route(AT_FDCWD, f->buffer, f) && f->is_dir() : route_covered(st, f);
 }
 
 bool route_for_write(int dirfd, const char* path, Found* f) {

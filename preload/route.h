@@ -41,6 +41,7 @@ struct Found {
   uint32_t wait_ms = 0;
   uint32_t uid = 0, gid = 0;
   uint64_t total_bytes = 0, file_count = 0;  // of the dataset
+  bool left = false;           // not ours, but ".." led out of a folder of ours: the kernel must be given `path`
   const char* path = nullptr;  // absolute and normalised; in `buffer` or the caller's own; terminated
   size_t path_len = 0;
   size_t rel_off = 0;          // where the path inside the dataset begins
@@ -107,14 +108,14 @@ inline bool maybe_ours(int dirfd, const char* path) {
   if (s == nullptr || path == nullptr) return false;
   if (path[0] == '/') return under_some_mount(s, path) || has_odd_component(path);
   if (path[0] == 0) return false;
-  if (dirfd != AT_FDCWD) return directory_hint(dirfd);
-  if (process.cwd.load(std::memory_order_relaxed) != static_cast<int>(CwdClass::kOutside)) return true;
+  if (dirfd != AT_FDCWD && directory_hint(dirfd)) return true;
+  if (dirfd == AT_FDCWD && process.cwd.load(std::memory_order_relaxed) != static_cast<int>(CwdClass::kOutside)) return true;
   return (path[0] == '.' && path[1] == '.') || has_odd_component(path);
 }
 
 // ---- the full answers -----------------------------------------------------------------------------------------------
 
-// Decides lexically. True: ours (also if it is missing).
+// Decides lexically. True: ours (also if it is missing). False and f->left: see there.
 bool route(int dirfd, const char* path, Found* f);
 
 // The kernel said ENOENT or ENOTDIR. A cheap no: no daemon, or the folder is known to lead nowhere near a mount (believed for
@@ -123,6 +124,9 @@ bool may_lead_to_ours(int dirfd, const char* path);
 
 // Follows symlinks and descriptors outside the datasets. True: ours after all.
 bool route_missing(int dirfd, const char* path, bool follow_last, Found* f);
+
+// The kernel found a real folder (a symlink or a descriptor led there). True: a mount covers it, and f says what is seen.
+bool route_covered(const struct stat& st, Found* f);
 
 // For calls that would change something: never lets the kernel try in a directory of ours first.
 bool route_for_write(int dirfd, const char* path, Found* f);
@@ -159,29 +163,43 @@ inline bool failed_missing(R r) {
   }
 }
 
+// native(), which makes its call with `path` (by reference), where `f` says that it is.
+template <typename Native>
+auto native_at(const Found& f, const char*& path, Native native) {
+  const char* given = path;
+  if (f.left) path = f.path;
+  auto r = native();
+  path = given;
+  return r;
+}
+
 template <typename Ours, typename Native>
-__attribute__((noinline)) auto dispatch_slow(int dirfd, const char* path, Ours ours, Native native) {
+__attribute__((noinline)) auto dispatch_slow(int dirfd, const char*& path, Ours ours, Native native) {
   Found f;
   if (route(dirfd, path, &f)) return ours(f);
-  return native();
+  return native_at(f, path, native);
 }
 
 template <typename R, typename Ours>
-__attribute__((noinline)) R dispatch_missing(int dirfd, const char* path, bool follow, R r, Ours ours) {
+__attribute__((noinline)) R dispatch_missing(int dirfd, const char* path, bool follow, int before, R r, Ours ours) {
   int error = errno;
   if (!may_lead_to_ours(dirfd, path)) return errno = error, r;
   Scratch<Found> f;
-  if (f && route_missing(dirfd, path, follow, f.get()) && f->kind != Kind::kMissing) return ours(*f.get());
+  if (f && route_missing(dirfd, path, follow, f.get()) && f->kind != Kind::kMissing) {
+    errno = before;  // find, grep and others look at it after a call that succeeded
+    return ours(*f.get());
+  }
   errno = error;
   return r;
 }
 
 // ours(Found&) if the path is ours, else native(); both return the call's result and set errno as libc does.
-// `follow`: the call follows a symlink in the last component.
+// `follow`: the call follows a symlink in the last component. `path`: the variable that native() passes on.
 template <typename Ours, typename Native>
-inline auto dispatch(int dirfd, const char* path, bool follow, Ours ours, Native native) {
+inline auto dispatch(int dirfd, const char*& path, bool follow, Ours ours, Native native) {
+  const int before = errno;
   auto r = maybe_ours(dirfd, path) ? dispatch_slow(dirfd, path, ours, native) : native();
-  if (__builtin_expect(failed_missing(r), 0)) return dispatch_missing(dirfd, path, follow, r, ours);
+  if (__builtin_expect(failed_missing(r), 0)) return dispatch_missing(dirfd, path, follow, before, r, ours);
   return r;
 }
 

@@ -117,14 +117,23 @@ int answer(const Found& f, struct stat* st) {
   return 0;
 }
 
+bool patch_covered(struct stat* st) {
+  State* s = current_state();
+  if (s == nullptr || s->cover_count == 0) return false;
+  Scratch<Found> f;
+  if (!f || !route_covered(*st, f.get())) return false;
+  fill_stat(*f.get(), st);
+  return true;
+}
+
 // A path may lead to a cache file by the kernel's own ways: /dev/stdin, /proc/self/fd/3, ".".
 int patched(int r, struct stat* st) {
-  if (r == 0 && st != nullptr) patch_stat(st);
+  if (r == 0 && st != nullptr && !patch_stat(st) && S_ISDIR(st->st_mode)) patch_covered(st);
   return r;
 }
 
 template <typename Native>
-int stat_wrapper(int dirfd, const char* path, struct stat* st, int flags, Native native) {
+int stat_wrapper(int dirfd, const char*& path, struct stat* st, int flags, Native native) {
   return dispatch(
       dirfd, path, (flags & AT_SYMLINK_NOFOLLOW) == 0, [&](Found& f) { return answer(f, st); },
       [&] { return patched(native(), st); });
@@ -232,10 +241,11 @@ int patched_statx(int r, int dirfd, const char* path, int flags, struct statx* x
   State* s = r == 0 && x != nullptr ? current_state() : nullptr;
   if (s == nullptr) return r;
   uint64_t dev = (x->stx_dev_minor & 0xff) | uint64_t{x->stx_dev_major} << 8 | (uint64_t{x->stx_dev_minor} & ~0xffULL) << 12;
-  if (dev != s->cache_dev) return r;
+  const bool folder = S_ISDIR(x->stx_mode) && s->cover_count != 0;
+  if (dev != s->cache_dev && !folder) return r;
   struct stat st;
   constexpr int kKnown = AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT;
-  if (sys::fstatat(dirfd, path, &st, flags & kKnown) == 0 && patch_stat(&st)) to_statx(st, x);
+  if (sys::fstatat(dirfd, path, &st, flags & kKnown) == 0 && (patch_stat(&st) || (folder && patch_covered(&st)))) to_statx(st, x);
   return r;
 }
 
@@ -265,7 +275,7 @@ int larder_statx(int dirfd, const char* path, int flags, unsigned mask, struct s
 namespace {
 
 template <typename Native>
-int access_wrapper(int dirfd, const char* path, int mode, int flags, Native native) {
+int access_wrapper(int dirfd, const char*& path, int mode, int flags, Native native) {
   return dispatch(
       dirfd, path, (flags & AT_SYMLINK_NOFOLLOW) == 0,
       [&](Found& f) {

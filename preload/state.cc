@@ -299,6 +299,15 @@ void find_ancestors(State* s) {
   }
 }
 
+void find_covers(State* s) {
+  s->cover_count = 0;
+  for (uint32_t i = 0; i < s->mount_count; ++i) {
+    struct stat st;
+    if (sys::fstatat(AT_FDCWD, s->mounts[i].path, &st, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISDIR(st.st_mode)) continue;
+    s->covers[s->cover_count++] = {st.st_dev, st.st_ino, i};
+  }
+}
+
 // Copies the mounts out of control under its seqlock. False if control moved meanwhile or is being written.
 bool copy_mounts(const Control* c, State* s, uint64_t* ns_version, uint64_t versions[], uint64_t* inodes) {
   uint64_t before = c->generation.load(std::memory_order_acquire);
@@ -352,6 +361,7 @@ bool fill_state(State* s, const Control* control, const Greeting& g) {
   if (s->inodes == nullptr) return false;
   if (ns_version != 0 && (s->ns = use_view(g.root, 0, ns_version, -1)) == nullptr) return false;
   find_ancestors(s);
+  find_covers(s);
   return true;
 }
 

@@ -61,6 +61,8 @@ struct State {
   View* ns = nullptr;             // mount points and the folders above them; null without mounts
   uint32_t ancestor_count = 0;    // folders above mount points that really exist, as seen by this process
   struct { uint64_t dev, ino; uint32_t entry; } ancestors[kMaxMounts * 2];
+  uint32_t cover_count = 0;       // real folders that mounts cover: what a symlink or a descriptor leads to
+  struct { uint64_t dev, ino; uint32_t mount; } covers[kMaxMounts];
   MountView mounts[kMaxMounts];
 };
 

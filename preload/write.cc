@@ -23,31 +23,45 @@ int refuse_remove(const Found& f) {  // unlink, rmdir: refused before the last c
 
 // The kernel must not try in a directory of ours first: as root it would succeed, in the cache.
 template <typename Refuse, typename Native>
-int guarded(int dirfd, const char* path, bool follow, Refuse refuse, Native native) {
+int guarded(int dirfd, const char*& path, bool follow, Refuse refuse, Native native) {
+  const int before = errno;
   {
     Found f;
     if (route_for_write(dirfd, path, &f)) return fail(refuse(f));
+    if (f.left) return static_cast<int>(native_at(f, path, native));
   }
   auto r = native();
   if (__builtin_expect(failed_missing(r), 0)) {
-    return dispatch_missing(dirfd, path, follow, static_cast<int>(r), [&](Found& f) { return fail(refuse(f)); });
+    return dispatch_missing(dirfd, path, follow, before, static_cast<int>(r), [&](Found& f) { return fail(refuse(f)); });
   }
   return static_cast<int>(r);
 }
 
 // rename and link: EXDEV between two file systems, which cp and mv take as "copy, then".
 template <typename Native>
-int guarded_pair(int fd1, const char* from, int fd2, const char* to, bool creates, Native native) {
+__attribute__((noinline)) int native_pair(int fd1, const char*& from, int fd2, const char*& to, Native native) {
+  Scratch<Found> a, b;
+  if (!a || !b) return fail(ENOMEM);
+  if (!route_for_write(fd1, from, a.get()) && a->left) from = a->path;
+  if (!route_for_write(fd2, to, b.get()) && b->left) to = b->path;
+  return native();
+}
+
+template <typename Native>
+int guarded_pair(int fd1, const char*& from, int fd2, const char*& to, bool creates, Native native) {
   {
     Found a;
     bool a_ours = route_for_write(fd1, from, &a);
     uint64_t a_dev = a.dev;
     if (a_ours && a.kind == Kind::kMissing && (a.error != ENOENT || creates)) return fail(a.error);
+    bool left = a.left;
+    a.left = false;
     bool b_ours = route_for_write(fd2, to, &a);
     if (a_ours != b_ours) return fail(b_ours && a.kind == Kind::kMissing && a.error != ENOENT ? a.error : EXDEV);
     if (a_ours) return fail(a_dev != a.dev ? EXDEV : creates && a.kind != Kind::kMissing ? EEXIST : EROFS);
+    if (!left && !a.left) return native();
   }
-  return native();
+  return native_pair(fd1, from, fd2, to, native);
 }
 
 long checked(long r) { return r < 0 && r > -4096 && r != -1 ? fail(static_cast<int>(-r)) : r; }
@@ -120,6 +134,45 @@ int larder_renameat2(int fromfd, const char* from, int tofd, const char* to, uns
   });
 }
 
+// ---- temporary names ------------------------------------------------------------------------------------------------
+// libc tries names by itself. In a folder of ours there is none to have: EROFS, or what is wrong with the folder.
+
+namespace {
+
+template <typename R, typename Native>
+R temporary(char* pattern, R failed, Native native) {
+  resolve_next();
+  {
+    Found f;
+    if (pattern != nullptr && route_for_write(AT_FDCWD, pattern, &f)) return errno = refuse_create(f), failed;
+  }
+  R r = native();
+  if (__builtin_expect(!failed_missing(r), 1)) return r;
+  const char* path = pattern;
+  int error = errno;
+  if (!may_lead_to_ours(AT_FDCWD, path)) return errno = error, r;
+  Scratch<Found> f;
+  bool ours = f && route_missing(AT_FDCWD, path, false, f.get());
+  errno = ours ? refuse_create(*f.get()) : error;
+  return failed;
+}
+
+}  // namespace
+
+#define MKSTEMP(name, params, ...) \
+  int larder_##name params { return temporary(pattern, -1, [&] { return next.name(__VA_ARGS__); }); }
+MKSTEMP(mkstemp, (char* pattern), pattern)
+MKSTEMP(mkstemp64, (char* pattern), pattern)
+MKSTEMP(mkstemps, (char* pattern, int suffix), pattern, suffix)
+MKSTEMP(mkstemps64, (char* pattern, int suffix), pattern, suffix)
+MKSTEMP(mkostemp, (char* pattern, int flags), pattern, flags)
+MKSTEMP(mkostemp64, (char* pattern, int flags), pattern, flags)
+MKSTEMP(mkostemps, (char* pattern, int suffix, int flags), pattern, suffix, flags)
+MKSTEMP(mkostemps64, (char* pattern, int suffix, int flags), pattern, suffix, flags)
+char* larder_mkdtemp(char* pattern) {
+  return temporary<char*>(pattern, nullptr, [&] { return next.mkdtemp(pattern); });
+}
+
 // ---- descriptors ----------------------------------------------------------------------------------------------------
 // The cache files are the daemon's: root, and the daemon's own user, could change their modes and times.
 
@@ -133,7 +186,7 @@ int guarded_fd(int fd, Native native) {
 }
 
 template <typename Native>
-int guarded_times(int dirfd, const char* path, bool follow, Native native) {
+int guarded_times(int dirfd, const char*& path, bool follow, Native native) {
   if (path == nullptr) return guarded_fd(dirfd, native);
   return guarded(dirfd, path, follow, refuse_change, native);
 }
