@@ -76,6 +76,7 @@ class Daemon {
   void keep_house();
   void check_idle();
   void verify_all();
+  void verify_one(const std::shared_ptr<Dataset>& dataset);
   void end();
 
   const Config& config_;
@@ -206,13 +207,18 @@ void Daemon::check_idle() {
 void Daemon::verify_all() {
   struct sched_param idle = {};
   ::pthread_setschedparam(::pthread_self(), SCHED_IDLE, &idle);
-  CheckCounts counts;
-  for (auto& d : datasets_->all()) {
-    if (!d->version()) continue;
-    Status s = verify(*cache_, d, "", counts, [this](const CheckCounts&) { return !ending_; });
-    if (!s && s.error().code != ECANCELED) spdlog::warn("{}: {}", d->label(), s.error().message);
+  for (; !ending_; std::this_thread::sleep_for(kTick)) {
+    for (auto& d : datasets_->all())
+      if (!d->verified && d->version()) verify_one(d);
   }
-  if (counts.files > 0) spdlog::info("verified {} cache files, {} bytes: {} corrupt", counts.files, counts.bytes, counts.corrupt.size());
+}
+
+void Daemon::verify_one(const std::shared_ptr<Dataset>& d) {
+  CheckCounts counts;
+  d->verified = true;
+  Status s = verify(*cache_, d, "", counts, [this](const CheckCounts&) { return !ending_; });
+  if (!s && s.error().code != ECANCELED) spdlog::warn("{}: {}", d->label(), s.error().message);
+  spdlog::info("{}: verified {} cache files, {} bytes: {} corrupt", d->label(), counts.files, counts.bytes, counts.corrupt.size());
 }
 
 void Daemon::end() {

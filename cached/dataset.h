@@ -47,6 +47,7 @@ class Dataset {
   const std::unique_ptr<SumLog> sums;
   std::atomic<Fill> fill{Fill::kOff};
   std::atomic<int64_t> last_use_ns{0};  // CLOCK_REALTIME
+  std::atomic<bool> verified{true};     // false: files of a former daemon that nobody has compared with their checksums
   std::mutex refresh_mutex;             // one listing at a time
 
   // Guarded by ObjectCache's lock.

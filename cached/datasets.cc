@@ -534,6 +534,7 @@ Status Datasets::start() {
   {
     std::lock_guard lock(mutex_);
     if (Status s = publish_locked(); !s) return s;  // also if nothing is mounted: control may still name what was
+    for (const Mount& m : mounts_) remove_old_versions(*m.dataset, m.dataset->version()->version());
   }
   background_ = std::thread([this] { run_background(); });
   return {};

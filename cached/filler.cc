@@ -73,7 +73,7 @@ std::string Filler::state(const Dataset& dataset) const {
   if (f.paused) return "paused";
   std::shared_ptr<CatalogVersion> v = dataset.version();
   bool all = dataset.fill == larder::Fill::kSiblings || (v && f.cursor >= v->catalog().entry_count);
-  return f.folders.empty() && all ? "done" : "running";
+  return f.folders.empty() && all && f.in_flight == 0 ? "done" : "running";
 }
 
 static bool wanted(const CatalogVersion& v, uint32_t entry) {
@@ -114,6 +114,7 @@ std::optional<Object> Filler::next_of(Fill& f) {
     f.resume_at = Clock::now() + std::chrono::seconds(1);
   }
   if (!entry) return std::nullopt;
+  ++f.in_flight;
   return object_at(f.dataset, *v, *entry);
 }
 
@@ -134,6 +135,7 @@ void Filler::finished(const Object& object, const Status& status) {
   auto it = fills_.find(object.dataset->id());
   if (it == fills_.end()) return;
   Fill& f = it->second;
+  f.in_flight = std::max(0, f.in_flight - 1);  // 0: it was stopped and began again
   if (status) {
     f.refused = f.failed = 0;
     return;

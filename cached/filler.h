@@ -43,6 +43,7 @@ class Filler : public WorkSource {
     Clock::time_point resume_at{};
     uint64_t refused_size = 0;   // smallest object that did not fit; 0: all did
     int refused = 0, failed = 0; // in a row
+    int in_flight = 0;
   };
 
   std::optional<Object> next_of(Fill& f);

@@ -136,6 +136,12 @@ Status InodeTableWriter::grow() {
   return {};
 }
 
+uint64_t InodeTableWriter::growth_bytes() const {
+  std::lock_guard lock(mutex_);
+  bool grows = (used_ + 1) * 2 > table()->slot_count && (used_ - tombstones_ + 1) * 4 > table()->slot_count;
+  return grows ? inode_table_bytes(table()->slot_count) : 0;
+}
+
 uint32_t InodeTableWriter::slot_count() const {
   std::lock_guard lock(mutex_);
   return table()->slot_count;

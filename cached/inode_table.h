@@ -18,6 +18,8 @@ class InodeTableWriter {
   // Only when nobody can have the file open.
   void remove(uint64_t real_inode);
   uint32_t slot_count() const;
+  // Bytes that the next insert() adds by making a larger table; 0: it does not.
+  uint64_t growth_bytes() const;
 
  private:
   InodeTableWriter(CacheDir& dir, Publisher& publisher, Meter& meter) : dir_(dir), publisher_(publisher), meter_(meter) {}

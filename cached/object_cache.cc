@@ -12,6 +12,8 @@ namespace larder {
 
 // How many files in use are tried before a search for something to evict ends: each try costs two system calls.
 static constexpr int kMaxBusy = 256;
+// Kept free of the budget for tables that grow by a page after an admission (checksums, catalogs of mount points).
+static constexpr uint64_t kTableSlack = 16 * 1024;
 
 static bool parse_oid(std::string_view name, ObjectId* oid) {
   return name.size() == 32 && parse_hex(name.substr(0, 16), 16, &oid->hi) && parse_hex(name.substr(16), 16, &oid->lo);
@@ -74,7 +76,7 @@ ObjectCache::ObjectCache(CacheDir& dir, InodeTableWriter& inodes, Meter& meter, 
 uint64_t ObjectCache::used_locked() const { return cached_bytes_ + reserved_ + zombie_bytes_ + meter_.load(std::memory_order_relaxed); }
 
 bool ObjectCache::fits(uint64_t need) const {
-  if (used_locked() + need > limits_.cache_size) return false;
+  if (used_locked() + need + kTableSlack > limits_.cache_size) return false;
   return fs_space(dir_.fd()).free >= limits_.reserve + unwritten_.load(std::memory_order_relaxed) + need;
 }
 
@@ -249,7 +251,7 @@ bool ObjectCache::make_staging_room(Dataset& d, uint64_t need) {
 Result<Room> ObjectCache::admit(Dataset& d, uint64_t size, bool demand) {
   uint64_t need = on_disk(size);
   std::lock_guard lock(mutex_);
-  if (need + meter_.load() > limits_.cache_size)
+  if (need + meter_.load() + kTableSlack > limits_.cache_size)
     return make_error(EFBIG, fmt::format("the object has {} bytes and the cache {}; give a larger cache_size", size, limits_.cache_size));
   if (fits(need)) return reserve(need, false);
   if (free_leftovers(d, need)) return reserve(need, false);
@@ -285,6 +287,7 @@ Result<std::shared_ptr<Fd>> ObjectCache::publish(const Object& o, ObjectWriter& 
   Status s;
   if (entry == kNoEntry || v->catalog().entries[entry].oid != o.oid) s = make_error(ESTALE, "the object changed while it was fetched");
   if (s) s = d.sums->append(o.oid, writer.sum());
+  if (uint64_t growth = inodes_.growth_bytes(); s && growth != 0) free_anything(growth);
   if (s) s = inodes_.insert(writer.real_inode(), file_inode(o.oid), d.id(), InodeKind::kFile);
   if (s) s = link_file(writer.fd(), d.folder_fd(), name);
   if (!s && s.error().code == EEXIST) {  // a file that residency does not know: not to be trusted
@@ -397,6 +400,10 @@ void ObjectCache::remove(const Dataset& dataset) {
 
 bool ObjectCache::make_table_room(uint64_t bytes) {
   std::lock_guard lock(mutex_);
+  return free_anything(bytes);
+}
+
+bool ObjectCache::free_anything(uint64_t bytes) {
   while (!fits(bytes)) {
     if (evict_oldest_staged()) continue;
     uint64_t before = cached_bytes_;
@@ -484,6 +491,7 @@ Status ObjectCache::adopt(Dataset& d, std::shared_ptr<CatalogVersion> v) {
     if (v->state(i) != should) v->set_state(i, should);
   }
   d.set_version(std::move(v));
+  d.verified = std::find(present.begin(), present.end(), true) == present.end();
   d.tables = Charge();  // the version has its own
   d.evict_cursor = 0;
   return {};

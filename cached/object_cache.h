@@ -133,6 +133,7 @@ class ObjectCache {
 
   uint64_t used_locked() const;
   bool fits(uint64_t need) const;
+  bool free_anything(uint64_t need);
   bool free_leftovers(const Dataset& for_whom, uint64_t need);
   void free_leftovers_of(Dataset& dataset, uint64_t need);
   bool make_staging_room(Dataset& dataset, uint64_t need);

@@ -25,7 +25,12 @@ void ProgramRequests::hello(const IncomingRequest& r) {
 }
 
 // What a program gets for an error of a fetch. ENOSPC would say that the program wrote too much.
-static int fetch_errno(const Error& e) { return e.code == ENOSPC || e.code == EPROTO || e.code == ECANCELED ? EIO : to_errno(e); }
+// Its own limits (EMFILE, ENOMEM) are not the program's.
+static int fetch_errno(const Error& e) {
+  for (int theirs : {ENOSPC, EPROTO, ECANCELED, EMFILE, ENFILE, ENOMEM, EAGAIN})
+    if (e.code == theirs) return EIO;
+  return to_errno(e);
+}
 
 void ProgramRequests::fetch(const IncomingRequest& r) {
   std::shared_ptr<Dataset> d = p_.datasets.find(r.header.dataset_id);

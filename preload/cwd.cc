@@ -55,8 +55,8 @@ using namespace larder;
 int larder_chdir(const char* path) {
   return dispatch(
       AT_FDCWD, path, true, [](Found& f) { return change_directory(f); },
-      [&] {
-        long r = next.chdir ? next.chdir(path) : sys::call(SYS_chdir, sys::arg(path));
+      [&](int, const char* p) {
+        long r = next.chdir ? next.chdir(p) : sys::call(SYS_chdir, sys::arg(p));
         forget_cwd();
         return r < -1 ? fail(static_cast<int>(-r)) : static_cast<int>(r);
       });

@@ -133,9 +133,10 @@ DIR* open_stream(Found& f, int fd) {
   return reinterpret_cast<DIR*>(s);
 }
 
-bool is_covered(const struct stat& st) {
+// The stream of what covers a real folder, or null.
+DIR* open_covering(const struct stat& st) {
   Scratch<Found> f;
-  return f && route_covered(st, f.get());
+  return f && route_covered(st, f.get()) ? open_stream(*f.get(), -1) : nullptr;
 }
 
 // A real folder above mount points: libc's stream with the mount points behind it.
@@ -143,13 +144,11 @@ DIR* wrap_native(DIR* dir) {
   if (dir == nullptr) return nullptr;
   struct stat st;
   Session session;
-  if (!enter(&session) || session.state->ancestor_count + session.state->cover_count == 0 || sys::fstat(next.dirfd(dir), &st) != 0) return dir;
-  if (Scratch<Found> f; f && route_covered(st, f.get())) {
-    next.closedir(dir);
-    return open_stream(*f.get(), -1);
-  }
+  if (!enter(&session) || session.state->ancestor_count == 0 || sys::fstat(next.dirfd(dir), &st) != 0) return dir;
+  if (DIR* covering = open_covering(st)) return next.closedir(dir), covering;
   uint32_t entry = ancestor_entry(st);
   if (entry == kNoEntry) return dir;
+  set_directory_hint(next.dirfd(dir), true);
   Stream* s = take_stream();
   if (s == nullptr) return dir;
   View* ns = session.state->ns;
@@ -262,11 +261,8 @@ int stream_fd(Stream* s) {
 uint32_t ancestor_entry(const struct stat& st) {
   Session session;
   if (!enter(&session)) return kNoEntry;
-  const State* s = session.state;
-  for (uint32_t i = 0; i < s->ancestor_count; ++i) {
-    if (s->ancestors[i].ino == st.st_ino && s->ancestors[i].dev == st.st_dev) return s->ancestors[i].entry;
-  }
-  return kNoEntry;
+  int i = find_ancestor(session.state, st);
+  return i >= 0 ? session.state->ancestors[i].entry : kNoEntry;
 }
 
 }  // namespace larder
@@ -277,7 +273,7 @@ DIR* larder_opendir(const char* path) {
   resolve_next();
   return dispatch(
       AT_FDCWD, path, true, [&](Found& f) { return open_stream(f, -1); },
-      [&]() -> DIR* { return wrap_native(next.opendir(path)); });
+      [&](int, const char* p) -> DIR* { return wrap_native(next.opendir(p)); });
 }
 
 DIR* larder_fdopendir(int fd) {
@@ -285,11 +281,8 @@ DIR* larder_fdopendir(int fd) {
   struct stat st;
   Identity id;
   if (current_state() != nullptr && sys::fstat(fd, &st) == 0) id = identify(st);
-  Scratch<Found> f;
-  if (id.kind == Kind::kNone && current_state() != nullptr && f && sys::fstat(fd, &st) == 0 && route_covered(st, f.get())) {
-    return open_stream(*f.get(), fd);
-  }
   if (id.kind != Kind::kDirectory && id.kind != Kind::kAbove) return wrap_native(next.fdopendir(fd));
+  Scratch<Found> f;
   struct Text {
     char path[PATH_MAX];
   };
@@ -403,7 +396,7 @@ int scan(DIR* dir, Entry*** list, int (*filter)(const Entry*), int (*compare)(co
 // A real folder with mount points in it: libc's scandir would not list them.
 bool above_mounts(int dirfd, const char* path) {
   struct stat st;
-  return current_state() != nullptr && path != nullptr && sys::fstatat(dirfd, path, &st, 0) == 0 && (ancestor_entry(st) != kNoEntry || is_covered(st));
+  return current_state() != nullptr && path != nullptr && sys::fstatat(dirfd, path, &st, 0) == 0 && ancestor_entry(st) != kNoEntry;
 }
 
 DIR* opendir_at(int dirfd, const char* path) {
@@ -416,19 +409,19 @@ DIR* opendir_at(int dirfd, const char* path) {
 }
 
 template <typename Entry, typename Native>
-int scandir_wrapper(int dirfd, const char*& path, Entry*** list, int (*filter)(const Entry*),
+int scandir_wrapper(int dirfd, const char* path, Entry*** list, int (*filter)(const Entry*),
                     int (*compare)(const Entry**, const Entry**), Native native) {
   resolve_next();
   return dispatch(
       dirfd, path, true, [&](Found& f) { return scan(open_stream(f, -1), list, filter, compare); },
-      [&] { return above_mounts(dirfd, path) ? scan(opendir_at(dirfd, path), list, filter, compare) : native(); });
+      [&](int at, const char* p) { return above_mounts(at, p) ? scan(opendir_at(at, p), list, filter, compare) : native(at, p); });
 }
 
 }  // namespace
 
 #define SCANDIR(name, type)                                                                                       \
   int larder_##name(const char* path, type*** list, int (*filter)(const type*), int (*compare)(const type**, const type**)) { \
-    return scandir_wrapper(AT_FDCWD, path, list, filter, compare, [&] { return next.name(path, list, filter, compare); });    \
+    return scandir_wrapper(AT_FDCWD, path, list, filter, compare, [&](int, const char* p) { return next.name(p, list, filter, compare); });    \
   }
 SCANDIR(scandir, struct dirent)
 SCANDIR(scandir64, struct dirent64)
@@ -437,7 +430,7 @@ SCANDIR(scandir64, struct dirent64)
   int larder_##name(int dirfd, const char* path, type*** list, int (*filter)(const type*),                 \
                     int (*compare)(const type**, const type**)) {                                          \
     return scandir_wrapper(dirfd, path, list, filter, compare,                                             \
-                           [&] { return next.name(dirfd, path, list, filter, compare); });                 \
+                           [&](int at, const char* p) { return next.name(at, p, list, filter, compare); });                 \
   }
 SCANDIRAT(scandirat, struct dirent)
 SCANDIRAT(scandirat64, struct dirent64)

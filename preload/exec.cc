@@ -15,30 +15,23 @@ extern "C" char** environ;
 namespace larder {
 namespace {
 
-// 0: not ours. Else why it cannot be executed.
-int refuse_exec(int dirfd, const char*& path) {
-  int error = dispatch(
-      dirfd, path, true, [](Found& f) { return f.kind == Kind::kMissing ? f.error : EACCES; }, [] { return 0; });
-  if (error != 0 || path == nullptr || current_state() == nullptr) return error;
-  // A symlink or a directory of ours may lead there although the name does not look like it.
-  struct stat st;
-  if (sys::fstatat(dirfd, path, &st, 0) != -ENOENT || !may_lead_to_ours(dirfd, path)) return 0;
-  Scratch<Found> f;
-  return f && route_missing(dirfd, path, true, f.get()) ? (f->kind == Kind::kMissing ? f->error : EACCES) : 0;
-}
+// What to execute. `error`: it is ours, or a path that only looks like it. Else `path`, which the kernel understands.
+struct Program {
+  int error = 0;
+  const char* path;
+  Found found;
 
-// native(), with the absolute path if a relative one leads out of the dataset that is the current directory.
-template <typename Native>
-__attribute__((noinline)) int start_from_ours(const char*& path, Native native) {
-  Found f;
-  route(AT_FDCWD, path, &f);
-  return native_at(f, path, native);
-}
-template <typename Native>
-int start(const char*& path, Native native) {
-  resolve_next();
-  return maybe_ours(AT_FDCWD, path) ? start_from_ours(path, native) : native();
-}
+  explicit Program(const char* p) : path(p) {
+    if (p == nullptr || current_state() == nullptr) return;
+    struct stat st;
+    bool ours = maybe_ours(AT_FDCWD, p) && route(AT_FDCWD, p, &found);
+    if (found.rebased) path = found.path;
+    else if (!ours && sys::fstatat(AT_FDCWD, p, &st, 0) == -ENOENT && may_lead_to_ours(AT_FDCWD, p)) {
+      ours = route_missing(AT_FDCWD, p, true, &found);  // a symlink leads there
+    }
+    if (ours) error = found.kind == Kind::kMissing ? found.error : EACCES;
+  }
+};
 
 bool has_slash(const char* file) { return file != nullptr && strchr(file, '/') != nullptr; }
 
@@ -48,20 +41,26 @@ bool has_slash(const char* file) { return file != nullptr && strchr(file, '/') !
 using namespace larder;
 
 int larder_execve(const char* path, char* const argv[], char* const envp[]) {
-  if (int error = refuse_exec(AT_FDCWD, path)) return fail(error);
-  return start(path, [&] { return next.execve(path, argv, envp); });
+  Program program(path);
+  if (program.error) return fail(program.error);
+  resolve_next();
+  return next.execve(program.path, argv, envp);
 }
 int larder_execv(const char* path, char* const argv[]) {
-  if (int error = refuse_exec(AT_FDCWD, path)) return fail(error);
-  return start(path, [&] { return next.execv(path, argv); });
+  Program program(path);
+  if (program.error) return fail(program.error);
+  resolve_next();
+  return next.execv(program.path, argv);
 }
 int larder_execvp(const char* file, char* const argv[]) {
-  if (int error = has_slash(file) ? refuse_exec(AT_FDCWD, file) : 0) return fail(error);
-  return start(file, [&] { return next.execvp(file, argv); });
+  if (has_slash(file)) return larder_execv(file, argv);
+  resolve_next();
+  return next.execvp(file, argv);
 }
 int larder_execvpe(const char* file, char* const argv[], char* const envp[]) {
-  if (int error = has_slash(file) ? refuse_exec(AT_FDCWD, file) : 0) return fail(error);
-  return start(file, [&] { return next.execvpe(file, argv, envp); });
+  if (has_slash(file)) return larder_execve(file, argv, envp);
+  resolve_next();
+  return next.execvpe(file, argv, envp);
 }
 
 // The arguments of an execl call as an array, on the stack of the caller: exec may run in a vfork child.
@@ -95,13 +94,17 @@ int larder_execle(const char* path, const char* arg, ...) {
 
 int larder_posix_spawn(pid_t* pid, const char* path, const posix_spawn_file_actions_t* actions, const posix_spawnattr_t* attr,
                        char* const argv[], char* const envp[]) {
-  if (int error = refuse_exec(AT_FDCWD, path)) return error;
-  return start(path, [&] { return next.posix_spawn(pid, path, actions, attr, argv, envp); });
+  Program program(path);
+  if (program.error) return program.error;
+  resolve_next();
+  return next.posix_spawn(pid, program.path, actions, attr, argv, envp);
 }
 int larder_posix_spawnp(pid_t* pid, const char* file, const posix_spawn_file_actions_t* actions, const posix_spawnattr_t* attr,
                         char* const argv[], char* const envp[]) {
-  if (int error = has_slash(file) ? refuse_exec(AT_FDCWD, file) : 0) return error;
-  return start(file, [&] { return next.posix_spawnp(pid, file, actions, attr, argv, envp); });
+  Program program(has_slash(file) ? file : nullptr);
+  if (program.error) return program.error;
+  resolve_next();
+  return next.posix_spawnp(pid, program.path ? program.path : file, actions, attr, argv, envp);
 }
 
 // ---- file actions ---------------------------------------------------------------------------------------------------
@@ -135,11 +138,11 @@ void let_go(const void* actions) {
 }
 
 // A kept descriptor for something of ours, -1 if it is not ours (the child shall try), or -errno - 1.
-int kept_descriptor(const void* actions, const char*& path, int flags) {
+int kept_descriptor(const void* actions, const char* path, int flags) {
   constexpr int kNotOurs = -1;
   int fd = dispatch(
       AT_FDCWD, path, true, [&](Found& f) { return f.kind == Kind::kMissing ? kNotOurs : open_found(f, flags | O_CLOEXEC); },
-      [] { return kNotOurs; });
+      [](int, const char*) { return kNotOurs; });
   if (fd == kNotOurs) return kNotOurs;
   if (fd < 0) return fd - 1;
   int high = sys::fcntl(fd, F_DUPFD_CLOEXEC, 64);  // not a number that an earlier action of the child makes
@@ -184,7 +187,7 @@ extern "C" __attribute__((visibility("hidden"), used)) int larder_dlopen_is_ours
   if (!has_slash(path) || current_state() == nullptr) return 0;
   int error = errno;
   int ours = dispatch(
-      AT_FDCWD, path, true, [](Found& f) { return f.kind == Kind::kFile ? 1 : 0; }, [] { return 0; });
+      AT_FDCWD, path, true, [](Found& f) { return f.kind == Kind::kFile ? 1 : 0; }, [](int, const char*) { return 0; });
   errno = error;
   return ours;
 }

@@ -48,7 +48,7 @@ void fill(const Volume& v, struct statfs64* out) { fill(v, reinterpret_cast<stru
 void fill(const Volume& v, struct statvfs64* out) { fill(v, reinterpret_cast<struct statvfs*>(out)); }
 
 template <typename Buf, typename Native>
-int path_volume(const char*& path, Buf* buf, Native native) {
+int path_volume(const char* path, Buf* buf, Native native) {
   resolve_next();
   return dispatch(
       AT_FDCWD, path, true,
@@ -101,7 +101,7 @@ int watch(Found& f, int inotify, uint32_t mask) {
 using namespace larder;
 
 #define VOLUME(name, type) \
-  int larder_##name(const char* path, type* buf) { return path_volume(path, buf, [&] { return next.name(path, buf); }); }
+  int larder_##name(const char* path, type* buf) { return path_volume(path, buf, [&](int, const char* p) { return next.name(p, buf); }); }
 #define FD_VOLUME(name, type) \
   int larder_##name(int fd, type* buf) { return fd_volume(fd, buf, [&] { return next.name(fd, buf); }); }
 VOLUME(statfs, struct statfs)
@@ -118,7 +118,7 @@ long larder_pathconf(const char* path, int name) {
   resolve_next();
   return dispatch(
       AT_FDCWD, path, true, [&](Found& f) -> long { return f.kind == Kind::kMissing ? fail(f.error) : next.pathconf("/", name); },
-      [&] { return next.pathconf(path, name); });
+      [&](int, const char* p) { return next.pathconf(p, name); });
 }
 
 #define GET_ATTRIBUTE(name, follow)                                                                   \
@@ -126,7 +126,7 @@ long larder_pathconf(const char* path, int name) {
     resolve_next();                                                                                   \
     return dispatch(                                                                                  \
         AT_FDCWD, path, follow, [](Found& f) { return no_attribute(f); },                             \
-        [&] { return next.name(path, attribute, value, size); });                                     \
+        [&](int, const char* p) { return next.name(p, attribute, value, size); });                                     \
   }
 GET_ATTRIBUTE(getxattr, true)
 GET_ATTRIBUTE(lgetxattr, false)
@@ -136,7 +136,7 @@ GET_ATTRIBUTE(lgetxattr, false)
     resolve_next();                                                                                   \
     return dispatch(                                                                                  \
         AT_FDCWD, path, follow, [](Found& f) { return no_attributes(f); },                            \
-        [&] { return next.name(path, list, size); });                                                 \
+        [&](int, const char* p) { return next.name(p, list, size); });                                                 \
   }
 LIST_ATTRIBUTES(listxattr, true)
 LIST_ATTRIBUTES(llistxattr, false)
@@ -144,12 +144,12 @@ LIST_ATTRIBUTES(llistxattr, false)
 int larder_inotify_add_watch(int fd, const char* path, uint32_t mask) {
   resolve_next();
   return dispatch(
-      AT_FDCWD, path, true, [&](Found& f) { return watch(f, fd, mask); }, [&] { return next.inotify_add_watch(fd, path, mask); });
+      AT_FDCWD, path, true, [&](Found& f) { return watch(f, fd, mask); }, [&](int, const char* p) { return next.inotify_add_watch(fd, p, mask); });
 }
 
 int larder_name_to_handle_at(int dirfd, const char* path, struct file_handle* handle, int* mount_id, int flags) {
   resolve_next();
   return dispatch(
       dirfd, path, (flags & AT_SYMLINK_FOLLOW) != 0, [](Found& f) { return fail(f.kind == Kind::kMissing ? f.error : EOPNOTSUPP); },
-      [&] { return next.name_to_handle_at(dirfd, path, handle, mount_id, flags); });
+      [&](int at, const char* p) { return next.name_to_handle_at(at, p, handle, mount_id, flags); });
 }

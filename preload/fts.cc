@@ -182,9 +182,19 @@ FTSENT* descend(FTS* fts, FTSENT* dir) {
   return dir;
 }
 
+// Its name without the folders that the caller wrote before it, as glibc gives it once the walk has come to it.
+void shorten_root_name(FTSENT* root) {
+  const char* slash = strrchr(root->fts_name, '/');
+  if (slash == nullptr || (slash == root->fts_name && slash[1] == 0)) return;
+  size_t n = strlen(slash + 1);
+  memmove(root->fts_name, slash + 1, n + 1);
+  root->fts_namelen = static_cast<unsigned short>(n);
+}
+
 // What fts_set() asked of the entry before it is reported. FTS_SKIP on a child that was not reported yet skips it.
 FTSENT* report(FTS* fts, FTSENT* e) {
   while (e != nullptr && e->fts_instr == FTS_SKIP && e->fts_info != FTS_DP) e = leave(fts, e);
+  if (e != nullptr && e->fts_level == FTS_ROOTLEVEL) shorten_root_name(e);
   if (e != nullptr && e->fts_instr == FTS_FOLLOW) {
     e->fts_info = classify(e, true);
     e->fts_instr = kInstructionNone;
@@ -236,6 +246,7 @@ int close_ours(FTS* fts) {
 // Does a walk from here meet anything of ours?
 bool meets_ours(const char* path) {
   struct stat st, real;
+  if (path[0] != '/' && cwd_is_ours()) return true;
   if (larder_stat(path, &st) != 0) return false;
   if (sys::fstatat(AT_FDCWD, path, &real, 0) != 0 || real.st_dev != st.st_dev || real.st_ino != st.st_ino) return true;
   return S_ISDIR(real.st_mode) && ancestor_entry(real) != kNoEntry;

@@ -57,14 +57,15 @@ ssize_t translated(ssize_t r, int dirfd, const char* path, char* buf, size_t siz
   if (n < 0) return r;
   size_t len = static_cast<size_t>(n) < size ? static_cast<size_t>(n) : size;
   memcpy(buf, text->path, len);
+  if (static_cast<size_t>(r) > len) memset(buf + len, 0, static_cast<size_t>(r) - len);  // callers rely on a zeroed buffer
   return static_cast<ssize_t>(len);
 }
 
 template <typename Native>
-ssize_t readlink_wrapper(int dirfd, const char*& path, char* buf, size_t size, Native native) {
+ssize_t readlink_wrapper(int dirfd, const char* path, char* buf, size_t size, Native native) {
   return dispatch(
       dirfd, path, false, [](Found& f) -> ssize_t { return not_a_link(f); },
-      [&]() -> ssize_t { return translated(native(), dirfd, path, buf, size); });
+      [&](int at, const char* p) -> ssize_t { return translated(native(at, p), at, p, buf, size); });
 }
 
 ssize_t raw_readlink(int dirfd, const char* path, char* buf, size_t size) {
@@ -82,7 +83,7 @@ char* canonical(Found& f, char* resolved) {
 }
 
 template <typename Native>
-char* realpath_wrapper(const char*& path, char* resolved, Native native) {
+char* realpath_wrapper(const char* path, char* resolved, Native native) {
   resolve_next();
   return dispatch(
       AT_FDCWD, path, true, [&](Found& f) { return canonical(f, resolved); }, native);
@@ -94,32 +95,32 @@ char* realpath_wrapper(const char*& path, char* resolved, Native native) {
 using namespace larder;
 
 ssize_t larder_readlink(const char* path, char* buf, size_t size) {
-  return readlink_wrapper(AT_FDCWD, path, buf, size, [&] {
-    return next.readlink ? next.readlink(path, buf, size) : raw_readlink(AT_FDCWD, path, buf, size);
+  return readlink_wrapper(AT_FDCWD, path, buf, size, [&](int at, const char* p) {
+    return next.readlink ? next.readlink(p, buf, size) : raw_readlink(at, p, buf, size);
   });
 }
 ssize_t larder_readlinkat(int dirfd, const char* path, char* buf, size_t size) {
-  return readlink_wrapper(dirfd, path, buf, size, [&] {
-    return next.readlinkat ? next.readlinkat(dirfd, path, buf, size) : raw_readlink(dirfd, path, buf, size);
+  return readlink_wrapper(dirfd, path, buf, size, [&](int at, const char* p) {
+    return next.readlinkat ? next.readlinkat(at, p, buf, size) : raw_readlink(at, p, buf, size);
   });
 }
 ssize_t larder___readlink_chk(const char* path, char* buf, size_t size, size_t buflen) {
-  return readlink_wrapper(AT_FDCWD, path, buf, size, [&] {
-    return next.__readlink_chk ? next.__readlink_chk(path, buf, size, buflen) : raw_readlink(AT_FDCWD, path, buf, size);
+  return readlink_wrapper(AT_FDCWD, path, buf, size, [&](int at, const char* p) {
+    return next.__readlink_chk ? next.__readlink_chk(p, buf, size, buflen) : raw_readlink(at, p, buf, size);
   });
 }
 ssize_t larder___readlinkat_chk(int dirfd, const char* path, char* buf, size_t size, size_t buflen) {
-  return readlink_wrapper(dirfd, path, buf, size, [&] {
-    return next.__readlinkat_chk ? next.__readlinkat_chk(dirfd, path, buf, size, buflen) : raw_readlink(dirfd, path, buf, size);
+  return readlink_wrapper(dirfd, path, buf, size, [&](int at, const char* p) {
+    return next.__readlinkat_chk ? next.__readlinkat_chk(at, p, buf, size, buflen) : raw_readlink(at, p, buf, size);
   });
 }
 
 char* larder_realpath(const char* path, char* resolved) {
-  return realpath_wrapper(path, resolved, [&] { return next.realpath(path, resolved); });
+  return realpath_wrapper(path, resolved, [&](int, const char* p) { return next.realpath(p, resolved); });
 }
 char* larder___realpath_chk(const char* path, char* resolved, size_t resolvedlen) {
-  return realpath_wrapper(path, resolved, [&] { return next.__realpath_chk(path, resolved, resolvedlen); });
+  return realpath_wrapper(path, resolved, [&](int, const char* p) { return next.__realpath_chk(p, resolved, resolvedlen); });
 }
 char* larder_canonicalize_file_name(const char* path) {
-  return realpath_wrapper(path, nullptr, [&] { return next.canonicalize_file_name(path); });
+  return realpath_wrapper(path, nullptr, [&](int, const char* p) { return next.canonicalize_file_name(p); });
 }

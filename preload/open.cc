@@ -24,7 +24,8 @@ bool is_tmpfile(int flags) { return (flags & O_TMPFILE) == O_TMPFILE; }
 // The error that a read-only file system gives for these flags, or 0.
 int refuse(const Found& f, int flags) {
   const bool exists = f.kind != Kind::kMissing;
-  if (!exists) return f.error == ENOENT && (flags & O_CREAT) != 0 ? EROFS : f.error;
+  if ((flags & O_CREAT) != 0 && f.slash && (exists || f.creatable || f.error == ENOTDIR)) return EISDIR;
+  if (!exists) return f.creatable && (flags & O_CREAT) != 0 ? EROFS : f.error;
   if ((flags & O_PATH) != 0) return f.kind == Kind::kFile && (flags & O_DIRECTORY) ? ENOTDIR : 0;
   if (is_tmpfile(flags)) return f.is_dir() ? EROFS : ENOTDIR;
   if ((flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL)) return EEXIST;
@@ -126,31 +127,14 @@ int open_found(Found& f, int flags) {
 
 namespace {
 
-// The kernel opened a folder, perhaps through a symlink or from above: if a mount covers it, ours takes its number.
-int uncovered(int fd, int flags) {
-  State* s = fd >= 0 ? current_state() : nullptr;
-  struct stat st;
-  if (s == nullptr || s->cover_count == 0 || sys::fstat(fd, &st) != 0) return fd;
-  Scratch<Found> f;
-  if (!f || !route_covered(st, f.get())) return fd;
-  int ours = open_directory(*f.get(), flags | O_CLOEXEC);
-  if (ours >= 0) sys::call(SYS_dup3, ours, fd, flags & O_CLOEXEC);
-  sys::close(ours >= 0 ? ours : fd);
-  if (ours < 0) return fail(-ours);
-  set_directory_hint(ours, false);
-  set_directory_hint(fd, true);
-  return fd;
-}
-
 template <typename Native>
-int open_wrapper(int dirfd, const char*& path, int flags, Native native) {
+int open_wrapper(int dirfd, const char* path, int flags, Native native) {
   if (flags & (O_CREAT | O_TRUNC)) {  // the kernel must not create anything in a directory of ours
     Found f;
     if (route_for_write(dirfd, path, &f)) {
       int r = open_found(f, flags);
       return r < 0 ? fail(-r) : r;
     }
-    if (f.left) return native_at(f, path, native);
   }
   return dispatch(
       dirfd, path, (flags & O_NOFOLLOW) == 0,
@@ -158,7 +142,11 @@ int open_wrapper(int dirfd, const char*& path, int flags, Native native) {
         int r = open_found(f, flags);
         return r < 0 ? fail(-r) : r;
       },
-      [&] { return flags & O_DIRECTORY ? uncovered(native(), flags) : native(); });
+      [&](int at, const char* p) {
+        int fd = native(at, p);
+        if (fd >= 0 && (flags & O_DIRECTORY) && !is_tmpfile(flags)) note_directory(fd);
+        return fd;
+      });
 }
 
 int raw_open(int dirfd, const char* path, int flags, unsigned mode) {
@@ -169,16 +157,16 @@ int raw_open(int dirfd, const char* path, int flags, unsigned mode) {
 }  // namespace
 
 int open_any(int dirfd, const char* path, int flags) {
-  return open_wrapper(dirfd, path, flags, [&] { return raw_open(dirfd, path, flags, 0); });
+  return open_wrapper(dirfd, path, flags, [flags](int at, const char* p) { return raw_open(at, p, flags, 0); });
 }
 
 long open_how_any(int dirfd, const char* path, const void* how, size_t size) {
-  auto native = [&] {
-    long r = sys::call(SYS_openat2, dirfd, sys::arg(path), sys::arg(how), static_cast<long>(size));
+  auto native = [&](int at, const char* p) {
+    long r = sys::call(SYS_openat2, at, sys::arg(p), sys::arg(how), static_cast<long>(size));
     return r < 0 ? fail(static_cast<int>(-r)) : static_cast<int>(r);
   };
   uint64_t flags;  // the first field of struct open_how
-  if (how == nullptr || size < sizeof(flags)) return native();
+  if (how == nullptr || size < sizeof(flags)) return native(dirfd, path);
   memcpy(&flags, how, sizeof(flags));
   return open_wrapper(dirfd, path, static_cast<int>(flags), native);
 }
@@ -200,8 +188,8 @@ using namespace larder;
 #define OPEN(name)                                                                             \
   int larder_##name(const char* path, int flags, ...) {                                        \
     READ_MODE(flags)                                                                           \
-    return open_wrapper(AT_FDCWD, path, flags, [&] {                                           \
-      return next.name ? next.name(path, flags, mode) : raw_open(AT_FDCWD, path, flags, mode); \
+    return open_wrapper(AT_FDCWD, path, flags, [&](int at, const char* p) { \
+      return next.name ? next.name(p, flags, mode) : raw_open(at, p, flags, mode); \
     });                                                                                        \
   }
 OPEN(open)
@@ -212,8 +200,8 @@ OPEN(__open64)
 #define OPENAT(name)                                                                                \
   int larder_##name(int dirfd, const char* path, int flags, ...) {                                  \
     READ_MODE(flags)                                                                                \
-    return open_wrapper(dirfd, path, flags, [&] {                                                   \
-      return next.name ? next.name(dirfd, path, flags, mode) : raw_open(dirfd, path, flags, mode);  \
+    return open_wrapper(dirfd, path, flags, [&](int at, const char* p) { \
+      return next.name ? next.name(at, p, flags, mode) : raw_open(at, p, flags, mode);  \
     });                                                                                             \
   }
 OPENAT(openat)
@@ -221,8 +209,8 @@ OPENAT(openat64)
 
 #define OPEN_2(name)                                                                    \
   int larder_##name(const char* path, int flags) {                                      \
-    return open_wrapper(AT_FDCWD, path, flags, [&] {                                    \
-      return next.name ? next.name(path, flags) : raw_open(AT_FDCWD, path, flags, 0);   \
+    return open_wrapper(AT_FDCWD, path, flags, [&](int at, const char* p) { \
+      return next.name ? next.name(p, flags) : raw_open(at, p, flags, 0);   \
     });                                                                                 \
   }
 OPEN_2(__open_2)
@@ -230,8 +218,8 @@ OPEN_2(__open64_2)
 
 #define OPENAT_2(name)                                                                   \
   int larder_##name(int dirfd, const char* path, int flags) {                            \
-    return open_wrapper(dirfd, path, flags, [&] {                                        \
-      return next.name ? next.name(dirfd, path, flags) : raw_open(dirfd, path, flags, 0); \
+    return open_wrapper(dirfd, path, flags, [&](int at, const char* p) { \
+      return next.name ? next.name(at, p, flags) : raw_open(at, p, flags, 0); \
     });                                                                                  \
   }
 OPENAT_2(__openat_2)
@@ -240,8 +228,8 @@ OPENAT_2(__openat64_2)
 #define CREAT(name)                                                                                    \
   int larder_##name(const char* path, mode_t mode) {                                                   \
     constexpr int kFlags = O_CREAT | O_WRONLY | O_TRUNC;                                               \
-    return open_wrapper(AT_FDCWD, path, kFlags, [&] {                                                  \
-      return next.name ? next.name(path, mode) : raw_open(AT_FDCWD, path, kFlags, mode);               \
+    return open_wrapper(AT_FDCWD, path, kFlags, [&](int at, const char* p) { \
+      return next.name ? next.name(p, mode) : raw_open(at, p, kFlags, mode);               \
     });                                                                                                \
   }
 CREAT(creat)

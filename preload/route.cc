@@ -9,6 +9,20 @@ namespace larder {
 
 constinit std::atomic<uint64_t> directory_hints[1024] = {};
 
+int find_ancestor(const State* s, const struct stat& st) {
+  for (uint32_t i = 0; i < s->ancestor_count; ++i) {
+    if (s->ancestors[i].ino == st.st_ino && s->ancestors[i].dev == st.st_dev) return static_cast<int>(i);
+  }
+  return -1;
+}
+
+void note_directory(int fd) {
+  struct stat st;
+  Session session;
+  if (!enter(&session) || session.state->ancestor_count == 0 || sys::fstat(fd, &st) != 0) return;
+  if (S_ISDIR(st.st_mode) && find_ancestor(session.state, st) >= 0) set_directory_hint(fd, true);
+}
+
 void set_directory_hint(int fd, bool on) {
   if (fd < 0 || fd >= 65536) return;
   uint64_t bit = 1ULL << (fd % 64);
@@ -97,7 +111,9 @@ bool is_prefix_folder(const char* folder, size_t n, const char* path, size_t len
 }
 
 // Why a relative path is not in a catalog: ENOTDIR if one of the folders on its way is a file, ENAMETOOLONG, else ENOENT.
-int missing_error(const Catalog& c, const char* rel, size_t len) {
+// *creatable: all the folders on its way exist.
+int missing_error(const Catalog& c, const char* rel, size_t len, bool* creatable) {
+  *creatable = false;
   for (size_t i = 0, start = 0; i <= len; ++i) {
     if (i < len && rel[i] != '/') continue;
     if (i - start > NAME_MAX) return ENAMETOOLONG;
@@ -107,6 +123,7 @@ int missing_error(const Catalog& c, const char* rel, size_t len) {
     if (e == kNoEntry) return ENOENT;
     if (c.entries[e].is_file()) return ENOTDIR;
   }
+  *creatable = true;
   return ENOENT;
 }
 
@@ -155,7 +172,7 @@ bool found_in_mount(const State* s, const MountView& m, bool slash, Found* f) {
   uint32_t i = c.find(f->rel(), f->rel_len());
   if (i == kNoEntry) {
     if (found_above(s, f)) return true;
-    return missing(f, missing_error(c, f->rel(), f->rel_len()));
+    return missing(f, missing_error(c, f->rel(), f->rel_len(), &f->creatable));
   }
   f->index = i;
   f->entry = c.entries[i];
@@ -190,14 +207,37 @@ bool look_up_stable(bool slash, bool above_too, Found* f) {
 
 // ---- where relative paths start -------------------------------------------------------------------------------------
 
-// Directory that (dirfd) names, as an absolute path into out; "" is the root. -errno, or -EXDEV: a real directory.
+// Path of a real directory above mount points ("" is the root), or -EXDEV.
+long ancestor_path(const struct stat& st, char* out) {
+  for (;;) {
+    Session session;
+    if (!enter(&session)) return -EXDEV;
+    int i = find_ancestor(session.state, st);
+    long n = -EXDEV;
+    if (i >= 0) {
+      out[0] = '/';
+      n = session.state->ns->catalog.path_of(session.state->ancestors[i].entry, out + 1, PATH_MAX - 2);
+      n = n < 0 ? -ENAMETOOLONG : n == 0 ? 0 : n + 1;
+    }
+    if (!left_intact(session)) continue;
+    if (n >= 0) out[n] = 0;
+    return n;
+  }
+}
+
+bool is_covered(const State* s, const struct stat& st) {
+  int i = s->covered_count != 0 && S_ISDIR(st.st_mode) ? find_ancestor(s, st) : -1;
+  return i >= 0 && s->ns->catalog.entries[s->ancestors[i].entry].type == EntryType::kMount;
+}
+
+// Directory that (dirfd) names, as an absolute path into out; "" is the root. -errno, or -EXDEV: neither ours nor above.
 long virtual_base(int dirfd, char* out) {
   struct stat st;
   int r = dirfd == AT_FDCWD ? sys::fstatat(AT_FDCWD, ".", &st, 0) : sys::fstat(dirfd, &st);
   if (r < 0) return r;
   Identity id = identify(st);
-  if (id.kind != Kind::kDirectory && id.kind != Kind::kAbove) return -EXDEV;
-  return directory_path(id, out);
+  if (id.kind == Kind::kDirectory || id.kind == Kind::kAbove) return directory_path(id, out);
+  return ancestor_path(st, out);
 }
 
 // As virtual_base(), and the kernel's name for a real directory.
@@ -333,12 +373,23 @@ bool ends_in_slash(const char* path) {
   return n > 0 && (path[n - 1] == '/' || (n > 1 && path[n - 1] == '.' && path[n - 2] == '/'));
 }
 
+// Not ours: if it began in a directory of ours, the kernel must be asked for it by another name.
+bool not_ours(int dirfd, const char* path, Found* f) {
+  struct stat st;
+  if (path[0] == '/') return false;
+  int r = dirfd == AT_FDCWD ? sys::fstatat(AT_FDCWD, ".", &st, 0) : sys::fstat(dirfd, &st);
+  f->rebased = r == 0 && identify(st).kind != Kind::kNone;
+  if (f->rebased && f->path_len == 0) f->path = "/";
+  return false;
+}
+
 bool route_walked(int dirfd, const char* path, bool follow_last, bool above_too, Found* f) {
   long n = walk_from(dirfd, path, follow_last, f->buffer);
+  if (n == -ENOTDIR || n == -EACCES) return missing(f, static_cast<int>(-n));  // below a mount: elsewhere nothing is asked
   if (n < 0) return false;
   f->path = f->buffer;
   f->path_len = static_cast<size_t>(n);
-  return look_up_stable(ends_in_slash(path), above_too, f);
+  return look_up_stable(ends_in_slash(path), above_too, f) || not_ours(dirfd, path, f);
 }
 
 // Puts the absolute form of a path without ".." into f. 0, or -1: needs a walk, or -2: not for us (too long, no base).
@@ -407,17 +458,6 @@ bool leads_nowhere(const State* s, const Found& f) {
   return n > 0 && mount_of(s, f.path, n) == nullptr && (s->ns == nullptr || s->ns->catalog.find(f.path + 1, n - 1) == kNoEntry);
 }
 
-// ".." of a mirror directory is not where a program thinks it is: a path that leads out of the dataset is told in full.
-bool route_dotdot(int dirfd, const char* path, Found* f) {
-  bool virtual_start = path[0] != '/' && virtual_base(dirfd, f->buffer) >= 0;
-  if (route_walked(dirfd, path, false, false, f)) return true;
-  if (!virtual_start || f->path != f->buffer) return false;
-  if (f->path_len == 0 || (ends_in_slash(path) && f->path_len + 1 < PATH_MAX)) f->buffer[f->path_len++] = '/';
-  f->buffer[f->path_len] = 0;
-  f->left = true;
-  return false;
-}
-
 }  // namespace
 
 // ---- the full answers -----------------------------------------------------------------------------------------------
@@ -425,11 +465,11 @@ bool route_dotdot(int dirfd, const char* path, Found* f) {
 bool route(int dirfd, const char* path, Found* f) {
   if (path == nullptr || path[0] == 0) return false;
   bool slash;
+  f->slash = path[strlen(path) - 1] == '/';
   int r = plain_path(dirfd, path, &slash, f);
   if (r == -2) return false;
-  if (r == -1) return has_dotdot(path) && route_dotdot(dirfd, path, f);
-  // A folder above mounts is ours at once only where the kernel cannot know it: below a directory of ours.
-  return look_up_stable(slash, false, f);
+  if (r == -1) return has_dotdot(path) && route_walked(dirfd, path, false, false, f);
+  return look_up_stable(slash, false, f) || not_ours(dirfd, path, f);
 }
 
 bool may_lead_to_ours(int dirfd, const char* path) {
@@ -451,19 +491,35 @@ bool route_missing(int dirfd, const char* path, bool follow_last, Found* f) {
 
 bool route_covered(const struct stat& st, Found* f) {
   Session session;
-  if (!S_ISDIR(st.st_mode) || !enter(&session)) return false;
-  const State* s = session.state;
-  uint32_t i = 0;
-  while (i < s->cover_count && !(s->covers[i].ino == st.st_ino && s->covers[i].dev == st.st_dev)) ++i;
-  if (i >= s->cover_count) return false;
-  const MountView& m = s->mounts[s->covers[i].mount];
-  memcpy(f->buffer, m.path, sizeof(m.path));
-  return left_intact(session) ? route(AT_FDCWD, f->buffer, f) && f->is_dir() : route_covered(st, f);
+  if (!enter(&session) || !is_covered(session.state, st) || !left_intact(session)) return false;
+  long n = ancestor_path(st, f->buffer);
+  if (n <= 0) return false;
+  f->path = f->buffer;
+  f->path_len = static_cast<size_t>(n);
+  return look_up_stable(false, false, f);
 }
+
+namespace {
+
+// A symlink leads to a folder that a mount covers; the kernel would make the file there.
+bool folder_is_covered(int dirfd, const char* path, Found* f) {
+  State* s = current_state();
+  const char* slash = strrchr(path, '/');
+  size_t n = slash != nullptr ? static_cast<size_t>(slash - path) : 0;
+  if (s->covered_count == 0 || n == 0 || n >= PATH_MAX) return false;
+  memcpy(f->buffer, path, n);
+  f->buffer[n] = 0;
+  struct stat st;
+  if (sys::fstatat(dirfd, f->buffer, &st, 0) != 0 || !is_covered(s, st)) return false;
+  return route_walked(dirfd, path, false, false, f);
+}
+
+}  // namespace
 
 bool route_for_write(int dirfd, const char* path, Found* f) {
   if (path == nullptr || path[0] == 0 || current_state() == nullptr) return false;
   if (maybe_ours(dirfd, path)) return route(dirfd, path, f);
+  if (folder_is_covered(dirfd, path, f)) return true;
   if (path[0] == '/' || dirfd == AT_FDCWD) return false;
   struct stat st;
   if (sys::fstat(dirfd, &st) != 0 || identify(st).kind == Kind::kNone) return false;
@@ -516,6 +572,11 @@ long directory_path(const Identity& id, char* out) {
     if (n >= 0) out[n] = 0;
     return n;
   }
+}
+
+bool cwd_is_ours() {
+  struct stat st;
+  return sys::fstatat(AT_FDCWD, ".", &st, 0) == 0 && identify(st).kind != Kind::kNone;
 }
 
 CwdClass classify_cwd() {

@@ -27,7 +27,9 @@ enum class Kind {
 struct Found {
   Kind kind = Kind::kNone;
   int error = 0;             // kMissing: ENOENT, ENOTDIR, EACCES, ENAMETOOLONG, ELOOP
+  bool creatable = false;    // kMissing with ENOENT: its folder exists, only the last component does not
   bool resident = false;     // kFile
+  bool slash = false;        // the path ended in a slash
   CatalogEntry entry;        // kFile, kDirectory, kAbove
   uint32_t index = kNoEntry; // of entry in its catalog
   uint32_t above = kNoEntry; // entry of the same path in the namespace catalog: mount points to list besides
@@ -41,7 +43,7 @@ struct Found {
   uint32_t wait_ms = 0;
   uint32_t uid = 0, gid = 0;
   uint64_t total_bytes = 0, file_count = 0;  // of the dataset
-  bool left = false;           // not ours, but ".." led out of a folder of ours: the kernel must be given `path`
+  bool rebased = false;        // kNone: the path started in a directory of ours and leads out; the kernel must get `path`
   const char* path = nullptr;  // absolute and normalised; in `buffer` or the caller's own; terminated
   size_t path_len = 0;
   size_t rel_off = 0;          // where the path inside the dataset begins
@@ -49,6 +51,7 @@ struct Found {
 
   const char* rel() const { return path + rel_off; }
   size_t rel_len() const { return path_len > rel_off ? path_len - rel_off : 0; }
+  bool is_mount_point() const { return kind == Kind::kDirectory && rel_len() == 0; }
   bool is_dir() const { return kind == Kind::kDirectory || kind == Kind::kAbove; }
 };
 
@@ -82,6 +85,13 @@ class Scratch {
 
 // ---- the quick test -------------------------------------------------------------------------------------------------
 
+// Hints at a descriptor that the kernel opened, if it is a real directory above mount points, or one that a mount covers.
+void note_directory(int fd);
+// Index in State::ancestors, or -1.
+int find_ancestor(const State* s, const struct stat& st);
+// Did the kernel's answer come from a directory that a mount covers (reached by a symlink)? Then f is what covers it.
+bool route_covered(const struct stat& st, Found* f);
+
 // True if a path has an empty, "." or ".." component after a slash, or a slash at its end.
 bool has_odd_component(const char* path);
 
@@ -95,7 +105,8 @@ inline bool under_some_mount(const State* s, const char* path) {
   return false;
 }
 
-// Descriptors that were directories of ours when we made them. Only a hint: it saves a failing call for relative paths.
+// Descriptors that were directories of ours, or real ones above mount points, when they were made. Only a hint: for the
+// former it saves a failing call for relative paths, for the latter it makes a mount cover what is on disk.
 extern std::atomic<uint64_t> directory_hints[1024];
 inline bool directory_hint(int fd) {
   return fd >= 0 && fd < 65536 && (directory_hints[fd / 64].load(std::memory_order_relaxed) >> (fd % 64) & 1);
@@ -108,14 +119,14 @@ inline bool maybe_ours(int dirfd, const char* path) {
   if (s == nullptr || path == nullptr) return false;
   if (path[0] == '/') return under_some_mount(s, path) || has_odd_component(path);
   if (path[0] == 0) return false;
-  if (dirfd != AT_FDCWD && directory_hint(dirfd)) return true;
-  if (dirfd == AT_FDCWD && process.cwd.load(std::memory_order_relaxed) != static_cast<int>(CwdClass::kOutside)) return true;
+  if (dirfd != AT_FDCWD) return directory_hint(dirfd);
+  if (process.cwd.load(std::memory_order_relaxed) != static_cast<int>(CwdClass::kOutside)) return true;
   return (path[0] == '.' && path[1] == '.') || has_odd_component(path);
 }
 
 // ---- the full answers -----------------------------------------------------------------------------------------------
 
-// Decides lexically. True: ours (also if it is missing). False and f->left: see there.
+// Decides lexically. True: ours (also if it is missing).
 bool route(int dirfd, const char* path, Found* f);
 
 // The kernel said ENOENT or ENOTDIR. A cheap no: no daemon, or the folder is known to lead nowhere near a mount (believed for
@@ -124,9 +135,6 @@ bool may_lead_to_ours(int dirfd, const char* path);
 
 // Follows symlinks and descriptors outside the datasets. True: ours after all.
 bool route_missing(int dirfd, const char* path, bool follow_last, Found* f);
-
-// The kernel found a real folder (a symlink or a descriptor led there). True: a mount covers it, and f says what is seen.
-bool route_covered(const struct stat& st, Found* f);
 
 // For calls that would change something: never lets the kernel try in a directory of ours first.
 bool route_for_write(int dirfd, const char* path, Found* f);
@@ -146,6 +154,9 @@ Identity identify(const struct stat& st);
 // The absolute virtual path of a directory of ours, into out (PATH_MAX, terminated): its length, or -errno.
 long directory_path(const Identity& id, char* out);
 
+// True if the current directory is one of ours.
+bool cwd_is_ours();
+
 // Finds out again how the current directory lies to the mounts.
 CwdClass classify_cwd();
 
@@ -163,43 +174,30 @@ inline bool failed_missing(R r) {
   }
 }
 
-// native(), which makes its call with `path` (by reference), where `f` says that it is.
-template <typename Native>
-auto native_at(const Found& f, const char*& path, Native native) {
-  const char* given = path;
-  if (f.left) path = f.path;
-  auto r = native();
-  path = given;
-  return r;
-}
-
 template <typename Ours, typename Native>
-__attribute__((noinline)) auto dispatch_slow(int dirfd, const char*& path, Ours ours, Native native) {
+__attribute__((noinline)) auto dispatch_slow(int dirfd, const char* path, Ours ours, Native native) {
   Found f;
   if (route(dirfd, path, &f)) return ours(f);
-  return native_at(f, path, native);
+  return f.rebased ? native(AT_FDCWD, f.path) : native(dirfd, path);
 }
 
-template <typename R, typename Ours>
-__attribute__((noinline)) R dispatch_missing(int dirfd, const char* path, bool follow, int before, R r, Ours ours) {
+template <typename R, typename Ours, typename Native>
+__attribute__((noinline)) R dispatch_missing(int dirfd, const char* path, bool follow, R r, Ours ours, Native native) {
   int error = errno;
   if (!may_lead_to_ours(dirfd, path)) return errno = error, r;
   Scratch<Found> f;
-  if (f && route_missing(dirfd, path, follow, f.get()) && f->kind != Kind::kMissing) {
-    errno = before;  // find, grep and others look at it after a call that succeeded
-    return ours(*f.get());
-  }
+  if (f && route_missing(dirfd, path, follow, f.get())) return ours(*f.get());
+  if (f && f->rebased) return native(AT_FDCWD, f->path);
   errno = error;
   return r;
 }
 
-// ours(Found&) if the path is ours, else native(); both return the call's result and set errno as libc does.
-// `follow`: the call follows a symlink in the last component. `path`: the variable that native() passes on.
+// ours(Found&) if the path is ours, else native(dirfd, path), which may be another pair for the same thing; both return the
+// call's result and set errno as libc does. `follow`: the call follows a symlink in the last component.
 template <typename Ours, typename Native>
-inline auto dispatch(int dirfd, const char*& path, bool follow, Ours ours, Native native) {
-  const int before = errno;
-  auto r = maybe_ours(dirfd, path) ? dispatch_slow(dirfd, path, ours, native) : native();
-  if (__builtin_expect(failed_missing(r), 0)) return dispatch_missing(dirfd, path, follow, before, r, ours);
+inline auto dispatch(int dirfd, const char* path, bool follow, Ours ours, Native native) {
+  auto r = maybe_ours(dirfd, path) ? dispatch_slow(dirfd, path, ours, native) : native(dirfd, path);
+  if (__builtin_expect(failed_missing(r), 0)) return dispatch_missing(dirfd, path, follow, r, ours, native);
   return r;
 }
 

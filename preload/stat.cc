@@ -117,26 +117,21 @@ int answer(const Found& f, struct stat* st) {
   return 0;
 }
 
-bool patch_covered(struct stat* st) {
-  State* s = current_state();
-  if (s == nullptr || s->cover_count == 0) return false;
-  Scratch<Found> f;
-  if (!f || !route_covered(*st, f.get())) return false;
-  fill_stat(*f.get(), st);
-  return true;
-}
-
 // A path may lead to a cache file by the kernel's own ways: /dev/stdin, /proc/self/fd/3, ".".
 int patched(int r, struct stat* st) {
-  if (r == 0 && st != nullptr && !patch_stat(st) && S_ISDIR(st->st_mode)) patch_covered(st);
+  if (r != 0 || st == nullptr || patch_stat(st) || !S_ISDIR(st->st_mode)) return r;
+  State* s = current_state();
+  if (s == nullptr || s->covered_count == 0) return r;
+  Scratch<Found> f;  // or, through a symlink, to a directory that a mount covers
+  if (f && route_covered(*st, f.get())) fill_stat(*f.get(), st);
   return r;
 }
 
 template <typename Native>
-int stat_wrapper(int dirfd, const char*& path, struct stat* st, int flags, Native native) {
+int stat_wrapper(int dirfd, const char* path, struct stat* st, int flags, Native native) {
   return dispatch(
       dirfd, path, (flags & AT_SYMLINK_NOFOLLOW) == 0, [&](Found& f) { return answer(f, st); },
-      [&] { return patched(native(), st); });
+      [&](int at, const char* p) { return patched(native(at, p), st); });
 }
 
 int raw_stat(int dirfd, const char* path, struct stat* st, int flags) {
@@ -164,8 +159,8 @@ using namespace larder;
 // glibc before 2.33 has no stat functions but __xstat's: then the kernel is asked.
 #define STAT(name, type, flags)                                                                 \
   int larder_##name(const char* path, type* st) {                                               \
-    return stat_wrapper(AT_FDCWD, path, plain(st), flags, [&] {                                 \
-      return next.name ? next.name(path, st) : raw_stat(AT_FDCWD, path, plain(st), flags);      \
+    return stat_wrapper(AT_FDCWD, path, plain(st), flags, [&](int at, const char* p) {                                 \
+      return next.name ? next.name(p, st) : raw_stat(at, p, plain(st), flags);      \
     });                                                                                         \
   }
 STAT(stat, struct stat, 0)
@@ -180,8 +175,8 @@ FSTAT(fstat64, struct stat64)
 
 #define FSTATAT(name, type)                                                                              \
   int larder_##name(int dirfd, const char* path, type* st, int flags) {                                  \
-    return stat_wrapper(dirfd, path, plain(st), flags, [&] {                                             \
-      return next.name ? next.name(dirfd, path, st, flags) : raw_stat(dirfd, path, plain(st), flags);    \
+    return stat_wrapper(dirfd, path, plain(st), flags, [&](int at, const char* p) {                                             \
+      return next.name ? next.name(at, p, st, flags) : raw_stat(at, p, plain(st), flags);    \
     });                                                                                                  \
   }
 FSTATAT(fstatat, struct stat)
@@ -190,8 +185,8 @@ FSTATAT(fstatat64, struct stat64)
 #define XSTAT(name, type, flags)                                                                             \
   int larder_##name(int ver, const char* path, type* st) {                                                   \
     if (ver != kStatVersion && next.name) return next.name(ver, path, st);                                   \
-    return stat_wrapper(AT_FDCWD, path, plain(st), flags, [&] {                                              \
-      return next.name ? next.name(ver, path, st) : raw_stat(AT_FDCWD, path, plain(st), flags);              \
+    return stat_wrapper(AT_FDCWD, path, plain(st), flags, [&](int at, const char* p) {                                              \
+      return next.name ? next.name(ver, p, st) : raw_stat(at, p, plain(st), flags);              \
     });                                                                                                      \
   }
 XSTAT(__xstat, struct stat, 0)
@@ -210,8 +205,8 @@ FXSTAT(__fxstat64, struct stat64)
 #define FXSTATAT(name, type)                                                                                    \
   int larder_##name(int ver, int dirfd, const char* path, type* st, int flags) {                                \
     if (ver != kStatVersion && next.name) return next.name(ver, dirfd, path, st, flags);                        \
-    return stat_wrapper(dirfd, path, plain(st), flags, [&] {                                                    \
-      return next.name ? next.name(ver, dirfd, path, st, flags) : raw_stat(dirfd, path, plain(st), flags);      \
+    return stat_wrapper(dirfd, path, plain(st), flags, [&](int at, const char* p) {                                                    \
+      return next.name ? next.name(ver, at, p, st, flags) : raw_stat(at, p, plain(st), flags);      \
     });                                                                                                         \
   }
 FXSTATAT(__fxstatat, struct stat)
@@ -241,11 +236,10 @@ int patched_statx(int r, int dirfd, const char* path, int flags, struct statx* x
   State* s = r == 0 && x != nullptr ? current_state() : nullptr;
   if (s == nullptr) return r;
   uint64_t dev = (x->stx_dev_minor & 0xff) | uint64_t{x->stx_dev_major} << 8 | (uint64_t{x->stx_dev_minor} & ~0xffULL) << 12;
-  const bool folder = S_ISDIR(x->stx_mode) && s->cover_count != 0;
-  if (dev != s->cache_dev && !folder) return r;
+  if (dev != s->cache_dev) return r;
   struct stat st;
   constexpr int kKnown = AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT;
-  if (sys::fstatat(dirfd, path, &st, flags & kKnown) == 0 && (patch_stat(&st) || (folder && patch_covered(&st)))) to_statx(st, x);
+  if (sys::fstatat(dirfd, path, &st, flags & kKnown) == 0 && patch_stat(&st)) to_statx(st, x);
   return r;
 }
 
@@ -266,16 +260,16 @@ int larder_statx(int dirfd, const char* path, int flags, unsigned mask, struct s
         if (r == 0) to_statx(st, x);
         return r;
       },
-      [&] {
-        int r = next.statx ? next.statx(dirfd, path, flags, mask, x) : raw_statx(dirfd, path, flags, mask, x);
-        return patched_statx(r, dirfd, path, flags, x);
+      [&](int at, const char* p) {
+        int r = next.statx ? next.statx(at, p, flags, mask, x) : raw_statx(at, p, flags, mask, x);
+        return patched_statx(r, at, p, flags, x);
       });
 }
 
 namespace {
 
 template <typename Native>
-int access_wrapper(int dirfd, const char*& path, int mode, int flags, Native native) {
+int access_wrapper(int dirfd, const char* path, int mode, int flags, Native native) {
   return dispatch(
       dirfd, path, (flags & AT_SYMLINK_NOFOLLOW) == 0,
       [&](Found& f) {
@@ -293,16 +287,16 @@ int raw_access(int dirfd, const char* path, int mode) {
 }  // namespace
 
 int larder_access(const char* path, int mode) {
-  return access_wrapper(AT_FDCWD, path, mode, 0, [&] { return next.access ? next.access(path, mode) : raw_access(AT_FDCWD, path, mode); });
+  return access_wrapper(AT_FDCWD, path, mode, 0, [&](int at, const char* p) { return next.access ? next.access(p, mode) : raw_access(at, p, mode); });
 }
 int larder_faccessat(int dirfd, const char* path, int mode, int flags) {
-  return access_wrapper(dirfd, path, mode, flags, [&] {
-    return next.faccessat ? next.faccessat(dirfd, path, mode, flags) : raw_access(dirfd, path, mode);
+  return access_wrapper(dirfd, path, mode, flags, [&](int at, const char* p) {
+    return next.faccessat ? next.faccessat(at, p, mode, flags) : raw_access(at, p, mode);
   });
 }
 int larder_euidaccess(const char* path, int mode) {
-  return access_wrapper(AT_FDCWD, path, mode, 0, [&] { return resolve_next(), next.euidaccess(path, mode); });
+  return access_wrapper(AT_FDCWD, path, mode, 0, [&](int, const char* p) { return resolve_next(), next.euidaccess(p, mode); });
 }
 int larder_eaccess(const char* path, int mode) {
-  return access_wrapper(AT_FDCWD, path, mode, 0, [&] { return resolve_next(), next.eaccess(path, mode); });
+  return access_wrapper(AT_FDCWD, path, mode, 0, [&](int, const char* p) { return resolve_next(), next.eaccess(p, mode); });
 }

@@ -282,29 +282,21 @@ void map_inodes(int root, State* s, uint64_t id) {
   s->inode_mask = s->inodes->slot_count - 1;
 }
 
-// The folders above mount points that exist in this process's view of the file system.
+// The mount points and the folders above them that exist in this process's view of the file system.
 void find_ancestors(State* s) {
-  s->ancestor_count = 0;
+  s->ancestor_count = s->covered_count = 0;
   if (s->ns == nullptr) return;
   const Catalog& c = s->ns->catalog;
   for (uint32_t i = 0; i < c.entry_count && s->ancestor_count < kMaxMounts * 2; ++i) {
-    if (c.entries[i].type != EntryType::kDirectory) continue;
     char path[kMaxMountPath + 2];
     path[0] = '/';
     long n = c.path_of(i, path + 1, kMaxMountPath);
     if (n < 0) continue;
     path[1 + n] = 0;
     struct stat st;
-    if (sys::fstatat(AT_FDCWD, path, &st, 0) == 0) s->ancestors[s->ancestor_count++] = {st.st_dev, st.st_ino, i};
-  }
-}
-
-void find_covers(State* s) {
-  s->cover_count = 0;
-  for (uint32_t i = 0; i < s->mount_count; ++i) {
-    struct stat st;
-    if (sys::fstatat(AT_FDCWD, s->mounts[i].path, &st, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISDIR(st.st_mode)) continue;
-    s->covers[s->cover_count++] = {st.st_dev, st.st_ino, i};
+    if (sys::fstatat(AT_FDCWD, path, &st, 0) != 0 || !S_ISDIR(st.st_mode)) continue;
+    s->ancestors[s->ancestor_count++] = {st.st_dev, st.st_ino, i};
+    s->covered_count += c.entries[i].type == EntryType::kMount;
   }
 }
 
@@ -361,7 +353,6 @@ bool fill_state(State* s, const Control* control, const Greeting& g) {
   if (s->inodes == nullptr) return false;
   if (ns_version != 0 && (s->ns = use_view(g.root, 0, ns_version, -1)) == nullptr) return false;
   find_ancestors(s);
-  find_covers(s);
   return true;
 }
 

@@ -59,10 +59,9 @@ struct State {
   const InodeTable* inodes = nullptr;
   uint32_t inode_mask = 0;
   View* ns = nullptr;             // mount points and the folders above them; null without mounts
-  uint32_t ancestor_count = 0;    // folders above mount points that really exist, as seen by this process
+  uint32_t ancestor_count = 0;    // mount points and folders above them that really exist, as seen by this process
+  uint32_t covered_count = 0;     // how many of them are mount points
   struct { uint64_t dev, ino; uint32_t entry; } ancestors[kMaxMounts * 2];
-  uint32_t cover_count = 0;       // real folders that mounts cover: what a symlink or a descriptor leads to
-  struct { uint64_t dev, ino; uint32_t mount; } covers[kMaxMounts];
   MountView mounts[kMaxMounts];
 };
 

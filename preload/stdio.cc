@@ -57,11 +57,10 @@ FILE* open_stream(Found& f, const char* mode) {
 }
 
 template <typename Native>
-FILE* fopen_wrapper(const char*& path, const char* mode, Native native) {
+FILE* fopen_wrapper(const char* path, const char* mode, Native native) {
   if (mode != nullptr && mode[0] != 'r') {
     Found f;
     if (route_for_write(AT_FDCWD, path, &f)) return open_stream(f, mode);
-    if (f.left) return native_at(f, path, native);
   }
   return dispatch(
       AT_FDCWD, path, true, [&](Found& f) { return open_stream(f, mode); }, native);
@@ -88,7 +87,7 @@ template <typename Real>
 FILE* freopen_wrapper(const char* path, const char* mode, FILE* stream, Real real) {
   Found f;
   if (path != nullptr && maybe_ours(AT_FDCWD, path) && route(AT_FDCWD, path, &f)) return reopen_stream(f, mode, stream, real);
-  if (f.left) return real(f.path, mode, stream);
+  if (f.rebased) path = f.path;
   // A failed freopen closes the stream: what the kernel does not know must be found out before.
   struct stat st;
   if (path != nullptr && current_state() != nullptr && sys::fstatat(AT_FDCWD, path, &st, 0) == -ENOENT) {
@@ -106,7 +105,7 @@ using namespace larder;
 #define FOPEN(name)                                                  \
   FILE* larder_##name(const char* path, const char* mode) {          \
     resolve_next();                                                  \
-    return fopen_wrapper(path, mode, [&] { return next.name(path, mode); }); \
+    return fopen_wrapper(path, mode, [&](int, const char* p) { return next.name(p, mode); }); \
   }
 FOPEN(fopen)
 FOPEN(fopen64)

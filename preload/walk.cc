@@ -154,7 +154,7 @@ int walk_wrapper(const char* path, WalkCall<Stat> call, int flags, Native native
   struct stat st;
   if (current_state() == nullptr || path == nullptr || larder_stat(path, &st) != 0) return native();
   struct stat real;
-  bool ours = sys::fstatat(AT_FDCWD, path, &real, 0) != 0 || real.st_dev != st.st_dev || real.st_ino != st.st_ino;
+  bool ours = (path[0] != '/' && cwd_is_ours()) || sys::fstatat(AT_FDCWD, path, &real, 0) != 0 || real.st_dev != st.st_dev || real.st_ino != st.st_ino;
   if (!ours && ancestor_entry(real) == kNoEntry) return native();
   return Walk<Stat>(call, flags).run(path);
 }

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <functional>
 
+#include "cached/admin.h"
 #include "cached/cli/commands.h"
 #include "cached/cli/doctor.h"
 #include "cached/cli/mount_spec.h"
@@ -14,7 +15,7 @@
 #include "cached/cli/socket_path.h"
 #include "cached/cli/status.h"
 #include "cached/cli/units.h"
-#include "cached/cli/version.h"
+#include "cached/config.h"
 
 namespace larder::cli {
 namespace {
@@ -97,14 +98,14 @@ void add_run(CLI::App& app, Words& w) {
       run->add_option("--linger", w.run.daemon.linger_s, "Seconds that it stays after the last program (default 600)")
           ->check(CLI::Range(1, 1000000000))
           ->type_name("SECONDS");
-  auto* fill = run->add_option("--fill", w.run.daemon.fill, "Fetch ahead: eager, siblings or off")
-                   ->check(CLI::IsMember({"eager", "siblings", "off"}));
+  run->add_option("--fill", w.run.fill, "Fetch ahead: eager, siblings or off")
+      ->check(CLI::IsMember({"eager", "siblings", "off"}));
   run->add_flag("-q,--quiet", w.run.quiet, "Do not say what was mounted");
   run->footer(
       "Then -- and the command with its arguments:\n  larder run --mount s3://bucket/train=/data -- python train.py "
       "--epochs 3");
-  run->callback([&w, size, dir, meta, linger, fill] {
-    w.run.daemon_options_given = *size || *dir || *meta || *linger || *fill;
+  run->callback([&w, size, dir, meta, linger] {
+    w.run.daemon_options_given = *size || *dir || *meta || *linger;
     w.action = [&w] { return act_run(w); };
   });
 }
@@ -127,6 +128,10 @@ void add_datasets(CLI::App& app, Words& w) {
   mount->add_option("source", w.mount.source, "A dataset's name, or a URL")->required();
   mount->add_option("path", w.mount.path, "An absolute path; it need not exist")->required();
   mount->add_flag("--refresh", w.mount.refresh, "List the bucket even if a version is known");
+  mount->add_option("--fill", w.mount.fill, "Fetch ahead: eager, siblings or off")
+      ->check(CLI::IsMember({"eager", "siblings", "off"}));
+  mount->add_option("--fallback", w.mount.fallback, "What programs do while larderd is away: wait, origin or error")
+      ->check(CLI::IsMember({"wait", "origin", "error"}));
   add_store_options(mount, w);
   mount->callback([&w] { w.action = [&w] { return act_mount(w); }; });
 

@@ -8,7 +8,7 @@
 #include <cstring>
 #include <vector>
 
-#include "cached/cli/fd.h"
+#include "cached/fd.h"
 #include "larder/wire.h"
 
 namespace larder::cli {
@@ -33,7 +33,7 @@ Result<Fd> connect_to(const std::string& socket_path) {
     return make_error(ENAMETOOLONG, fmt::format("socket path '{}' is too long", socket_path));
   memcpy(address.sun_path, socket_path.c_str(), socket_path.size() + 1);
   Fd fd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
-  if (!fd) return make_error(errno, fmt::format("cannot make a socket: {}", strerror(errno)));
+  if (!fd.valid()) return make_error(errno, fmt::format("cannot make a socket: {}", strerror(errno)));
   if (connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0) return fd;
   if (errno == ENOENT || errno == ECONNREFUSED)
     return make_error(ECONNREFUSED,

@@ -13,6 +13,7 @@
 #include "cached/cli/progress.h"
 #include "cached/cli/report.h"
 #include "cached/cli/units.h"
+#include "cached/config.h"
 
 namespace larder::cli {
 namespace {
@@ -127,6 +128,8 @@ Result<Json> request_mount(const Client& client, const MountArgs& args, bool per
   Json request = {{"op", "mount"}, {"path", args.path}, {"refresh", args.refresh}, {"persist", persist}};
   request[name ? "name" : "source"] = args.source;
   if (!name) request["options"] = args.options;
+  if (!args.fill.empty()) request["fill"] = args.fill;
+  if (!args.fallback.empty()) request["fallback"] = args.fallback;
   Progress progress("listing " + printable(args.source));
   auto reply = client.request(request, draw(progress));
   progress.finish();
@@ -144,7 +147,7 @@ void report_skipped(const Json& result, const std::string& source) {
 }
 
 int mount_dataset(const Client& client, const MountArgs& args) {
-  auto path = mount_path(args.path);
+  auto path = normal_mount_path(args.path);
   if (!path) return fail(path.error());
   MountArgs normal = args;
   normal.path = *path;

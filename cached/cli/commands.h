@@ -24,6 +24,8 @@ struct MountArgs {
   std::string source;  // a dataset's name or a URL
   std::string path;
   Options options;
+  std::string fill;      // empty: the daemon's default
+  std::string fallback;  // empty: wait
   bool refresh = false;
 };
 int mount_dataset(const Client& client, const MountArgs& args);

@@ -16,14 +16,14 @@
 #include <cstring>
 #include <filesystem>
 
+#include "cached/admin.h"
 #include "cached/cli/client.h"
-#include "cached/cli/fd.h"
 #include "cached/cli/json_read.h"
 #include "cached/cli/report.h"
 #include "cached/cli/run.h"
 #include "cached/cli/socket_path.h"
 #include "cached/cli/units.h"
-#include "cached/cli/version.h"
+#include "cached/fd.h"
 
 namespace larder::cli {
 namespace {
@@ -166,7 +166,7 @@ void look_at_store(const Json& status, Findings& out) {
 
 void look_at_kernel(Findings& out) {
   Fd fd(static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY)));
-  if (fd) return out.push_back({Verdict::kOk, "userfaultfd", "allowed", ""});
+  if (fd.valid()) return out.push_back({Verdict::kOk, "userfaultfd", "allowed", ""});
   out.push_back({Verdict::kWarn, "userfaultfd",
                  fmt::format("refused ({}): only large mapped files are concerned", strerror(errno)),
                  "allow it in the container's seccomp profile"});

@@ -12,7 +12,7 @@
 #include <cstring>
 #include <optional>
 
-#include "cached/cli/fd.h"
+#include "cached/fd.h"
 
 namespace larder::cli {
 namespace {
@@ -195,8 +195,8 @@ Result<ProgramInfo> inspect_file(const std::string& path) {
   if (stat(path.c_str(), &st) != 0)
     return make_error(errno, fmt::format("cannot look at '{}': {}", path, strerror(errno)));
   Fd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  if (!fd && access(path.c_str(), X_OK) == 0) return unreadable(path, st);
-  if (!fd) return make_error(errno, fmt::format("cannot read '{}': {}", path, strerror(errno)));
+  if (!fd.valid() && access(path.c_str(), X_OK) == 0) return unreadable(path, st);
+  if (!fd.valid()) return make_error(errno, fmt::format("cannot read '{}': {}", path, strerror(errno)));
   ProgramInfo info;
   info.path = path;
   info.secure = is_secure(fd.get(), st);
@@ -264,7 +264,7 @@ std::string why_not_served(const std::vector<ProgramInfo>& chain) {
 
 Result<std::string> needed_glibc(const std::string& path) {
   Fd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!fd) return make_error(errno, fmt::format("cannot read '{}': {}", path, strerror(errno)));
+  if (!fd.valid()) return make_error(errno, fmt::format("cannot read '{}': {}", path, strerror(errno)));
   auto ident = read_range(fd.get(), 0, EI_NIDENT);
   auto elf = ElfFile::open(fd.get());
   if (!ident || !elf || ident->substr(0, SELFMAG) != ELFMAG || (*ident)[EI_CLASS] != ELFCLASS64)

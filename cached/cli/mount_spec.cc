@@ -6,6 +6,8 @@
 #include <cctype>
 #include <filesystem>
 
+#include "cached/config.h"
+
 namespace larder::cli {
 namespace {
 
@@ -16,7 +18,7 @@ Error bad_mount(std::string_view text, std::string_view why) {
 }
 
 Result<MountSpec> finish(std::string_view source, std::string_view path) {
-  auto normal = mount_path(path);
+  auto normal = normal_mount_path(path);
   if (!normal) return normal.error();
   return MountSpec{std::string(source), *normal};
 }
@@ -38,17 +40,6 @@ bool valid_name(std::string_view name) {
   auto ok = [](unsigned char c) { return std::isalnum(c) || c == '.' || c == '_' || c == '-'; };
   return !name.empty() && name.size() <= 63 && std::isalnum(static_cast<unsigned char>(name[0])) &&
          std::all_of(name.begin(), name.end(), ok);
-}
-
-Result<std::string> mount_path(std::string_view path) {
-  if (path.empty() || path[0] != '/')
-    return make_error(EINVAL,
-                      fmt::format("mount path '{}' is not absolute: write it from the root, such as /data/x", path));
-  std::string normal = std::filesystem::path(path).lexically_normal().string();
-  while (normal.size() > 1 && normal.back() == '/') normal.pop_back();
-  if (normal == "/")
-    return make_error(EINVAL, fmt::format("mount path '{}' is the root: choose a folder, such as /data/x", path));
-  return normal;
 }
 
 Result<MountSpec> parse_mount(std::string_view text) {

@@ -26,8 +26,4 @@ Result<std::map<std::string, std::string>> parse_options(const std::vector<std::
 // True if `name` can be a dataset's name: [A-Za-z0-9][A-Za-z0-9._-]{0,62} (cached/meta/meta.h).
 bool valid_name(std::string_view name);
 
-// An absolute path without "//", "." and ".." and without a slash at the end. EINVAL, naming it, if it is relative or
-// "/".
-Result<std::string> mount_path(std::string_view path);
-
 }  // namespace larder::cli

@@ -20,9 +20,9 @@
 #include <thread>
 
 #include "cached/cli/elf_info.h"
-#include "cached/cli/fd.h"
 #include "cached/cli/json_read.h"
 #include "cached/cli/run.h"
+#include "cached/fd.h"
 #include "larder/hash.h"
 
 namespace larder::cli {
@@ -34,8 +34,6 @@ using Clock = std::chrono::steady_clock;
 constexpr int kStartSeconds = 60;      // a cache of a million files is taken over in a few
 constexpr off_t kLogLimit = 16 << 20;  // a larger log starts anew with the next daemon
 constexpr int kPollMs = 10;
-
-Error os_error(std::string_view what) { return make_error(errno, fmt::format("{}: {}", what, strerror(errno))); }
 
 int64_t realtime_ns() {
   timespec t{};
@@ -53,14 +51,13 @@ std::string daemon_config(const SocketPath& socket, const DaemonOptions& o) {
   add("cache_size", o.cache_size);
   add("cache_dir", o.cache_dir);
   add("meta", o.meta);
-  add("fill", o.fill);
   return toml;
 }
 
 // A file in memory, so that nothing is left on disk and a password in a metadata URL is on no command line.
 Result<Fd> config_file(const std::string& text) {
   Fd fd(memfd_create("larder.toml", MFD_CLOEXEC));
-  if (!fd || write(fd.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()))
+  if (!fd.valid() || write(fd.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()))
     return os_error("cannot make a file in memory");
   return fd;
 }
@@ -129,7 +126,7 @@ Fd open_pidfd(pid_t pid) { return Fd(static_cast<int>(syscall(SYS_pidfd_open, pi
 
 // True if the process has ended; waits for at most `ms`.
 bool ended(const Fd& pidfd, pid_t pid, int ms) {
-  if (!pidfd) {  // a kernel without pidfd (before 5.3), or gone already
+  if (!pidfd.valid()) {  // a kernel without pidfd (before 5.3), or gone already
     std::this_thread::sleep_for(std::chrono::milliseconds(ms));
     return kill(pid, 0) != 0;
   }
@@ -150,7 +147,7 @@ std::string last_line(const std::string& log, off_t from) {
 
 Result<Fd> open_log(const std::string& path) {
   Fd fd(open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600));
-  if (!fd) return os_error(fmt::format("cannot write the log '{}'", path));
+  if (!fd.valid()) return os_error(fmt::format("cannot write the log '{}'", path));
   if (lseek(fd.get(), 0, SEEK_END) > kLogLimit && ftruncate(fd.get(), 0) != 0)
     return os_error(fmt::format("cannot shorten the log '{}'", path));
   return fd;
@@ -220,7 +217,7 @@ Result<PrivateDaemon> PrivateDaemon::ensure(const SocketPath& socket, const Daem
   if (access(folder.c_str(), F_OK) != 0) daemon.made_folder_ = folder;
   if (Status made = make_socket_folder(socket); !made) return made.error();
   Fd lock(open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!lock || flock(lock.get(), LOCK_EX) != 0) return os_error(fmt::format("cannot lock '{}'", folder));
+  if (!lock.valid() || flock(lock.get(), LOCK_EX) != 0) return os_error(fmt::format("cannot lock '{}'", folder));
   Client client(socket.path);
   if (auto there = client.answers(); !there || *there)
     return there ? Result<PrivateDaemon>(PrivateDaemon()) : there.error();

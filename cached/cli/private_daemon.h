@@ -17,7 +17,6 @@ struct DaemonOptions {
   std::string cache_size;  // "20G", "50%"; empty: the daemon's default
   std::string cache_dir;   // empty: the daemon's default
   std::string meta;        // empty: the daemon's default
-  std::string fill;        // empty: the daemon's default
   uint64_t linger_s = 600;
 };
 

@@ -73,17 +73,18 @@ std::vector<std::string> mounted_paths(const Client& client) {
 }
 
 // Mounts all, or takes back those that this call made.
-Status mount_all(const Client& client, const std::vector<MountSpec>& mounts, const Options& options, bool quiet) {
+Status mount_all(const Client& client, const std::vector<MountSpec>& mounts, const Options& options,
+                 const RunArgs& args) {
   std::vector<std::string> before = mounted_paths(client), made;
   for (const MountSpec& m : mounts) {
-    auto reply = request_mount(client, {m.source, m.path, options, true}, false);
+    auto reply = request_mount(client, {m.source, m.path, options, args.fill, "", true}, false);
     if (!reply) {
       for (const std::string& path : made) (void)client.request({{"op", "umount"}, {"path", path}});
       return reply.error().code == EACCES ? explain_denied(client, reply.error()) : reply.error();
     }
     if (std::find(before.begin(), before.end(), m.path) == before.end()) made.push_back(m.path);
     report_skipped(*reply, m.source);
-    if (!quiet)
+    if (!args.quiet)
       fmt::print(stderr, "larder: {} at {}: {} files, {}\n", printable(m.source), printable(m.path),
                  format_count(number(*reply, "objects")), format_bytes(static_cast<double>(number(*reply, "bytes"))));
   }
@@ -97,8 +98,8 @@ Result<PrivateDaemon> reach_daemon(const SocketPath& socket, const Client& clien
   if (*there) {
     if (args.daemon_options_given)
       warn(fmt::format(
-          "larderd at '{}' is running already and keeps its settings: --cache-size, --cache-dir, --meta, --linger and "
-          "--fill count after `larder shutdown`",
+          "larderd at '{}' is running already and keeps its settings: --cache-size, --cache-dir, --meta and "
+          "--linger count after `larder shutdown`",
           socket.path));
     return PrivateDaemon();
   }
@@ -174,7 +175,7 @@ int run_command(const RunArgs& args) {
   Client client(socket->path);
   auto daemon = reach_daemon(*socket, client, args);
   if (!daemon) return fail(daemon.error(), kExitRunFailed);
-  if (Status mounted = mount_all(client, *mounts, *options, args.quiet); !mounted) {
+  if (Status mounted = mount_all(client, *mounts, *options, args); !mounted) {
     daemon->undo(client);
     return fail(mounted.error(), kExitRunFailed);
   }

@@ -11,8 +11,9 @@ namespace larder::cli {
 struct RunArgs {
   std::vector<std::string> mounts;   // SRC=PATH
   std::vector<std::string> options;  // KEY=VALUE, for every mount
+  std::string fill;                  // of the mounts; empty: the daemon's default
   DaemonOptions daemon;
-  bool daemon_options_given = false;  // any of --cache-size, --cache-dir, --meta, --linger, --fill
+  bool daemon_options_given = false;  // any of --cache-size, --cache-dir, --meta, --linger
   bool quiet = false;
   std::vector<std::string> command;
 };

@@ -113,7 +113,9 @@ bool valid_name(std::string_view name) {
   return std::all_of(name.begin(), name.end(), [&](char c) { return alnum(c) || c == '.' || c == '_' || c == '-'; });
 }
 
-Error no_dataset(std::string_view name) { return make_error(ENOENT, fmt::format("no dataset '{}'", printable(name, 80))); }
+Error no_dataset(std::string_view name) {
+  return make_error(ENOENT, fmt::format("no dataset '{}'", printable(name, 80)));
+}
 
 Result<DatasetDef> dataset_of(const Statement& row) {
   DatasetDef out;
@@ -122,9 +124,13 @@ Result<DatasetDef> dataset_of(const Statement& row) {
   out.source = row.text(2);
   out.group = row.text(4);
   const auto options = nlohmann::json::parse(row.text(3), nullptr, false);
-  if (!options.is_object()) return make_error(EIO, fmt::format("metadata of dataset '{}': its options are no JSON object", printable(out.name, 80)));
+  if (!options.is_object())
+    return make_error(EIO,
+                      fmt::format("metadata of dataset '{}': its options are no JSON object", printable(out.name, 80)));
   for (auto& [name, value] : options.items()) {
-    if (!value.is_string()) return make_error(EIO, fmt::format("metadata of dataset '{}': option '{}' is no text", printable(out.name, 80), printable(name, 80)));
+    if (!value.is_string())
+      return make_error(EIO, fmt::format("metadata of dataset '{}': option '{}' is no text", printable(out.name, 80),
+                                         printable(name, 80)));
     out.options[name] = value.get<std::string>();
   }
   return out;
@@ -146,7 +152,8 @@ Result<std::optional<DatasetDef>> find_dataset(Sqlite& db, std::string_view name
 Status sweep(Sqlite& db) {
   constexpr const char* kOrphans = "id NOT IN (SELECT set_id FROM versions) AND alive_ns < ?";
   const int64_t before = now_ns() - kAbandonedNs;
-  Statement data(db, fmt::format("DELETE FROM segments WHERE set_id IN (SELECT id FROM sets WHERE {})", kOrphans).c_str());
+  Statement data(db,
+                 fmt::format("DELETE FROM segments WHERE set_id IN (SELECT id FROM sets WHERE {})", kOrphans).c_str());
   if (auto status = data.bind(before).run("sweeping"); !status.ok()) return status;
   return Statement(db, fmt::format("DELETE FROM sets WHERE {}", kOrphans).c_str()).bind(before).run("sweeping");
 }
@@ -164,7 +171,8 @@ class LocalWriter final : public VersionWriter {
     Transaction transaction(*db_, "BEGIN IMMEDIATE");
     if (!transaction.began().ok()) return transaction.began();
     if (auto status = sweep(*db_); !status.ok()) return status;
-    if (auto status = Statement(*db_, "INSERT INTO sets(alive_ns) VALUES(?)").bind(now_ns()).run("beginning a version"); !status.ok()) {
+    if (auto status = Statement(*db_, "INSERT INTO sets(alive_ns) VALUES(?)").bind(now_ns()).run("beginning a version");
+        !status.ok()) {
       return status;
     }
     const int64_t set = sqlite3_last_insert_rowid(db_->handle());
@@ -203,10 +211,12 @@ class LocalWriter final : public VersionWriter {
     Transaction transaction(*db_, "BEGIN IMMEDIATE");
     if (!transaction.began().ok()) return transaction.began();
     Statement insert(*db_, "INSERT INTO segments(set_id, number, data) VALUES(?, ?, ?)");
-    if (auto status = insert.bind(set_).bind(segments_).bind_blob(bytes).run("storing a segment"); !status.ok()) return status;
+    if (auto status = insert.bind(set_).bind(segments_).bind_blob(bytes).run("storing a segment"); !status.ok())
+      return status;
     Statement alive(*db_, "UPDATE sets SET alive_ns = ? WHERE id = ?");
     if (auto status = alive.bind(now_ns()).bind(set_).run("storing a segment"); !status.ok()) return status;
-    if (sqlite3_changes(db_->handle()) != 1) return make_error(EIO, "the version took so long that it was taken for abandoned");
+    if (sqlite3_changes(db_->handle()) != 1)
+      return make_error(EIO, "the version took so long that it was taken for abandoned");
     if (auto status = transaction.commit(); !status.ok()) return status;
     ++segments_;
     return {};
@@ -220,14 +230,17 @@ class LocalWriter final : public VersionWriter {
     if (auto status = next_version(); !status.ok()) return status;
     Statement insert(*db_, "INSERT INTO versions VALUES(?, ?, ?, ?, ?, ?, ?, ?)");
     insert.bind(name_).bind(static_cast<int64_t>(info_.version)).bind(set_).bind(info_.created_ns);
-    insert.bind(static_cast<int64_t>(info_.objects)).bind(static_cast<int64_t>(info_.bytes)).bind(static_cast<int64_t>(info_.skipped));
+    insert.bind(static_cast<int64_t>(info_.objects))
+        .bind(static_cast<int64_t>(info_.bytes))
+        .bind(static_cast<int64_t>(info_.skipped));
     if (auto status = insert.bind(segments_).run("publishing a version"); !status.ok()) return status;
     if (auto status = drop_old(); !status.ok()) return status;
     return transaction.commit();
   }
 
   Status next_version() {
-    Statement bump(*db_, "UPDATE datasets SET last_version = last_version + 1 WHERE name = ? AND id = ? RETURNING last_version");
+    Statement bump(
+        *db_, "UPDATE datasets SET last_version = last_version + 1 WHERE name = ? AND id = ? RETURNING last_version");
     auto row = bump.bind(name_).bind(static_cast<int64_t>(dataset_id_)).step("publishing a version");
     if (!row.ok()) return row.error();
     if (!*row) return no_dataset(name_);  // removed, or replaced, while it was listed
@@ -242,10 +255,13 @@ class LocalWriter final : public VersionWriter {
 
   Status drop_old() {
     const int64_t newest_to_drop = static_cast<int64_t>(info_.version) - kKeepVersions;
-    for (const char* sql : {"DELETE FROM segments WHERE set_id IN (SELECT set_id FROM versions WHERE name = ? AND version <= ?)",
-                            "DELETE FROM sets WHERE id IN (SELECT set_id FROM versions WHERE name = ? AND version <= ?)",
-                            "DELETE FROM versions WHERE name = ? AND version <= ?"}) {
-      if (auto status = Statement(*db_, sql).bind(name_).bind(newest_to_drop).run("dropping old versions"); !status.ok()) return status;
+    for (const char* sql :
+         {"DELETE FROM segments WHERE set_id IN (SELECT set_id FROM versions WHERE name = ? AND version <= ?)",
+          "DELETE FROM sets WHERE id IN (SELECT set_id FROM versions WHERE name = ? AND version <= ?)",
+          "DELETE FROM versions WHERE name = ? AND version <= ?"}) {
+      if (auto status = Statement(*db_, sql).bind(name_).bind(newest_to_drop).run("dropping old versions");
+          !status.ok())
+        return status;
     }
     return {};
   }
@@ -300,8 +316,11 @@ Status set_up(Sqlite& db) {
     schema = version.number(0);
   }
   if (schema > kSchema) {
-    return make_error(EPROTO, fmt::format("{} was made by a newer larder (schema {}, this one knows {}): use that version, or another "
-                                          "metadata directory", db.path(), schema, kSchema));
+    return make_error(
+        EPROTO,
+        fmt::format("{} was made by a newer larder (schema {}, this one knows {}): use that version, or another "
+                    "metadata directory",
+                    db.path(), schema, kSchema));
   }
   if (schema == 0) {
     if (auto status = db.run(kTables); !status.ok()) return status;
@@ -314,7 +333,8 @@ Status set_up(Sqlite& db) {
 
 Result<std::unique_ptr<Sqlite>> Sqlite::open(const std::string& path) {
   sqlite3* db = nullptr;
-  const int code = sqlite3_open_v2(path.c_str(), &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_FULLMUTEX | SQLITE_OPEN_NOFOLLOW, nullptr);
+  const int code =
+      sqlite3_open_v2(path.c_str(), &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_FULLMUTEX | SQLITE_OPEN_NOFOLLOW, nullptr);
   std::unique_ptr<Sqlite> out(new Sqlite(path, db));
   if (code != SQLITE_OK) return out->error("opening it");
   sqlite3_extended_result_codes(db, 1);
@@ -334,9 +354,12 @@ Status Sqlite::run(const char* sql) {
 
 Error Sqlite::error(const char* doing) const {
   const int code = db_ ? sqlite3_errcode(db_) & 0xff : SQLITE_NOMEM;
-  const int seen = code == SQLITE_FULL ? ENOSPC : code == SQLITE_BUSY || code == SQLITE_LOCKED ? EBUSY
-                   : code == SQLITE_READONLY || code == SQLITE_PERM || code == SQLITE_CANTOPEN ? EACCES : EIO;
-  return make_error(seen, fmt::format("metadata file {}: {}: {}", printable(path_), doing, db_ ? sqlite3_errmsg(db_) : "out of memory"));
+  const int seen = code == SQLITE_FULL                                                         ? ENOSPC
+                   : code == SQLITE_BUSY || code == SQLITE_LOCKED                              ? EBUSY
+                   : code == SQLITE_READONLY || code == SQLITE_PERM || code == SQLITE_CANTOPEN ? EACCES
+                                                                                               : EIO;
+  return make_error(seen, fmt::format("metadata file {}: {}: {}", printable(path_), doing,
+                                      db_ ? sqlite3_errmsg(db_) : "out of memory"));
 }
 
 Result<std::unique_ptr<Meta>> LocalMeta::open(const std::string& directory) {
@@ -350,11 +373,15 @@ Result<std::unique_ptr<Meta>> LocalMeta::open(const std::string& directory) {
 
 Status LocalMeta::put_dataset(const DatasetDef& def) {
   if (!valid_name(def.name)) {
-    return make_error(EINVAL, fmt::format("dataset name '{}': it must be 1 to 63 of a-z A-Z 0-9 . _ - and begin with a letter or digit", printable(def.name, 80)));
+    return make_error(
+        EINVAL,
+        fmt::format("dataset name '{}': it must be 1 to 63 of a-z A-Z 0-9 . _ - and begin with a letter or digit",
+                    printable(def.name, 80)));
   }
   if (def.id == 0) return make_error(EINVAL, "a dataset needs an id");
   for (const char* secret : {"secret_key", "session_token"}) {
-    if (def.options.contains(secret)) return make_error(EINVAL, fmt::format("option {} is a secret: it does not belong into metadata", secret));
+    if (def.options.contains(secret))
+      return make_error(EINVAL, fmt::format("option {} is a secret: it does not belong into metadata", secret));
   }
   std::lock_guard lock(mutex_);
   Transaction transaction(*db_, "BEGIN IMMEDIATE");
@@ -362,10 +389,12 @@ Status LocalMeta::put_dataset(const DatasetDef& def) {
   auto there = find_dataset(*db_, def.name);
   if (!there.ok()) return there.error();
   if (*there && (*there)->source != def.source) {
-    return make_error(EEXIST, fmt::format("dataset '{}' already exists with the source {}", def.name, printable((*there)->source)));
+    return make_error(
+        EEXIST, fmt::format("dataset '{}' already exists with the source {}", def.name, printable((*there)->source)));
   }
-  Statement put(*db_, "INSERT INTO datasets(name, id, source, options, user_group) VALUES(?, ?, ?, ?, ?) "
-                      "ON CONFLICT(name) DO UPDATE SET options = excluded.options, user_group = excluded.user_group");
+  Statement put(*db_,
+                "INSERT INTO datasets(name, id, source, options, user_group) VALUES(?, ?, ?, ?, ?) "
+                "ON CONFLICT(name) DO UPDATE SET options = excluded.options, user_group = excluded.user_group");
   put.bind(def.name).bind(static_cast<int64_t>(def.id)).bind(def.source).bind(nlohmann::json(def.options).dump());
   if (auto status = put.bind(def.group).run("storing a dataset"); !status.ok()) return status;
   return transaction.commit();
@@ -399,19 +428,24 @@ Status LocalMeta::remove_dataset(std::string_view name) {
                           "DELETE FROM versions WHERE name = ?"}) {
     if (auto status = Statement(*db_, sql).bind(name).run("removing a dataset"); !status.ok()) return status;
   }
-  if (auto status = Statement(*db_, "DELETE FROM datasets WHERE name = ?").bind(name).run("removing a dataset"); !status.ok()) return status;
+  if (auto status = Statement(*db_, "DELETE FROM datasets WHERE name = ?").bind(name).run("removing a dataset");
+      !status.ok())
+    return status;
   if (sqlite3_changes(db_->handle()) == 0) return no_dataset(name);
   return transaction.commit();
 }
 
 Result<std::optional<VersionInfo>> LocalMeta::current(std::string_view name) {
   std::lock_guard lock(mutex_);
-  Statement row(*db_, "SELECT version, created_ns, objects, bytes, skipped FROM versions WHERE name = ? ORDER BY version DESC LIMIT 1");
+  Statement row(
+      *db_,
+      "SELECT version, created_ns, objects, bytes, skipped FROM versions WHERE name = ? ORDER BY version DESC LIMIT 1");
   auto found = row.bind(name).step("reading the current version");
   if (!found.ok()) return found.error();
   if (!*found) return std::optional<VersionInfo>();
-  return std::optional<VersionInfo>(VersionInfo{static_cast<uint64_t>(row.number(0)), row.number(1), static_cast<uint64_t>(row.number(2)),
-                                                static_cast<uint64_t>(row.number(3)), static_cast<uint64_t>(row.number(4))});
+  return std::optional<VersionInfo>(
+      VersionInfo{static_cast<uint64_t>(row.number(0)), row.number(1), static_cast<uint64_t>(row.number(2)),
+                  static_cast<uint64_t>(row.number(3)), static_cast<uint64_t>(row.number(4))});
 }
 
 Result<std::unique_ptr<VersionWriter>> LocalMeta::write_version(std::string_view name) {
@@ -439,8 +473,8 @@ Status LocalMeta::load(std::string_view name, uint64_t version, const std::funct
   std::string last_key;
   int64_t seen = 0, objects = 0;
   auto damaged = [&](std::string_view why) {
-    return make_error(EIO, fmt::format("metadata file {}: dataset '{}' version {}: {}; `larder refresh` writes it anew", printable((*db)->path()),
-                                       printable(name, 80), version, why));
+    return make_error(EIO, fmt::format("metadata file {}: dataset '{}' version {}: {}; `larder refresh` writes it anew",
+                                       printable((*db)->path()), printable(name, 80), version, why));
   };
   while (true) {
     auto row = rows.step("reading a segment");
@@ -467,7 +501,8 @@ Result<std::unique_ptr<Meta>> open_meta(std::string_view url, std::string_view s
     return LocalMeta::open(std::string(url.substr(kPath.size())));
   }
   // A URL of another kind may hold a password: only its scheme is repeated.
-  return make_error(EINVAL, fmt::format("metadata URL '{}...': write local: or local:///absolute/directory", printable(url.substr(0, url.find(':') + 1), 20)));
+  return make_error(EINVAL, fmt::format("metadata URL '{}...': write local: or local:///absolute/directory",
+                                        printable(url.substr(0, url.find(':') + 1), 20)));
 }
 
 }  // namespace larder

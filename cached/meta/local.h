@@ -1,9 +1,9 @@
 // local: metadata in one SQLite file, for a single machine.
 //
-// Tables: datasets; versions (a row appears in the same transaction that makes the version current: readers see all of it
-// or nothing); sets and segments (the objects of a version, segment.h). A writer stores its segments under a set that no
-// version names yet; a writer that died leaves a set behind, which a later one sweeps after an hour without a sign of life.
-// The newest two versions of a dataset stay: whoever began to load the older one can finish.
+// Tables: datasets; versions (a row appears in the same transaction that makes the version current: readers see all of
+// it or nothing); sets and segments (the objects of a version, segment.h). A writer stores its segments under a set
+// that no version names yet; a writer that died leaves a set behind, which a later one sweeps after an hour without a
+// sign of life. The newest two versions of a dataset stay: whoever began to load the older one can finish.
 //
 // Several processes may have the file open (larderd and the command line): WAL, 20 s of patience for a busy lock.
 #pragma once

@@ -49,7 +49,8 @@ bool is_hex32(std::string_view text) {
 
 // "hex-N" with a plain N: the text must come back the same ("-01" would not).
 bool parts_of(std::string_view etag, uint32_t& parts) {
-  if (etag.size() < 34 || etag.size() > 42 || etag[32] != '-' || etag[33] == '0' || !is_hex32(etag.substr(0, 32))) return false;
+  if (etag.size() < 34 || etag.size() > 42 || etag[32] != '-' || etag[33] == '0' || !is_hex32(etag.substr(0, 32)))
+    return false;
   uint64_t value = 0;
   for (char c : etag.substr(33)) {
     if (c < '0' || c > '9') return false;
@@ -60,7 +61,8 @@ bool parts_of(std::string_view etag, uint32_t& parts) {
 }
 
 void put_hex(std::string& out, std::string_view digits) {
-  for (size_t i = 0; i < 32; i += 2) out.push_back(static_cast<char>(hex_value(digits[i]) * 16 + hex_value(digits[i + 1])));
+  for (size_t i = 0; i < 32; i += 2)
+    out.push_back(static_cast<char>(hex_value(digits[i]) * 16 + hex_value(digits[i + 1])));
 }
 
 EtagForm form_of(std::string_view etag, uint32_t& parts) {
@@ -178,7 +180,8 @@ Status SegmentWriter::add(const ObjectInfo& object) {
   if (object.key.size() > kMaxKeyBytes) return make_error(EINVAL, "a key of more than 65,535 bytes");
   if (object.etag.size() > kMaxEtag) return make_error(EINVAL, "an etag of more than 255 bytes");
   if (object.size > kMaxSize) return make_error(EINVAL, "an object of more than 2^62 bytes");
-  if (any_ && object.key <= last_key_) return make_error(EINVAL, fmt::format("keys must ascend: '{}' after '{}'", object.key, last_key_));
+  if (any_ && object.key <= last_key_)
+    return make_error(EINVAL, fmt::format("keys must ascend: '{}' after '{}'", object.key, last_key_));
   size_t shared = 0;
   if (count_ > 0) {
     const size_t most = std::min(last_key_.size(), object.key.size());
@@ -186,7 +189,8 @@ Status SegmentWriter::add(const ObjectInfo& object) {
   }
   uint32_t parts = 0;
   const EtagForm form = form_of(object.etag, parts);
-  const auto difference = static_cast<int64_t>(static_cast<uint64_t>(object.mtime_ns) - static_cast<uint64_t>(count_ ? last_mtime_ : 0));
+  const auto difference =
+      static_cast<int64_t>(static_cast<uint64_t>(object.mtime_ns) - static_cast<uint64_t>(count_ ? last_mtime_ : 0));
   const int unit = unit_of(difference);
   put_varint(payload_, shared);
   put_varint(payload_, object.key.size() - shared);
@@ -234,7 +238,8 @@ Status decode_segment(std::string_view bytes, std::string* last_key, bool first,
     ObjectInfo one;
     uint8_t form = 0;
     uint64_t delta = 0;
-    if (!in.byte(form) || form > 15 || !in.varint(one.size) || one.size > kMaxSize) return broken("an object ends too soon");
+    if (!in.byte(form) || form > 15 || !in.varint(one.size) || one.size > kMaxSize)
+      return broken("an object ends too soon");
     const int unit = form >> 2;
     if (unit != 0 && !in.varint(delta)) return broken("an object ends too soon");
     mtime += static_cast<uint64_t>(unzigzag(delta)) * static_cast<uint64_t>(kUnits[unit]);

@@ -8,8 +8,9 @@
 //   varint suffix    length of the rest, then the rest
 //   u8     form      bits 0-1: etag form; bits 2-3: unit of the mtime; others 0
 //   varint size
-//   varint mtime     zigzag of (mtime - mtime of the object before, 0 for the first) / unit; absent for unit 0 (the same)
-//   etag             form 0: none; 1: 16 bytes (32 lower-case hex digits); 2: 16 bytes, varint N ("hex-N", S3 multipart);
+//   varint mtime     zigzag of (mtime - mtime of the object before, 0 for the first) / unit; absent for unit 0 (the
+//   same) etag             form 0: none; 1: 16 bytes (32 lower-case hex digits); 2: 16 bytes, varint N ("hex-N", S3
+//   multipart);
 //                    3: varint length, bytes
 //
 // 16,384 objects are about 650 KB: no store or network stalls on one, and a change rewrites little (docs/metadata.md).
@@ -26,7 +27,7 @@
 namespace larder {
 
 inline constexpr size_t kSegmentObjects = 16'384;
-inline constexpr size_t kMaxKeyBytes = 65'535;   // S3 allows 1,024; paths of file:// may be longer
+inline constexpr size_t kMaxKeyBytes = 65'535;  // S3 allows 1,024; paths of file:// may be longer
 inline constexpr size_t kMaxSegmentBytes = 1u << 30;
 
 class SegmentWriter {
@@ -41,13 +42,14 @@ class SegmentWriter {
  private:
   std::string payload_;
   std::string last_key_;
-  bool any_ = false;        // last_key_ is a key
+  bool any_ = false;  // last_key_ is a key
   uint32_t count_ = 0;
   int64_t last_mtime_ = 0;
 };
 
 // Calls `object` for each object in order. `last_key` is the last key of the segment before (in; not looked at when
-// `first`) and of this one (out). The bytes are untrusted: EIO with a reason for anything a writer would not have written.
+// `first`) and of this one (out). The bytes are untrusted: EIO with a reason for anything a writer would not have
+// written.
 Status decode_segment(std::string_view bytes, std::string* last_key, bool first,
                       const std::function<Status(ObjectInfo&&)>& object);
 

@@ -176,7 +176,8 @@ Result<std::string> fetch_text(const HttpOnce& request, int tries) {
     } else if (reply->status == 200) {
       return std::move(reply->body);
     } else {
-      last = make_error(EACCES, fmt::format("{}: HTTP {}: {}", request.url, reply->status, printable(reply->body, 200)));
+      last =
+          make_error(EACCES, fmt::format("{}: HTTP {}: {}", request.url, reply->status, printable(reply->body, 200)));
       if (reply->status < 500 && reply->status != 429 && reply->status != 400) break;
     }
   }
@@ -208,7 +209,8 @@ Result<Credentials> fetch_web_identity(const WebIdentity& who) {
   request.url = who.endpoint;
   request.headers = {"Content-Type: application/x-www-form-urlencoded"};
   request.body = "Action=AssumeRoleWithWebIdentity&Version=2011-06-15&RoleArn=" + percent_encode(who.role, false) +
-                 "&RoleSessionName=" + percent_encode(who.session, false) + "&WebIdentityToken=" + percent_encode(*token, false);
+                 "&RoleSessionName=" + percent_encode(who.session, false) +
+                 "&WebIdentityToken=" + percent_encode(*token, false);
   request.timeout_ms = 10'000;
   request.direct = false;
   auto text = fetch_text(request, 3);
@@ -244,7 +246,8 @@ Result<Credentials> fetch_container(const Container& where) {
     if (!text.ok()) return text.error();
     token = *text;
   }
-  if (token.find_first_of("\r\n") != std::string::npos) return make_error(EACCES, "the container authorization token has several lines");
+  if (token.find_first_of("\r\n") != std::string::npos)
+    return make_error(EACCES, "the container authorization token has several lines");
   if (!token.empty()) request.headers.push_back("Authorization: " + token);
   auto text = fetch_text(request, 3);
   if (!text.ok()) return text.error();
@@ -263,7 +266,8 @@ bool may_see_token(const std::string& url) {
   } else {
     host = host.substr(0, host.find(':'));
   }
-  for (std::string_view good : {"localhost", "127.0.0.1", "169.254.170.2", "169.254.170.23", "[::1]", "[fd00:ec2::23]"}) {
+  for (std::string_view good :
+       {"localhost", "127.0.0.1", "169.254.170.2", "169.254.170.23", "[::1]", "[fd00:ec2::23]"}) {
     if (host == good) return true;
   }
   return false;
@@ -305,7 +309,8 @@ Result<Credentials> parse_credentials_json(std::string_view text, const char* to
     auto it = json.find(name);
     return it != json.end() && it->is_string() ? it->get<std::string>() : std::string();
   };
-  Credentials out{text_of("AccessKeyId"), text_of("SecretAccessKey"), text_of(token_name), iso_date_ns(text_of("Expiration"))};
+  Credentials out{text_of("AccessKeyId"), text_of("SecretAccessKey"), text_of(token_name),
+                  iso_date_ns(text_of("Expiration"))};
   if (out.access_key.empty() || out.secret_key.empty()) {
     return make_error(EACCES, "the reply with credentials lacks AccessKeyId or SecretAccessKey");
   }
@@ -314,11 +319,14 @@ Result<Credentials> parse_credentials_json(std::string_view text, const char* to
 
 Result<Credentials> parse_web_identity_xml(std::string_view text) {
   pugi::xml_document document;
-  if (!document.load_buffer(text.data(), text.size())) return make_error(EACCES, "the reply of the token service is no XML");
-  const auto node = document.child("AssumeRoleWithWebIdentityResponse").child("AssumeRoleWithWebIdentityResult").child("Credentials");
-  Credentials out{node.child_value("AccessKeyId"), node.child_value("SecretAccessKey"), node.child_value("SessionToken"),
-                  iso_date_ns(node.child_value("Expiration"))};
-  if (out.access_key.empty() || out.secret_key.empty()) return make_error(EACCES, "the token service sent no credentials");
+  if (!document.load_buffer(text.data(), text.size()))
+    return make_error(EACCES, "the reply of the token service is no XML");
+  const auto node =
+      document.child("AssumeRoleWithWebIdentityResponse").child("AssumeRoleWithWebIdentityResult").child("Credentials");
+  Credentials out{node.child_value("AccessKeyId"), node.child_value("SecretAccessKey"),
+                  node.child_value("SessionToken"), iso_date_ns(node.child_value("Expiration"))};
+  if (out.access_key.empty() || out.secret_key.empty())
+    return make_error(EACCES, "the token service sent no credentials");
   return out;
 }
 
@@ -350,8 +358,10 @@ Result<std::unique_ptr<CredentialsProvider>> container_credentials(const Environ
     return std::unique_ptr<CredentialsProvider>();
   }
   if (!may_see_token(where.url)) {
-    return make_error(EINVAL, fmt::format("AWS_CONTAINER_CREDENTIALS_FULL_URI is '{}': it must be https, or http to a loopback or "
-                                          "container address", printable(where.url)));
+    return make_error(
+        EINVAL, fmt::format("AWS_CONTAINER_CREDENTIALS_FULL_URI is '{}': it must be https, or http to a loopback or "
+                            "container address",
+                            printable(where.url)));
   }
   where.token_file = env("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE").value_or("");
   where.token = env("AWS_CONTAINER_AUTHORIZATION_TOKEN").value_or("");

@@ -1,5 +1,5 @@
-// AWS credentials that expire and are fetched anew: web identity (EKS IRSA), credential_process, container (ECS, EKS Pod
-// Identity), instance metadata (IMDSv2).
+// AWS credentials that expire and are fetched anew: web identity (EKS IRSA), credential_process, container (ECS, EKS
+// Pod Identity), instance metadata (IMDSv2).
 //
 // Each makes its first fetch in the background when it is made (instance metadata: at once, because only the answer
 // tells whether it is there), and again 15 minutes before they expire; the old ones are used as long as they

@@ -52,8 +52,8 @@ std::string read_file(const std::string& path) {
 std::string home(const Environment& env) { return env("HOME").value_or(""); }
 
 // A pair of keys from a place; half a pair is an error that names the place.
-Result<std::optional<Credentials>> pair_of(const std::string& access, const std::string& secret, const std::string& token,
-                                           std::string_view place) {
+Result<std::optional<Credentials>> pair_of(const std::string& access, const std::string& secret,
+                                           const std::string& token, std::string_view place) {
   if (access.empty() && secret.empty()) return std::optional<Credentials>();
   if (access.empty() || secret.empty()) {
     return make_error(EACCES, fmt::format("{} give only half of a key pair ({} is missing)", place,
@@ -119,9 +119,11 @@ Result<std::unique_ptr<CredentialsProvider>> aws_credentials(const StoreOptions&
 
   const std::pair<Result<std::optional<Credentials>>, int> fixed[] = {
       {pair_of(option(options, "access_key"), option(options, "secret_key"), option(options, "session_token"),
-               "the store options access_key and secret_key"), 0},
+               "the store options access_key and secret_key"),
+       0},
       {pair_of(env("AWS_ACCESS_KEY_ID").value_or(""), env("AWS_SECRET_ACCESS_KEY").value_or(""),
-               env("AWS_SESSION_TOKEN").value_or(""), "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"), 0},
+               env("AWS_SESSION_TOKEN").value_or(""), "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+       0},
   };
   for (auto& [pair, unused] : fixed) {
     if (!pair.ok()) return pair.error();
@@ -138,10 +140,13 @@ Result<std::unique_ptr<CredentialsProvider>> aws_credentials(const StoreOptions&
   if (!container.ok()) return container.error();
   if (*container) return std::move(*container);
   if (auto provider = instance_credentials(env)) return provider;
-  return make_error(EACCES, fmt::format("no credentials: looked at the store options access_key and secret_key, AWS_ACCESS_KEY_ID and "
-                                        "AWS_SECRET_ACCESS_KEY, AWS_WEB_IDENTITY_TOKEN_FILE, profile '{}' in ~/.aws/credentials and "
-                                        "~/.aws/config, the container and the instance metadata; for a public bucket set the store "
-                                        "option anonymous=true", name));
+  return make_error(
+      EACCES,
+      fmt::format("no credentials: looked at the store options access_key and secret_key, AWS_ACCESS_KEY_ID and "
+                  "AWS_SECRET_ACCESS_KEY, AWS_WEB_IDENTITY_TOKEN_FILE, profile '{}' in ~/.aws/credentials and "
+                  "~/.aws/config, the container and the instance metadata; for a public bucket set the store "
+                  "option anonymous=true",
+                  name));
 }
 
 }  // namespace larder

@@ -17,8 +17,8 @@ namespace larder {
 struct Credentials {
   std::string access_key;
   std::string secret_key;
-  std::string session_token;   // empty: long-lived keys
-  int64_t expires_ns = 0;      // CLOCK_REALTIME; 0: never
+  std::string session_token;  // empty: long-lived keys
+  int64_t expires_ns = 0;     // CLOCK_REALTIME; 0: never
 };
 
 // Threads: current() and refresh_soon() may be called from any thread and never block on the network (a request is

@@ -16,8 +16,8 @@ int64_t iso_date_ns(std::string_view text) {
   struct tm utc {};
   int used = 0;
   const std::string copy(text);
-  if (sscanf(copy.c_str(), "%4d-%2d-%2dT%2d:%2d:%2d%n", &utc.tm_year, &utc.tm_mon, &utc.tm_mday, &utc.tm_hour, &utc.tm_min,
-             &utc.tm_sec, &used) != 6) {
+  if (sscanf(copy.c_str(), "%4d-%2d-%2dT%2d:%2d:%2d%n", &utc.tm_year, &utc.tm_mon, &utc.tm_mday, &utc.tm_hour,
+             &utc.tm_min, &utc.tm_sec, &used) != 6) {
     return 0;
   }
   utc.tm_year -= 1900;
@@ -25,7 +25,8 @@ int64_t iso_date_ns(std::string_view text) {
   int64_t fraction = 0;
   if (copy[static_cast<size_t>(used)] == '.') {
     int64_t unit = 100'000'000;
-    for (size_t i = static_cast<size_t>(used) + 1; i < copy.size() && copy[i] >= '0' && copy[i] <= '9' && unit > 0; ++i) {
+    for (size_t i = static_cast<size_t>(used) + 1; i < copy.size() && copy[i] >= '0' && copy[i] <= '9' && unit > 0;
+         ++i) {
       fraction += (copy[i] - '0') * unit;
       unit /= 10;
     }

@@ -20,10 +20,10 @@ namespace larder {
 // One request to a store, before it is addressed and signed.
 struct StoreCall {
   std::string method = "GET";
-  std::string key;        // relative to the prefix
-  bool bucket = false;    // the bucket itself (lists), not an object
-  NameValues query;       // raw
-  NameValues headers;     // lower-case names
+  std::string key;      // relative to the prefix
+  bool bucket = false;  // the bucket itself (lists), not an object
+  NameValues query;     // raw
+  NameValues headers;   // lower-case names
 };
 
 struct ListPage {
@@ -40,9 +40,9 @@ struct BodyChecksum {
 class Dialect {
  public:
   virtual ~Dialect() = default;
-  virtual std::string name(std::string_view key) const = 0;    // for messages: s3://bucket/prefix/key
-  virtual std::string endpoint() const = 0;                    // for messages: scheme://host:port
-  virtual const std::string& prefix() const = 0;               // of every key; empty or ends in '/'
+  virtual std::string name(std::string_view key) const = 0;     // for messages: s3://bucket/prefix/key
+  virtual std::string endpoint() const = 0;                     // for messages: scheme://host:port
+  virtual const std::string& prefix() const = 0;                // of every key; empty or ends in '/'
   virtual Result<HttpRequest> sign(const StoreCall& call) = 0;  // EAGAIN: credentials are on their way
   virtual ServiceError service_error(const HttpReply& reply) const = 0;
   // Puts right what made the store refuse (wrong region, clock, expired credentials). True: try again at once.

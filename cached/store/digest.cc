@@ -77,7 +77,8 @@ struct HmacSha256::Context {
 HmacSha256::HmacSha256(std::string_view key) : context_(std::make_unique<Context>()) {
   context_->keyed.reset(must(EVP_MAC_CTX_new(fetched_hmac())));
   char digest[] = "SHA256";
-  OSSL_PARAM params[] = {OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0), OSSL_PARAM_construct_end()};
+  OSSL_PARAM params[] = {OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0),
+                         OSSL_PARAM_construct_end()};
   // An empty key is legal for HMAC, a null pointer would mean "keep the key".
   const char* bytes = key.empty() ? "" : key.data();
   must(EVP_MAC_init(context_->keyed.get(), reinterpret_cast<const unsigned char*>(bytes), key.size(), params));

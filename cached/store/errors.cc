@@ -18,7 +18,8 @@ int errno_of(int status, std::string_view code) {
   if (code == "InvalidObjectState") return EIO;
   if (status == 404) return ENOENT;
   if (status == 401 || status == 403) return EACCES;
-  if (one_of(code, {"InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "ExpiredToken", "InvalidToken"})) return EACCES;
+  if (one_of(code, {"InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "ExpiredToken", "InvalidToken"}))
+    return EACCES;
   if (status == 412 || status == 416) return ESTALE;
   return EIO;
 }

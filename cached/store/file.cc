@@ -16,9 +16,9 @@
 namespace larder {
 namespace {
 
-constexpr size_t kReadBytes = 1 << 20;   // larger gains nothing: the copy is what costs
-constexpr size_t kPage = 1000;           // objects a call of list()'s receiver
-constexpr size_t kMaxPath = 4000;        // below PATH_MAX: longer keys are opened in steps
+constexpr size_t kReadBytes = 1 << 20;  // larger gains nothing: the copy is what costs
+constexpr size_t kPage = 1000;          // objects a call of list()'s receiver
+constexpr size_t kMaxPath = 4000;       // below PATH_MAX: longer keys are opened in steps
 constexpr int kMaxDepth = 2000;
 
 class Fd {
@@ -226,8 +226,9 @@ Status FileStore::list(const std::function<Status(std::vector<ObjectInfo>&&)>& p
   Status status = lister.run();
   skipped_.store(lister.skipped());
   if (lister.skipped() > 0) {
-    spdlog::warn("file://{}: {} entries are no files (special files, dangling or looping symlinks) and were passed over",
-                 printable(directory_), lister.skipped());
+    spdlog::warn(
+        "file://{}: {} entries are no files (special files, dangling or looping symlinks) and were passed over",
+        printable(directory_), lister.skipped());
   }
   return status;
 }

@@ -1,8 +1,9 @@
 // file:///dir: the files below a directory are the objects.
 //
-// Keys are paths relative to the directory, any bytes but NUL. Symlinks are followed; a symlink to a directory above itself,
-// a symlink to nothing, sockets, pipes and devices are passed over and counted. An object's etag is made of mtime, size and
-// inode number: a file that was replaced or written since the listing is ESTALE, also when it changes while it is read.
+// Keys are paths relative to the directory, any bytes but NUL. Symlinks are followed; a symlink to a directory above
+// itself, a symlink to nothing, sockets, pipes and devices are passed over and counted. An object's etag is made of
+// mtime, size and inode number: a file that was replaced or written since the listing is ESTALE, also when it changes
+// while it is read.
 #pragma once
 #include <sys/stat.h>
 

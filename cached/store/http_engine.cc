@@ -15,8 +15,8 @@ using Clock = std::chrono::steady_clock;
 
 constexpr size_t kMaxErrorBody = 64 * 1024;
 constexpr size_t kMaxHeaderBytes = 64 * 1024;  // of a reply: more is no object store
-// libcurl hands over what one recv() brought in pieces of 16 KiB. 8 MiB took 5.3 ms of CPU with 16 KiB of buffer, 2.45 with
-// 128 KiB, 2.43 with 512 KiB.
+// libcurl hands over what one recv() brought in pieces of 16 KiB. 8 MiB took 5.3 ms of CPU with 16 KiB of buffer, 2.45
+// with 128 KiB, 2.43 with 512 KiB.
 constexpr long kReceiveBuffer = 256 * 1024;
 constexpr std::chrono::milliseconds kStallCheck{250};
 constexpr std::chrono::milliseconds kCredentialsWait{50};
@@ -77,7 +77,8 @@ std::string lower(std::string_view text) {
 }
 
 std::string_view trim(std::string_view text) {
-  while (!text.empty() && (text.back() == '\r' || text.back() == '\n' || text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
+  while (!text.empty() && (text.back() == '\r' || text.back() == '\n' || text.back() == ' ' || text.back() == '\t'))
+    text.remove_suffix(1);
   while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
   return text;
 }
@@ -183,7 +184,8 @@ class HttpEngine::Worker {
     transfer->job = std::move(job);
     transfer->request = std::move(*request);
     transfer->last_activity = Clock::now();
-    if (!transfer->easy || !set_up(*transfer) || curl_multi_add_handle(multi_.get(), transfer->easy.get()) != CURLM_OK) {
+    if (!transfer->easy || !set_up(*transfer) ||
+        curl_multi_add_handle(multi_.get(), transfer->easy.get()) != CURLM_OK) {
       engine_.release(transfer->job, Concurrency::Outcome::kOther);
       transfer->job.exchange->abandoned(make_error(ENOMEM, "libcurl could not start a transfer"));
       return;
@@ -306,7 +308,8 @@ class HttpEngine::Worker {
     const auto now = Clock::now();
     if (now - last_stall_check_ < kStallCheck) return;
     last_stall_check_ = now;
-    const std::chrono::milliseconds limit(std::max(engine_.options_.stall_timeout_ms, engine_.options_.connect_timeout_ms));
+    const std::chrono::milliseconds limit(
+        std::max(engine_.options_.stall_timeout_ms, engine_.options_.connect_timeout_ms));
     std::vector<std::unique_ptr<Transfer>> stalled;
     for (auto it = active_.begin(); it != active_.end();) {
       if (now - it->second->last_activity > limit) {
@@ -347,7 +350,8 @@ class HttpEngine::Worker {
     using T = HttpReply::Transport;
     if (reply.status == 503 || reply.status == 429) return Concurrency::Outcome::kThrottled;
     if (reply.transport == T::kConnect || reply.transport == T::kTimeout) return Concurrency::Outcome::kThrottled;
-    return reply.transport == T::kOk && reply.status < 500 ? Concurrency::Outcome::kSuccess : Concurrency::Outcome::kOther;
+    return reply.transport == T::kOk && reply.status < 500 ? Concurrency::Outcome::kSuccess
+                                                           : Concurrency::Outcome::kOther;
   }
 
   // The options of a pooled handle point into the old transfer: cleared, so that nothing dangles.
@@ -437,7 +441,8 @@ void HttpEngine::release(const Job& job, Concurrency::Outcome outcome) {
 }
 
 void HttpEngine::wake_idlest() {
-  auto idlest = std::min_element(workers_.begin(), workers_.end(), [](auto& a, auto& b) { return a->load() < b->load(); });
+  auto idlest =
+      std::min_element(workers_.begin(), workers_.end(), [](auto& a, auto& b) { return a->load() < b->load(); });
   (*idlest)->wake();
 }
 

@@ -1,7 +1,8 @@
 // HTTP/1.1 over libcurl: a few threads, each with its own multi handle, move all transfers of one store.
 //
-// A transfer is an Exchange: it makes a signed request at the moment of sending, takes the body as it comes, and decides after
-// each attempt whether there is another one. The engine owns queues, slots, waits and connections, and knows no store.
+// A transfer is an Exchange: it makes a signed request at the moment of sending, takes the body as it comes, and
+// decides after each attempt whether there is another one. The engine owns queues, slots, waits and connections, and
+// knows no store.
 //
 // The constructor makes the process ignore SIGPIPE (OpenSSL's writes raise it).
 // Threads: submit() from any thread; the functions of one Exchange are called on engine threads, one at a time.
@@ -41,10 +42,10 @@ struct HttpReply {
     kStopped,  // on_head or on_body returned an error
   };
   Transport transport = Transport::kOk;
-  std::string transport_error;  // text for people
-  int status = 0;               // 0: no reply
+  std::string transport_error;                               // text for people
+  int status = 0;                                            // 0: no reply
   std::vector<std::pair<std::string, std::string>> headers;  // names in lower case
-  std::string body;             // of a reply that is no success, up to 64 KiB
+  std::string body;                                          // of a reply that is no success, up to 64 KiB
   std::string_view header(std::string_view name) const;
   bool success() const { return status == 200 || status == 206; }
 };
@@ -57,7 +58,8 @@ struct Verdict {
 class Exchange {
  public:
   virtual ~Exchange() = default;
-  // The next attempt's request, signed now. An error ends the exchange through abandoned(); EAGAIN: ask again a little later.
+  // The next attempt's request, signed now. An error ends the exchange through abandoned(); EAGAIN: ask again a little
+  // later.
   virtual Result<HttpRequest> prepare() = 0;
   // Status 200 or 206 and its headers, once, before the first byte. An error stops the attempt.
   virtual Status on_head(const HttpReply& reply) = 0;
@@ -69,11 +71,11 @@ class Exchange {
 };
 
 struct EngineOptions {
-  int threads = 2;          // one moves 12-14 k GET/s of 110 KB (measured); two leave room for TLS
+  int threads = 2;  // one moves 12-14 k GET/s of 110 KB (measured); two leave room for TLS
   int max_connections = 64;
   int connect_timeout_ms = 5'000;
   int stall_timeout_ms = 20'000;  // no byte for this long: the attempt ends
-  std::string ca_file;      // empty: the system's
+  std::string ca_file;            // empty: the system's
 };
 
 class HttpEngine {

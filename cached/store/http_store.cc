@@ -31,7 +31,8 @@ class Question final : public StoreExchange {
     HttpReply head;
     std::string body;
   };
-  Question(std::shared_ptr<StoreContext> store, StoreCall call) : StoreExchange(std::move(store), true), call_(std::move(call)) {}
+  Question(std::shared_ptr<StoreContext> store, StoreCall call)
+      : StoreExchange(std::move(store), true), call_(std::move(call)) {}
   std::future<Result<Answer>> answer() { return promise_.get_future(); }
 
  protected:
@@ -45,7 +46,8 @@ class Question final : public StoreExchange {
     return {};
   }
   Status body(std::span<const std::byte> data) override {
-    if (answer_.body.size() + data.size() > kMaxListBody) return make_error(EIO, object() + ": a reply of more than 16 MiB");
+    if (answer_.body.size() + data.size() > kMaxListBody)
+      return make_error(EIO, object() + ": a reply of more than 16 MiB");
     answer_.body.append(reinterpret_cast<const char*>(data.data()), data.size());
     return {};
   }
@@ -159,9 +161,11 @@ Verdict StoreExchange::on_end(const HttpReply& reply) {
 
 Verdict StoreExchange::broken(const HttpReply& reply) {
   const bool connect = reply.transport == Transport::kConnect;
-  const char* what = connect ? "cannot connect to" : reply.transport == Transport::kTimeout ? "no answer from" : "broken reply of";
-  Error error = make_error(EIO, fmt::format("{}: {} {}: {}", printable(object(), 1200), what, store_->dialect->endpoint(),
-                                            printable(reply.transport_error)));
+  const char* what = connect                                  ? "cannot connect to"
+                     : reply.transport == Transport::kTimeout ? "no answer from"
+                                                              : "broken reply of";
+  Error error = make_error(EIO, fmt::format("{}: {} {}: {}", printable(object(), 1200), what,
+                                            store_->dialect->endpoint(), printable(reply.transport_error)));
   return retry(error, reply.transport != Transport::kBroken, connect ? connect_retries() : store_->options.retries);
 }
 
@@ -187,7 +191,8 @@ Verdict StoreExchange::retry(const Error& error, bool throttled, int allowed) {
   const auto patience = demand_ ? kDemandPatience : kFillPatience;
   ++fruitless_;
   if (cancelled() || fruitless_ > allowed || Clock::now() - last_progress_ > patience) {
-    end_with(make_error(error.code, attempts_ > 1 ? fmt::format("{} (after {} attempts)", error.message, attempts_) : error.message));
+    end_with(make_error(
+        error.code, attempts_ > 1 ? fmt::format("{} (after {} attempts)", error.message, attempts_) : error.message));
     return {};
   }
   return {true, backoff(fruitless_, throttled)};
@@ -200,7 +205,8 @@ void StoreExchange::end_with(Error error) {
 
 void StoreExchange::abandoned(const Error& error) { end_with(error); }
 
-HttpStore::HttpStore(std::unique_ptr<Dialect> dialect, HttpStoreOptions options) : context_(std::make_shared<StoreContext>()) {
+HttpStore::HttpStore(std::unique_ptr<Dialect> dialect, HttpStoreOptions options)
+    : context_(std::make_shared<StoreContext>()) {
   context_->dialect = std::move(dialect);
   context_->options = options;
   engine_ = std::make_unique<HttpEngine>(options.engine);

@@ -1,8 +1,8 @@
 // A Store over HTTP: lists, heads and gets in the words of a Dialect, moved by an HttpEngine.
 //
-// Attempts: broken connections and retryable replies are repeated with backoff up to `retries` times without progress; every
-// 64 KiB that arrived buy one more. A demand request gives up after a minute without progress, a fill request after five.
-// Bytes that were delivered are not asked for again: the next attempt is a ranged GET with If-Match.
+// Attempts: broken connections and retryable replies are repeated with backoff up to `retries` times without progress;
+// every 64 KiB that arrived buy one more. A demand request gives up after a minute without progress, a fill request
+// after five. Bytes that were delivered are not asked for again: the next attempt is a ranged GET with If-Match.
 //
 // Small requests (up to 1 MiB) are delivered as one span, so that the receiver writes once; objects above 16 MiB are
 // fetched by parallel ranges and still delivered in order (parallel_get.h).
@@ -20,12 +20,12 @@ namespace larder {
 
 struct HttpStoreOptions {
   EngineOptions engine;
-  int retries = 8;            // with a fault in every tenth reply, 8 leave one failure in 10^9
-  // Whole objects are compared with the checksum the store gives (S3: MD5 in the ETag). MD5 runs at 0.77 GB/s here: 143 us
-  // for 110 KB, more than the 60 us all the rest of a GET costs, so kAuto does it where nothing else guards the
+  int retries = 8;  // with a fault in every tenth reply, 8 leave one failure in 10^9
+  // Whole objects are compared with the checksum the store gives (S3: MD5 in the ETag). MD5 runs at 0.77 GB/s here: 143
+  // us for 110 KB, more than the 60 us all the rest of a GET costs, so kAuto does it where nothing else guards the
   // bytes: over plain http, not over https. CRC-32 is cheap and always compared.
   bool verify_md5 = true;
-  bool any_order = false;     // the store may list in another order than that of bytes: sort here
+  bool any_order = false;  // the store may list in another order than that of bytes: sort here
 };
 
 Result<HttpStoreOptions> http_store_options(const StoreOptions& options, bool https);
@@ -50,15 +50,15 @@ class StoreExchange : public Exchange {
 
  protected:
   virtual StoreCall call() const = 0;
-  virtual std::string object() const = 0;                  // for messages
+  virtual std::string object() const = 0;  // for messages
   virtual void count_attempt() = 0;
   // An error from these ends the attempt: final unless it is made by again().
   virtual Status head(const HttpReply& reply) = 0;
   virtual Status body(std::span<const std::byte> data) = 0;
-  virtual Status complete() = 0;                           // the attempt succeeded: is everything there and right?
-  virtual void finish(Status status) = 0;                  // exactly once, last
-  virtual uint64_t progress() const = 0;                   // bytes that need not be fetched again
-  virtual bool cancelled() const { return false; }         // nobody waits any more
+  virtual Status complete() = 0;                    // the attempt succeeded: is everything there and right?
+  virtual void finish(Status status) = 0;           // exactly once, last
+  virtual uint64_t progress() const = 0;            // bytes that need not be fetched again
+  virtual bool cancelled() const { return false; }  // nobody waits any more
   virtual int connect_retries() const { return store_->options.retries; }
 
   // An error that another attempt may cure.
@@ -76,11 +76,11 @@ class StoreExchange : public Exchange {
   const std::chrono::steady_clock::time_point started_;
   std::chrono::steady_clock::time_point last_progress_;
   uint64_t progress_seen_ = 0;
-  int attempts_ = 0;    // in all
-  int fruitless_ = 0;   // since the last progress
+  int attempts_ = 0;   // in all
+  int fruitless_ = 0;  // since the last progress
   int repairs_ = 0;
   bool curable_ = false;
-  Status stopped_;      // why the attempt was stopped
+  Status stopped_;  // why the attempt was stopped
 };
 
 class HttpStore final : public Store {

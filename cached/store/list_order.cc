@@ -27,7 +27,8 @@ Status ListOrder::add(std::vector<ObjectInfo>&& objects) {
 
 Status ListOrder::take(ObjectInfo&& object) {
   if (!object.key.starts_with(prefix_)) {
-    return make_error(EIO, fmt::format("{}: the store listed '{}', which is not below the prefix", name_, printable(object.key)));
+    return make_error(
+        EIO, fmt::format("{}: the store listed '{}', which is not below the prefix", name_, printable(object.key)));
   }
   object.key.erase(0, prefix_.size());
   if (object.key.empty() && object.size == 0) return {};  // "train/" itself: the marker a console makes for a folder
@@ -37,8 +38,10 @@ Status ListOrder::take(ObjectInfo&& object) {
   const bool ascends = held_.empty() ? !flushed_ || last_ < object.key : held_.back().key < object.key;
   if (!ascends) {
     if (flushed_) {
-      return make_error(EIO, fmt::format("{}: the store's list is not in byte order ('{}' after '{}'); set the store option "
-                                         "list_order=any", name_, printable(object.key), printable(held_.empty() ? last_ : held_.back().key)));
+      return make_error(EIO,
+                        fmt::format("{}: the store's list is not in byte order ('{}' after '{}'); set the store option "
+                                    "list_order=any",
+                                    name_, printable(object.key), printable(held_.empty() ? last_ : held_.back().key)));
     }
     in_order_ = false;
     sort_ = true;

@@ -8,14 +8,12 @@
 namespace larder {
 namespace {
 
-constexpr std::string_view kKnown[] = {
-    "endpoint",  "region",  "addressing",      "access_key",         "secret_key",       "session_token", "anonymous",
-    "ca_file",   "retries", "max_connections", "connect_timeout_ms", "stall_timeout_ms", "verify",        "list_order",
-    "requester_pays"};
+constexpr std::string_view kKnown[] = {"endpoint",   "region",          "addressing",         "access_key",
+                                       "secret_key", "session_token",   "anonymous",          "ca_file",
+                                       "retries",    "max_connections", "connect_timeout_ms", "stall_timeout_ms",
+                                       "verify",     "list_order",      "requester_pays"};
 
-std::string joined(const auto& words) {
-  return fmt::format("{}", fmt::join(std::begin(words), std::end(words), ", "));
-}
+std::string joined(const auto& words) { return fmt::format("{}", fmt::join(std::begin(words), std::end(words), ", ")); }
 
 }  // namespace
 
@@ -33,13 +31,15 @@ std::string option(const StoreOptions& options, std::string_view name, std::stri
   return it == options.end() ? std::string(fallback) : it->second;
 }
 
-Result<int64_t> int_option(const StoreOptions& options, std::string_view name, int64_t fallback, int64_t min, int64_t max) {
+Result<int64_t> int_option(const StoreOptions& options, std::string_view name, int64_t fallback, int64_t min,
+                           int64_t max) {
   const std::string text = option(options, name);
   if (text.empty()) return fallback;
   int64_t value = 0;
   auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (failure != std::errc() || end != text.data() + text.size() || value < min || value > max) {
-    return make_error(EINVAL, fmt::format("store option {} is '{}': it must be a number from {} to {}", name, text, min, max));
+    return make_error(EINVAL,
+                      fmt::format("store option {} is '{}': it must be a number from {} to {}", name, text, min, max));
   }
   return value;
 }

@@ -13,7 +13,8 @@ namespace larder {
 Status check_option_names(const StoreOptions& options);
 
 std::string option(const StoreOptions& options, std::string_view name, std::string_view fallback = {});
-Result<int64_t> int_option(const StoreOptions& options, std::string_view name, int64_t fallback, int64_t min, int64_t max);
+Result<int64_t> int_option(const StoreOptions& options, std::string_view name, int64_t fallback, int64_t min,
+                           int64_t max);
 Result<bool> bool_option(const StoreOptions& options, std::string_view name, bool fallback);
 // One of `allowed`; the first is the default.
 Result<std::string> choice_option(const StoreOptions& options, std::string_view name,

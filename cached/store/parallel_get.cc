@@ -8,12 +8,15 @@
 namespace larder {
 namespace {
 
-// Invariants, under mutex_: parts [head_, next_) are under way or complete; only the thread that set delivering_ calls the
-// receiver and moves head_; told_ is set before on_done is called, and only when nobody delivers.
+// Invariants, under mutex_: parts [head_, next_) are under way or complete; only the thread that set delivering_ calls
+// the receiver and moves head_; told_ is set before on_done is called, and only when nobody delivers.
 class ParallelGet : public std::enable_shared_from_this<ParallelGet> {
  public:
   ParallelGet(std::shared_ptr<StoreContext> store, HttpEngine& engine, GetRequest request)
-      : store_(std::move(store)), engine_(engine), request_(std::move(request)), count_((request_.length + kPartBytes - 1) / kPartBytes) {}
+      : store_(std::move(store)),
+        engine_(engine),
+        request_(std::move(request)),
+        count_((request_.length + kPartBytes - 1) / kPartBytes) {}
 
   void start() {
     std::unique_lock lock(mutex_);
@@ -25,7 +28,7 @@ class ParallelGet : public std::enable_shared_from_this<ParallelGet> {
   struct Part {
     std::vector<std::byte> data;  // arrived, not yet delivered
     bool complete = false;
-    bool ahead = false;           // counted in parts_ahead
+    bool ahead = false;  // counted in parts_ahead
   };
 
   // Starts what window and memory allow; at least one part is always under way.

@@ -39,7 +39,8 @@ bool skip(std::string_view& text, std::string_view word) {
 
 std::optional<ContentRange> parse_content_range(std::string_view text) {
   ContentRange out;
-  if (!skip(text, "bytes ") || !number(text, out.first) || !skip(text, "-") || !number(text, out.last) || !skip(text, "/")) {
+  if (!skip(text, "bytes ") || !number(text, out.first) || !skip(text, "-") || !number(text, out.last) ||
+      !skip(text, "/")) {
     return std::nullopt;
   }
   if (text == "*") return out;
@@ -90,7 +91,8 @@ class RangeGet final : public StoreExchange {
         cancelled_(std::move(cancelled)),
         etag_(request_.etag),
         whole_(request_.offset == 0 && request_.length == request_.object_size),
-        buffered_(request_.length <= kDeliverAtOnce || (whole_ && store_->options.verify_md5 && request_.length <= kVerifyFirst)) {}
+        buffered_(request_.length <= kDeliverAtOnce ||
+                  (whole_ && store_->options.verify_md5 && request_.length <= kVerifyFirst)) {}
 
  protected:
   StoreCall call() const override {
@@ -109,7 +111,8 @@ class RangeGet final : public StoreExchange {
 
   Status head(const HttpReply& reply) override {
     const std::string etag = clean_etag(reply.header("etag"));
-    if (!etag_.empty() && !etag.empty() && etag != etag_) return changed(fmt::format("its etag is {}, not {}", printable(etag), etag_));
+    if (!etag_.empty() && !etag.empty() && etag != etag_)
+      return changed(fmt::format("its etag is {}, not {}", printable(etag), etag_));
     if (auto status = reply.status == 206 ? check_range(reply) : check_whole(reply); !status.ok()) return status;
     if (etag_.empty()) etag_ = etag;  // resumes must get the rest of this version
     if (received_ == 0) {
@@ -163,8 +166,8 @@ class RangeGet final : public StoreExchange {
     if (!range) return again(object() + ": 206 without a Content-Range");
     if (range->total && *range->total != request_.object_size) return wrong_size(std::to_string(*range->total), reply);
     if (range->first != begin() || range->last != request_.offset + request_.length - 1) {
-      return again(fmt::format("{}: asked for bytes {}-{}, got {}-{}", object(), begin(), request_.offset + request_.length - 1,
-                               range->first, range->last));
+      return again(fmt::format("{}: asked for bytes {}-{}, got {}-{}", object(), begin(),
+                               request_.offset + request_.length - 1, range->first, range->last));
     }
     return {};
   }
@@ -204,7 +207,8 @@ class RangeGet final : public StoreExchange {
 
 }  // namespace
 
-std::shared_ptr<Exchange> make_range_get(std::shared_ptr<StoreContext> store, GetRequest request, std::function<bool()> cancelled) {
+std::shared_ptr<Exchange> make_range_get(std::shared_ptr<StoreContext> store, GetRequest request,
+                                         std::function<bool()> cancelled) {
   return std::make_shared<RangeGet>(std::move(store), std::move(request), std::move(cancelled));
 }
 

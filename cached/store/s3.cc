@@ -27,7 +27,9 @@ std::string region_suffix(std::string_view region) {
   return "amazonaws.com";
 }
 
-std::string default_endpoint(std::string_view region) { return fmt::format("https://s3.{}.{}", region, region_suffix(region)); }
+std::string default_endpoint(std::string_view region) {
+  return fmt::format("https://s3.{}.{}", region, region_suffix(region));
+}
 
 bool hex32(std::string_view text) {
   return text.size() == 32 && text.find_first_not_of("0123456789abcdefABCDEF") == std::string_view::npos;
@@ -53,9 +55,14 @@ struct S3Config {
 class S3Dialect final : public Dialect {
  public:
   S3Dialect(S3Config config, std::unique_ptr<CredentialsProvider> credentials)
-      : config_(std::move(config)), credentials_(std::move(credentials)), region_(config_.region), address_(config_.address) {}
+      : config_(std::move(config)),
+        credentials_(std::move(credentials)),
+        region_(config_.region),
+        address_(config_.address) {}
 
-  std::string name(std::string_view key) const override { return fmt::format("s3://{}/{}{}", config_.bucket, config_.prefix, key); }
+  std::string name(std::string_view key) const override {
+    return fmt::format("s3://{}/{}{}", config_.bucket, config_.prefix, key);
+  }
   std::string endpoint() const override {
     std::lock_guard lock(mutex_);
     return address_.scheme + "://" + address_.host;
@@ -95,7 +102,8 @@ class S3Dialect final : public Dialect {
     if (error.code == "InvalidAccessKeyId") return "check the access key";
     if (error.code == "SignatureDoesNotMatch") return "check the secret key";
     if (error.code == "InvalidObjectState") return "the object is archived; restore it first";
-    if (status == 301 || status == 307 || error.code == "AuthorizationHeaderMalformed") return "set the store option region";
+    if (status == 301 || status == 307 || error.code == "AuthorizationHeaderMalformed")
+      return "set the store option region";
     if (status == 403) return "these credentials may not read it";
     return {};
   }
@@ -252,12 +260,14 @@ std::string configured_endpoint(const StoreOptions& options, const Environment& 
   return it == profile.end() ? std::string() : it->second;
 }
 
-Result<S3Config> s3_config(const SourceUrl& source, const StoreOptions& options, const Environment& env, const Profile& profile) {
+Result<S3Config> s3_config(const SourceUrl& source, const StoreOptions& options, const Environment& env,
+                           const Profile& profile) {
   S3Config out;
   out.bucket = source.bucket;
   out.prefix = source.prefix;
   out.region = environment_region(options, env, profile);
-  if (out.region.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_") != std::string::npos) {
+  if (out.region.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_") !=
+      std::string::npos) {
     return make_error(EINVAL, fmt::format("region '{}' is no region name", printable(out.region)));
   }
   auto addressing = choice_option(options, "addressing", {"auto", "path", "virtual"});
@@ -279,7 +289,8 @@ Result<S3Config> s3_config(const SourceUrl& source, const StoreOptions& options,
 
 Result<S3Address> parse_endpoint(std::string_view text) {
   auto bad = [&](std::string_view why) {
-    return make_error(EINVAL, fmt::format("endpoint '{}': {}; write http://host:port or https://host", printable(text), why));
+    return make_error(EINVAL,
+                      fmt::format("endpoint '{}': {}; write http://host:port or https://host", printable(text), why));
   };
   S3Address out;
   std::string_view rest = text;
@@ -290,7 +301,8 @@ Result<S3Address> parse_endpoint(std::string_view text) {
   rest.remove_prefix(out.scheme.size() + 3);
   if (rest.ends_with('/')) rest.remove_suffix(1);
   if (rest.empty()) return bad("the host is missing");
-  if (rest.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:[]") != std::string_view::npos) {
+  if (rest.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:[]") !=
+      std::string_view::npos) {
     return bad("it must be a host and perhaps a port, without a path or a user");
   }
   out.host = rest;
@@ -299,7 +311,8 @@ Result<S3Address> parse_endpoint(std::string_view text) {
     unsigned port = 0;
     const std::string_view digits = rest.substr(colon + 1);
     auto [end, failure] = std::from_chars(digits.data(), digits.data() + digits.size(), port);
-    if (failure != std::errc() || end != digits.data() + digits.size() || port == 0 || port > 65535) return bad("the port is no port");
+    if (failure != std::errc() || end != digits.data() + digits.size() || port == 0 || port > 65535)
+      return bad("the port is no port");
     if (port == (out.scheme == "http" ? 80u : 443u)) out.host = rest.substr(0, colon);  // clients leave it out of Host
   }
   return out;
@@ -350,7 +363,8 @@ Result<std::unique_ptr<Store>> open_s3(const SourceUrl& source, const StoreOptio
   if (!settings.ok()) return settings.error();
   settings->engine.ca_file = option(options, "ca_file", env("AWS_CA_BUNDLE").value_or(""));
   auto credentials = aws_credentials(options, env, profile, config->region);
-  if (!credentials.ok()) return make_error(credentials.error().code, source.text() + ": " + credentials.error().message);
+  if (!credentials.ok())
+    return make_error(credentials.error().code, source.text() + ": " + credentials.error().message);
   auto dialect = std::make_unique<S3Dialect>(std::move(*config), std::move(*credentials));
   return std::unique_ptr<Store>(std::make_unique<HttpStore>(std::move(dialect), *settings));
 }

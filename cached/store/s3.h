@@ -19,8 +19,8 @@ struct S3Address {
 // "https://host[:port]" into scheme and host; EINVAL names what is wrong. A path of "/" is allowed.
 Result<S3Address> parse_endpoint(std::string_view text);
 
-// auto: path style for IP addresses, localhost and endpoints that are not Amazon's, and for dotted buckets over https (no
-// certificate matches them); virtual style otherwise.
+// auto: path style for IP addresses, localhost and endpoints that are not Amazon's, and for dotted buckets over https
+// (no certificate matches them); virtual style otherwise.
 bool wants_path_style(std::string_view addressing, const S3Address& address, std::string_view bucket);
 
 // One page of ListObjectsV2. Untrusted text.

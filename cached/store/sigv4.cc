@@ -102,7 +102,8 @@ std::string SigV4::scope(std::string_view date, std::string_view region) const {
   return out;
 }
 
-std::shared_ptr<const SigV4::DayKey> SigV4::day_key(const Credentials& who, std::string_view date, std::string_view region) {
+std::shared_ptr<const SigV4::DayKey> SigV4::day_key(const Credentials& who, std::string_view date,
+                                                    std::string_view region) {
   const std::string_view day = date.substr(0, 8);
   std::lock_guard lock(mutex_);
   if (key_ && key_->date == day && key_->region == region && key_->secret == who.secret_key) return key_;
@@ -114,7 +115,8 @@ std::shared_ptr<const SigV4::DayKey> SigV4::day_key(const Credentials& who, std:
   return key_;
 }
 
-std::string SigV4::signature(const std::string& canonical, const Credentials& who, std::string_view region, int64_t time) {
+std::string SigV4::signature(const std::string& canonical, const Credentials& who, std::string_view region,
+                             int64_t time) {
   const std::string date = amz_date(time);
   std::string text = "AWS4-HMAC-SHA256\n" + date + "\n" + scope(date, region) + "\n" + sha256_hex(canonical);
   return hex(day_key(who, date, region)->key.sign(text));
@@ -124,7 +126,8 @@ std::string SigV4::authorization(const SigningRequest& request, const Credential
                                  int64_t time) {
   const std::string canonical = canonical_request(request);
   return "AWS4-HMAC-SHA256 Credential=" + who.access_key + "/" + scope(amz_date(time), region) +
-         ", SignedHeaders=" + signed_headers(request.headers) + ", Signature=" + signature(canonical, who, region, time);
+         ", SignedHeaders=" + signed_headers(request.headers) +
+         ", Signature=" + signature(canonical, who, region, time);
 }
 
 std::string SigV4::presign(SigningRequest request, const Credentials& who, std::string_view region, int64_t time,

@@ -24,9 +24,9 @@ inline constexpr std::string_view kUnsignedPayload = "UNSIGNED-PAYLOAD";
 // What is signed. Every header given is signed: pass only what no proxy changes (never user-agent, accept-encoding).
 struct SigningRequest {
   std::string method;
-  std::string path;         // encoded, begins with '/'
-  NameValues query;         // raw
-  NameValues headers;       // lower-case names; host and x-amz-date included
+  std::string path;    // encoded, begins with '/'
+  NameValues query;    // raw
+  NameValues headers;  // lower-case names; host and x-amz-date included
   std::string payload_hash;
 };
 
@@ -43,9 +43,11 @@ class SigV4 {
  public:
   explicit SigV4(std::string service = "s3") : service_(std::move(service)) {}
   // Value of the Authorization header.
-  std::string authorization(const SigningRequest& request, const Credentials& who, std::string_view region, int64_t time);
+  std::string authorization(const SigningRequest& request, const Credentials& who, std::string_view region,
+                            int64_t time);
   // The query string (sorted, encoded, with X-Amz-Signature last) of a URL that anybody may use for `expires` seconds.
-  std::string presign(SigningRequest request, const Credentials& who, std::string_view region, int64_t time, int expires);
+  std::string presign(SigningRequest request, const Credentials& who, std::string_view region, int64_t time,
+                      int expires);
 
  private:
   struct DayKey {

@@ -24,7 +24,8 @@ Result<SourceUrl> parse_bucket(std::string_view text, std::string_view scheme, s
   if (slash != std::string_view::npos) out.prefix = rest.substr(slash + 1);
   if (!out.prefix.empty() && out.prefix.back() != '/') out.prefix.push_back('/');
   // 3 to 63 today; 255 and capitals in old buckets of us-east-1.
-  if (out.bucket.size() < 3 || out.bucket.size() > 255 || !std::all_of(out.bucket.begin(), out.bucket.end(), bucket_char)) {
+  if (out.bucket.size() < 3 || out.bucket.size() > 255 ||
+      !std::all_of(out.bucket.begin(), out.bucket.end(), bucket_char)) {
     return bad(text, fmt::format("'{}' is no bucket name (3 to 255 of a-z A-Z 0-9 - . _); write {}://bucket/prefix",
                                  printable(out.bucket), scheme));
   }
@@ -50,7 +51,9 @@ Result<SourceUrl> parse_file(std::string_view text, std::string_view rest) {
 
 }  // namespace
 
-std::string SourceUrl::text() const { return scheme == "file" ? "file://" + prefix : scheme + "://" + bucket + "/" + prefix; }
+std::string SourceUrl::text() const {
+  return scheme == "file" ? "file://" + prefix : scheme + "://" + bucket + "/" + prefix;
+}
 
 Result<SourceUrl> parse_source(std::string_view text) {
   const size_t colon = text.find("://");

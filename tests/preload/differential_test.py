@@ -30,7 +30,7 @@ class Differential(unittest.TestCase):
         with open(os.path.join(cls.covered, "hidden"), "w") as f:
             f.write("must not be seen")
         cls.larder.mount("tree", "file://" + cls.tree, cls.nowhere)
-        cls.larder.larder("mount", "tree", cls.covered)
+        cls.larder.mount("again", "file://" + cls.tree, cls.covered)
 
     @classmethod
     def tearDownClass(cls):
@@ -45,9 +45,11 @@ class Differential(unittest.TestCase):
         a = self.bare(PROBE, self.plain, part)
         b = self.larder.run(PROBE, where, part, text=True, errors="surrogateescape")
         self.assertEqual(a.returncode, 0, a.stderr)
-        lines = list(difflib.unified_diff(a.stdout.splitlines(), b.stdout.splitlines(), "plain", "dataset", lineterm="", n=2))
+        # Shells that the probe starts print the tree's name too.
+        left, right = a.stdout.replace(self.plain, "$R").splitlines(), b.stdout.replace(where, "$R").splitlines()
+        lines = list(difflib.unified_diff(left, right, "plain", "dataset", lineterm="", n=2))
         self.assertEqual(b.returncode, 0, b.stderr)
-        self.assertGreater(len(a.stdout.splitlines()), 20)
+        self.assertGreater(len(left), 20)
         self.assertFalse(lines, "\n".join(lines[:80]))
 
 

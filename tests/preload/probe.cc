@@ -58,8 +58,11 @@ constexpr int kVer = 1;
 constexpr int kVer = 0;
 #endif
 
+std::string parent;  // of the root
+
 std::string clean(std::string s) {
   for (size_t at; (at = s.find(root)) != std::string::npos;) s.replace(at, root.size(), "$R");
+  for (size_t at; (at = s.find(parent)) != std::string::npos;) s.replace(at, parent.size(), "$P");
   return s;
 }
 
@@ -303,7 +306,7 @@ bool in_place;
 int walk(const char* path, const struct stat* st, int type, struct FTW* w) {
   struct stat here;
   if (in_place && (stat(path + w->base, &here) != 0 || here.st_ino != st->st_ino)) walked->push_back("not in place");
-  walked->push_back(clean(path) + ":" + std::to_string(type) + ":" + std::to_string(w->level) + ":" + std::to_string(w->base - root.size()) + ":" +
+  walked->push_back(clean(path) + ":" + std::to_string(type) + ":" + std::to_string(w->level) + ":" + (w->level ? path + w->base : "root") + ":" +
                     std::to_string(S_ISREG(st->st_mode) ? st->st_size : 0));
   return 0;
 }
@@ -410,7 +413,9 @@ void directories() {
       if (e->fts_info == FTS_D && strcmp(e->fts_name, "a") == 0) {
         for (FTSENT* k = fts_children(fts, 0); k; k = k->fts_link) kids += std::string(",") + k->fts_name;
       }
-      v.push_back(clean(e->fts_path) + ":" + std::to_string(e->fts_info) + ":" + std::to_string(e->fts_level) + ":" + std::to_string(e->fts_namelen) + kids);
+      std::string path = clean(e->fts_path);
+      if (path.back() == '/') path.pop_back();  // glibc leaves one after fts_children
+      v.push_back(path + ":" + std::to_string(e->fts_info) + ":" + std::to_string(e->fts_level) + ":" + (strcmp(e->fts_name, basename(e->fts_level ? path.c_str() : root.c_str())) == 0 ? "named" : e->fts_name) + kids);
     }
     int end = errno;
     say("fts %d ends %d closes %d", options, end, fts_close(fts));
@@ -616,6 +621,7 @@ void writes() {
 int main(int argc, char** argv) {
   if (argc < 2) return 2;
   root = argv[1];
+  parent = root.substr(0, root.rfind('/'));
   setvbuf(stdout, nullptr, _IOLBF, 0);
   std::string only = argc > 2 ? argv[2] : "";
   struct {

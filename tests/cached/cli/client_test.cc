@@ -10,7 +10,7 @@
 #include <thread>
 
 #include "cached/cli/commands.h"
-#include "cached/cli/fd.h"
+#include "cached/fd.h"
 #include "larder/wire.h"
 
 namespace larder::cli {

@@ -15,7 +15,7 @@ TEST(ParseMount, SplitsWhereThePathBegins) {
       {"file:///dir=/data/x", "file:///dir", "/data/x"},
       {"imagenet=/data/imagenet", "imagenet", "/data/imagenet"},
       {"imagenet=/data/a=/b", "imagenet", "/data/a=/b"},
-      {"s3://b=/data//x/./y/../z/", "s3://b", "/data/x/z"},
+      {"s3://b=/data//x/./z/", "s3://b", "/data/x/z"},
   };
   for (const Case& c : cases) {
     auto spec = parse_mount(c.text);
@@ -31,9 +31,9 @@ TEST(ParseMount, SaysWhatIsWrong) {
       {"s3://bucket=data/x", "has no '='"},
       {"imagenet", "has no '='"},
       {"=/data/x", "has no source"},
-      {"imagenet=data/x", "'data/x' is not absolute"},
+      {"imagenet=data/x", "\"data/x\" is not absolute"},
       {"imagenet=/", "is the root"},
-      {"imagenet=/data/..", "is the root"},
+      {"imagenet=/data/../x", "has \"..\""},
       {"/dir=/data/x", "write file:///dir"},
       {"a b=/data/x", "neither a URL nor a dataset"},
       {"s3://b/x=/y=/data", "larder format"},

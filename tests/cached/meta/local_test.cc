@@ -43,7 +43,9 @@ class LocalMetaTest : public ::testing::Test {
     return std::move(*meta);
   }
   std::string file() const { return dir_.path() + "/state/deep/meta.sqlite"; }
-  static DatasetDef def(const std::string& name) { return {name, 7, "s3://bucket/" + name + "/", {{"region", "eu-west-1"}}, "ml"}; }
+  static DatasetDef def(const std::string& name) {
+    return {name, 7, "s3://bucket/" + name + "/", {{"region", "eu-west-1"}}, "ml"};
+  }
 
   VersionInfo publish(Meta& meta, const std::string& name, uint64_t objects, uint64_t seed = 0) {
     auto writer = meta.write_version(name);
@@ -121,7 +123,8 @@ TEST_F(LocalMetaTest, NamesAndSecretsAreChecked) {
 TEST_F(LocalMetaTest, AVersionComesBackWhole) {
   ASSERT_TRUE(meta_->put_dataset(def("a")).ok());
   EXPECT_FALSE(meta_->current("a")->has_value());
-  for (uint64_t objects : {uint64_t{0}, uint64_t{1}, uint64_t{kSegmentObjects}, uint64_t{kSegmentObjects + 1}, uint64_t{50'000}}) {
+  for (uint64_t objects :
+       {uint64_t{0}, uint64_t{1}, uint64_t{kSegmentObjects}, uint64_t{kSegmentObjects + 1}, uint64_t{50'000}}) {
     auto info = publish(*meta_, "a", objects);
     auto current = meta_->current("a");
     ASSERT_TRUE(current.ok() && current->has_value());
@@ -285,12 +288,15 @@ TEST_F(LocalMetaTest, DamagedDataIsAnErrorThatSaysWhatToDo) {
   publish(*meta_, "a", 20'000);
   sqlite3* db = nullptr;
   ASSERT_EQ(sqlite3_open(file().c_str(), &db), SQLITE_OK);
-  ASSERT_EQ(sqlite3_exec(db, "UPDATE segments SET data = substr(data, 1, 1000) WHERE number = 1", nullptr, nullptr, nullptr), SQLITE_OK);
+  ASSERT_EQ(
+      sqlite3_exec(db, "UPDATE segments SET data = substr(data, 1, 1000) WHERE number = 1", nullptr, nullptr, nullptr),
+      SQLITE_OK);
   auto status = meta_->load("a", 1, [](ObjectInfo&&) -> Status { return {}; });
   EXPECT_EQ(status.error().code, EIO);
   EXPECT_NE(status.error().message.find("larder refresh"), std::string::npos) << status.error().message;
   ASSERT_EQ(sqlite3_exec(db, "DELETE FROM segments WHERE number = 1", nullptr, nullptr, nullptr), SQLITE_OK);
-  EXPECT_EQ(meta_->load("a", 1, [](ObjectInfo&&) -> Status { return {}; }).error().code, EIO) << "a missing end is no shorter dataset";
+  EXPECT_EQ(meta_->load("a", 1, [](ObjectInfo&&) -> Status { return {}; }).error().code, EIO)
+      << "a missing end is no shorter dataset";
   ASSERT_EQ(sqlite3_exec(db, "UPDATE datasets SET options = '[1]'", nullptr, nullptr, nullptr), SQLITE_OK);
   EXPECT_EQ(meta_->get_dataset("a").error().code, EIO);
   sqlite3_close(db);
@@ -332,21 +338,27 @@ TEST_F(LocalMetaTest, AMillionObjectsLoadFast) {
   publish(*meta_, "big", 1'000'000);
   const auto written = Clock::now();
   uint64_t objects = 0, bytes = 0;
-  ASSERT_TRUE(meta_->load("big", 1, [&](ObjectInfo&& object) -> Status {
-    ++objects;
-    bytes += object.size;
-    return {};
-  }).ok());
+  ASSERT_TRUE(meta_
+                  ->load("big", 1,
+                         [&](ObjectInfo&& object) -> Status {
+                           ++objects;
+                           bytes += object.size;
+                           return {};
+                         })
+                  .ok());
   const auto loaded = Clock::now();
   EXPECT_EQ(objects, 1'000'000u);
   EXPECT_EQ(bytes, (*meta_->current("big"))->bytes);
-  struct stat st {}, wal {};
+  struct stat st {
+  }, wal{};
   stat(file().c_str(), &st);
   stat((file() + "-wal").c_str(), &wal);
   auto ms = [](auto d) { return std::chrono::duration_cast<std::chrono::milliseconds>(d).count(); };
-  printf("    1,000,000 objects: written in %lld ms, loaded in %lld ms, %.1f bytes an object in the file, %.1f in the log\n",
-         static_cast<long long>(ms(written - start)), static_cast<long long>(ms(loaded - written)), static_cast<double>(st.st_size) / 1e6,
-         static_cast<double>(wal.st_size) / 1e6);
+  printf(
+      "    1,000,000 objects: written in %lld ms, loaded in %lld ms, %.1f bytes an object in the file, %.1f in the "
+      "log\n",
+      static_cast<long long>(ms(written - start)), static_cast<long long>(ms(loaded - written)),
+      static_cast<double>(st.st_size) / 1e6, static_cast<double>(wal.st_size) / 1e6);
   EXPECT_LT(st.st_size, 60'000'000);
 #ifndef __SANITIZE_ADDRESS__
 #ifndef __SANITIZE_THREAD__

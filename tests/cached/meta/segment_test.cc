@@ -104,7 +104,8 @@ TEST(Segment, HostileBytesWithARightChecksumNeverHarm) {
   for (int round = 0; round < 20'000; ++round) {
     std::string bad = good.substr(0, 25 + random() % 400);
     if (round % 2 == 0) bad = good;
-    for (int i = 0; i < 3; ++i) bad[24 + random() % (std::min<size_t>(bad.size(), 600) - 24)] = static_cast<char>(random());
+    for (int i = 0; i < 3; ++i)
+      bad[24 + random() % (std::min<size_t>(bad.size(), 600) - 24)] = static_cast<char>(random());
     uint32_t count = static_cast<uint32_t>(random() % 30), size = static_cast<uint32_t>(bad.size() - 24);
     const uint64_t checksum = XXH3_64bits_withSeed(bad.data() + 24, size, count);
     memcpy(&bad[4], &count, 4);

@@ -43,18 +43,24 @@ Credentials fetched(CredentialsProvider& provider) {
 }
 
 TEST(Credentials, ProfileFilesAreReadAsTheAwsToolsReadThem) {
-  const char* config = "[default]\nregion = eu-west-1\n# c\n[profile  two ]\r\nregion=cn-north-1\r\ns3 =\n  addressing_style = path\naws_access_key_id = FROMCONFIG\n[profile]\nx=1\n[ two]\ny=2\n";
+  const char* config =
+      "[default]\nregion = eu-west-1\n# c\n[profile  two ]\r\nregion=cn-north-1\r\ns3 =\n  addressing_style = "
+      "path\naws_access_key_id = FROMCONFIG\n[profile]\nx=1\n[ two]\ny=2\n";
   EXPECT_EQ(parse_profile(config, "default", true), (Profile{{"region", "eu-west-1"}}));
-  EXPECT_EQ(parse_profile(config, "two", true), (Profile{{"region", "cn-north-1"}, {"s3", ""}, {"aws_access_key_id", "FROMCONFIG"}}));
-  EXPECT_EQ(parse_profile("[two]\naws_secret_access_key = a=b=c \n", "two", false), (Profile{{"aws_secret_access_key", "a=b=c"}}));
+  EXPECT_EQ(parse_profile(config, "two", true),
+            (Profile{{"region", "cn-north-1"}, {"s3", ""}, {"aws_access_key_id", "FROMCONFIG"}}));
+  EXPECT_EQ(parse_profile("[two]\naws_secret_access_key = a=b=c \n", "two", false),
+            (Profile{{"aws_secret_access_key", "a=b=c"}}));
   EXPECT_TRUE(parse_profile("garbage\n[\n]\n=\n\n\0", "default", false).empty());
 }
 
 TEST(Credentials, TheChainTakesTheFirstThatIsThere) {
   TempDir home;
-  std::ofstream(home.path() + "/credentials") << "[default]\naws_access_key_id=FILE\naws_secret_access_key=fs\n"
-                                                 "[other]\naws_access_key_id=OTHER\naws_secret_access_key=os\naws_session_token=tok\n";
-  std::map<std::string, std::string> values = {{"AWS_SHARED_CREDENTIALS_FILE", home.path() + "/credentials"}, {"AWS_CONFIG_FILE", "/nonexistent"}};
+  std::ofstream(home.path() + "/credentials")
+      << "[default]\naws_access_key_id=FILE\naws_secret_access_key=fs\n"
+         "[other]\naws_access_key_id=OTHER\naws_secret_access_key=os\naws_session_token=tok\n";
+  std::map<std::string, std::string> values = {{"AWS_SHARED_CREDENTIALS_FILE", home.path() + "/credentials"},
+                                               {"AWS_CONFIG_FILE", "/nonexistent"}};
   EXPECT_EQ((**(*chain({}, environment(values)))->current()).access_key, "FILE");
   values["AWS_PROFILE"] = "other";
   auto other = **(*chain({}, environment(values)))->current();
@@ -76,7 +82,8 @@ TEST(Credentials, NoneAndHalfAreErrorsThatSayWhere) {
   auto none = chain({}, environment({{"HOME", "/nonexistent"}}));
   ASSERT_FALSE(none.ok());
   EXPECT_EQ(none.error().code, EACCES);
-  for (const char* place : {"access_key", "AWS_ACCESS_KEY_ID", "~/.aws/credentials", "profile 'default'", "anonymous=true"}) {
+  for (const char* place :
+       {"access_key", "AWS_ACCESS_KEY_ID", "~/.aws/credentials", "profile 'default'", "anonymous=true"}) {
     EXPECT_NE(none.error().message.find(place), std::string::npos) << place;
   }
   auto half = chain({}, environment({{"AWS_ACCESS_KEY_ID", "ONLY"}}));
@@ -86,14 +93,17 @@ TEST(Credentials, NoneAndHalfAreErrorsThatSayWhere) {
 
 TEST(Credentials, CredentialProcessIsRunAndItsReplyChecked) {
   TempDir home;
-  std::ofstream(home.path() + "/config") << "[default]\ncredential_process = printf '{\"Version\":1,\"AccessKeyId\":\"P\",\"SecretAccessKey\":\"s\",\"SessionToken\":\"t\",\"Expiration\":\"2100-01-01T00:00:00Z\"}'\n";
+  std::ofstream(home.path() + "/config") << "[default]\ncredential_process = printf "
+                                            "'{\"Version\":1,\"AccessKeyId\":\"P\",\"SecretAccessKey\":\"s\","
+                                            "\"SessionToken\":\"t\",\"Expiration\":\"2100-01-01T00:00:00Z\"}'\n";
   auto provider = chain({}, environment({{"AWS_CONFIG_FILE", home.path() + "/config"}, {"HOME", "/nonexistent"}}));
   ASSERT_TRUE(provider.ok()) << provider.error().message;
   auto got = fetched(**provider);
   EXPECT_EQ(got.access_key, "P");
   EXPECT_EQ(got.session_token, "t");
   EXPECT_EQ(got.expires_ns, 4102444800LL * 1'000'000'000);
-  for (const char* text : {"", "[]", "{}", "{\"AccessKeyId\":1,\"SecretAccessKey\":\"s\"}", "{\"AccessKeyId\":\"a\"}"}) {
+  for (const char* text :
+       {"", "[]", "{}", "{\"AccessKeyId\":1,\"SecretAccessKey\":\"s\"}", "{\"AccessKeyId\":\"a\"}"}) {
     EXPECT_FALSE(parse_credentials_json(text, "Token").ok()) << text;
   }
 }
@@ -114,14 +124,17 @@ class CannedServer {
   nlohmann::json rules_ = nlohmann::json::array();
 };
 
-constexpr const char* kJson = R"({"AccessKeyId":"ROLE","SecretAccessKey":"rs","Token":"rt","Expiration":"2100-01-01T00:00:00Z"})";
+constexpr const char* kJson =
+    R"({"AccessKeyId":"ROLE","SecretAccessKey":"rs","Token":"rt","Expiration":"2100-01-01T00:00:00Z"})";
 
 TEST(Credentials, InstanceMetadataIsAskedWithAToken) {
   CannedServer server;
   server.reply("^PUT /latest/api/token", "THE-TOKEN");
   server.reply("^GET /latest/meta-data/iam/security-credentials/$", "my-role\n");
   server.reply("^GET /latest/meta-data/iam/security-credentials/my-role", kJson);
-  auto provider = chain({}, environment({{"HOME", "/nonexistent"}, {"AWS_EC2_METADATA_DISABLED", "false"}, {"AWS_EC2_METADATA_SERVICE_ENDPOINT", server.endpoint()}}));
+  auto provider = chain({}, environment({{"HOME", "/nonexistent"},
+                                         {"AWS_EC2_METADATA_DISABLED", "false"},
+                                         {"AWS_EC2_METADATA_SERVICE_ENDPOINT", server.endpoint()}}));
   ASSERT_TRUE(provider.ok()) << provider.error().message;
   EXPECT_EQ((**(*provider)->current()).access_key, "ROLE");
   EXPECT_EQ((**(*provider)->current()).session_token, "rt");
@@ -132,28 +145,39 @@ TEST(Credentials, ContainerCredentialsAreRenewedWhenTheStoreCallsThemExpired) {
   server.reply("^GET /creds", R"({"AccessKeyId":"ONE","SecretAccessKey":"s","Token":"t"})", 200, 1);
   server.reply("^GET /creds", "busy", 500, 1);
   server.reply("^GET /creds", kJson);
-  auto provider = chain({}, environment({{"HOME", "/nonexistent"}, {"AWS_CONTAINER_CREDENTIALS_FULL_URI", server.endpoint() + "/creds"}, {"AWS_CONTAINER_AUTHORIZATION_TOKEN", "Bearer x"}}));
+  auto provider = chain({}, environment({{"HOME", "/nonexistent"},
+                                         {"AWS_CONTAINER_CREDENTIALS_FULL_URI", server.endpoint() + "/creds"},
+                                         {"AWS_CONTAINER_AUTHORIZATION_TOKEN", "Bearer x"}}));
   ASSERT_TRUE(provider.ok()) << provider.error().message;
   EXPECT_EQ(fetched(**provider).access_key, "ONE");
   EXPECT_TRUE((*provider)->refresh_soon());
-  for (int i = 0; i < 300 && (**(*provider)->current()).access_key != "ROLE"; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  for (int i = 0; i < 300 && (**(*provider)->current()).access_key != "ROLE"; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
   EXPECT_EQ((**(*provider)->current()).access_key, "ROLE");
-  auto far = chain({}, environment({{"HOME", "/nonexistent"}, {"AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://example.org/creds"}}));
+  auto far = chain(
+      {}, environment({{"HOME", "/nonexistent"}, {"AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://example.org/creds"}}));
   ASSERT_FALSE(far.ok()) << "the token must not be sent in clear to any host";
   EXPECT_EQ(far.error().code, EINVAL);
   for (const char* trick : {"http://127.0.0.1@example.org/", "http://127.0.0.1.example.org/", "ftp://127.0.0.1/"}) {
-    EXPECT_FALSE(chain({}, environment({{"HOME", "/nonexistent"}, {"AWS_CONTAINER_CREDENTIALS_FULL_URI", trick}})).ok()) << trick;
+    EXPECT_FALSE(chain({}, environment({{"HOME", "/nonexistent"}, {"AWS_CONTAINER_CREDENTIALS_FULL_URI", trick}})).ok())
+        << trick;
   }
 }
 
 TEST(Credentials, WebIdentityExchangesTheTokenOfTheFile) {
   CannedServer server;
-  server.reply("^POST /", "<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>WEB</AccessKeyId>"
-                          "<SecretAccessKey>ws</SecretAccessKey><SessionToken>wt</SessionToken><Expiration>2100-01-01T00:00:00Z</Expiration>"
-                          "</Credentials></AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>");
+  server.reply(
+      "^POST /",
+      "<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>WEB</AccessKeyId>"
+      "<SecretAccessKey>ws</SecretAccessKey><SessionToken>wt</SessionToken><Expiration>2100-01-01T00:00:00Z</"
+      "Expiration>"
+      "</Credentials></AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>");
   TempDir dir;
   std::ofstream(dir.path() + "/token") << "web-token\n";
-  auto provider = chain({}, environment({{"HOME", "/nonexistent"}, {"AWS_WEB_IDENTITY_TOKEN_FILE", dir.path() + "/token"}, {"AWS_ROLE_ARN", "arn:aws:iam::1:role/r"}, {"AWS_ENDPOINT_URL_STS", server.endpoint() + "/"}}));
+  auto provider = chain({}, environment({{"HOME", "/nonexistent"},
+                                         {"AWS_WEB_IDENTITY_TOKEN_FILE", dir.path() + "/token"},
+                                         {"AWS_ROLE_ARN", "arn:aws:iam::1:role/r"},
+                                         {"AWS_ENDPOINT_URL_STS", server.endpoint() + "/"}}));
   ASSERT_TRUE(provider.ok()) << provider.error().message;
   auto got = fetched(**provider);
   EXPECT_EQ(got.access_key, "WEB");
@@ -165,7 +189,8 @@ TEST(Credentials, WebIdentityExchangesTheTokenOfTheFile) {
 TEST(Credentials, AServiceThatFailsIsAnErrorNotAWait) {
   CannedServer server;
   server.reply("^GET /creds", "denied", 403);
-  auto provider = chain({}, environment({{"HOME", "/nonexistent"}, {"AWS_CONTAINER_CREDENTIALS_FULL_URI", server.endpoint() + "/creds"}}));
+  auto provider = chain({}, environment({{"HOME", "/nonexistent"},
+                                         {"AWS_CONTAINER_CREDENTIALS_FULL_URI", server.endpoint() + "/creds"}}));
   ASSERT_TRUE(provider.ok());
   Result<std::shared_ptr<const Credentials>> now = make_error(EAGAIN, "");
   for (int i = 0; i < 500 && !now.ok() && now.error().code == EAGAIN; ++i) {

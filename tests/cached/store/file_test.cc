@@ -1,4 +1,5 @@
-// file:///dir: the same files a program would find by walking the folder, in byte order, and never a mix of two versions.
+// file:///dir: the same files a program would find by walking the folder, in byte order, and never a mix of two
+// versions.
 #include "cached/store/file.h"
 
 #include <fcntl.h>
@@ -45,12 +46,13 @@ class FileTest : public ::testing::Test {
 };
 
 TEST_F(FileTest, KeysComeInByteOrderOfTheWholeKey) {
-  for (const char* key : {"a/b", "a-b", "a.txt", "a0", "a/c/d", "a/c-", "Z", "ü", "\xff\xfe raw", "new\nline", "sp ace", "q?%+", "b/"}) {
+  for (const char* key :
+       {"a/b", "a-b", "a.txt", "a0", "a/c/d", "a/c-", "Z", "ü", "\xff\xfe raw", "new\nline", "sp ace", "q?%+", "b/"}) {
     if (std::string(key) != "b/") write(key, key);
   }
   fs::create_directory(dir_.path() + "/b");  // an empty folder is no object
-  EXPECT_EQ(keys(), (std::vector<std::string>{"Z", "a-b", "a.txt", "a/b", "a/c-", "a/c/d", "a0", "new\nline", "q?%+", "sp ace", "ü",
-                                              "\xff\xfe raw"}));
+  EXPECT_EQ(keys(), (std::vector<std::string>{"Z", "a-b", "a.txt", "a/b", "a/c-", "a/c/d", "a0", "new\nline", "q?%+",
+                                              "sp ace", "ü", "\xff\xfe raw"}));
 }
 
 TEST_F(FileTest, ContentIsReadWholeAndInRanges) {

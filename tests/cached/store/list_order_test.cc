@@ -11,7 +11,8 @@ struct Listed {
   std::vector<std::string> keys;
 };
 
-Listed run(const std::vector<std::vector<std::string>>& pages, bool any_order = false, const std::string& prefix = "p/") {
+Listed run(const std::vector<std::vector<std::string>>& pages, bool any_order = false,
+           const std::string& prefix = "p/") {
   Listed out;
   ListOrder order("s3://b/p/", prefix, any_order, [&](std::vector<ObjectInfo>&& page) -> Status {
     for (auto& object : page) out.keys.push_back(object.key);
@@ -31,7 +32,8 @@ using Keys = std::vector<std::string>;
 
 TEST(ListOrder, KeysComeSortedAndWithoutThePrefix) {
   EXPECT_EQ(run({{"p/a", "p/b"}, {}, {"p/c"}}).keys, (Keys{"a", "b", "c"}));
-  EXPECT_EQ(run({{"p/a/b", "p/a-b"}, {"p/c"}}).keys, (Keys{"a-b", "a/b", "c"})) << "a store that lists folder by folder";
+  EXPECT_EQ(run({{"p/a/b", "p/a-b"}, {"p/c"}}).keys, (Keys{"a-b", "a/b", "c"}))
+      << "a store that lists folder by folder";
   EXPECT_EQ(run({{"p/b"}, {"p/a"}}).keys, (Keys{"a", "b"}));
   EXPECT_EQ(run({}).keys, Keys{});
 }

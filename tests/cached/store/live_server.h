@@ -1,4 +1,5 @@
-// Real servers for tests: SeaweedFS (tests/tools/s3_server.py) and the fault proxy, one of each for the whole test program.
+// Real servers for tests: SeaweedFS (tests/tools/s3_server.py) and the fault proxy, one of each for the whole test
+// program.
 #pragma once
 #include <map>
 #include <memory>
@@ -49,7 +50,7 @@ class LiveS3 {
   // Null, with the reason in `why`, if there is no server to run.
   static LiveS3* instance(std::string& why);
   std::string endpoint, access_key, secret_key;
-  StoreOptions options() const;                 // straight to the server
+  StoreOptions options() const;  // straight to the server
   void make_bucket(const std::string& bucket);
   void put(const std::string& bucket, const std::string& key, const std::string& data);
 

@@ -112,8 +112,10 @@ LiveS3* LiveS3::instance(std::string& why) {
       return nullptr;
     }
     std::unique_ptr<LiveS3> out(new LiveS3);
-    out->child_.reset(new JsonChild({"python3", "tests/tools/s3_server.py", "--dir", out->dir_.path(), "--venv", where}));
-    if (!out->child_->line().is_object()) throw std::runtime_error("the S3 server did not start");  // a failure, no skip
+    out->child_.reset(
+        new JsonChild({"python3", "tests/tools/s3_server.py", "--dir", out->dir_.path(), "--venv", where}));
+    if (!out->child_->line().is_object())
+      throw std::runtime_error("the S3 server did not start");  // a failure, no skip
     out->endpoint = out->child_->line()["endpoint"];
     out->access_key = out->child_->line()["access_key"];
     out->secret_key = out->child_->line()["secret_key"];
@@ -135,13 +137,15 @@ void LiveS3::put(const std::string& bucket, const std::string& key, const std::s
   request.path = "/" + bucket + (key.empty() ? "" : "/" + percent_encode(key, true));
   request.payload_hash = kUnsignedPayload;
   const int64_t now = time(nullptr);
-  request.headers = {{"host", endpoint.substr(7)}, {"x-amz-content-sha256", request.payload_hash}, {"x-amz-date", amz_date(now)}};
+  request.headers = {
+      {"host", endpoint.substr(7)}, {"x-amz-content-sha256", request.payload_hash}, {"x-amz-date", amz_date(now)}};
   SigV4 signer;
   const std::string authorization = signer.authorization(request, {access_key, secret_key, "", 0}, "us-east-1", now);
   auto answer = http("PUT", endpoint + request.path, data,
                      {"x-amz-content-sha256: " + request.payload_hash, "x-amz-date: " + amz_date(now),
                       "Authorization: " + authorization, "Expect:"});
-  if (answer.status != 200 && answer.status != 409) throw std::runtime_error("PUT " + bucket + "/" + key + ": " + answer.body);
+  if (answer.status != 200 && answer.status != 409)
+    throw std::runtime_error("PUT " + bucket + "/" + key + ": " + answer.body);
 }
 
 FaultProxy::FaultProxy(const std::string& target)
@@ -202,7 +206,8 @@ TEST(FaultProxy, BreaksWhatItIsToldAndCounts) {
   if (server == nullptr) GTEST_SKIP() << why;
   FaultProxy proxy(server->endpoint);
   EXPECT_EQ(http("GET", proxy.endpoint + "/nobucket/x").status, 403) << "unsigned: refused by the real server";
-  proxy.rules(nlohmann::json::array({{{"match", "^GET /b"}, {"fault", "status"}, {"status", 418}, {"skip", 1}, {"count", 1}}}));
+  proxy.rules(
+      nlohmann::json::array({{{"match", "^GET /b"}, {"fault", "status"}, {"status", 418}, {"skip", 1}, {"count", 1}}}));
   EXPECT_EQ(http("GET", proxy.endpoint + "/bucket/x").status, 403);
   EXPECT_EQ(http("GET", proxy.endpoint + "/bucket/x").status, 418);
   EXPECT_EQ(http("GET", proxy.endpoint + "/bucket/x").status, 403);

@@ -12,13 +12,16 @@ constexpr int64_t kTime = 1369353600;  // 20130524T000000Z
 const Credentials kWho{"AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "", 0};
 const std::string kHost = "examplebucket.s3.amazonaws.com";
 
-SigningRequest s3_request(std::string path, NameValues query, NameValues more, std::string payload = std::string(kEmptySha256)) {
+SigningRequest s3_request(std::string path, NameValues query, NameValues more,
+                          std::string payload = std::string(kEmptySha256)) {
   NameValues headers = {{"host", kHost}, {"x-amz-content-sha256", payload}, {"x-amz-date", "20130524T000000Z"}};
   headers.insert(headers.end(), more.begin(), more.end());
   return {"GET", std::move(path), std::move(query), std::move(headers), std::move(payload)};
 }
 
-std::string signature_of(const std::string& authorization) { return authorization.substr(authorization.rfind('=') + 1); }
+std::string signature_of(const std::string& authorization) {
+  return authorization.substr(authorization.rfind('=') + 1);
+}
 
 struct Vector {
   const char* name;
@@ -38,7 +41,8 @@ std::vector<Vector> s3_vectors() {
        "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7"},
       {"key of strange bytes and a token",
        s3_request("/" + percent_encode("a b/c+d=e~测.jpg", true), {},
-                  {{"range", "bytes=0-1048575"}, {"x-amz-security-token", "TOKEN/abc+="}}, std::string(kUnsignedPayload)),
+                  {{"range", "bytes=0-1048575"}, {"x-amz-security-token", "TOKEN/abc+="}},
+                  std::string(kUnsignedPayload)),
        "f8ab56953f68b1897650458a62c76aa8a21c355c1923f243d3a6a6a5bd9b0352",
        "9b834369e5a1cb4843847338094dd66691095f437062c85d47b1d9ca7933bf7f"},
       {"list page",
@@ -92,7 +96,8 @@ TEST(SigV4, SignsTheGenericTestSuite) {
   EXPECT_EQ(signature_of(signer.authorization(slashes, who, "us-east-1", time)),
             "87cca117541a147f6df867677d98a7d80dff226d2bfca9e4ffa899665623c7e5");
   SigningRequest token{"GET", "/", {}, headers, std::string(kEmptySha256)};
-  token.headers.emplace_back("x-amz-security-token", "6e86291e8372ff2a2260956d9b8aae1d763fbf315fa00fa31553b73ebf194267");
+  token.headers.emplace_back("x-amz-security-token",
+                             "6e86291e8372ff2a2260956d9b8aae1d763fbf315fa00fa31553b73ebf194267");
   EXPECT_EQ(signature_of(signer.authorization(token, who, "us-east-1", time)),
             "07ec1639c89043aa0e3e2de82b96708f198cceab042d4a97044c66dd9f74e7f8");
 }
@@ -103,13 +108,17 @@ TEST(SigV4, SignsWithTheKeyOfTheDayTheSecretAndTheRegion) {
   Credentials other = kWho;
   other.secret_key += "x";
   for (int round = 0; round < 2; ++round) {  // the second round finds a key of another kind in the cache each time
-    EXPECT_EQ(cached.authorization(request, kWho, "us-east-1", kTime), SigV4().authorization(request, kWho, "us-east-1", kTime));
-    EXPECT_EQ(cached.authorization(request, kWho, "eu-west-1", kTime), SigV4().authorization(request, kWho, "eu-west-1", kTime));
-    EXPECT_EQ(cached.authorization(request, other, "us-east-1", kTime), SigV4().authorization(request, other, "us-east-1", kTime));
+    EXPECT_EQ(cached.authorization(request, kWho, "us-east-1", kTime),
+              SigV4().authorization(request, kWho, "us-east-1", kTime));
+    EXPECT_EQ(cached.authorization(request, kWho, "eu-west-1", kTime),
+              SigV4().authorization(request, kWho, "eu-west-1", kTime));
+    EXPECT_EQ(cached.authorization(request, other, "us-east-1", kTime),
+              SigV4().authorization(request, other, "us-east-1", kTime));
     EXPECT_EQ(cached.authorization(request, kWho, "us-east-1", kTime + 86400),
               SigV4().authorization(request, kWho, "us-east-1", kTime + 86400));
   }
-  EXPECT_NE(cached.authorization(request, kWho, "eu-west-1", kTime), cached.authorization(request, kWho, "us-east-1", kTime));
+  EXPECT_NE(cached.authorization(request, kWho, "eu-west-1", kTime),
+            cached.authorization(request, kWho, "us-east-1", kTime));
 }
 
 TEST(SigV4, CanonicalHeadersAreTrimmedSortedAndJoined) {

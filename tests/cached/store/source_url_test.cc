@@ -32,21 +32,24 @@ TEST(SourceUrl, PartsAndText) {
 }
 
 TEST(SourceUrl, MalformedOnesNameTheValue) {
-  for (const char* text : {"", "bucket", "/data", "s3:/bucket", "s3://", "s3:///key", "s3://ab", "s3://bad bucket/x", "s3://b\nb/x",
-                           "file://host/dir", "file://relative", "file:///a/../b", "ftp://bucket/x", "://x"}) {
+  for (const char* text :
+       {"", "bucket", "/data", "s3:/bucket", "s3://", "s3:///key", "s3://ab", "s3://bad bucket/x", "s3://b\nb/x",
+        "file://host/dir", "file://relative", "file:///a/../b", "ftp://bucket/x", "://x"}) {
     auto url = parse_source(text);
     ASSERT_FALSE(url.ok()) << text;
     EXPECT_EQ(url.error().code, EINVAL);
     EXPECT_EQ(url.error().message.find('\n'), std::string::npos);
   }
-  EXPECT_EQ(parse_source("ftp://bucket/x").error().message, "source 'ftp://bucket/x': unknown scheme 'ftp'; known are s3 and file");
+  EXPECT_EQ(parse_source("ftp://bucket/x").error().message,
+            "source 'ftp://bucket/x': unknown scheme 'ftp'; known are s3 and file");
 }
 
 TEST(StoreOptions, UnknownAndMalformedOnesAreNamed) {
   auto unknown = open_store("s3://bucket", {{"endpiont", "x"}});
   ASSERT_FALSE(unknown.ok());
   EXPECT_EQ(unknown.error().code, EINVAL);
-  EXPECT_TRUE(unknown.error().message.starts_with("unknown store option 'endpiont'; known are endpoint,")) << unknown.error().message;
+  EXPECT_TRUE(unknown.error().message.starts_with("unknown store option 'endpiont'; known are endpoint,"))
+      << unknown.error().message;
   const StoreOptions keys = {{"access_key", "a"}, {"secret_key", "s"}};
   for (auto [name, value] : {std::pair<const char*, const char*>{"max_connections", "many"},
                              {"max_connections", "0"},
@@ -78,16 +81,16 @@ TEST(S3Address, EndpointsAndStyles) {
     const char *endpoint, *bucket, *addressing;
     bool path;
   };
-  for (auto& c : {Case{"https://s3.eu-west-1.amazonaws.com", "bucket", "auto", false},
-                  Case{"https://s3.eu-west-1.amazonaws.com", "dotted.bucket", "auto", true},
-                  Case{"http://s3.eu-west-1.amazonaws.com", "dotted.bucket", "auto", false},
-                  Case{"https://s3.cn-north-1.amazonaws.com.cn:8443", "bucket", "auto", false},
-                  Case{"http://127.0.0.1:9000", "bucket", "auto", true},
-                  Case{"http://[::1]:9000", "bucket", "auto", true},
-                  Case{"http://localhost:9000", "bucket", "auto", true},
-                  Case{"https://minio.example.org", "bucket", "auto", true},
-                  Case{"https://s3.oss-cn-beijing.aliyuncs.com", "bucket", "virtual", false},
-                  Case{"https://s3.eu-west-1.amazonaws.com", "bucket", "path", true}}) {
+  for (auto& c :
+       {Case{"https://s3.eu-west-1.amazonaws.com", "bucket", "auto", false},
+        Case{"https://s3.eu-west-1.amazonaws.com", "dotted.bucket", "auto", true},
+        Case{"http://s3.eu-west-1.amazonaws.com", "dotted.bucket", "auto", false},
+        Case{"https://s3.cn-north-1.amazonaws.com.cn:8443", "bucket", "auto", false},
+        Case{"http://127.0.0.1:9000", "bucket", "auto", true}, Case{"http://[::1]:9000", "bucket", "auto", true},
+        Case{"http://localhost:9000", "bucket", "auto", true},
+        Case{"https://minio.example.org", "bucket", "auto", true},
+        Case{"https://s3.oss-cn-beijing.aliyuncs.com", "bucket", "virtual", false},
+        Case{"https://s3.eu-west-1.amazonaws.com", "bucket", "path", true}}) {
     auto address = parse_endpoint(c.endpoint);
     ASSERT_TRUE(address.ok()) << address.error().message;
     EXPECT_EQ(wants_path_style(c.addressing, *address, c.bucket), c.path) << c.endpoint;
@@ -110,7 +113,8 @@ TEST(S3Xml, ListPages) {
   EXPECT_EQ(page->objects[0].etag, "fba9dede5f27731c9771645a39863328");
   EXPECT_EQ(page->objects[0].size, 434234u);
   EXPECT_EQ(page->objects[0].mtime_ns, 1255369830123000000);
-  auto plain = parse_list_v2("<ListBucketResult><Contents><Key> a+b%20 </Key><Size>1</Size></Contents></ListBucketResult>");
+  auto plain =
+      parse_list_v2("<ListBucketResult><Contents><Key> a+b%20 </Key><Size>1</Size></Contents></ListBucketResult>");
   ASSERT_TRUE(plain.ok());
   EXPECT_EQ(plain->objects[0].key, " a+b%20 ") << "not encoded: taken as it is";
   EXPECT_EQ(plain->next, "");
@@ -128,17 +132,22 @@ TEST(S3Xml, HostilePagesAreErrors) {
     ASSERT_FALSE(page.ok()) << text;
     EXPECT_EQ(page.error().code, EIO);
   }
-  auto etag = parse_list_v2("<ListBucketResult><Contents><Key>k</Key><Size>1</Size><ETag>x&#13;&#10;Evil: 1\"y</ETag></Contents></ListBucketResult>");
+  auto etag = parse_list_v2(
+      "<ListBucketResult><Contents><Key>k</Key><Size>1</Size><ETag>x&#13;&#10;Evil: "
+      "1\"y</ETag></Contents></ListBucketResult>");
   ASSERT_TRUE(etag.ok());
   EXPECT_EQ(etag->objects[0].etag, "xEvil: 1y") << "an etag cannot begin a header of its own";
 }
 
 TEST(S3Xml, Errors) {
-  auto error = parse_s3_error("<Error><Code>NoSuchKey</Code><Message>gone\n\x1b[31m</Message><RequestId>R</RequestId><Region>eu-west-1</Region></Error>");
+  auto error = parse_s3_error(
+      "<Error><Code>NoSuchKey</Code><Message>gone\n\x1b[31m</Message><RequestId>R</RequestId><Region>eu-west-1</"
+      "Region></Error>");
   EXPECT_EQ(error.code, "NoSuchKey");
   EXPECT_EQ(error.region, "eu-west-1");
   EXPECT_EQ(parse_s3_error("<html>").code, "");
-  EXPECT_EQ(describe("s3://b/k", 404, {"NoSuchKey", "gone\n\x1b[31m", "R", ""}), "s3://b/k: HTTP 404 NoSuchKey: gone??[31m (request id R)");
+  EXPECT_EQ(describe("s3://b/k", 404, {"NoSuchKey", "gone\n\x1b[31m", "R", ""}),
+            "s3://b/k: HTTP 404 NoSuchKey: gone??[31m (request id R)");
 }
 
 TEST(Errors, ErrnoOfReplies) {
