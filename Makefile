@@ -88,12 +88,13 @@ $(BUILD)/probe: tests/preload/probe.cc
 	$(CXX) -std=c++20 -O1 -Wall -o $@ $<
 
 # The benchmark's programs run under the preload and bare: plain C++ on libc, one file each.
-$(BUILD)/bench/%: tests/bench/%.cc
+BENCH_PLAIN := $(filter-out tests/bench/cached/%,$(BENCH_SRC))
+$(patsubst tests/bench/%.cc,$(BUILD)/bench/%,$(BENCH_PLAIN)): $(BUILD)/bench/%: tests/bench/%.cc
 	@mkdir -p $(@D)
 	$(CXX) -std=c++20 $(WARN) -O2 -g -Iinclude -I. -MMD -MP -MF $@.d $< -o $@ -pthread
 
 # Those below tests/bench/cached measure the daemon's parts.
-$(BUILD)/bench/cached/%: $(BUILD)/obj/tests/bench/cached/%.o $(BUILD)/libcached.a
+$(patsubst tests/bench/%.cc,$(BUILD)/bench/%,$(filter tests/bench/cached/%,$(BENCH_SRC))): $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(BUILD)/libcached.a
 	@mkdir -p $(@D)
 	$(CXX) $(OPT) -o $@ $^ $(DAEMON_LIBS)
 

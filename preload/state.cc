@@ -22,7 +22,7 @@ namespace {
 constexpr int kStates = 16;  // that many refreshes within the grace; a State that was never used costs no memory
 constexpr int kViews = 2 * kMaxMounts + kStates;
 constexpr int64_t kGraceMs = 1'000;
-constexpr int kGreetPatienceMs = 5'000;
+constexpr int kGreetPatienceMs = 2'000;
 
 constinit State states[kStates];
 constinit View views[kViews];
@@ -30,7 +30,7 @@ constinit Range inode_range;
 constinit uint64_t inode_table_id = 0;
 constinit uint64_t instance = 0;
 constinit std::atomic<int> build_lock{0};  // pid of the process whose thread builds a State
-constinit int64_t last_try_ms = 0;
+constinit std::atomic<int64_t> retry_at_ms{0};  // after a greeting that failed
 constinit const void* presence = nullptr;
 constinit char cache_path[512] = {};  // LARDER_CACHE
 
@@ -456,12 +456,15 @@ State* refresh_state(State* seen) {
   State* now = process.current.load();
   const Control* control = process.control.load();
   if (now != nullptr && control->generation.load() == now->generation) return now;  // another thread did it
-  if (now == nullptr && process.tried.load() && seen == nullptr && sys::now_ms() - last_try_ms < 1000) return nullptr;
-  if (now != nullptr && sys::now_ms() - last_try_ms < 20) return now;  // control moves, the daemon is away or busy
+  const int64_t began = sys::now_ms();
+  if (began < retry_at_ms.load(std::memory_order_relaxed)) return now;
   State* built = build_state();
-  last_try_ms = sys::now_ms();
   process.tried.store(true, std::memory_order_release);
-  if (built == nullptr) return now;
+  if (built == nullptr) {  // a daemon that hangs may take a tenth of the program's time, not all of it
+    const int64_t spent = sys::now_ms() - began;
+    retry_at_ms.store(began + spent + 10 * spent + (now != nullptr ? 20 : 1000), std::memory_order_relaxed);
+    return now;
+  }
   if (now != nullptr) now->retired_ms = sys::now_ms();
   process.cwd.store(static_cast<int>(CwdClass::kUnknown), std::memory_order_relaxed);
   process.current.store(built, std::memory_order_release);
@@ -470,7 +473,7 @@ State* refresh_state(State* seen) {
 
 bool attach_late() {
   if (process.pid.load(std::memory_order_acquire) == 0) return false;
-  if (sys::now_ms() - last_try_ms < 1000) return false;
+  if (sys::now_ms() < retry_at_ms.load(std::memory_order_relaxed)) return false;
   return refresh_state(nullptr) != nullptr;
 }
 

@@ -29,7 +29,7 @@ std::string render_mount(const Json& m) {
                                 printable(text(m, "path")), printable(text(m, "dataset")), number(m, "version"),
                                 printable(text(m, "source")), count_of(m, "objects"), bytes_of(m, "bytes"),
                                 count_of(m, "cached_files"), bytes_of(m, "cached_bytes"),
-                                share(number(m, "cached_bytes"), number(m, "bytes")));
+                                share(number(m, "cached_files"), number(m, "objects")));
   const Json& fill = member(m, "fill");
   std::string state = text(fill, "state");
   if (!state.empty() && state != "off")

@@ -260,7 +260,10 @@ void FileStore::work() {
     GetRequest request = std::move(queue.front());
     queue.pop_front();
     lock.unlock();
-    finish(request, read_object(request, buffer));
+    reading_.fetch_add(1, std::memory_order_relaxed);
+    Status status = read_object(request, buffer);
+    reading_.fetch_sub(1, std::memory_order_relaxed);
+    finish(request, std::move(status));
     request = {};
     lock.lock();
   }
@@ -307,6 +310,9 @@ StoreCounters FileStore::counters() const {
   out.lists = lists_.load(std::memory_order_relaxed);
   out.bytes = bytes_.load(std::memory_order_relaxed);
   out.errors = errors_.load(std::memory_order_relaxed);
+  out.in_flight = reading_.load(std::memory_order_relaxed);
+  std::lock_guard lock(mutex_);
+  out.queued = demand_.size() + fill_.size();
   return out;
 }
 

@@ -38,8 +38,8 @@ class FileStore final : public Store {
   std::string name(std::string_view key) const { return "file://" + directory_ + "/" + std::string(key); }
 
   const std::string directory_;
-  std::atomic<uint64_t> skipped_{0}, gets_{0}, lists_{0}, bytes_{0}, errors_{0};
-  std::mutex mutex_;
+  std::atomic<uint64_t> skipped_{0}, gets_{0}, lists_{0}, bytes_{0}, errors_{0}, reading_{0};
+  mutable std::mutex mutex_;
   std::condition_variable ready_;
   std::deque<GetRequest> demand_, fill_;
   bool stop_ = false;

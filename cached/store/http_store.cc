@@ -271,6 +271,8 @@ StoreCounters HttpStore::counters() const {
   out.retries = context_->retries.load(std::memory_order_relaxed);
   out.bytes = context_->bytes.load(std::memory_order_relaxed);
   out.errors = context_->errors.load(std::memory_order_relaxed);
+  out.in_flight = engine_->in_flight();
+  out.queued = engine_->queued();
   return out;
 }
 

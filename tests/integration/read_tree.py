@@ -53,8 +53,10 @@ fd = os.open("classes", os.O_RDONLY | os.O_DIRECTORY)
 print(sorted(os.listdir(fd)), os.fstat(fd) == os.stat("classes"))
 inner = os.open("n03/img_0003.JPEG", os.O_RDONLY, dir_fd=fd)
 print(sha(os.read(inner, 1 << 20)), os.stat("n03", dir_fd=fd).st_mode)
-for folder, folders, files, dirfd in sorted(os.fwalk(".", dir_fd=fd), key=lambda t: t[0]):
-    print(folder, sorted(folders), len(files), sum(os.stat(f, dir_fd=dirfd).st_size for f in files))
+found = []
+for folder, folders, files, dirfd in os.fwalk(".", dir_fd=fd):
+    found.append((folder, sorted(folders), len(files), sum(os.stat(f, dir_fd=dirfd).st_size for f in files)))
+print(sorted(found))
 print("== errors")
 for call in (lambda: open("none"), lambda: open("odd"), lambda: os.stat("top.txt/x"), lambda: os.listdir("top.txt"), lambda: os.stat("odd/none"),
              lambda: os.readlink("top.txt"), lambda: os.chdir("top.txt"), lambda: os.stat("x" * 300), lambda: os.stat("x/" * 3000),

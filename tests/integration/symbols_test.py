@@ -9,6 +9,7 @@ import unittest
 HERE = os.path.dirname(os.path.abspath(__file__))
 BUILD = os.environ.get("LARDER_BUILD", os.path.join(HERE, "..", "..", "build"))
 LIBRARY = os.path.join(BUILD, "liblarder.so")
+NATIVE = LIBRARY
 OBJDUMP = "objdump"
 NEWEST = (2, 17)
 # libdl: dlsym lived there until glibc 2.34, and is an empty library since. The loader itself may be named.
@@ -46,6 +47,23 @@ class Symbols(unittest.TestCase):
             wanted = re.findall(r"^SYM\([^,]*, (\w+),", f.read(), re.M)
         self.assertGreater(len(wanted), 50)
         self.assertEqual(sorted(name for name, _ in self.exported()), sorted(wanted))
+
+    def test_every_function_has_its_twins(self):
+        """A program built with 64-bit offsets, with _FORTIFY_SOURCE, or for an older glibc must not pass by."""
+        if LIBRARY != NATIVE:
+            self.skipTest("the twins are glibc's on this machine; another architecture has the same list")
+        loaded = subprocess.run(["ldd", LIBRARY], check=True, capture_output=True, text=True).stdout
+        libc = re.search(r"libc\.so\.6 => (\S+)", loaded).group(1)
+        table = subprocess.run([OBJDUMP, "-T", libc], check=True, capture_output=True, text=True).stdout
+        provided = {line.split()[-1] for line in table.splitlines() if line.split() and "GLIBC_PRIVATE" not in line}
+        names = {name for name, _ in self.exported()}
+        twins = {twin for name in names for twin in (name + "64", "__" + name, f"__{name}_2", f"__{name}64_2", f"__{name}_chk")}
+        self.assertEqual((twins & provided) - names, set())
+
+    def test_has_no_thread_local_memory(self):
+        # Static TLS space is scarce, and __tls_get_addr may allocate.
+        out = subprocess.run(["readelf", "-lW", LIBRARY], check=True, capture_output=True, text=True).stdout
+        self.assertNotRegex(out, r"(?m)^\s+TLS\s")
 
     def test_exports_functions_alone(self):
         for name, line in self.exported():
