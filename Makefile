@@ -97,11 +97,11 @@ $(patsubst tests/bench/%.cc,$(BUILD)/bench/%,$(BENCH_PLAIN)): $(BUILD)/bench/%: 
 	$(CXX) -std=c++20 $(WARN) -O2 -g -Iinclude -I. -MMD -MP -MF $@.d $< -o $@ -pthread
 
 # Those below tests/bench/cached measure the daemon's parts.
-$(patsubst tests/bench/%.cc,$(BUILD)/bench/%,$(filter tests/bench/cached/%,$(BENCH_SRC))): $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(BUILD)/libcached.a
+$(patsubst tests/bench/%.cc,$(BUILD)/bench/%,$(filter tests/bench/cached/%,$(BENCH_SRC))): \
+    $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(BUILD)/libcached.a
 	@mkdir -p $(@D)
-	$(CXX) $(OPT) -o $@ $^ $(DAEMON_LIBS)
+	$(CXX) $(OPT) -o $@ $(filter %.o %.a,$^) $(DAEMON_LIBS)
 
-.SECONDARY:
 bench_programs: $(patsubst tests/bench/%.cc,$(BUILD)/bench/%,$(BENCH_SRC))
 
 # ---- tests -----------------------------------------------------------------------------------------------------------
