@@ -48,9 +48,8 @@ if __name__ == "__main__":
     print("no workers", digest([h for _, hs in DataLoader(Files(root), batch_size=8) for h in hs]))
     print("lines", digest([h for hs in DataLoader(Lines(), batch_size=64, num_workers=3) for h in hs]))
     torch.save({"w": torch.arange(100000.0)}, scratch + "/saved.pt")
-    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 4))
     torch.manual_seed(3)
-    model.apply(lambda m: torch.nn.init.normal_(m.weight, std=0.01) if hasattr(m, "weight") else None)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 4))
     opt = torch.optim.SGD(model.parameters(), 0.01)
     for xs, ys in DataLoader(folder, batch_size=32, num_workers=2):
         loss = torch.nn.functional.cross_entropy(model(xs), ys)
