@@ -12,7 +12,7 @@ JOBS    ?= $(shell nproc)
 BUILD_PACKAGES := g++ make pkg-config libcurl4-openssl-dev libssl-dev zlib1g-dev libxxhash-dev libhiredis-dev libsqlite3-dev \
                   libpugixml-dev libfmt-dev libspdlog-dev libmimalloc-dev libcli11-dev libtomlplusplus-dev nlohmann-json3-dev
 TEST_PACKAGES  := libgtest-dev libgmock-dev binutils ca-certificates python3 python3-venv rsync diffutils findutils procps tar \
-                  util-linux perl git zip unzip bzip2 xz-utils libjemalloc2 libtcmalloc-minimal4 libmimalloc2.0
+                  util-linux perl git zip unzip bzip2 xz-utils libjemalloc2 libtcmalloc-minimal4 libmimalloc2.0 redis-server openssl
 FRAMEWORK_PACKAGES := python3-torch python3-torchvision libpython3.11-testsuite debootstrap
 DEMO_PACKAGES  := ca-certificates python3 python3-venv python3-pil plasma-workspace-wallpapers
 CROSS_PACKAGES := g++-aarch64-linux-gnu
