@@ -1,3 +1,4 @@
+#include "cached/store/bos.h"
 #include "cached/store/credentials.h"
 #include "cached/store/file.h"
 #include "cached/store/options.h"
@@ -11,6 +12,7 @@ Result<std::unique_ptr<Store>> open_store(std::string_view source, const StoreOp
   if (!url.ok()) return url.error();
   if (auto status = check_option_names(options); !status.ok()) return status.error();
   if (url->scheme == "file") return open_file(*url, options);
+  if (url->scheme == "bos") return open_bos(*url, options, process_environment());
   return open_s3(*url, options, process_environment());
 }
 

@@ -32,6 +32,16 @@ Result<SourceUrl> parse_bucket(std::string_view text, std::string_view scheme, s
   return out;
 }
 
+Result<SourceUrl> parse_bos(std::string_view text, std::string_view rest) {
+  auto out = parse_bucket(text, "bos", rest);
+  if (!out.ok()) return out;
+  const std::string& bucket = out->bucket;
+  const bool fits = bucket.size() <= 63 && bucket.front() != '-' && bucket.back() != '-' &&
+                    bucket.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-") == std::string::npos;
+  if (!fits) return bad(text, fmt::format("'{}' is no bucket name of BOS (3 to 63 of a-z 0-9 -)", printable(bucket)));
+  return out;
+}
+
 // Lexical: "//" and "." go, ".." is refused (what it means depends on symlinks).
 Result<SourceUrl> parse_file(std::string_view text, std::string_view rest) {
   if (!rest.starts_with('/')) return bad(text, "write file:///absolute/directory");
@@ -57,12 +67,14 @@ std::string SourceUrl::text() const {
 
 Result<SourceUrl> parse_source(std::string_view text) {
   const size_t colon = text.find("://");
-  if (colon == std::string_view::npos) return bad(text, "write s3://bucket/prefix or file:///directory");
+  if (colon == std::string_view::npos)
+    return bad(text, "write s3://bucket/prefix, bos://bucket/prefix or file:///directory");
   if (text.find('\0') != std::string_view::npos) return bad(text, "it contains a NUL byte");
   const std::string_view scheme = text.substr(0, colon), rest = text.substr(colon + 3);
   if (scheme == "s3") return parse_bucket(text, scheme, rest);
+  if (scheme == "bos") return parse_bos(text, rest);
   if (scheme == "file") return parse_file(text, rest);
-  return bad(text, fmt::format("unknown scheme '{}'; known are s3 and file", printable(scheme)));
+  return bad(text, fmt::format("unknown scheme '{}'; known are s3, bos and file", printable(scheme)));
 }
 
 }  // namespace larder
