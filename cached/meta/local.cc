@@ -9,8 +9,9 @@
 #include <algorithm>
 #include <cstring>
 #include <ctime>
-#include <nlohmann/json.hpp>
 
+#include "cached/meta/definition.h"
+#include "cached/meta/redis_meta.h"
 #include "cached/meta/segment.h"
 #include "cached/store/errors.h"
 
@@ -107,32 +108,15 @@ class Transaction {
   bool done_ = false;
 };
 
-bool valid_name(std::string_view name) {
-  auto alnum = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'); };
-  if (name.empty() || name.size() > 63 || !alnum(name.front())) return false;
-  return std::all_of(name.begin(), name.end(), [&](char c) { return alnum(c) || c == '.' || c == '_' || c == '-'; });
-}
-
-Error no_dataset(std::string_view name) {
-  return make_error(ENOENT, fmt::format("no dataset '{}'", printable(name, 80)));
-}
-
 Result<DatasetDef> dataset_of(const Statement& row) {
   DatasetDef out;
   out.name = row.text(0);
   out.id = static_cast<uint64_t>(row.number(1));
   out.source = row.text(2);
   out.group = row.text(4);
-  const auto options = nlohmann::json::parse(row.text(3), nullptr, false);
-  if (!options.is_object())
-    return make_error(EIO,
-                      fmt::format("metadata of dataset '{}': its options are no JSON object", printable(out.name, 80)));
-  for (auto& [name, value] : options.items()) {
-    if (!value.is_string())
-      return make_error(EIO, fmt::format("metadata of dataset '{}': option '{}' is no text", printable(out.name, 80),
-                                         printable(name, 80)));
-    out.options[name] = value.get<std::string>();
-  }
+  auto options = parse_options_text(out.name, row.text(3));
+  if (!options.ok()) return options.error();
+  out.options = std::move(*options);
   return out;
 }
 
@@ -372,17 +356,7 @@ Result<std::unique_ptr<Meta>> LocalMeta::open(const std::string& directory) {
 }
 
 Status LocalMeta::put_dataset(const DatasetDef& def) {
-  if (!valid_name(def.name)) {
-    return make_error(
-        EINVAL,
-        fmt::format("dataset name '{}': it must be 1 to 63 of a-z A-Z 0-9 . _ - and begin with a letter or digit",
-                    printable(def.name, 80)));
-  }
-  if (def.id == 0) return make_error(EINVAL, "a dataset needs an id");
-  for (const char* secret : {"secret_key", "session_token"}) {
-    if (def.options.contains(secret))
-      return make_error(EINVAL, fmt::format("option {} is a secret: it does not belong into metadata", secret));
-  }
+  if (auto status = check_definition(def); !status.ok()) return status;
   std::lock_guard lock(mutex_);
   Transaction transaction(*db_, "BEGIN IMMEDIATE");
   if (!transaction.began().ok()) return transaction.began();
@@ -395,7 +369,7 @@ Status LocalMeta::put_dataset(const DatasetDef& def) {
   Statement put(*db_,
                 "INSERT INTO datasets(name, id, source, options, user_group) VALUES(?, ?, ?, ?, ?) "
                 "ON CONFLICT(name) DO UPDATE SET options = excluded.options, user_group = excluded.user_group");
-  put.bind(def.name).bind(static_cast<int64_t>(def.id)).bind(def.source).bind(nlohmann::json(def.options).dump());
+  put.bind(def.name).bind(static_cast<int64_t>(def.id)).bind(def.source).bind(options_text(def.options));
   if (auto status = put.bind(def.group).run("storing a dataset"); !status.ok()) return status;
   return transaction.commit();
 }
@@ -494,15 +468,33 @@ Status LocalMeta::load(std::string_view name, uint64_t version, const std::funct
   return {};
 }
 
+Status LocalMeta::publish_node(std::string_view name, const NodeInfo& node) {
+  auto def = get_dataset(name);
+  if (!def.ok()) return def.error();
+  if (!*def) return no_dataset(name);
+  nodes_.publish(name, node);
+  return {};
+}
+
+Result<std::vector<NodeInfo>> LocalMeta::nodes(std::string_view name) {
+  auto def = get_dataset(name);
+  if (!def.ok()) return def.error();
+  if (!*def) return no_dataset(name);
+  return nodes_.live(name);
+}
+
 Result<std::unique_ptr<Meta>> open_meta(std::string_view url, std::string_view state_dir) {
   if (url == "local:") return LocalMeta::open(std::string(state_dir));
   constexpr std::string_view kPath = "local://";
   if (url.starts_with(kPath) && url.size() > kPath.size() + 1 && url[kPath.size()] == '/') {
     return LocalMeta::open(std::string(url.substr(kPath.size())));
   }
+  for (const char* scheme : {"redis://", "rediss://", "unix://"})
+    if (url.starts_with(scheme)) return RedisMeta::open(url);
   // A URL of another kind may hold a password: only its scheme is repeated.
-  return make_error(EINVAL, fmt::format("metadata URL '{}...': write local: or local:///absolute/directory",
-                                        printable(url.substr(0, url.find(':') + 1), 20)));
+  return make_error(
+      EINVAL, fmt::format("metadata URL '{}...': write local:, local:///absolute/directory or redis://host:6379/0",
+                          printable(url.substr(0, url.find(':') + 1), 20)));
 }
 
 }  // namespace larder

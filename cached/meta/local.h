@@ -12,6 +12,7 @@
 #include <string>
 
 #include "cached/meta/meta.h"
+#include "cached/meta/node_board.h"
 
 struct sqlite3;
 struct sqlite3_stmt;
@@ -46,11 +47,14 @@ class LocalMeta final : public Meta {
   Result<std::optional<VersionInfo>> current(std::string_view name) override;
   Result<std::unique_ptr<VersionWriter>> write_version(std::string_view name) override;
   Status load(std::string_view name, uint64_t version, const std::function<Status(ObjectInfo&&)>& object) override;
+  Status publish_node(std::string_view name, const NodeInfo& node) override;
+  Result<std::vector<NodeInfo>> nodes(std::string_view name) override;
 
  private:
   explicit LocalMeta(std::unique_ptr<Sqlite> db) : db_(std::move(db)) {}
   std::mutex mutex_;  // for db_; load() and writers have connections of their own
   const std::unique_ptr<Sqlite> db_;
+  NodeBoard nodes_;  // of this process: there is one larderd here
 };
 
 }  // namespace larder

@@ -1,4 +1,5 @@
-// Metadata: which datasets exist and what is in each of their versions. Engines: local: (SQLite); redis:// later.
+// Metadata: which datasets exist and what is in each of their versions. Engines: local: (SQLite), redis:// (many
+// nodes).
 //
 // A version is immutable. publish() is one atomic step: readers see the old version or the new one, whole.
 // Threads: every function may be called from any thread and may block.
@@ -26,12 +27,22 @@ struct DatasetDef {
 };
 
 struct VersionInfo {
-  uint64_t version = 0;   // 1, 2, ... within a dataset
-  int64_t created_ns = 0; // CLOCK_REALTIME
+  uint64_t version = 0;    // ascends within a dataset; a number is never used again
+  int64_t created_ns = 0;  // CLOCK_REALTIME
   uint64_t objects = 0;
   uint64_t bytes = 0;
-  uint64_t skipped = 0;   // objects that no path can name
+  uint64_t skipped = 0;  // objects that no path can name
 };
+
+// What one node has of one dataset.
+struct NodeInfo {
+  std::string node;               // its name: at most 255 bytes, without control bytes
+  uint64_t version = 0;           // the dataset's version it serves
+  uint64_t files = 0, bytes = 0;  // cached there
+  uint32_t age_s = 0;             // since its last heartbeat (out)
+};
+inline constexpr uint32_t kNodeHeartbeatSeconds = 10;
+inline constexpr uint32_t kNodeExpirySeconds = 35;  // three heartbeats and a little
 
 // Writes one version. Objects must come in strictly ascending byte order of keys (EINVAL otherwise).
 class VersionWriter {
@@ -52,9 +63,19 @@ class Meta {
   virtual Result<std::unique_ptr<VersionWriter>> write_version(std::string_view name) = 0;
   // Objects of a version in ascending order. Stored data is untrusted: EIO with a message if it does not decode.
   virtual Status load(std::string_view name, uint64_t version, const std::function<Status(ObjectInfo&&)>& object) = 0;
+
+  // From now on calls `changed` with a dataset's name when somebody else may have published a version of it; within
+  // seconds, perhaps more often than needed, on a thread of the engine's own, until the engine is destroyed. At most
+  // one call of watch(). An engine of one machine has nobody else.
+  virtual void watch(std::function<void(const std::string& name)> changed) { (void)changed; }
+  // A node's heartbeat: what it has is listed for kNodeExpirySeconds. Versions that a live node serves are kept.
+  virtual Status publish_node(std::string_view name, const NodeInfo& node) = 0;
+  // The live nodes of a dataset: those with the most cached bytes first, then by name.
+  virtual Result<std::vector<NodeInfo>> nodes(std::string_view name) = 0;
 };
 
-// "local:" (below state_dir), "local:///path/to/dir".
+// "local:" (below state_dir), "local:///path/to/dir", "redis://..." (cached/meta/redis_url.h). A Redis that cannot be
+// reached now is no error here: each function tries again.
 Result<std::unique_ptr<Meta>> open_meta(std::string_view url, std::string_view state_dir);
 
 }  // namespace larder

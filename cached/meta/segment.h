@@ -36,6 +36,7 @@ class SegmentWriter {
   Status add(const ObjectInfo& object);
   bool full() const { return count_ >= kSegmentObjects || payload_.size() > kMaxSegmentBytes / 4; }
   size_t count() const { return count_; }
+  size_t bytes() const { return payload_.size(); }
   // The encoded segment; the writer is empty again, but remembers the last key.
   std::string finish();
 

@@ -1,0 +1,70 @@
+// Commands to a Redis, wherever it is: standalone, behind Sentinel, or a Cluster. Connections are kept and made again.
+//
+// Every command is retried until `patience` is over, so every command must be one that may be run twice. Waiting is
+// bounded: when Redis was away for a whole patience, each further command makes one attempt only, until one succeeds.
+// Errors: EACCES (login, permissions), ENOSPC (Redis is out of memory), EIO and connection errors for the rest; the
+// message says which Redis and what it answered. Thread-safe.
+#pragma once
+#include <atomic>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "cached/meta/redis_cluster.h"
+#include "cached/meta/redis_connection.h"
+
+namespace larder {
+
+class RedisClient {
+ public:
+  explicit RedisClient(RedisUrl url);
+  // A reply that is no error.
+  Result<RedisReply> run(const RedisCommand& command);
+  // As many replies as commands; all their keys must be in one slot. Sent at once, so give few large ones at a time.
+  Result<std::vector<RedisReply>> run_all(const std::vector<RedisCommand>& commands);
+  // A connection of the caller's own (to any node of a Cluster), for a subscription.
+  Result<std::unique_ptr<RedisConnection>> dedicated(Deadline deadline);
+  // From now on nothing waits for another attempt.
+  void stop() { stopping_ = true; }
+  const RedisUrl& url() const { return url_; }
+  bool is_cluster() const { return mode_ == Mode::kCluster; }
+
+ private:
+  enum class Mode { kUnknown, kSingle, kSentinel, kCluster };
+  // What to do after a reply or a failure.
+  enum class Next { kDone, kAgain, kWait, kFail };
+  struct Attempt {
+    Next next = Next::kFail;
+    RedisReply reply;
+    Error error;
+  };
+  class Backoff;
+
+  Attempt attempt(const RedisCommand& command, std::optional<RedisEndpoint>* ask, Deadline deadline);
+  Attempt judge(RedisReply reply, const RedisEndpoint& from, std::optional<RedisEndpoint>* ask);
+  Result<std::unique_ptr<RedisConnection>> take(const std::string& key, Deadline deadline);
+  Result<std::unique_ptr<RedisConnection>> take_at(const RedisEndpoint& endpoint, Deadline deadline);
+  std::unique_ptr<RedisConnection> idle_at(const RedisEndpoint& endpoint);
+  void give_back(std::unique_ptr<RedisConnection> connection);
+  Status find_mode(Deadline deadline);
+  Result<RedisEndpoint> node_for(const std::string& key, Deadline deadline);
+  Status learn_slots(Deadline deadline);
+  void forget();
+  RedisLogin login() const;
+  Error exhausted(const Error& last) const;
+
+  const RedisUrl url_;
+  std::atomic<Mode> mode_{Mode::kUnknown};
+  std::atomic<bool> away_{false};
+  std::atomic<bool> stopping_{false};
+  std::mutex mutex_;  // the rest; never held over the network
+  std::map<std::string, std::vector<std::unique_ptr<RedisConnection>>> idle_;
+  std::optional<RedisEndpoint> master_;
+  SlotMap slots_;
+  bool slots_known_ = false;
+};
+
+}  // namespace larder

@@ -1,0 +1,83 @@
+// One connection to one Redis: commands out, replies in, in order. hiredis parses (redisReader), into values of our own
+// that are bounded by what was received: a hostile length allocates nothing.
+//
+// Not for two threads at once. After an error of send() or receive() other than a receive's ETIMEDOUT at a moment when
+// nothing was owed (a subscription), the connection is broken() and only good for destruction.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "cached/meta/redis_socket.h"
+
+struct redisReader;
+
+namespace larder {
+
+// A reply. Untrusted: types and sizes are checked where it is used.
+struct RedisReply {
+  enum class Type { kNil, kInteger, kText, kError, kArray };
+  Type type = Type::kNil;
+  int64_t integer = 0;
+  std::string text;  // bulk string, status, error
+  std::vector<RedisReply> items;
+  bool is(Type t) const { return type == t; }
+  bool is_text() const { return type == Type::kText; }
+};
+
+// A command, encoded as it is added to. `key`, if there is one, says which node of a Cluster it belongs to.
+class RedisCommand {
+ public:
+  explicit RedisCommand(std::string_view name) { add(name); }
+  RedisCommand& add(std::string_view argument);
+  RedisCommand& add(int64_t number) { return add(std::string_view(std::to_string(number))); }
+  RedisCommand& key(std::string_view name);
+  const std::string& routing_key() const { return key_; }
+  std::string wire() const;
+
+ private:
+  std::string key_, body_;
+  size_t count_ = 0;
+};
+
+struct RedisLogin {
+  std::string user, password;
+  int db = 0;
+  RedisTls tls;
+};
+
+class RedisConnection {
+ public:
+  // Connects, logs in, selects. EACCES: the password is wrong or missing.
+  static Result<std::unique_ptr<RedisConnection>> connect(const RedisEndpoint& endpoint, const RedisLogin& login,
+                                                          Deadline deadline);
+  ~RedisConnection();
+  Status send(const RedisCommand& command, Deadline deadline);
+  Result<RedisReply> receive(Deadline deadline);
+  Result<RedisReply> call(const RedisCommand& command, Deadline deadline);
+  bool broken() const { return broken_; }
+  const RedisEndpoint& endpoint() const { return endpoint_; }
+
+ private:
+  struct ReaderFree {
+    void operator()(redisReader* reader) const;
+  };
+  RedisConnection(RedisEndpoint endpoint, std::unique_ptr<RedisSocket> socket);
+  Status log_in(const RedisLogin& login, Deadline deadline);
+  Error failed(const Error& why);
+
+  const RedisEndpoint endpoint_;
+  const std::unique_ptr<RedisSocket> socket_;
+  const std::unique_ptr<redisReader, ReaderFree> reader_;
+  std::vector<char> buffer_;
+  size_t owed_ = 0;           // replies to commands that were sent
+  uint64_t reply_bytes_ = 0;  // received since the last whole reply
+  bool broken_ = false;
+};
+
+// The first word of an error reply ("MOVED", "WRONGTYPE").
+std::string_view redis_error_kind(std::string_view text);
+
+}  // namespace larder

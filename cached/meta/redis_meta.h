@@ -1,0 +1,67 @@
+// redis:// metadata: one namespace for many nodes. Keys: redis_keys.h; docs/metadata.md.
+//
+// A version is written beside what is there (segments that expire unless a version comes to name them), described, and
+// then made current by one script. Whoever publishes holds a lock that expires, and every step checks that it still
+// does: who lost it publishes nothing. What is dropped stays for kGraceSeconds, so that a load that began finishes.
+//
+// Nothing is opened at open(): a Redis that is away is an error of the function that needed it, and the next one tries
+// again.
+#pragma once
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "cached/meta/meta.h"
+#include "cached/meta/redis_client.h"
+#include "cached/meta/redis_keys.h"
+
+namespace larder {
+
+inline constexpr int kRedisSchema = 1;
+inline constexpr int kGraceSeconds = 3600;
+
+// Called with the name of each step of publishing before it is taken: tests end the process there.
+using RedisSteps = std::function<void(const char* step)>;
+
+// What all parts of one open RedisMeta share.
+struct RedisShared {
+  explicit RedisShared(RedisUrl url) : client(std::move(url)) {}
+  // The client is connected once, the schema is ours. Before everything else.
+  Status ready();
+  const RedisKeys& keys() const { return *keys_; }
+
+  RedisClient client;
+  RedisSteps steps;
+
+ private:
+  std::mutex mutex_;
+  std::unique_ptr<RedisKeys> keys_;
+  std::atomic<bool> ready_{false};
+};
+
+class RedisWatcher;
+
+class RedisMeta final : public Meta {
+ public:
+  // EINVAL: the URL. EPROTO, EACCES: a Redis that answers, but with a newer schema, or not to us.
+  static Result<std::unique_ptr<Meta>> open(std::string_view url, RedisSteps steps = {});
+  ~RedisMeta() override;
+  Status put_dataset(const DatasetDef& def) override;
+  Result<std::optional<DatasetDef>> get_dataset(std::string_view name) override;
+  Result<std::vector<DatasetDef>> datasets() override;
+  Status remove_dataset(std::string_view name) override;
+  Result<std::optional<VersionInfo>> current(std::string_view name) override;
+  Result<std::unique_ptr<VersionWriter>> write_version(std::string_view name) override;
+  Status load(std::string_view name, uint64_t version, const std::function<Status(ObjectInfo&&)>& object) override;
+  void watch(std::function<void(const std::string& name)> changed) override;
+  Status publish_node(std::string_view name, const NodeInfo& node) override;
+  Result<std::vector<NodeInfo>> nodes(std::string_view name) override;
+
+ private:
+  explicit RedisMeta(std::shared_ptr<RedisShared> shared);
+  const std::shared_ptr<RedisShared> shared_;  // writers may outlive us
+  std::unique_ptr<RedisWatcher> watcher_;
+};
+
+}  // namespace larder

@@ -1,0 +1,17 @@
+// Reading one dataset version from Redis.
+#pragma once
+#include "cached/meta/redis_directory.h"
+#include "cached/meta/redis_meta.h"
+
+namespace larder {
+
+// What ds:{NAME}:VER:meta says. EIO if it is missing or wrong.
+Result<VersionInfo> parse_version_info(std::string_view name, uint64_t version, const RedisReply& flat);
+
+// The rows of a version that Redis still offers. ENOENT: it does not.
+Result<std::vector<SegmentRow>> read_directory(RedisShared& shared, std::string_view name, uint64_t version);
+
+Status load_version(RedisShared& shared, std::string_view name, uint64_t version,
+                    const std::function<Status(ObjectInfo&&)>& object);
+
+}  // namespace larder
