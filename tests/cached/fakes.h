@@ -170,6 +170,8 @@ class FakeMeta : public Meta {
     for (auto& [name, def] : s_->defs) all.push_back(def);
     return all;
   }
+  Status publish_node(std::string_view, const NodeInfo&) override { return {}; }
+  Result<std::vector<NodeInfo>> nodes(std::string_view) override { return std::vector<NodeInfo>(); }
   Status remove_dataset(std::string_view name) override {
     s_->defs.erase(std::string(name));
     s_->versions.erase(std::string(name));
