@@ -11,7 +11,9 @@ JOBS    ?= $(shell nproc)
 # What a fresh Debian 12 needs. `make deps` installs what is missing of all of it.
 BUILD_PACKAGES := g++ make pkg-config libcurl4-openssl-dev libssl-dev zlib1g-dev libxxhash-dev libhiredis-dev libsqlite3-dev \
                   libpugixml-dev libfmt-dev libspdlog-dev libmimalloc-dev libcli11-dev libtomlplusplus-dev nlohmann-json3-dev
-TEST_PACKAGES  := libgtest-dev libgmock-dev binutils ca-certificates python3 python3-venv rsync diffutils findutils procps tar redis-server openssl
+TEST_PACKAGES  := libgtest-dev libgmock-dev binutils ca-certificates python3 python3-venv rsync diffutils findutils procps tar \
+                  util-linux perl git zip unzip bzip2 xz-utils libjemalloc2 libtcmalloc-minimal4 libmimalloc2.0 redis-server openssl
+FRAMEWORK_PACKAGES := python3-torch python3-torchvision libpython3.11-testsuite debootstrap
 DEMO_PACKAGES  := ca-certificates python3 python3-venv python3-pil plasma-workspace-wallpapers
 CROSS_PACKAGES := g++-aarch64-linux-gnu
 PEER_PACKAGES  := fuse3 libfuse3-dev s3fs
@@ -44,6 +46,7 @@ help:
 	@echo 'make                 build/liblarder.so, build/larderd, build/larder'
 	@echo 'make deps            install what is missing (apt)'
 	@echo 'make test            deps, build, all tests'
+	@echo 'make test-frameworks PyTorch, Paddle, TensorFlow, DALI, CPython'"'"'s own tests, older Debians on a dataset'
 	@echo 'make demo            deps, build, two epochs over an S3 bucket with real photographs'
 	@echo 'make bench           the table of docs/benchmarks.md; make bench-peers adds other file systems'
 	@echo 'make asan tsan       the unit tests under AddressSanitizer and UBSan, under ThreadSanitizer'
@@ -94,11 +97,11 @@ $(patsubst tests/bench/%.cc,$(BUILD)/bench/%,$(BENCH_PLAIN)): $(BUILD)/bench/%: 
 	$(CXX) -std=c++20 $(WARN) -O2 -g -Iinclude -I. -MMD -MP -MF $@.d $< -o $@ -pthread
 
 # Those below tests/bench/cached measure the daemon's parts.
-$(patsubst tests/bench/%.cc,$(BUILD)/bench/%,$(filter tests/bench/cached/%,$(BENCH_SRC))): $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(BUILD)/libcached.a
+$(patsubst tests/bench/%.cc,$(BUILD)/bench/%,$(filter tests/bench/cached/%,$(BENCH_SRC))): \
+    $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(BUILD)/libcached.a
 	@mkdir -p $(@D)
-	$(CXX) $(OPT) -o $@ $^ $(DAEMON_LIBS)
+	$(CXX) $(OPT) -o $@ $(filter %.o %.a,$^) $(DAEMON_LIBS)
 
-.SECONDARY:
 bench_programs: $(patsubst tests/bench/%.cc,$(BUILD)/bench/%,$(BENCH_SRC))
 
 # ---- tests -----------------------------------------------------------------------------------------------------------
@@ -111,6 +114,14 @@ test:
 	$(submake) all $(BUILD)/unit_tests $(BUILD)/probe
 	@sh tests/tools/venv.sh build/venv >/dev/null
 	@$(PYTHON) tests/run.py --build $(BUILD)
+
+# Gigabytes of packages, a quarter of an hour. What cannot be installed is skipped, and the last lines say so.
+test-frameworks:
+	@sh tests/tools/deps.sh $(BUILD_PACKAGES) $(TEST_PACKAGES)
+	-@sh tests/tools/deps.sh $(FRAMEWORK_PACKAGES)
+	$(submake) all
+	-@sh tests/frameworks/venv.sh $(BUILD)/frameworks
+	@$(PYTHON) tests/run.py --build $(BUILD) --heavy
 
 asan:
 	@sh tests/tools/deps.sh $(BUILD_PACKAGES) $(TEST_PACKAGES)
@@ -167,5 +178,5 @@ install: all
 clean:
 	rm -rf build build-asan build-tsan build-cross $(BUILD)
 
-.PHONY: all help bench_programs deps test asan tsan cross demo bench bench-peers install clean
+.PHONY: all help bench_programs deps test test-frameworks asan tsan cross demo bench bench-peers install clean
 -include $(shell find $(BUILD)/obj $(BUILD)/bench -name '*.d' 2>/dev/null)

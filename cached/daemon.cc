@@ -220,7 +220,8 @@ void Daemon::verify_one(const std::shared_ptr<Dataset>& d) {
   CheckCounts counts;
   d->verified = true;
   Status s = verify(*cache_, d, "", counts, [this](const CheckCounts&) { return !ending_; });
-  if (!s && s.error().code != ECANCELED) spdlog::warn("{}: {}", d->label(), s.error().message);
+  if (!s && s.error().code == ESTALE) d->verified = false;
+  else if (!s && s.error().code != ECANCELED) spdlog::warn("{}: {}", d->label(), s.error().message);
   spdlog::info("{}: verified {} cache files, {} bytes: {} corrupt", d->label(), counts.files, counts.bytes, counts.corrupt.size());
 }
 

@@ -193,18 +193,21 @@ void Flights::send_get(const FlightPtr& f, const std::shared_ptr<Store>& store) 
   get.etag = f->object.etag;
   get.length = get.object_size = f->object.size;
   get.demand = !f->background;
-  get.on_data = [this, f](std::span<const std::byte> bytes) -> Status {
+  // The flight keeps its dataset, which keeps the store, which must not be destroyed by its own thread: on_done lets go of the
+  // flight before stop() can return, whenever the store lets go of the request.
+  auto held = std::make_shared<FlightPtr>(f);
+  get.on_data = [this, held](std::span<const std::byte> bytes) -> Status {
     if (stopping_) return make_error(ECANCELED, "larderd is ending");
-    Status s = f->writer->write(bytes);
-    if (s) f->room.wrote(bytes.size());
+    Status s = (*held)->writer->write(bytes);
+    if (s) (*held)->room.wrote(bytes.size());
     return s;
   };
-  get.on_done = [this, f](Status status) {
+  get.on_done = [this, held](Status status) {
     {
       std::lock_guard lock(mutex_);
       ++callbacks_;
     }
-    landed(f, std::move(status));
+    landed(std::exchange(*held, nullptr), std::move(status));
     pump();
     std::lock_guard lock(mutex_);
     if (--callbacks_ == 0) idle_.notify_all();
@@ -247,12 +250,14 @@ void Flights::finish(const FlightPtr& f, Status status, std::shared_ptr<Fd> file
   }
   if (!status) log_failure(*f, status);
   bool stale = !status && (status.error().code == ESTALE || status.error().code == ENOENT);
-  if (!stale || !stale_) return report(*f, status, file);
+  if (!stale || !stale_) return report(*f, status, std::move(file));
   stale_(f->object.dataset, [this, f](const Status& refreshed) { report(*f, refreshed, nullptr); });
 }
 
-void Flights::report(Flight& f, const Status& status, const std::shared_ptr<Fd>& file) {
-  for (Waiter& w : f.waiters) w.done(status, file);
+// Lets go of the file before it says so: who was told may want to evict it.
+void Flights::report(Flight& f, const Status& status, std::shared_ptr<Fd> file) {
+  for (Waiter& w : f.waiters) w.done(status, &w == &f.waiters.back() ? std::move(file) : file);
+  file.reset();
   for (auto& source : f.sources) source->finished(f.object, status);
 }
 

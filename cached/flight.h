@@ -89,7 +89,7 @@ class Flights {
   void landed(const FlightPtr& f, Status status);
   void finish(const FlightPtr& f, Status status, std::shared_ptr<Fd> file);
   bool become_demand(const FlightPtr& f, const Status& status);
-  void report(Flight& f, const Status& status, const std::shared_ptr<Fd>& file);
+  void report(Flight& f, const Status& status, std::shared_ptr<Fd> file);
   void log_failure(const Flight& f, const Status& status);
 
   ObjectCache& cache_;

@@ -54,7 +54,7 @@ Status verify(ObjectCache& cache, const std::shared_ptr<Dataset>& d, const std::
     for (uint32_t k = 0; entries[i].is_dir() && k < entries[i].dir.child_count; ++k) todo.push_back(entries[i].dir.first_child + k);
     if (entries[i].is_dir() || v->state(i) != kResident) continue;
     if (!go_on(counts)) return make_error(ECANCELED, "the check was cancelled");
-    if (d->version() != v) return {};  // refreshed: what is new was just fetched
+    if (d->version() != v) return make_error(ESTALE, d->label() + " was refreshed during the check; check again");
     verify_file(cache, d, *v, i, *sums, counts);
   }
   return {};

@@ -17,7 +17,7 @@ struct CheckCounts {
 };
 
 // Verifies the resident files at or below `path` of the dataset's current version. `go_on` is asked before each file and told
-// how far it is.
+// how far it is. ESTALE: the dataset was refreshed meanwhile.
 Status verify(ObjectCache& cache, const std::shared_ptr<Dataset>& dataset, const std::string& path, CheckCounts& counts,
               const std::function<bool(const CheckCounts&)>& go_on);
 

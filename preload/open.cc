@@ -127,6 +127,21 @@ int open_found(Found& f, int flags) {
 
 namespace {
 
+// The kernel opened a folder, perhaps through a symlink: if a mount covers it, what covers it takes its number.
+int uncovered(int fd, int flags) {
+  State* s = current_state();
+  struct stat st;
+  Scratch<Found> f;
+  if (s == nullptr || s->covered_count == 0 || !f || sys::fstat(fd, &st) != 0 || !route_covered(st, f.get())) return fd;
+  int ours = open_directory(*f.get(), flags | O_CLOEXEC);
+  if (ours >= 0) sys::call(SYS_dup3, ours, fd, flags & O_CLOEXEC);
+  sys::close(ours >= 0 ? ours : fd);
+  if (ours < 0) return fail(-ours);
+  set_directory_hint(ours, false);
+  set_directory_hint(fd, true);
+  return fd;
+}
+
 template <typename Native>
 int open_wrapper(int dirfd, const char* path, int flags, Native native) {
   if (flags & (O_CREAT | O_TRUNC)) {  // the kernel must not create anything in a directory of ours
@@ -144,8 +159,9 @@ int open_wrapper(int dirfd, const char* path, int flags, Native native) {
       },
       [&](int at, const char* p) {
         int fd = native(at, p);
-        if (fd >= 0 && (flags & O_DIRECTORY) && !is_tmpfile(flags)) note_directory(fd);
-        return fd;
+        if (fd < 0 || !(flags & O_DIRECTORY) || is_tmpfile(flags)) return fd;
+        note_directory(fd);
+        return uncovered(fd, flags);
       });
 }
 

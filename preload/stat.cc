@@ -117,13 +117,20 @@ int answer(const Found& f, struct stat* st) {
   return 0;
 }
 
-// A path may lead to a cache file by the kernel's own ways: /dev/stdin, /proc/self/fd/3, ".".
+// A path may lead to a cache file by the kernel's own ways (/dev/stdin, /proc/self/fd/3, "."), or, through a symlink, to a
+// directory that a mount covers. True: st now says what it is.
+bool patch_any(struct stat* st) {
+  if (patch_stat(st)) return true;
+  State* s = S_ISDIR(st->st_mode) ? current_state() : nullptr;
+  if (s == nullptr || s->covered_count == 0) return false;
+  Scratch<Found> f;
+  if (!f || !route_covered(*st, f.get())) return false;
+  fill_stat(*f.get(), st);
+  return true;
+}
+
 int patched(int r, struct stat* st) {
-  if (r != 0 || st == nullptr || patch_stat(st) || !S_ISDIR(st->st_mode)) return r;
-  State* s = current_state();
-  if (s == nullptr || s->covered_count == 0) return r;
-  Scratch<Found> f;  // or, through a symlink, to a directory that a mount covers
-  if (f && route_covered(*st, f.get())) fill_stat(*f.get(), st);
+  if (r == 0 && st != nullptr) patch_any(st);
   return r;
 }
 
@@ -236,10 +243,10 @@ int patched_statx(int r, int dirfd, const char* path, int flags, struct statx* x
   State* s = r == 0 && x != nullptr ? current_state() : nullptr;
   if (s == nullptr) return r;
   uint64_t dev = (x->stx_dev_minor & 0xff) | uint64_t{x->stx_dev_major} << 8 | (uint64_t{x->stx_dev_minor} & ~0xffULL) << 12;
-  if (dev != s->cache_dev) return r;
+  if (dev != s->cache_dev && !(S_ISDIR(x->stx_mode) && s->covered_count != 0)) return r;
   struct stat st;
   constexpr int kKnown = AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT;
-  if (sys::fstatat(dirfd, path, &st, flags & kKnown) == 0 && patch_stat(&st)) to_statx(st, x);
+  if (sys::fstatat(dirfd, path, &st, flags & kKnown) == 0 && patch_any(&st)) to_statx(st, x);
   return r;
 }
 

@@ -120,6 +120,53 @@ int larder_renameat2(int fromfd, const char* from, int tofd, const char* to, uns
   });
 }
 
+// ---- temporary names ------------------------------------------------------------------------------------------------
+// libc makes the file or folder by itself, relative to a directory of ours if that is the current one.
+
+namespace {
+
+// The name that libc made up is the last component: it goes back into the caller's pattern.
+template <typename R, typename Native>
+R temporary_elsewhere(Found& f, char* pattern, Native native) {
+  R r = native(f.buffer);
+  char* theirs = strrchr(pattern, '/');
+  const char* made = strrchr(f.buffer, '/');
+  if (theirs != nullptr && made != nullptr && strlen(theirs) == strlen(made)) memcpy(theirs, made, strlen(made));
+  return r;
+}
+
+template <typename R, typename Native>
+R temporary(char* pattern, R failed, Native native) {
+  resolve_next();
+  Scratch<Found> f;
+  if (!f || pattern == nullptr) return native(pattern);
+  if (route_for_write(AT_FDCWD, pattern, f.get())) return errno = refuse_create(*f.get()), failed;
+  if (f->rebased && f->path == f->buffer) return temporary_elsewhere<R>(*f.get(), pattern, native);
+  R r = native(pattern);
+  if (!failed_missing(r)) return r;
+  int error = errno;
+  bool ours = may_lead_to_ours(AT_FDCWD, pattern) && route_missing(AT_FDCWD, pattern, false, f.get()) && !f->rebased;
+  errno = ours && f->kind != Kind::kNone ? refuse_create(*f.get()) : error;
+  return failed;
+}
+
+}  // namespace
+
+#define MKSTEMP(name, params, ...) \
+  int larder_##name params { return temporary(pattern, -1, [&](char* p) { return next.name(__VA_ARGS__); }); }
+MKSTEMP(mkstemp, (char* pattern), p)
+MKSTEMP(mkstemp64, (char* pattern), p)
+MKSTEMP(mkstemps, (char* pattern, int suffix), p, suffix)
+MKSTEMP(mkstemps64, (char* pattern, int suffix), p, suffix)
+MKSTEMP(mkostemp, (char* pattern, int flags), p, flags)
+MKSTEMP(mkostemp64, (char* pattern, int flags), p, flags)
+MKSTEMP(mkostemps, (char* pattern, int suffix, int flags), p, suffix, flags)
+MKSTEMP(mkostemps64, (char* pattern, int suffix, int flags), p, suffix, flags)
+char* larder_mkdtemp(char* pattern) {
+  char* made = temporary<char*>(pattern, nullptr, [](char* p) { return next.mkdtemp(p); });
+  return made != nullptr ? pattern : nullptr;
+}
+
 // ---- descriptors ----------------------------------------------------------------------------------------------------
 // The cache files are the daemon's: root, and the daemon's own user, could change their modes and times.
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs every test there is and ends with exactly one line: N passed, N failed[, N skipped].
 
-    python3 tests/run.py --build build [--only unit|python] [--match TEXT]
+    python3 tests/run.py --build build [--only unit|python] [--heavy] [--match TEXT]
 
 The unit tests are one GoogleTest program; the others are tests/**/*_test.py, each a process of its own in its own session with
 a time limit, so that a test that hangs costs its limit and leaves nothing behind. Exit status 0 only if nothing failed.
@@ -130,14 +130,17 @@ def run_module(path, report, match):
     return 0
 
 
-def python_files():
-    return sorted(glob.glob(os.path.join(HERE, "**", "*_test.py"), recursive=True))
+def python_files(heavy):
+    """tests/frameworks needs gigabytes of packages: on its own, or not at all."""
+    files = sorted(glob.glob(os.path.join(HERE, "**", "*_test.py"), recursive=True))
+    return [f for f in files if (os.path.basename(os.path.dirname(f)) == "frameworks") == heavy]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", default="build")
     parser.add_argument("--only", choices=("unit", "python"))
+    parser.add_argument("--heavy", action="store_true", help="the tests of tests/frameworks, and only those")
     parser.add_argument("--match", default="", help="only tests whose name contains this")
     parser.add_argument("--module", help=argparse.SUPPRESS)
     parser.add_argument("--report", help=argparse.SUPPRESS)
@@ -145,10 +148,10 @@ def main():
     if args.module:
         return run_module(args.module, args.report, args.match)
     totals, deadline = Totals(), time.monotonic() + TOTAL_SECONDS
-    if args.only != "python":
+    if args.only != "python" and not args.heavy:
         run_unit(args.build, args.match, totals, deadline)
     if args.only != "unit":
-        for path in python_files():
+        for path in python_files(args.heavy):
             run_python(path, args.build, args.match, totals, deadline)
     for name in totals.skipped:
         print(f"skipped: {name}")

@@ -5,7 +5,10 @@
 #include <sys/time.h>
 #include <sys/un.h>
 
+#include <algorithm>
+#include <chrono>
 #include <cstring>
+#include <thread>
 #include <vector>
 
 #include "cached/fd.h"
@@ -16,6 +19,8 @@ namespace {
 
 constexpr int kPromptSeconds =
     20;  // longest wait for an op that does no work; a daemon under load answers in milliseconds
+
+constexpr int kBusySeconds = 60;  // how long it may have no worker for us
 
 bool answers_at_once(const Json& request) {
   std::string op = request.value("op", "");
@@ -112,6 +117,15 @@ void limit_wait(int fd) {
 }  // namespace
 
 Result<Json> Client::request(const Json& request, const std::function<void(const Json&)>& progress) const {
+  auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(kBusySeconds);
+  for (auto pause = std::chrono::milliseconds(20);; pause = std::min(pause * 2, std::chrono::milliseconds(500))) {
+    auto reply = request_once(request, progress);
+    if (reply || reply.error().code != EAGAIN || std::chrono::steady_clock::now() > deadline) return reply;
+    std::this_thread::sleep_for(pause);
+  }
+}
+
+Result<Json> Client::request_once(const Json& request, const std::function<void(const Json&)>& progress) const {
   auto fd = connect_to(socket_);
   if (!fd) return fd.error();
   if (Status sent = send_request(fd->get(), request.dump(-1, ' ', false, Json::error_handler_t::replace)); !sent)

@@ -16,6 +16,7 @@ class Client {
 
   // Sends a request and waits for its last reply; `progress` gets the object of every progress reply before. What comes
   // back is checked: a reply that is not one is EPROTO. An error of the daemon comes with its errno and its own line.
+  // A daemon that is busy (EAGAIN) is asked again for up to a minute.
   // ECONNREFUSED: nobody listens there (also if there is no socket). ETIMEDOUT: no answer to an op that answers at
   // once.
   Result<Json> request(const Json& request, const std::function<void(const Json&)>& progress = {}) const;
@@ -26,6 +27,8 @@ class Client {
   const std::string& socket() const { return socket_; }
 
  private:
+  Result<Json> request_once(const Json& request, const std::function<void(const Json&)>& progress) const;
+
   std::string socket_;
 };
 

@@ -64,7 +64,8 @@ Result<std::map<std::string, std::string>> parse_options(const std::vector<std::
       return make_error(EINVAL,
                         fmt::format("option '{}' does not belong on a command line, where others can read it: put it "
                                     "into the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, "
-                                    "AWS_SESSION_TOKEN) or into larder.toml",
+                                    "AWS_SESSION_TOKEN; bos: BDCLOUD_ACCESS_KEY, BDCLOUD_SECRET_KEY, "
+                                    "BDCLOUD_SESSION_TOKEN) or into larder.toml",
                                     key));
     if (at == std::string::npos || at == 0)
       return make_error(

@@ -7,6 +7,8 @@
 
 namespace larder {
 
+std::string Dialect::etag(const HttpReply& head) const { return clean_etag(head.header("etag")); }
+
 int64_t http_date_ns(std::string_view text) {
   const time_t seconds = curl_getdate(std::string(text).c_str(), nullptr);
   return seconds < 0 ? 0 : int64_t{seconds} * 1'000'000'000;

@@ -37,6 +37,12 @@ struct BodyChecksum {
   std::string value;  // raw bytes: 16 of MD5; 4 of CRC-32, big-endian
 };
 
+// What an object's etag, as listed, holds for a GET.
+struct ObjectVersion {
+  std::string if_match;  // what the store itself calls this version; empty: it gave none
+  BodyChecksum sum;      // of the whole object, if the listing knew it
+};
+
 class Dialect {
  public:
   virtual ~Dialect() = default;
@@ -51,6 +57,10 @@ class Dialect {
   virtual StoreCall list_call(std::string_view next) const = 0;
   virtual Result<ListPage> parse_list(std::string_view body) const = 0;
   virtual BodyChecksum checksum(const HttpReply& head) const = 0;  // of a whole-object GET
+  virtual ObjectVersion version(std::string_view etag) const { return {std::string(etag), {}}; }
+  virtual std::string etag(const HttpReply& head) const;  // as a listing would give it
+  // 1,000 keys of 1 KiB, each byte as %XX, need 4 MiB.
+  virtual size_t max_list_body() const { return 16 << 20; }
 };
 
 // "Wed, 12 Oct 2009 17:50:00 GMT" and "2009-10-12T17:50:00.000Z" as nanoseconds since the epoch; 0 if it is neither.

@@ -20,7 +20,6 @@ constexpr std::chrono::seconds kDemandPatience{60};
 constexpr std::chrono::seconds kFillPatience{300};
 constexpr int kMaxRepairs = 3;
 constexpr uint64_t kBytesPerAttempt = 64 * 1024;
-constexpr size_t kMaxListBody = 16 * 1024 * 1024;  // 1,000 keys of 1 KiB, each byte as %XX, need 4 MiB
 // A person waits for a list or a head: a wrong endpoint shall be told in a second, not after all the retries of a GET.
 constexpr int kInteractiveConnectRetries = 3;
 
@@ -46,8 +45,9 @@ class Question final : public StoreExchange {
     return {};
   }
   Status body(std::span<const std::byte> data) override {
-    if (answer_.body.size() + data.size() > kMaxListBody)
-      return make_error(EIO, object() + ": a reply of more than 16 MiB");
+    const size_t limit = store_->dialect->max_list_body();
+    if (answer_.body.size() + data.size() > limit)
+      return make_error(EIO, fmt::format("{}: a reply of more than {} MiB", object(), limit >> 20));
     answer_.body.append(reinterpret_cast<const char*>(data.data()), data.size());
     return {};
   }
@@ -245,7 +245,7 @@ Result<ObjectInfo> HttpStore::head(std::string_view key) {
   if (!answer.ok()) return answer.error();
   ObjectInfo info;
   info.key = key;
-  info.etag = clean_etag(answer->head.header("etag"));
+  info.etag = context_->dialect->etag(answer->head);
   info.mtime_ns = http_date_ns(answer->head.header("last-modified"));
   const std::string_view length = answer->head.header("content-length");
   auto [end, failure] = std::from_chars(length.data(), length.data() + length.size(), info.size);
@@ -256,7 +256,7 @@ Result<ObjectInfo> HttpStore::head(std::string_view key) {
 }
 
 void HttpStore::get(GetRequest request) {
-  if (wants_parallel(request)) {
+  if (wants_parallel(*context_, request)) {
     start_parallel_get(context_, *engine_, std::move(request));
     return;
   }

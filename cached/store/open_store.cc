@@ -1,5 +1,7 @@
+#include "cached/store/bos.h"
 #include "cached/store/credentials.h"
 #include "cached/store/file.h"
+#include "cached/store/manifest.h"
 #include "cached/store/options.h"
 #include "cached/store/s3.h"
 #include "cached/store/store.h"
@@ -11,6 +13,8 @@ Result<std::unique_ptr<Store>> open_store(std::string_view source, const StoreOp
   if (!url.ok()) return url.error();
   if (auto status = check_option_names(options); !status.ok()) return status.error();
   if (url->scheme == "file") return open_file(*url, options);
+  if (url->scheme == "bos") return open_bos(*url, options, process_environment());
+  if (url->scheme == "http" || url->scheme == "https") return open_manifest(*url, options);
   return open_s3(*url, options, process_environment());
 }
 

@@ -159,7 +159,9 @@ class ParallelGet : public std::enable_shared_from_this<ParallelGet> {
 
 }  // namespace
 
-bool wants_parallel(const GetRequest& request) { return request.length > kParallelAbove && !request.etag.empty(); }
+bool wants_parallel(const StoreContext& store, const GetRequest& request) {
+  return request.length > kParallelAbove && !store.dialect->version(request.etag).if_match.empty();
+}
 
 void start_parallel_get(std::shared_ptr<StoreContext> store, HttpEngine& engine, GetRequest request) {
   std::make_shared<ParallelGet>(std::move(store), engine, std::move(request))->start();

@@ -16,7 +16,7 @@ inline constexpr uint64_t kPartBytes = 8 << 20;
 inline constexpr int kPartsAhead = 8;
 inline constexpr int kStorePartsAhead = 32;
 
-bool wants_parallel(const GetRequest& request);
+bool wants_parallel(const StoreContext& store, const GetRequest& request);
 void start_parallel_get(std::shared_ptr<StoreContext> store, HttpEngine& engine, GetRequest request);
 
 }  // namespace larder

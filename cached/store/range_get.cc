@@ -89,7 +89,8 @@ class RangeGet final : public StoreExchange {
       : StoreExchange(std::move(store), request.demand),
         request_(std::move(request)),
         cancelled_(std::move(cancelled)),
-        etag_(request_.etag),
+        version_(store_->dialect->version(request_.etag)),
+        etag_(version_.if_match),
         whole_(request_.offset == 0 && request_.length == request_.object_size),
         buffered_(request_.length <= kDeliverAtOnce ||
                   (whole_ && store_->options.verify_md5 && request_.length <= kVerifyFirst)) {}
@@ -98,7 +99,7 @@ class RangeGet final : public StoreExchange {
   StoreCall call() const override {
     StoreCall call;
     call.key = request_.key;
-    if (!etag_.empty()) call.headers.emplace_back("if-match", "\"" + etag_ + "\"");
+    if (!etag_.empty() && strong_) call.headers.emplace_back("if-match", "\"" + etag_ + "\"");
     if (received_ > 0 || !whole_) {
       call.headers.emplace_back("range", fmt::format("bytes={}-{}", begin(), request_.offset + request_.length - 1));
     }
@@ -114,7 +115,10 @@ class RangeGet final : public StoreExchange {
     if (!etag_.empty() && !etag.empty() && etag != etag_)
       return changed(fmt::format("its etag is {}, not {}", printable(etag), etag_));
     if (auto status = reply.status == 206 ? check_range(reply) : check_whole(reply); !status.ok()) return status;
-    if (etag_.empty()) etag_ = etag;  // resumes must get the rest of this version
+    if (etag_.empty()) {  // resumes must get the rest of this version
+      etag_ = etag;
+      strong_ = !reply.header("etag").starts_with("W/");
+    }
     if (received_ == 0) {
       check_.begin(whole_ ? wanted_checksum(reply) : BodyChecksum{});
       if (buffered_) buffer_.reserve(request_.length);
@@ -156,7 +160,7 @@ class RangeGet final : public StoreExchange {
 
   // A size that is not the listed one is another object, unless the etag says it is the same: then the header is wrong.
   Error wrong_size(std::string_view has, const HttpReply& reply) {
-    const bool same = !request_.etag.empty() && clean_etag(reply.header("etag")) == request_.etag;
+    const bool same = !version_.if_match.empty() && clean_etag(reply.header("etag")) == version_.if_match;
     std::string how = fmt::format("it has {} bytes, not {}", printable(has, 40), request_.object_size);
     return same ? again(object() + ": bad length in a reply: " + how) : changed(how);
   }
@@ -181,7 +185,8 @@ class RangeGet final : public StoreExchange {
 
   BodyChecksum wanted_checksum(const HttpReply& reply) const {
     if (request_.length == 0) return {};  // nothing to get wrong
-    BodyChecksum wanted = store_->dialect->checksum(reply);
+    BodyChecksum wanted =
+        version_.sum.kind == BodyChecksum::Kind::kNone ? store_->dialect->checksum(reply) : version_.sum;
     if (wanted.kind == BodyChecksum::Kind::kMd5 && !store_->options.verify_md5) return {};
     return wanted;
   }
@@ -197,7 +202,9 @@ class RangeGet final : public StoreExchange {
 
   GetRequest request_;
   const std::function<bool()> cancelled_;
+  const ObjectVersion version_;
   std::string etag_;
+  bool strong_ = true;  // a weak etag may be compared, but If-Match never matches it
   const bool whole_;
   const bool buffered_;
   uint64_t received_ = 0;

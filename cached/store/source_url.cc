@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "cached/store/errors.h"
+#include "cached/store/s3.h"
 #include "cached/store/store.h"
 
 namespace larder {
@@ -32,6 +33,32 @@ Result<SourceUrl> parse_bucket(std::string_view text, std::string_view scheme, s
   return out;
 }
 
+Result<SourceUrl> parse_bos(std::string_view text, std::string_view rest) {
+  auto out = parse_bucket(text, "bos", rest);
+  if (!out.ok()) return out;
+  const std::string& bucket = out->bucket;
+  const bool fits = bucket.size() <= 63 && bucket.front() != '-' && bucket.back() != '-' &&
+                    bucket.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-") == std::string::npos;
+  if (!fits) return bad(text, fmt::format("'{}' is no bucket name of BOS (3 to 63 of a-z 0-9 -)", printable(bucket)));
+  return out;
+}
+
+// The path stays as it stands in the URL, percent-encoded.
+Result<SourceUrl> parse_web(std::string_view text, std::string_view scheme, std::string_view rest) {
+  const size_t slash = std::min(rest.find('/'), rest.size());
+  auto address = parse_endpoint(std::string(scheme) + "://" + std::string(rest.substr(0, slash)));
+  if (!address.ok()) return bad(text, "write http://host:port/directory or https://host/directory, without a user");
+  SourceUrl out;
+  out.scheme = scheme;
+  out.bucket = address->host;
+  out.prefix = rest.substr(std::min(slash + 1, rest.size()));
+  auto stays = [](char c) { return c > 0x20 && c < 0x7f && c != '?' && c != '#' && c != '"'; };
+  if (!std::all_of(out.prefix.begin(), out.prefix.end(), stays))
+    return bad(text, "the path must be percent-encoded, without '?' and '#'");
+  if (!out.prefix.empty() && out.prefix.back() != '/') out.prefix.push_back('/');
+  return out;
+}
+
 // Lexical: "//" and "." go, ".." is refused (what it means depends on symlinks).
 Result<SourceUrl> parse_file(std::string_view text, std::string_view rest) {
   if (!rest.starts_with('/')) return bad(text, "write file:///absolute/directory");
@@ -57,12 +84,15 @@ std::string SourceUrl::text() const {
 
 Result<SourceUrl> parse_source(std::string_view text) {
   const size_t colon = text.find("://");
-  if (colon == std::string_view::npos) return bad(text, "write s3://bucket/prefix or file:///directory");
+  if (colon == std::string_view::npos)
+    return bad(text, "write s3://bucket/prefix, bos://bucket/prefix or file:///directory");
   if (text.find('\0') != std::string_view::npos) return bad(text, "it contains a NUL byte");
   const std::string_view scheme = text.substr(0, colon), rest = text.substr(colon + 3);
   if (scheme == "s3") return parse_bucket(text, scheme, rest);
+  if (scheme == "bos") return parse_bos(text, rest);
+  if (scheme == "http" || scheme == "https") return parse_web(text, scheme, rest);
   if (scheme == "file") return parse_file(text, rest);
-  return bad(text, fmt::format("unknown scheme '{}'; known are s3 and file", printable(scheme)));
+  return bad(text, fmt::format("unknown scheme '{}'; known are s3, bos, http, https and file", printable(scheme)));
 }
 
 }  // namespace larder

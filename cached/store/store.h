@@ -64,7 +64,7 @@ class Store {
 // Options of a source, from the configuration, `larder format` or the environment. Unknown keys are an error that names them.
 //   endpoint, region, addressing (auto|path|virtual), access_key, secret_key, session_token, anonymous (true|false),
 //   ca_file, max_connections, connect_timeout_ms, stall_timeout_ms, retries, verify (auto|always|never),
-//   list_order (auto|any), requester_pays (true|false); their meaning: docs/object_stores.md
+//   list_order (auto|any), requester_pays (true|false), credentials_file (bos); their meaning: docs/object_stores.md
 using StoreOptions = std::map<std::string, std::string>;
 
 // A source URL split in parts: s3://bucket/prefix, file:///dir. `prefix` has no leading slash; it ends in '/' unless empty.

@@ -220,9 +220,10 @@ class OnFiles(LarderTest):
                 return shell.stdout.readline().strip()
             self.assertEqual(ask("for f in /data/x/0/*; do printf '%s ' $f; done"), "/data/x/0/f0000 /data/x/0/f0007 /data/x/0/f0014")
             daemon.mount("file://" + self.plain, "/data/y/later")
-            self.assertEqual(ask("test -s /data/y/later/1/f0001 && printf seen"), "seen")
+            # Within moments: a program that saw many changes in a row reads the last one some milliseconds later.
+            wait_for(lambda: ask("test -s /data/y/later/1/f0001 && printf seen") == "seen", 2, "the new mount")
             daemon.larder("umount", "/data/y/later")
-            self.assertEqual(ask("test -e /data/y/later/1/f0001 || printf gone"), "gone")
+            wait_for(lambda: ask("test -e /data/y/later/1/f0001 || printf gone") == "gone", 2, "the end of the mount")
             shell.stdin.close()
         self.assertEqual([m["path"] for m in daemon.status()["mounts"]], ["/data/x"])
 

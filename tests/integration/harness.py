@@ -27,7 +27,7 @@ MiB = 1 << 20
 
 def clean_environment():
     """Ours without what would reach another daemon or other credentials."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("LARDER_", "AWS_")) and k != "LD_PRELOAD"}
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("LARDER_", "AWS_", "BDCLOUD_")) and k != "LD_PRELOAD"}
     return {**env, "LC_ALL": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
 
 

@@ -66,7 +66,7 @@ class Programs:
         self.assert_same('cd "$ROOT" && find . -size +100k -newer top.txt -o -name "n0*" -o -empty | sort')
 
     def test_stat(self):
-        self.assert_same('cd "$ROOT" && find . -type f -print0 | sort -z | xargs -0 stat -c "%n %s %f %F %Y %Z %u %g %h"')
+        self.assert_same('cd "$ROOT" && find . -type f -print0 | sort -z | xargs -0 stat -c "%n %s %f %F %Y %u %g %h"')
 
     def test_cp(self):
         self.assert_same_copy('cp -r "$ROOT" "$OUT/copy"')
@@ -149,6 +149,7 @@ class S3Source(Programs, LarderTest):
         cls.plain = os.path.join(cls.folder, "plain")
         cls.mount = "/data/larder-test/s3"
         make_tree(cls.plain)
+        os.unlink(os.path.join(cls.plain, "odd/back\\slash.txt"))  # SeaweedFS stores it as odd/back/slash.txt
         cls.server = cls.enterClassContext(s3_server(cls.enterClassContext(scratch())))
         s3_put.put_tree(cls.server.endpoint, cls.server.access_key, cls.server.secret_key, cls.plain, "bucket", "some prefix/data/")
         settle_tree(cls.plain, cls.uploaded_at())

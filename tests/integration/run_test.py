@@ -41,7 +41,8 @@ class RunCase(LarderTest):
     def run_larder(self, *command, mounts=None, options=(), **env):
         mounts = ["file://" + self.plain + "=/data/x"] if mounts is None else mounts
         words = [w for m in mounts for w in ("--mount", m)]
-        return subprocess.run([LARDER, "run", *words, "--cache-dir", self.cache, "--cache-size", "64M", *options, "--", *command], capture_output=True,
+        size = [] if "--cache-size" in options else ["--cache-size", "64M"]
+        return subprocess.run([LARDER, "run", *words, "--cache-dir", self.cache, *size, *options, "--", *command], capture_output=True,
                               text=True, env={**self.env, **env}, timeout=120, stdin=subprocess.DEVNULL, check=False)
 
     def daemons_of_this_test(self):
@@ -193,7 +194,7 @@ class BadInput(RunCase):
         self.refused(["file:///dir"], "file:///dir", "SRC=PATH")
         self.refused(["file:///dir=data/x"], "file:///dir=data/x", "SRC=PATH")
         self.refused(["s3://=/data/x"], "s3://")
-        self.refused(["nfs://host/dir=/data/x"], "nfs", "s3://")
+        self.refused(["nfs://host/dir=/data/x"], "nfs", "s3 and file")
         self.refused([f"file://{self.plain}=/data/x"], "colour", options=["--option", "colour=red"])
         self.refused([f"file://{self.plain}=/data/x"], "12Q", options=["--cache-size", "12Q"])
 

@@ -34,19 +34,24 @@ class OneReply {
     if (thread_.joinable()) thread_.join();
     std::filesystem::remove_all(folder_);
   }
-  void serve(std::vector<std::string> packets) {
-    thread_ = std::thread([this, packets] {
-      Fd c(accept(listener_.get(), nullptr, nullptr));
-      request.resize(kMaxPacket);
-      ssize_t n = recv(c.get(), request.data(), request.size(), 0);
-      request.resize(n > 0 ? static_cast<size_t>(n) : 0);
-      for (const std::string& p : packets) (void)send(c.get(), p.data(), p.size(), MSG_NOSIGNAL);
+  // Answers one connection with these packets, the next with `then`.
+  void serve(std::vector<std::string> packets, std::vector<std::string> then = {}) {
+    thread_ = std::thread([this, packets, then] {
+      answer(packets);
+      if (!then.empty()) answer(then);
     });
   }
   void join() { thread_.join(); }
   std::string path, request;
 
  private:
+  void answer(const std::vector<std::string>& packets) {
+    Fd c(accept(listener_.get(), nullptr, nullptr));
+    request.resize(kMaxPacket);
+    ssize_t n = recv(c.get(), request.data(), request.size(), 0);
+    request.resize(n > 0 ? static_cast<size_t>(n) : 0);
+    for (const std::string& p : packets) (void)send(c.get(), p.data(), p.size(), MSG_NOSIGNAL);
+  }
   std::string folder_;
   Fd listener_;
   std::thread thread_;
@@ -132,6 +137,14 @@ TEST(Client, NobodyThereIsNotAnError) {
   auto reply = Client("/nowhere/larder.sock").request({{"op", "status"}});
   EXPECT_EQ(reply.error().code, ECONNREFUSED);
   EXPECT_NE(reply.error().message.find("/nowhere/larder.sock"), std::string::npos);
+}
+
+TEST(Client, ABusyDaemonIsAskedAgain) {
+  OneReply daemon;
+  daemon.serve({packet(R"({"error":"busy"})", EAGAIN)}, {packet(R"({"files":3})")});
+  auto reply = Client(daemon.path).request({{"op", "warm"}});
+  ASSERT_TRUE(reply.ok()) << reply.error().message;
+  EXPECT_EQ((*reply)["files"], 3);
 }
 
 TEST(Client, ARequestThatIsTooLongIsRefusedBeforeItIsSent) {

@@ -18,6 +18,9 @@ TEST(SourceUrl, PartsAndText) {
                   Case{"s3://bucket/a b%20+?#/", "s3", "bucket", "a b%20+?#/", "s3://bucket/a b%20+?#/"},
                   Case{"s3://bucket//a//", "s3", "bucket", "/a//", "s3://bucket//a//"},
                   Case{"s3://My.Old_bucket/x", "s3", "My.Old_bucket", "x/", "s3://My.Old_bucket/x/"},
+                  Case{"bos://ds-bkt/a b/%", "bos", "ds-bkt", "a b/%/", "bos://ds-bkt/a b/%/"},
+                  Case{"http://127.0.0.1:81/a%20b", "http", "127.0.0.1:81", "a%20b/", "http://127.0.0.1:81/a%20b/"},
+                  Case{"https://host:443", "https", "host", "", "https://host/"},
                   Case{"file:///data/set/", "file", "", "/data/set", "file:///data/set"},
                   Case{"file:////data//./set", "file", "", "/data/set", "file:///data/set"},
                   Case{"file:///", "file", "", "/", "file:///"}}) {
@@ -32,16 +35,37 @@ TEST(SourceUrl, PartsAndText) {
 }
 
 TEST(SourceUrl, MalformedOnesNameTheValue) {
-  for (const char* text :
-       {"", "bucket", "/data", "s3:/bucket", "s3://", "s3:///key", "s3://ab", "s3://bad bucket/x", "s3://b\nb/x",
-        "file://host/dir", "file://relative", "file:///a/../b", "ftp://bucket/x", "://x"}) {
+  for (const char* text : {"",
+                           "bucket",
+                           "/data",
+                           "s3:/bucket",
+                           "s3://",
+                           "s3:///key",
+                           "s3://ab",
+                           "s3://bad bucket/x",
+                           "s3://b\nb/x",
+                           "file://host/dir",
+                           "file://relative",
+                           "file:///a/../b",
+                           "bos://Capital/x",
+                           "bos://a.b.c",
+                           "bos://-abc",
+                           "bos://ab",
+                           "http://",
+                           "https:///x",
+                           "http://u:p@h/x",
+                           "http://h/a b",
+                           "http://h/x?y",
+                           "http://h/x#y",
+                           "ftp://bucket/x",
+                           "://x"}) {
     auto url = parse_source(text);
     ASSERT_FALSE(url.ok()) << text;
     EXPECT_EQ(url.error().code, EINVAL);
     EXPECT_EQ(url.error().message.find('\n'), std::string::npos);
   }
   EXPECT_EQ(parse_source("ftp://bucket/x").error().message,
-            "source 'ftp://bucket/x': unknown scheme 'ftp'; known are s3 and file");
+            "source 'ftp://bucket/x': unknown scheme 'ftp'; known are s3, bos, http, https and file");
 }
 
 TEST(StoreOptions, UnknownAndMalformedOnesAreNamed) {

@@ -1,0 +1,29 @@
+// bos://bucket/prefix: Baidu object storage in its own words (bce-auth-v1, JSON, markers, CRC-32).
+#pragma once
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "cached/store/credentials.h"
+#include "cached/store/dialect.h"
+#include "cached/store/store.h"
+
+namespace larder {
+
+// Where the bucket is named: first label of the host, first segment of the path, or nowhere (a host that belongs to the
+// bucket: BUCKET.REGION.bcebos.com given as the endpoint, a CDN domain).
+enum class BosStyle { kVirtual, kPath, kOwnHost };
+
+// `host` may have a port. auto: virtual for REGION.bcebos.com, path for everything else that does not name the bucket.
+BosStyle bos_style(std::string_view addressing, std::string_view host, std::string_view bucket);
+
+// One page of a list, one error body. Untrusted text.
+Result<ListPage> parse_bos_list(std::string_view json);
+ServiceError parse_bos_error(std::string_view json);
+
+// "3632233909" as its four bytes, big-endian; nothing if it is no 32-bit number.
+std::optional<std::string> crc32_bytes(std::string_view decimal);
+
+Result<std::unique_ptr<Store>> open_bos(const SourceUrl& source, const StoreOptions& options, const Environment& env);
+
+}  // namespace larder

@@ -1,0 +1,225 @@
+#include "cached/flight.h"
+
+#include <latch>
+
+#include "cached/filler.h"
+#include "cached/warm_job.h"
+#include "tests/cached/fakes.h"
+
+namespace larder {
+namespace {
+
+using test::eventually;
+using test::Inside;
+using test::Outside;
+
+class FlightsTest : public ::testing::Test {
+ protected:
+  void fill_bucket(int n) {
+    for (int i = 0; i < n; ++i) out.bucket->put(name(i), fmt::format("body of {}", i));
+  }
+  static std::string name(int i) { return fmt::format("d{}/f{:04}", i % 4, i); }
+  Outside out;
+};
+
+TEST_F(FlightsTest, AThousandWaitersOneGet) {
+  fill_bucket(1);
+  Inside in(out);
+  auto d = in.mount();
+  out.bucket->set_open(false);
+  std::atomic<int> good{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t)
+    threads.emplace_back([&] {
+      for (int i = 0; i < 250; ++i)
+        in.flights.fetch(in.object(d, name(0)), [&](const Status& s, std::shared_ptr<Fd> fd) { good += s.ok() && fd->valid(); });
+    });
+  for (auto& t : threads) t.join();
+  EXPECT_EQ(in.flights.counts().in_flight, 1u);
+  out.bucket->set_open(true);
+  EXPECT_TRUE(eventually([&] { return good == 1000; }));
+  EXPECT_EQ(out.bucket->get_count(), 1u);
+}
+
+// "8 processes opening the same absent 500 files cause exactly 500 GETs": also where a flight lands while others ask.
+TEST_F(FlightsTest, EightReadersOfFiveHundredFilesCauseFiveHundredGets) {
+  fill_bucket(500);
+  Inside in(out, 64);
+  auto d = in.mount();
+  std::latch go(8);
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 8; ++t)
+    threads.emplace_back([&, t] {
+      go.arrive_and_wait();
+      for (int i = 0; i < 500; ++i) EXPECT_EQ(in.read(d, name((i * 7 + t) % 500)), fmt::format("body of {}", (i * 7 + t) % 500));
+    });
+  for (auto& t : threads) t.join();
+  EXPECT_EQ(out.bucket->get_count(), 500u);
+}
+
+TEST_F(FlightsTest, AnErrorReachesEveryWaiterAndTheNextTryIsNew) {
+  fill_bucket(1);
+  Inside in(out);
+  auto d = in.mount();
+  out.bucket->get_error = make_error(EACCES, "denied");
+  EXPECT_EQ(in.read(d, name(0)), fmt::format("errno {}", EACCES));
+  out.bucket->get_error.reset();
+  EXPECT_EQ(in.read(d, name(0)), "body of 0");
+}
+
+TEST_F(FlightsTest, AChangedObjectIsEstaleAfterTheDatasetWasListedAgain) {
+  fill_bucket(3);
+  Inside in(out);
+  auto d = in.mount();
+  ASSERT_TRUE(in.datasets.start().ok());  // the thread that lists again
+  Object old = in.object(d, name(1)), gone = in.object(d, name(2));
+  out.bucket->put(name(1), "replaced");
+  out.bucket->remove(name(2));
+  EXPECT_EQ(in.fetch(old).first, fmt::format("errno {}", ESTALE));
+  EXPECT_EQ(d->version()->version(), 2u);
+  EXPECT_EQ(in.read(d, name(1)), "replaced");
+  EXPECT_EQ(d->version()->find_file(name(2)), kNoEntry);
+  EXPECT_EQ(in.fetch(gone).first, fmt::format("errno {}", ESTALE));
+}
+
+TEST_F(FlightsTest, AWaiterThatWentIsNotCalledAndWhatHasNotStartedIsNotFetched) {
+  fill_bucket(3);
+  Inside in(out, 1);
+  auto d = in.mount();
+  out.bucket->set_open(false);
+  std::atomic<int> called{0};
+  auto count = [&](const Status&, std::shared_ptr<Fd>) { ++called; };
+  in.flights.fetch(in.object(d, name(0)), count);
+  uint64_t second = in.flights.fetch(in.object(d, name(1)), count);
+  uint64_t third = in.flights.fetch(in.object(d, name(2)), count);
+  in.flights.fetch(in.object(d, name(2)), count);
+  in.flights.cancel(second);
+  in.flights.cancel(third);
+  out.bucket->set_open(true);
+  EXPECT_TRUE(eventually([&] { return called == 2; }));
+  EXPECT_EQ(out.bucket->get_count(), 2u);
+}
+
+TEST_F(FlightsTest, DemandGoesBeforeBackgroundWhichLeavesConnections) {
+  fill_bucket(100);
+  Inside in(out, 8);
+  auto d = in.mount();
+  out.bucket->set_open(false);
+  auto job = std::make_shared<WarmJob>(100);
+  job->add(d, d->version(), 0, "/data/x");
+  in.flights.add_source(job);
+  EXPECT_EQ(in.flights.counts().in_flight, 6u);  // three quarters of 8
+  std::atomic<int> called{0};
+  std::string wanted;
+  for (int i = 90; i < 95; ++i) in.flights.fetch(in.object(d, name(i)), [&](const Status&, std::shared_ptr<Fd>) { ++called; });
+  EXPECT_EQ(in.flights.counts().in_flight, 8u);
+  out.bucket->set_open(true);
+  EXPECT_TRUE(eventually([&] { return job->wait(std::chrono::milliseconds(1)).second; }));
+  EXPECT_EQ(called, 5);
+  std::lock_guard lock(out.bucket->mutex);
+  EXPECT_EQ(out.bucket->gets, 100u);
+  EXPECT_LE(out.bucket->most_at_once, 8u);
+  // The five were among the first 6 + 5, before the rest of the warm job.
+  for (int i = 90; i < 95; ++i) {
+    auto at = std::find(out.bucket->order.begin(), out.bucket->order.end(), name(i)) - out.bucket->order.begin();
+    EXPECT_LT(at, 6 + 5 + 6) << i;
+  }
+  in.flights.remove_source(job);
+}
+
+TEST_F(FlightsTest, WarmCountsWhatWasThereAndWhatFailed) {
+  fill_bucket(20);
+  Inside in(out);
+  auto d = in.mount();
+  for (int i = 0; i < 5; ++i) in.read(d, name(i));
+  auto job = std::make_shared<WarmJob>(3);
+  job->add(d, d->version(), d->version()->find("d1"), "/data/x");
+  job->add(d, d->version(), d->version()->find_file(name(2)), "/data/x");
+  in.flights.add_source(job);
+  ASSERT_TRUE(eventually([&] { return job->wait(std::chrono::milliseconds(1)).second; }));
+  WarmCounts c = job->wait(std::chrono::milliseconds(1)).first;
+  EXPECT_EQ(c.files, 6u);
+  EXPECT_EQ(c.already, 2u);
+  EXPECT_EQ(c.fetched, 4u);
+  in.flights.remove_source(job);
+
+  out.bucket->get_error = make_error(EACCES, "denied");
+  auto bad = std::make_shared<WarmJob>(3);
+  bad->add(d, d->version(), d->version()->find("d2"), "/data/x");
+  in.flights.add_source(bad);
+  ASSERT_TRUE(eventually([&] { return bad->wait(std::chrono::milliseconds(1)).second; }));
+  c = bad->wait(std::chrono::milliseconds(1)).first;
+  EXPECT_EQ(c.failed, 4u);
+  EXPECT_EQ(c.errors[0], (std::pair<std::string, std::string>("/data/x/" + name(6), "denied")));
+  in.flights.remove_source(bad);
+}
+
+class FillTest : public FlightsTest {
+ protected:
+  void miss(Inside& in, const std::shared_ptr<Dataset>& d, int i) {
+    in.filler->missed(d, *d->version(), d->version()->find_file(name(i)));
+    in.flights.kick();
+  }
+};
+
+TEST_F(FillTest, EagerFetchesTheFolderThatIsReadThenTheRestEachOnce) {
+  fill_bucket(40);
+  Inside in(out, 1);
+  auto d = in.mount();
+  d->fill = Fill::kEager;
+  in.flights.add_source(in.filler);
+  EXPECT_EQ(in.filler->state(*d), "off");
+  EXPECT_EQ(out.bucket->get_count(), 0u);  // nothing before the first miss
+  miss(in, d, 2);
+  EXPECT_TRUE(eventually([&] { return in.filler->state(*d) == "done"; }));
+  EXPECT_EQ(out.bucket->get_count(), 40u);
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(out.bucket->order[static_cast<size_t>(i)].substr(0, 3), "d2/");
+  EXPECT_EQ(in.cache.usage_of(*d).files, 40u);
+}
+
+TEST_F(FillTest, SiblingsFetchesTheFolderOnly) {
+  fill_bucket(40);
+  Inside in(out);
+  auto d = in.mount();
+  d->fill = Fill::kSiblings;
+  in.flights.add_source(in.filler);
+  miss(in, d, 3);
+  EXPECT_TRUE(eventually([&] { return in.filler->state(*d) == "done"; }));
+  EXPECT_EQ(out.bucket->get_count(), 10u);
+}
+
+TEST_F(FillTest, StopsAtTheBudgetAndGoesOnWhenThereIsRoom) {
+  for (int i = 0; i < 200; ++i) out.bucket->put(name(i), std::string(8192, 'x'));
+  out.limits = {1 << 20, 0, 16 << 10};
+  Inside in(out);
+  auto d = in.mount();
+  d->fill = Fill::kEager;
+  in.flights.add_source(in.filler);
+  miss(in, d, 0);
+  EXPECT_TRUE(eventually([&] { return in.filler->state(*d) == "paused"; }));
+  EXPECT_EQ(in.cache.usage().staging, 0u);  // never into staging
+  uint64_t full = in.cache.usage().files;
+  EXPECT_GT(full, 80u);
+  EXPECT_EQ(out.bucket->get_count(), full);  // and nothing was fetched for nothing
+  EXPECT_GT(in.cache.evict(*d, "d1").files, 10u);
+  EXPECT_TRUE(eventually([&] {
+    in.filler->tick();
+    in.flights.kick();
+    return in.cache.usage().files + 1 >= full;  // 1: the checksums took another page
+  }));
+}
+
+TEST_F(FillTest, AStoreThatIsIllIsLeftInPeace) {
+  fill_bucket(100);
+  Inside in(out);
+  auto d = in.mount();
+  d->fill = Fill::kEager;
+  in.flights.add_source(in.filler);
+  out.bucket->get_error = make_error(EIO, "down");
+  miss(in, d, 0);
+  EXPECT_TRUE(eventually([&] { return in.filler->state(*d) == "paused"; }));
+  EXPECT_LT(out.bucket->get_count(), 30u);
+}
+
+}  // namespace
+}  // namespace larder

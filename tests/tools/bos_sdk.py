@@ -1,0 +1,55 @@
+#!/usr/bin/env python3
+"""Baidu's official Python SDK as a command: what it wrote and read is what larder is compared with.
+
+    build/venv/bin/python tests/tools/bos_sdk.py put  ENDPOINT BUCKET PREFIX DIR    uploads a folder
+    build/venv/bin/python tests/tools/bos_sdk.py read ENDPOINT BUCKET PREFIX        lists and reads; prints JSON
+                                                 {KEY: [size, mtime, sha256, sha256 of the bytes from size/3 to 2*size/3]}
+The keys come from BDCLOUD_ACCESS_KEY, BDCLOUD_SECRET_KEY and BDCLOUD_SESSION_TOKEN.
+"""
+import calendar
+import hashlib
+import json
+import os
+import sys
+import time
+
+from baidubce.auth.bce_credentials import BceCredentials
+from baidubce.bce_client_configuration import BceClientConfiguration
+from baidubce.services.bos.bos_client import BosClient
+
+
+def client(endpoint):
+    keys = BceCredentials(os.environ["BDCLOUD_ACCESS_KEY"], os.environ["BDCLOUD_SECRET_KEY"])
+    return BosClient(BceClientConfiguration(keys, endpoint, security_token=os.environ.get("BDCLOUD_SESSION_TOKEN") or None))
+
+
+def put(bos, bucket, prefix, folder):
+    for where, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(where, name)
+            with open(path, "rb") as f:
+                bos.put_object_from_string(bucket, prefix + os.path.relpath(path, folder), f.read())
+
+
+def middle(size):
+    return (size // 3, 2 * size // 3)
+
+
+def read(bos, bucket, prefix):
+    found = {}
+    for entry in bos.list_all_objects(bucket, prefix=prefix):
+        data = bos.get_object(bucket, entry.key).data.read()
+        first, last = middle(entry.size)
+        part = bos.get_object(bucket, entry.key, range=[first, last]).data.read() if entry.size else b""
+        modified = calendar.timegm(time.strptime(entry.last_modified, "%Y-%m-%dT%H:%M:%SZ"))
+        found[entry.key.removeprefix(prefix)] = [entry.size, modified, hashlib.sha256(data).hexdigest(), hashlib.sha256(part).hexdigest()]
+    print(json.dumps(found))
+
+
+def main():
+    action, endpoint, *rest = sys.argv[1:]
+    {"put": put, "read": read}[action](client(endpoint), *rest)
+
+
+if __name__ == "__main__":
+    main()
