@@ -194,7 +194,7 @@ class BadInput(RunCase):
         self.refused(["file:///dir"], "file:///dir", "SRC=PATH")
         self.refused(["file:///dir=data/x"], "file:///dir=data/x", "SRC=PATH")
         self.refused(["s3://=/data/x"], "s3://")
-        self.refused(["nfs://host/dir=/data/x"], "nfs", "s3 and file")
+        self.refused(["nfs://host/dir=/data/x"], "nfs", "s3, bos, http, https and file")
         self.refused([f"file://{self.plain}=/data/x"], "colour", options=["--option", "colour=red"])
         self.refused([f"file://{self.plain}=/data/x"], "12Q", options=["--cache-size", "12Q"])
 
