@@ -49,7 +49,7 @@ struct ChunkMap {
   uint64_t data_inode;
   uint32_t chunk_count;
   std::atomic<uint32_t> whole;
-  uint64_t reserved[5];
+  uint64_t reserved[6];
   std::atomic<uint32_t> words[];
 };
 static_assert(sizeof(ChunkMap) == 128);

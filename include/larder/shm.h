@@ -128,7 +128,7 @@ enum class InodeKind : uint32_t {
   kFile = 1,
   kDirectory = 2,
   kNamespaceDirectory = 3,
-  kLazy = 4,  // the handle of a lazy object: really a directory, to programs a file (include/larder/chunks.h)
+  kLazyObject = 4,  // the handle of a lazy object: really a directory, to programs a file (include/larder/chunks.h)
 };
 
 struct InodeSlot {
