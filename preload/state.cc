@@ -5,6 +5,7 @@
 
 #include "preload/miss.h"
 #include "preload/next.h"
+#include "preload/read.h"
 #include "preload/sys.h"
 
 extern "C" {
@@ -444,6 +445,7 @@ __attribute__((constructor)) void start() {
   resolve_next();
   __register_atfork(nullptr, nullptr, child_after_fork, &__dso_handle);
   process.pid.store(sys::getpid(), std::memory_order_release);
+  replace_stdin();
 }
 
 }  // namespace
