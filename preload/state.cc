@@ -300,6 +300,26 @@ void find_ancestors(State* s) {
   }
 }
 
+Head head_of(const MountView& m) {
+  Head h;
+  size_t n = m.path_len < sizeof(h.bytes) ? m.path_len : sizeof(h.bytes);
+  memcpy(&h.bytes, m.path, n);
+  memset(&h.mask, 0xff, n);
+  return h;
+}
+
+// What all the mounts' heads have in common, byte by byte from the start.
+Head common_head(const State* s) {
+  if (s->mount_count == 0) return {1, ~0ULL};  // a path that begins with 1 and NUL
+  Head h = head_of(s->mounts[0]);
+  for (uint32_t i = 1; i < s->mount_count; ++i) {
+    Head other = head_of(s->mounts[i]);
+    h.mask &= other.mask;
+    while (!h.matches(other.bytes)) h.mask >>= 8;  // the lowest byte is the first one
+  }
+  return h;
+}
+
 // Copies the mounts out of control under its seqlock. False if control moved meanwhile or is being written.
 bool copy_mounts(const Control* c, State* s, uint64_t* ns_version, uint64_t versions[], uint64_t* inodes) {
   uint64_t before = c->generation.load(std::memory_order_acquire);
@@ -329,6 +349,7 @@ bool copy_mounts(const Control* c, State* s, uint64_t* ns_version, uint64_t vers
   if (c->generation.load(std::memory_order_relaxed) != before) return false;
   s->generation = before;
   s->mount_count = n;
+  s->head = common_head(s);
   return true;
 }
 
@@ -450,6 +471,8 @@ __attribute__((constructor)) void start() {
 
 bool own_process() { return sys::getpid() == process.pid.load(std::memory_order_relaxed); }
 
+namespace {
+
 State* refresh_state(State* seen) {
   if (process.pid.load(std::memory_order_acquire) == 0 || !own_process()) return seen;
   BuildLock lock;
@@ -469,6 +492,13 @@ State* refresh_state(State* seen) {
   process.cwd.store(static_cast<int>(CwdClass::kUnknown), std::memory_order_relaxed);
   process.current.store(built, std::memory_order_release);
   return built;
+}
+
+}  // namespace
+
+State* moved_state() {
+  State* s = process.current.load(std::memory_order_acquire);
+  return s == nullptr && process.tried.load(std::memory_order_relaxed) ? nullptr : refresh_state(s);
 }
 
 bool attach_late() {
