@@ -37,6 +37,8 @@ struct View {
   Range catalog_range, residency_range, touch_range;
 };
 
+inline constexpr int kStates = 16;  // that many refreshes within the grace; a State that was never used costs no memory
+
 struct MountView {
   View* view;
   uint64_t dataset_id;
