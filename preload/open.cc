@@ -152,26 +152,38 @@ int uncovered(int fd, int flags) {
 }
 
 template <typename Native>
-int open_wrapper(int dirfd, const char* path, int flags, Native native) {
+auto opener(int flags, Native native) {
+  return [flags, native](int at, const char* p) {
+    int fd = native(at, p);
+    if (fd < 0 || !(flags & O_DIRECTORY) || is_tmpfile(flags)) return fd;
+    note_directory(fd);
+    return uncovered(fd, flags);
+  };
+}
+
+template <typename Native>
+__attribute__((noinline)) int open_special(int dirfd, const char* path, int flags, Native native) {
+  auto ours = [flags](Found& f) {
+    int r = open_found(f, flags);
+    return r < 0 ? fail(-r) : r;
+  };
   if (flags & (O_CREAT | O_TRUNC)) {  // the kernel must not create anything in a directory of ours
     Found f;
-    if (route_for_write(dirfd, path, &f)) {
-      int r = open_found(f, flags);
-      return r < 0 ? fail(-r) : r;
-    }
+    if (route_for_write(dirfd, path, &f)) return ours(f);
   }
+  return dispatch(dirfd, path, (flags & O_NOFOLLOW) == 0, ours, opener(flags, native));
+}
+
+template <typename Native>
+inline int open_wrapper(int dirfd, const char* path, int flags, Native native) {
+  if (flags & (O_CREAT | O_TRUNC | O_DIRECTORY)) return open_special(dirfd, path, flags, native);
   return dispatch(
       dirfd, path, (flags & O_NOFOLLOW) == 0,
-      [&](Found& f) {
+      [flags](Found& f) {
         int r = open_found(f, flags);
         return r < 0 ? fail(-r) : r;
       },
-      [&](int at, const char* p) {
-        int fd = native(at, p);
-        if (fd < 0 || !(flags & O_DIRECTORY) || is_tmpfile(flags)) return fd;
-        note_directory(fd);
-        return uncovered(fd, flags);
-      });
+      native);
 }
 
 int raw_open(int dirfd, const char* path, int flags, unsigned mode) {
@@ -213,7 +225,7 @@ using namespace larder;
 #define OPEN(name)                                                                             \
   int larder_##name(const char* path, int flags, ...) {                                        \
     READ_MODE(flags)                                                                           \
-    return open_wrapper(AT_FDCWD, path, flags, [&](int at, const char* p) { \
+    return open_wrapper(AT_FDCWD, path, flags, [=](int at, const char* p) { \
       return next.name ? next.name(p, flags, mode) : raw_open(at, p, flags, mode); \
     });                                                                                        \
   }
@@ -225,7 +237,7 @@ OPEN(__open64)
 #define OPENAT(name)                                                                                \
   int larder_##name(int dirfd, const char* path, int flags, ...) {                                  \
     READ_MODE(flags)                                                                                \
-    return open_wrapper(dirfd, path, flags, [&](int at, const char* p) { \
+    return open_wrapper(dirfd, path, flags, [=](int at, const char* p) { \
       return next.name ? next.name(at, p, flags, mode) : raw_open(at, p, flags, mode);  \
     });                                                                                             \
   }
@@ -234,7 +246,7 @@ OPENAT(openat64)
 
 #define OPEN_2(name)                                                                    \
   int larder_##name(const char* path, int flags) {                                      \
-    return open_wrapper(AT_FDCWD, path, flags, [&](int at, const char* p) { \
+    return open_wrapper(AT_FDCWD, path, flags, [=](int at, const char* p) { \
       return next.name ? next.name(p, flags) : raw_open(at, p, flags, 0);   \
     });                                                                                 \
   }
@@ -243,7 +255,7 @@ OPEN_2(__open64_2)
 
 #define OPENAT_2(name)                                                                   \
   int larder_##name(int dirfd, const char* path, int flags) {                            \
-    return open_wrapper(dirfd, path, flags, [&](int at, const char* p) { \
+    return open_wrapper(dirfd, path, flags, [=](int at, const char* p) { \
       return next.name ? next.name(at, p, flags) : raw_open(at, p, flags, 0); \
     });                                                                                  \
   }
@@ -253,7 +265,7 @@ OPENAT_2(__openat64_2)
 #define CREAT(name)                                                                                    \
   int larder_##name(const char* path, mode_t mode) {                                                   \
     constexpr int kFlags = O_CREAT | O_WRONLY | O_TRUNC;                                               \
-    return open_wrapper(AT_FDCWD, path, kFlags, [&](int at, const char* p) { \
+    return open_wrapper(AT_FDCWD, path, kFlags, [=](int at, const char* p) { \
       return next.name ? next.name(p, mode) : raw_open(at, p, kFlags, mode);               \
     });                                                                                                \
   }

@@ -1,9 +1,6 @@
 #include "preload/route.h"
 
 #include <string.h>
-#if defined(__x86_64__)
-#include <emmintrin.h>
-#endif
 
 namespace larder {
 
@@ -69,6 +66,16 @@ bool has_odd_component(const char* path) {
   return false;
 }
 #endif
+
+bool maybe_ours_slow(int dirfd, const char* path) {
+  State* s = current_state();
+  if (s == nullptr || path == nullptr) return false;
+  if (path[0] == '/') return under_some_mount(s, path) || has_odd_component(path);
+  if (path[0] == 0) return false;
+  if (dirfd != AT_FDCWD) return directory_hint(dirfd);
+  if (process.cwd.load(std::memory_order_relaxed) != static_cast<int>(CwdClass::kOutside)) return true;
+  return (path[0] == '.' && path[1] == '.') || has_odd_component(path);
+}
 
 namespace {
 

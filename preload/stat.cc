@@ -126,7 +126,7 @@ int answer(const Found& f, struct stat* st) {
 
 // A path may lead to a cache file by the kernel's own ways (/dev/stdin, /proc/self/fd/3, "."), or, through a symlink, to a
 // directory that a mount covers. 1: st now says what it is; 0: nothing of ours; -errno: a lazy object that is gone.
-int patch_any(struct stat* st) {
+__attribute__((noinline)) int patch_any(struct stat* st) {
   if (int r = patch_stat(st)) return r;
   State* s = S_ISDIR(st->st_mode) ? current_state() : nullptr;
   if (s == nullptr || s->covered_count == 0) return 0;
@@ -136,8 +136,15 @@ int patch_any(struct stat* st) {
   return 1;
 }
 
-int patched(int r, struct stat* st) {
-  if (r != 0 || st == nullptr) return r;
+// The quick test before: other files of the cache's tmpfs are not ours either.
+inline bool may_need_patch(const State* s, const struct stat& st) {
+  if (st.st_dev == s->cache_dev && s->inodes != nullptr && s->inodes->find(st.st_ino, s->inode_mask) != nullptr) return true;
+  return S_ISDIR(st.st_mode) && s->covered_count != 0;
+}
+
+inline int patched(int r, struct stat* st) {
+  State* s = r == 0 && st != nullptr ? current_state() : nullptr;
+  if (s == nullptr || !may_need_patch(s, *st)) return r;
   const int error = patch_any(st);
   return error < 0 ? fail(-error) : r;
 }
@@ -145,8 +152,8 @@ int patched(int r, struct stat* st) {
 template <typename Native>
 int stat_wrapper(int dirfd, const char* path, struct stat* st, int flags, Native native) {
   return dispatch(
-      dirfd, path, (flags & AT_SYMLINK_NOFOLLOW) == 0, [&](Found& f) { return answer(f, st); },
-      [&](int at, const char* p) { return patched(native(at, p), st); });
+      dirfd, path, (flags & AT_SYMLINK_NOFOLLOW) == 0, [st](Found& f) { return answer(f, st); },
+      [st, native](int at, const char* p) { return patched(native(at, p), st); });
 }
 
 int raw_stat(int dirfd, const char* path, struct stat* st, int flags) {
@@ -174,7 +181,7 @@ using namespace larder;
 // glibc before 2.33 has no stat functions but __xstat's: then the kernel is asked.
 #define STAT(name, type, flags)                                                                 \
   int larder_##name(const char* path, type* st) {                                               \
-    return stat_wrapper(AT_FDCWD, path, plain(st), flags, [&](int at, const char* p) {                                 \
+    return stat_wrapper(AT_FDCWD, path, plain(st), flags, [=](int at, const char* p) {                                 \
       return next.name ? next.name(p, st) : raw_stat(at, p, plain(st), flags);      \
     });                                                                                         \
   }
@@ -190,7 +197,7 @@ FSTAT(fstat64, struct stat64)
 
 #define FSTATAT(name, type)                                                                              \
   int larder_##name(int dirfd, const char* path, type* st, int flags) {                                  \
-    return stat_wrapper(dirfd, path, plain(st), flags, [&](int at, const char* p) {                                             \
+    return stat_wrapper(dirfd, path, plain(st), flags, [=](int at, const char* p) {                                             \
       return next.name ? next.name(at, p, st, flags) : raw_stat(at, p, plain(st), flags);    \
     });                                                                                                  \
   }
@@ -200,7 +207,7 @@ FSTATAT(fstatat64, struct stat64)
 #define XSTAT(name, type, flags)                                                                             \
   int larder_##name(int ver, const char* path, type* st) {                                                   \
     if (ver != kStatVersion && next.name) return next.name(ver, path, st);                                   \
-    return stat_wrapper(AT_FDCWD, path, plain(st), flags, [&](int at, const char* p) {                                              \
+    return stat_wrapper(AT_FDCWD, path, plain(st), flags, [=](int at, const char* p) {                                              \
       return next.name ? next.name(ver, p, st) : raw_stat(at, p, plain(st), flags);              \
     });                                                                                                      \
   }
@@ -220,7 +227,7 @@ FXSTAT(__fxstat64, struct stat64)
 #define FXSTATAT(name, type)                                                                                    \
   int larder_##name(int ver, int dirfd, const char* path, type* st, int flags) {                                \
     if (ver != kStatVersion && next.name) return next.name(ver, dirfd, path, st, flags);                        \
-    return stat_wrapper(dirfd, path, plain(st), flags, [&](int at, const char* p) {                                                    \
+    return stat_wrapper(dirfd, path, plain(st), flags, [=](int at, const char* p) {                                                    \
       return next.name ? next.name(ver, at, p, st, flags) : raw_stat(at, p, plain(st), flags);      \
     });                                                                                                         \
   }
