@@ -51,6 +51,8 @@ struct StoreCounters {
   uint64_t queued = 0;     // now, waiting for a slot
 };
 
+class StoreWriter;
+
 class Store {
  public:
   virtual ~Store() = default;
@@ -59,6 +61,8 @@ class Store {
   virtual Result<ObjectInfo> head(std::string_view key) = 0;
   virtual void get(GetRequest request) = 0;
   virtual StoreCounters counters() const = 0;
+  // What writes into it (upload.h), owned by the store; null for a store that can only be read.
+  virtual StoreWriter* writer() { return nullptr; }
 };
 
 // Options of a source, from the configuration, `larder format` or the environment. Unknown keys are an error that names them.
