@@ -47,7 +47,8 @@ Result<PartsPage> BosWriting::parse_parts(std::string_view body) const {
         !entry.contains("size") || !entry["size"].is_number_unsigned()) {
       return make_error(EIO, "the list of parts has a part without a number or size");
     }
-    page.parts.push_back({entry["partNumber"].get<int>(), entry["size"].get<uint64_t>(), clean_etag(text_of(entry, "eTag"))});
+    page.parts.push_back(
+        {entry["partNumber"].get<int>(), entry["size"].get<uint64_t>(), clean_etag(text_of(entry, "eTag"))});
   }
   if (json.value("isTruncated", Json(false)) != Json(true)) return page;
   const Json next = json.value("nextPartNumberMarker", Json(0));
@@ -89,7 +90,8 @@ Result<std::vector<RemoveRefusal>> BosWriting::parse_removed(std::string_view bo
   std::vector<RemoveRefusal> out;
   if (body.find_first_not_of(" \t\r\n") == std::string_view::npos) return out;  // all are gone
   const Json json = Json::parse(body, nullptr, false);
-  if (!json.is_object()) return make_error(EIO, fmt::format("the reply to a removal is no JSON: {}", printable(body, 120)));
+  if (!json.is_object())
+    return make_error(EIO, fmt::format("the reply to a removal is no JSON: {}", printable(body, 120)));
   const Json* errors = array_of(json, "errors");
   if (errors == nullptr) return out;
   for (const Json& entry : *errors) {

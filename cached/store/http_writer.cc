@@ -43,7 +43,8 @@ class Command final : public StoreExchange {
     return {};
   }
   Status body(std::span<const std::byte> data) override {
-    if (reply_.body.size() + data.size() > kMaxReplyBody) return make_error(EIO, object() + ": a reply of more than 4 MiB");
+    if (reply_.body.size() + data.size() > kMaxReplyBody)
+      return make_error(EIO, object() + ": a reply of more than 4 MiB");
     reply_.body.append(reinterpret_cast<const char*>(data.data()), data.size());
     return {};
   }
@@ -132,8 +133,9 @@ Result<HttpReply> HttpWriter::send(StoreCall call, Bytes data) {
   const std::string object = store_->dialect->name(call.key);
   return run(engine_, store_, std::move(call), [&](const HttpReply& reply) -> Judgement {
     const BodyChecksum theirs = store_->dialect->checksum(reply);
-    const bool wrong = (theirs.kind == BodyChecksum::Kind::kMd5 && md5 && theirs.value != std::string(md5->begin(), md5->end())) ||
-                       (theirs.kind == BodyChecksum::Kind::kCrc32 && theirs.value != crc32_of(data));
+    const bool wrong =
+        (theirs.kind == BodyChecksum::Kind::kMd5 && md5 && theirs.value != std::string(md5->begin(), md5->end())) ||
+        (theirs.kind == BodyChecksum::Kind::kCrc32 && theirs.value != crc32_of(data));
     if (!wrong) return {};
     return {make_error(EIO, object + ": the store's checksum of what it received is not that of what was sent"), true};
   });
@@ -187,7 +189,8 @@ Status HttpWriter::complete_upload(const NewObject& object, const std::string& u
                                    const std::vector<PartInfo>& parts) {
   const std::string body = words_.complete_body(parts), name = store_->dialect->name(object.key);
   StoreCall call = object_call("POST", object.key, {{"uploadId", upload}});
-  call.headers.emplace_back("content-type", words_.meta_prefix() == "x-bce-meta-" ? "application/json" : "application/xml");
+  call.headers.emplace_back("content-type",
+                            words_.meta_prefix() == "x-bce-meta-" ? "application/json" : "application/xml");
   call.body = body;
   call.hash_body = true;
   call.patience = kCompletePatience;

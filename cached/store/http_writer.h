@@ -1,8 +1,8 @@
 // Writing into a store over HTTP: what S3 and BOS have in common; the differences are in a WriteDialect.
 //
-// Bodies are sent from the caller's memory. Over plain http, and over https with verify=always, they carry Content-MD5, so
-// that a flipped bit is refused before anybody can read it; what the reply says of the bytes (MD5 in the ETag, CRC-32) is
-// compared whenever that costs nothing or verify asks for it.
+// Bodies are sent from the caller's memory. Over plain http, and over https with verify=always, they carry Content-MD5,
+// so that a flipped bit is refused before anybody can read it; what the reply says of the bytes (MD5 in the ETag,
+// CRC-32) is compared whenever that costs nothing or verify asks for it.
 #pragma once
 #include <memory>
 

@@ -53,9 +53,11 @@ std::string escaped(std::string_view text) {
 // The length of the UTF-8 sequence at the front; 0: it is none.
 size_t utf8_length(std::string_view text) {
   const auto lead = static_cast<unsigned char>(text[0]);
-  const size_t length = lead < 0x80 ? 1 : lead >= 0xc2 && lead < 0xe0 ? 2 : lead >= 0xe0 && lead < 0xf0 ? 3
-                        : lead >= 0xf0 && lead < 0xf5                 ? 4
-                                                                      : 0;
+  const size_t length = lead < 0x80                   ? 1
+                        : lead >= 0xc2 && lead < 0xe0 ? 2
+                        : lead >= 0xe0 && lead < 0xf0 ? 3
+                        : lead >= 0xf0 && lead < 0xf5 ? 4
+                                                      : 0;
   if (length == 0 || text.size() < length) return 0;
   for (size_t i = 1; i < length; ++i) {
     if ((static_cast<unsigned char>(text[i]) & 0xc0) != 0x80) return 0;
@@ -64,7 +66,8 @@ size_t utf8_length(std::string_view text) {
 }
 
 std::optional<std::string> md5_bytes(std::string_view etag) {
-  if (etag.size() != 32 || etag.find_first_not_of("0123456789abcdefABCDEF") != std::string_view::npos) return std::nullopt;
+  if (etag.size() != 32 || etag.find_first_not_of("0123456789abcdefABCDEF") != std::string_view::npos)
+    return std::nullopt;
   std::string out;
   for (size_t i = 0; i < etag.size(); i += 2) {
     unsigned value = 0;
@@ -122,7 +125,8 @@ Result<PartsPage> S3Writing::parse_parts(std::string_view body) const {
 std::string S3Writing::complete_body(const std::vector<PartInfo>& parts) const {
   std::string out = "<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">";
   for (auto& part : parts)
-    out += fmt::format("<Part><PartNumber>{}</PartNumber><ETag>&quot;{}&quot;</ETag></Part>", part.number, escaped(part.etag));
+    out += fmt::format("<Part><PartNumber>{}</PartNumber><ETag>&quot;{}&quot;</ETag></Part>", part.number,
+                       escaped(part.etag));
   return out + "</CompleteMultipartUpload>";
 }
 

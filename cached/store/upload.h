@@ -2,8 +2,8 @@
 // (file_writer.h). larder sync is what uses it.
 //
 // Threads: all members block until the work is done or has failed for good (attempts are repeated within), and may be
-// called from any thread. Data is borrowed: the span stays as it is until the call returns. Errors as in store.h; ENOENT
-// from a call with an upload's id: the store no longer knows that upload.
+// called from any thread. Data is borrowed: the span stays as it is until the call returns. Errors as in store.h;
+// ENOENT from a call with an upload's id: the store no longer knows that upload.
 //
 // An object appears whole or not at all: a reader sees the old one until put() or complete_upload() has succeeded.
 #pragma once
@@ -22,12 +22,12 @@ using Bytes = std::span<const std::byte>;
 
 // What an object is to become.
 struct NewObject {
-  std::string key;            // relative to the prefix
-  uint64_t size = 0;          // bytes
-  int64_t mtime_ns = 0;       // of the original: a file's own mtime, x-amz-meta-mtime, x-bce-meta-mtime
-  std::string version;        // names the original's content (its etag): parts of another version are not continued
-  uint64_t part_bytes = 0;    // of an upload in parts: all but the last have so many
-  std::string content_type;   // empty: the store's default
+  std::string key;           // relative to the prefix
+  uint64_t size = 0;         // bytes
+  int64_t mtime_ns = 0;      // of the original: a file's own mtime, x-amz-meta-mtime, x-bce-meta-mtime
+  std::string version;       // names the original's content (its etag): parts of another version are not continued
+  uint64_t part_bytes = 0;   // of an upload in parts: all but the last have so many
+  std::string content_type;  // empty: the store's default
 };
 
 struct PartInfo {
@@ -55,6 +55,8 @@ class StoreWriter {
   virtual Status complete_upload(const NewObject& object, const std::string& upload,
                                  const std::vector<PartInfo>& parts) = 0;
   virtual Status abort_upload(const NewObject& object, const std::string& upload) = 0;
+  // The upload failed; what was written stays for a later create_upload() or list_parts().
+  virtual void leave_upload(const std::string&) {}
   // True if create_upload() finds an interrupted upload by itself; otherwise the caller must keep its id.
   virtual bool finds_uploads() const = 0;
 

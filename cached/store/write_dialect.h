@@ -1,4 +1,5 @@
-// In which words a store is written to; what S3 and BOS have in common is in http_writer.cc. The replies are untrusted text.
+// In which words a store is written to; what S3 and BOS have in common is in http_writer.cc. The replies are untrusted
+// text.
 //
 // Threads: every function may be called from any thread; none blocks.
 #pragma once
