@@ -202,9 +202,9 @@ class FakeMeta : public Meta {
     w->name = name;
     return std::unique_ptr<VersionWriter>(std::move(w));
   }
-  Status load(std::string_view name, uint64_t version, const std::function<Status(ObjectInfo&&)>& object) override {
-    for (ObjectInfo o : s_->versions[std::string(name)].at(version - 1).second)
-      if (Status s = object(std::move(o)); !s) return s;
+  Status load(std::string_view name, uint64_t version, const ObjectReceiver& object) override {
+    for (const ObjectInfo& o : s_->versions[std::string(name)].at(version - 1).second)
+      if (Status s = object(o); !s) return s;
     return {};
   }
 
