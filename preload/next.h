@@ -19,6 +19,8 @@
 #include <sys/types.h>
 #include <utime.h>
 
+struct open_how;  // linux/openat2.h
+
 namespace larder {
 
 struct Next {
