@@ -17,10 +17,11 @@ FRAMEWORK_PACKAGES := python3-torch python3-torchvision libpython3.11-testsuite 
                       $(if $(shell command -v go),,golang-go) $(if $(shell command -v rustc),,rustc) \
                       $(if $(shell command -v javac),,default-jdk-headless) $(if $(shell command -v node),,nodejs)
 DEMO_PACKAGES  := ca-certificates python3 python3-venv python3-pil plasma-workspace-wallpapers
+FUZZ_PACKAGES  := clang libclang-rt-14-dev
 CROSS_PACKAGES := g++-aarch64-linux-gnu
 PEER_PACKAGES  := fuse3 libfuse3-dev s3fs
 
-WARN   := -Wall -Wextra -Werror -Wshadow -Wnon-virtual-dtor
+WARN   := -Wall -Wextra -Werror -Wshadow -Wnon-virtual-dtor $(if $(findstring clang,$(CXX)),-Wno-unknown-warning-option)
 OPT    := $(if $(filter release,$(MODE)),-O2,-O1 -fno-omit-frame-pointer -fsanitize=$(MODE) -fno-sanitize-recover=all -DLARDER_SANITIZED) -g
 BASE   := -std=c++20 $(WARN) $(OPT) -Iinclude -I.
 
@@ -37,6 +38,7 @@ PRELOAD_SRC := $(shell find preload -name '*.cc')
 CACHED_SRC  := $(shell find cached -name '*.cc' ! -path 'cached/main/*' ! -path 'cached/cli/*')
 CLI_SRC     := $(shell find cached/cli -name '*.cc')
 TEST_SRC    := $(shell find tests -name '*_test.cc' ! -path 'tests/integration/*')
+FUZZ_SRC    := $(wildcard tests/fuzz/*.cc)
 BENCH_SRC   := $(shell find tests/bench -name '*.cc' 2>/dev/null)
 obj = $(patsubst %.cc,$(BUILD)/obj/%.o,$(1))
 # A make in a make, with all cores unless the caller chose.
@@ -53,6 +55,7 @@ help:
 	@echo 'make demo            deps, build, two epochs over an S3 bucket with real photographs'
 	@echo 'make bench           the table of docs/benchmarks.md; make bench-peers adds other file systems'
 	@echo 'make asan tsan       the unit tests under AddressSanitizer and UBSan, under ThreadSanitizer'
+	@echo 'make fuzz            what comes from outside, under libFuzzer, ASan and UBSan; FUZZ_SECONDS=10 a target'
 	@echo 'make cross           compile and link liblarder.so for aarch64'
 	@echo 'make install         DESTDIR= PREFIX=/usr/local'
 	@echo 'make clean'
@@ -106,6 +109,23 @@ $(patsubst tests/bench/%.cc,$(BUILD)/bench/%,$(filter tests/bench/cached/%,$(BEN
 	@mkdir -p $(@D)
 	$(CXX) $(OPT) -o $@ $(filter %.o %.a,$^) $(DAEMON_LIBS)
 
+# Fuzz targets (tests/fuzz/fuzz.h). build/replay/NAME repeats seeds and mutations; build-fuzz/fuzz/NAME is libFuzzer's.
+FUZZ_NAMES := $(patsubst tests/fuzz/%.cc,%,$(FUZZ_SRC))
+$(BUILD)/replay/planted $(BUILD)/fuzz/planted: $(BUILD)/obj/tests/fuzz/replay/planted.o
+$(patsubst %,$(BUILD)/replay/%,$(FUZZ_NAMES)): $(BUILD)/replay/%: $(BUILD)/obj/tests/fuzz/%.o
+$(patsubst %,$(BUILD)/fuzz/%,$(FUZZ_NAMES)): $(BUILD)/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o
+
+$(patsubst %,$(BUILD)/replay/%,planted $(FUZZ_NAMES)): $(BUILD)/obj/tests/fuzz/replay/main.o $(BUILD)/libcached.a
+	@mkdir -p $(@D)
+	$(CXX) $(OPT) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(DAEMON_LIBS)
+
+$(patsubst %,$(BUILD)/fuzz/%,planted $(FUZZ_NAMES)): $(BUILD)/libcached.a
+	@mkdir -p $(@D)
+	$(CXX) $(OPT) -fsanitize=fuzzer -o $@ $(filter %.o,$^) $(filter %.a,$^) $(DAEMON_LIBS)
+
+replay_programs: $(patsubst %,$(BUILD)/replay/%,planted $(FUZZ_NAMES))
+fuzz_programs: replay_programs $(patsubst %,$(BUILD)/fuzz/%,planted $(FUZZ_NAMES))
+
 bench_programs: $(patsubst tests/bench/%.cc,$(BUILD)/bench/%,$(BENCH_SRC))
 
 # ---- tests -----------------------------------------------------------------------------------------------------------
@@ -115,7 +135,7 @@ deps:
 
 test:
 	@sh tests/tools/deps.sh $(BUILD_PACKAGES) $(TEST_PACKAGES)
-	$(submake) all $(TEST_PROGRAMS)
+	$(submake) all $(TEST_PROGRAMS) replay_programs
 	@sh tests/tools/venv.sh build/venv >/dev/null
 	@$(PYTHON) tests/run.py --build $(BUILD)
 
@@ -131,7 +151,7 @@ test-frameworks: frameworks
 
 # `make test` and `make test-frameworks` with one count.
 test-all: frameworks
-	$(submake) all $(TEST_PROGRAMS)
+	$(submake) all $(TEST_PROGRAMS) replay_programs
 	@sh tests/tools/venv.sh build/venv >/dev/null
 	@$(PYTHON) tests/run.py --build $(BUILD) --all
 
@@ -144,6 +164,12 @@ tsan:
 	@sh tests/tools/deps.sh $(BUILD_PACKAGES) $(TEST_PACKAGES)
 	$(submake) MODE=thread BUILD=build-tsan build-tsan/unit_tests
 	@$(PYTHON) tests/run.py --build build-tsan --only unit
+
+FUZZ_SECONDS ?= 10
+fuzz:
+	@sh tests/tools/deps.sh $(BUILD_PACKAGES) $(FUZZ_PACKAGES)
+	$(submake) MODE=address,undefined,fuzzer-no-link BUILD=build-fuzz CXX=clang++ fuzz_programs
+	@$(PYTHON) tests/fuzz/run.py --build build-fuzz --seconds $(FUZZ_SECONDS) $(FUZZ_NAMES)
 
 # xxhash.h is the one header that liblarder.so needs besides libc's, and it is the same for every architecture.
 CROSS := aarch64-linux-gnu-
@@ -188,7 +214,7 @@ install: all
 	install -m 644 examples/larder.toml README.md CHANGELOG.md docs/*.md $(DESTDIR)$(PREFIX)/share/doc/larder
 
 clean:
-	rm -rf build build-asan build-tsan build-cross $(BUILD)
+	rm -rf build build-asan build-tsan build-fuzz build-cross $(BUILD)
 
-.PHONY: all help bench_programs deps test frameworks test-frameworks test-all asan tsan cross demo bench bench-peers install clean
+.PHONY: all help bench_programs replay_programs fuzz_programs fuzz deps test frameworks test-frameworks test-all asan tsan cross demo bench bench-peers install clean
 -include $(shell find $(BUILD)/obj $(BUILD)/bench -name '*.d' 2>/dev/null) $(wildcard $(BUILD)/*.d)

@@ -281,6 +281,7 @@ DIR* larder_fdopendir(int fd) {
   struct stat st;
   Identity id;
   if (current_state() != nullptr && sys::fstat(fd, &st) == 0) id = identify(st);
+  if (id.kind == Kind::kFile) return errno = ENOTDIR, nullptr;
   Scratch<Found> f;
   // The program goes on using its descriptor: the stream must not close it.
   if (id.kind == Kind::kNone && current_state() != nullptr && f && sys::fstat(fd, &st) == 0 && route_covered(st, f.get())) {

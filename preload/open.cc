@@ -41,6 +41,15 @@ void cache_file_name(uint64_t dataset_id, ObjectId oid, char* out) {
   object_name(oid, out + 17);
 }
 
+// What a program gets of a lazy object: its handle, which is a directory to the kernel.
+int open_handle(const Found& f, int flags) {
+  char name[64];
+  hex16(f.dataset_id, name);
+  memcpy(name + 16, "/l/", 3);
+  object_name(f.entry.oid, name + 19);
+  return sys::openat(process.root_fd.load(std::memory_order_acquire), name, (flags & (O_CLOEXEC | O_PATH | O_NONBLOCK)) | O_NOFOLLOW);
+}
+
 // The warm path: one system call. -ENOENT: not in the cache (any more), or the descriptor of the cache is not ours any more.
 int open_cached(const Found& f, int flags) {
   char name[64];
@@ -123,7 +132,7 @@ int open_found(Found& f, int flags) {
   for (int attempt = 0;; ++attempt) {
     if (int error = refuse(f, flags)) return -error;
     if (f.is_dir()) return open_directory(f, flags);
-    int fd = f.resident ? open_cached(f, flags) : -ENOENT;
+    int fd = f.resident ? open_cached(f, flags) : f.lazy ? open_handle(f, flags) : -ENOENT;
     if (fd >= 0) {
       note_warm(f);
       return fd;

@@ -192,6 +192,7 @@ bool found_in_mount(const State* s, const MountView& m, bool slash, Found* f) {
   f->kind = Kind::kFile;
   uint32_t word = m.view->residency->words[i].load(std::memory_order_acquire);
   f->resident = (word & kStateMask) == kResident;
+  f->lazy = (word & kStateMask) == kLazy;
   f->touch = m.view->touch != nullptr ? m.view->touch + i : nullptr;
   return true;
 }
@@ -587,10 +588,11 @@ Identity identify(const struct stat& st) {
   if (slot == nullptr) return id;
   id.inode = slot->inode;
   id.dataset_id = slot->dataset_id;
-  id.kind = slot->kind == InodeKind::kFile        ? Kind::kFile
-            : slot->kind == InodeKind::kDirectory ? Kind::kDirectory
-                                                  : Kind::kAbove;
-  if ((id.kind == Kind::kFile) != S_ISREG(st.st_mode)) id.kind = Kind::kNone;
+  id.lazy = slot->kind == InodeKind::kLazyObject;
+  id.kind = slot->kind == InodeKind::kFile || id.lazy ? Kind::kFile
+            : slot->kind == InodeKind::kDirectory     ? Kind::kDirectory
+                                                      : Kind::kAbove;
+  if ((slot->kind == InodeKind::kFile) != S_ISREG(st.st_mode)) return Identity{};
   return id;
 }
 

@@ -33,6 +33,7 @@ struct Found {
   int error = 0;             // kMissing: ENOENT, ENOTDIR, EACCES, ENAMETOOLONG, ELOOP
   bool creatable = false;    // kMissing: its folder exists; the last component does not (ENOENT), cannot (ENAMETOOLONG), or is a file with a slash (ENOTDIR)
   bool resident = false;     // kFile
+  bool lazy = false;         // kFile: there is a handle (preload/lazy.h)
   bool slash = false;        // the path ended in a name and a slash
   CatalogEntry entry;        // kFile, kDirectory, kAbove
   uint32_t index = kNoEntry; // of entry in its catalog
@@ -172,6 +173,7 @@ struct Identity {
   Kind kind = Kind::kNone;
   uint64_t inode = 0;
   uint64_t dataset_id = 0;
+  bool lazy = false;  // kFile: a handle (preload/lazy.h), which to the kernel is a directory
 };
 // From a struct stat that the kernel filled.
 Identity identify(const struct stat& st);

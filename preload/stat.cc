@@ -4,6 +4,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "preload/lazy.h"
 #include "preload/next.h"
 #include "preload/sys.h"
 
@@ -60,10 +61,10 @@ void fill_stat(const Found& f, struct stat* st) {
 
 namespace {
 
-bool patch_directory(const Identity& id, struct stat* st) {
+int patch_directory(const Identity& id, struct stat* st) {
   Session session;
   do {
-    if (!enter(&session)) return false;
+    if (!enter(&session)) return 0;
     const State* s = session.state;
     const View* view = id.kind == Kind::kAbove ? s->ns : nullptr;
     for (uint32_t m = 0; id.kind == Kind::kDirectory && m < s->mount_count && view == nullptr; ++m) {
@@ -77,21 +78,27 @@ bool patch_directory(const Identity& id, struct stat* st) {
     if (i == kNoEntry) st->st_nlink = 0;  // removed from the dataset while open
     set_times(st, to_timespec(e.mtime_ns));
   } while (!left_intact(session));
-  return true;
+  return 1;
 }
 
 }  // namespace
 
-bool patch_stat(struct stat* st) {
+int patch_stat(struct stat* st) {
   State* s = current_state();
-  if (s == nullptr || st->st_dev != s->cache_dev) return false;
+  if (s == nullptr || st->st_dev != s->cache_dev) return 0;
   Identity id = identify(*st);
-  if (id.kind == Kind::kNone) return false;
+  if (id.kind == Kind::kNone) return 0;
   if (id.kind != Kind::kFile) return patch_directory(id, st);
-  timespec t = st->st_mtim;  // the daemon gave the cache file the object's
-  set_file(st, dataset_dev(id.dataset_id), id.inode, static_cast<uint64_t>(st->st_size), s->uid, s->gid);
+  uint64_t size = static_cast<uint64_t>(st->st_size);
+  if (id.lazy) {
+    Lazy lazy;
+    if (int error = find_lazy(*st, &lazy)) return error;
+    size = lazy.size;
+  }
+  timespec t = st->st_mtim;  // the daemon gave the cache file, or the handle, the object's
+  set_file(st, dataset_dev(id.dataset_id), id.inode, size, s->uid, s->gid);
   set_times(st, t);
-  return true;
+  return 1;
 }
 
 int check_access(const Found& f, int mode) {
@@ -118,15 +125,15 @@ int answer(const Found& f, struct stat* st) {
 }
 
 // A path may lead to a cache file by the kernel's own ways (/dev/stdin, /proc/self/fd/3, "."), or, through a symlink, to a
-// directory that a mount covers. True: st now says what it is.
-__attribute__((noinline)) bool patch_any(struct stat* st) {
-  if (patch_stat(st)) return true;
+// directory that a mount covers. 1: st now says what it is; 0: nothing of ours; -errno: a lazy object that is gone.
+__attribute__((noinline)) int patch_any(struct stat* st) {
+  if (int r = patch_stat(st)) return r;
   State* s = S_ISDIR(st->st_mode) ? current_state() : nullptr;
-  if (s == nullptr || s->covered_count == 0) return false;
+  if (s == nullptr || s->covered_count == 0) return 0;
   Scratch<Found> f;
-  if (!f || !route_covered(*st, f.get())) return false;
+  if (!f || !route_covered(*st, f.get())) return 0;
   fill_stat(*f.get(), st);
-  return true;
+  return 1;
 }
 
 // The quick test before: other files of the cache's tmpfs are not ours either.
@@ -137,8 +144,9 @@ inline bool may_need_patch(const State* s, const struct stat& st) {
 
 inline int patched(int r, struct stat* st) {
   State* s = r == 0 && st != nullptr ? current_state() : nullptr;
-  if (s != nullptr && may_need_patch(s, *st)) patch_any(st);
-  return r;
+  if (s == nullptr || !may_need_patch(s, *st)) return r;
+  const int error = patch_any(st);
+  return error < 0 ? fail(-error) : r;
 }
 
 template <typename Native>
@@ -253,7 +261,10 @@ int patched_statx(int r, int dirfd, const char* path, int flags, struct statx* x
   if (dev != s->cache_dev && !(S_ISDIR(x->stx_mode) && s->covered_count != 0)) return r;
   struct stat st;
   constexpr int kKnown = AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT;
-  if (sys::fstatat(dirfd, path, &st, flags & kKnown) == 0 && patch_any(&st)) to_statx(st, x);
+  if (sys::fstatat(dirfd, path, &st, flags & kKnown) != 0) return r;
+  const int ours = patch_any(&st);
+  if (ours < 0) return fail(-ours);
+  if (ours > 0) to_statx(st, x);
   return r;
 }
 

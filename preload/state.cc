@@ -6,6 +6,7 @@
 #include "preload/greeting.h"
 #include "preload/miss.h"
 #include "preload/next.h"
+#include "preload/read.h"
 #include "preload/sys.h"
 #include "preload/view.h"
 
@@ -301,6 +302,7 @@ __attribute__((constructor)) void start() {
   resolve_next();
   __register_atfork(nullptr, nullptr, child_after_fork, &__dso_handle);
   process.pid.store(sys::getpid(), std::memory_order_release);
+  replace_stdin();
 }
 
 }  // namespace

@@ -15,10 +15,10 @@
 #include "cached/meta/meta.h"
 #include "cached/meta/redis_client.h"
 #include "cached/meta/redis_keys.h"
+#include "cached/meta/redis_records.h"
 
 namespace larder {
 
-inline constexpr int kRedisSchema = 1;
 inline constexpr int kGraceSeconds = 3600;
 
 // Called with the name of each step of publishing before it is taken: tests end the process there.

@@ -11,6 +11,7 @@
 #include "cached/store/http_store.h"
 #include "cached/store/options.h"
 #include "cached/store/percent.h"
+#include "cached/store/s3_write.h"
 
 namespace larder {
 namespace {
@@ -104,7 +105,7 @@ class S3Dialect final : public Dialect {
     if (error.code == "InvalidObjectState") return "the object is archived; restore it first";
     if (status == 301 || status == 307 || error.code == "AuthorizationHeaderMalformed")
       return "set the store option region";
-    if (status == 403) return "these credentials may not read it";
+    if (status == 403) return "these credentials may not do this";
     return {};
   }
 
@@ -118,6 +119,8 @@ class S3Dialect final : public Dialect {
   }
 
   Result<ListPage> parse_list(std::string_view body) const override { return parse_list_v2(body); }
+
+  const WriteDialect* writing() const override { return &writing_; }
 
   // The ETag is the MD5 of what was uploaded in one piece, unless KMS or a customer's key encrypted it.
   BodyChecksum checksum(const HttpReply& head) const override {
@@ -139,7 +142,9 @@ class S3Dialect final : public Dialect {
     SigningRequest out;
     out.method = call.method;
     out.query = call.query;
-    out.payload_hash = kEmptySha256;
+    out.payload_hash = call.body.empty() ? std::string(kEmptySha256)
+                       : call.hash_body  ? sha256_hex(call.body)
+                                         : std::string(kUnsignedPayload);
     std::string path = "/";
     if (address.path_style) {
       path += config_.bucket;
@@ -214,6 +219,7 @@ class S3Dialect final : public Dialect {
 
   const S3Config config_;
   const std::unique_ptr<CredentialsProvider> credentials_;
+  const S3Writing writing_;
   SigV4 signer_;
   std::atomic<int64_t> clock_offset_{0};  // the store's clock - ours, seconds
   mutable std::mutex mutex_;

@@ -2,6 +2,7 @@
 // beside the layout that comes to mind first, one HASH with a field an object. Starts a redis-server of its own.
 //
 //   build/bench/cached/redis_meta [OBJECTS, 1000000 unless given]
+//   build/bench/cached/redis_meta OBJECTS URL SOURCE    publishes the dataset "bench" with this source there, and no more
 #include <fmt/format.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -15,6 +16,7 @@
 #include <thread>
 
 #include "cached/catalog_builder.h"
+#include "cached/dataset.h"
 #include "cached/meta/redis_client.h"
 #include "cached/meta/redis_meta.h"
 
@@ -81,15 +83,18 @@ Result<double> memory_of(RedisClient& client, const std::string& pattern) {
   return bytes;
 }
 
+Result<VersionInfo> publish(Meta& meta, const std::string& source, uint64_t objects) {
+  if (auto s = meta.put_dataset({"bench", dataset_id("bench", source), source, {}, ""}); !s) return s.error();
+  auto writer = meta.write_version("bench");
+  if (!writer) return writer.error();
+  for (uint64_t i = 0; i < objects; ++i)
+    if (auto s = (*writer)->add(object_of(i)); !s) return s.error();
+  return (*writer)->commit(0);
+}
+
 Status segments(Meta& meta, RedisClient& client, uint64_t objects) {
-  if (auto s = meta.put_dataset({"bench", 1, "s3://bench/", {}, ""}); !s) return s;
   Result<VersionInfo> info = make_error(EIO, "");
-  const double written = seconds([&] {
-    auto writer = meta.write_version("bench");
-    for (uint64_t i = 0; writer && i < objects; ++i)
-      if (!(*writer)->add(object_of(i))) break;
-    if (writer) info = (*writer)->commit(0);
-  });
+  const double written = seconds([&] { info = publish(meta, "s3://bench/", objects); });
   if (!info) return info.error();
   Status loaded, built;
   uint64_t seen = 0;
@@ -144,6 +149,11 @@ Status hash_layout(RedisClient& client, uint64_t objects) {
 int main(int argc, char** argv) {
   const uint64_t objects = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : 1'000'000;
   if (objects == 0) return fail(make_error(EINVAL, fmt::format("'{}' is no number of objects", argv[1])));
+  if (argc == 4) {
+    auto meta = RedisMeta::open(argv[2]);
+    auto info = meta ? publish(**meta, argv[3], objects) : Result<VersionInfo>(meta.error());
+    return info ? 0 : fail(info.error());
+  }
   const Server server;
   const std::string url = "unix://" + server.socket() + "?timeout=60000";
   for (int i = 0; i < 200 && access(server.socket().c_str(), F_OK) != 0; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(20));
