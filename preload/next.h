@@ -20,6 +20,8 @@
 #include <sys/uio.h>
 #include <utime.h>
 
+struct open_how;  // linux/openat2.h
+
 namespace larder {
 
 struct Next {

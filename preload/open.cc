@@ -24,8 +24,9 @@ bool is_tmpfile(int flags) { return (flags & O_TMPFILE) == O_TMPFILE; }
 // The error that a read-only file system gives for these flags, or 0.
 int refuse(const Found& f, int flags) {
   const bool exists = f.kind != Kind::kMissing;
-  if ((flags & O_CREAT) != 0 && f.slash && (exists || f.creatable || f.error == ENOTDIR)) return EISDIR;
-  if (!exists) return f.creatable && (flags & O_CREAT) != 0 ? EROFS : f.error;
+  if ((flags & (O_CREAT | O_DIRECTORY)) == (O_CREAT | O_DIRECTORY)) return EINVAL;
+  if ((flags & O_CREAT) != 0 && f.slash && (exists || f.creatable)) return EISDIR;
+  if (!exists) return f.creatable && f.error == ENOENT && (flags & O_CREAT) != 0 ? EROFS : f.error;
   if ((flags & O_PATH) != 0) return f.kind == Kind::kFile && (flags & O_DIRECTORY) ? ENOTDIR : 0;
   if (is_tmpfile(flags)) return f.is_dir() ? EROFS : ENOTDIR;
   if ((flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL)) return EEXIST;
@@ -70,6 +71,15 @@ int open_native(const Found& f, int flags) {
   return sys::openat(AT_FDCWD, f.path, flags & ~(O_CREAT | O_EXCL | O_TRUNC));
 }
 
+// The same number, but a descriptor that cannot be read, as O_PATH promises.
+int as_handle(int fd, int flags) {
+  char path[32];
+  sys::fd_path(fd, path);
+  sys::Fd handle(sys::openat(AT_FDCWD, path, (flags & ~O_NOFOLLOW) | O_CLOEXEC));
+  if (handle.get() >= 0) sys::call(SYS_dup3, handle.get(), fd, flags & O_CLOEXEC);
+  return fd;
+}
+
 // The daemon's answer for a file that is not in the cache.
 int open_missed(const Found& f, int flags) {
   count(&StatSlot::miss_opens);
@@ -77,7 +87,7 @@ int open_missed(const Found& f, int flags) {
                    f.wait_ms);
   if (fd >= 0) {
     if (flags & O_NONBLOCK) sys::fcntl(fd, F_SETFL, O_NONBLOCK);
-    return fd;
+    return (flags & O_PATH) != 0 ? as_handle(fd, flags) : fd;
   }
   if (fd == -ENOTCONN && f.fallback == Fallback::kOrigin) return open_native(f, flags);
   if (fd == -ENOTCONN || fd == -EPROTO) fd = -EIO;
@@ -109,7 +119,7 @@ int open_directory(const Found& f, int flags) {
   }
   memcpy(name + n, "/m/", 3);
   hex16(f.entry.dir_hash, name + n + 3);
-  int fd = sys::openat(process.root_fd.load(std::memory_order_acquire), name, (flags & (O_CLOEXEC | O_PATH)) | O_DIRECTORY | O_NOFOLLOW);
+  int fd = sys::openat(process.root_fd.load(std::memory_order_acquire), name, (flags & (O_CLOEXEC | O_PATH | O_NONBLOCK)) | O_DIRECTORY | O_NOFOLLOW);
   if (fd < 0) {
     fd = ask_for(Op::kDirectory, f.dataset_id, ObjectId{}, f.rel(), f.rel_len(), (flags & O_CLOEXEC) != 0, f.fallback, f.wait_ms);
     if (fd == -ENOTCONN || fd == -EPROTO) fd = -EIO;
@@ -170,6 +180,11 @@ __attribute__((noinline)) int open_special(int dirfd, const char* path, int flag
   if (flags & (O_CREAT | O_TRUNC)) {  // the kernel must not create anything in a directory of ours
     Found f;
     if (route_for_write(dirfd, path, &f)) return ours(f);
+  }
+  struct stat st;
+  if (is_tmpfile(flags) && current_state() != nullptr && sys::fstatat(dirfd, path, &st, 0) == 0) {
+    Scratch<Found> f;
+    if (f && route_covered(st, f.get())) return ours(*f.get());
   }
   return dispatch(dirfd, path, (flags & O_NOFOLLOW) == 0, ours, opener(flags, native));
 }
@@ -261,6 +276,10 @@ OPEN_2(__open64_2)
   }
 OPENAT_2(__openat_2)
 OPENAT_2(__openat64_2)
+
+int larder_openat2(int dirfd, const char* path, const struct open_how* how, size_t size) {
+  return static_cast<int>(open_how_any(dirfd, path, how, size));
+}
 
 #define CREAT(name)                                                                                    \
   int larder_##name(const char* path, mode_t mode) {                                                   \

@@ -31,10 +31,10 @@ enum class Kind {
 struct Found {
   Kind kind = Kind::kNone;
   int error = 0;             // kMissing: ENOENT, ENOTDIR, EACCES, ENAMETOOLONG, ELOOP
-  bool creatable = false;    // kMissing with ENOENT: its folder exists, only the last component does not
+  bool creatable = false;    // kMissing: its folder exists; the last component does not (ENOENT), cannot (ENAMETOOLONG), or is a file with a slash (ENOTDIR)
   bool resident = false;     // kFile
   bool lazy = false;         // kFile: there is a handle (preload/lazy.h)
-  bool slash = false;        // the path ended in a slash
+  bool slash = false;        // the path ended in a name and a slash
   CatalogEntry entry;        // kFile, kDirectory, kAbove
   uint32_t index = kNoEntry; // of entry in its catalog
   uint32_t above = kNoEntry; // entry of the same path in the namespace catalog: mount points to list besides
@@ -167,10 +167,6 @@ bool route_missing(int dirfd, const char* path, bool follow_last, Found* f);
 
 // For calls that would change something: never lets the kernel try in a directory of ours first.
 bool route_for_write(int dirfd, const char* path, Found* f);
-
-// Absolute path behind (dirfd, path), with symlinks resolved outside the datasets and, unless follow_last, the last
-// component kept. Into out (PATH_MAX bytes, terminated). Returns the length or -errno. Does not say that it exists.
-long resolve(int dirfd, const char* path, bool follow_last, char* out);
 
 // What a descriptor is.
 struct Identity {

@@ -293,6 +293,15 @@ int larder_statx(int dirfd, const char* path, int flags, unsigned mask, struct s
 
 namespace {
 
+// A symlink to a folder that a mount covers: the folder may be writable, what covers it is not.
+bool leads_to_covered(int dirfd, const char* path, int flags) {
+  State* s = current_state();
+  struct stat st;
+  if (s == nullptr || s->covered_count == 0) return false;
+  Scratch<Found> f;
+  return f && sys::fstatat(dirfd, path, &st, flags & AT_SYMLINK_NOFOLLOW) == 0 && route_covered(st, f.get());
+}
+
 template <typename Native>
 int access_wrapper(int dirfd, const char* path, int mode, int flags, Native native) {
   return dispatch(
@@ -301,7 +310,10 @@ int access_wrapper(int dirfd, const char* path, int mode, int flags, Native nati
         int error = check_access(f, mode);
         return error ? fail(error) : 0;
       },
-      native);
+      [=](int at, const char* p) {
+        int r = native(at, p);
+        return r == 0 && (mode & W_OK) != 0 && leads_to_covered(at, p, flags) ? fail(EROFS) : r;
+      });
 }
 
 int raw_access(int dirfd, const char* path, int mode) {
@@ -324,4 +336,10 @@ int larder_euidaccess(const char* path, int mode) {
 }
 int larder_eaccess(const char* path, int mode) {
   return access_wrapper(AT_FDCWD, path, mode, 0, [&](int, const char* p) { return resolve_next(), next.eaccess(p, mode); });
+}
+
+key_t larder_ftok(const char* path, int id) {
+  struct stat st;
+  if (larder_stat(path, &st) != 0) return -1;
+  return static_cast<key_t>((st.st_ino & 0xffff) | (st.st_dev & 0xff) << 16 | (static_cast<unsigned>(id) & 0xffu) << 24);
 }

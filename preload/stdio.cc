@@ -145,7 +145,7 @@ FILE* freopen_wrapper(const char* path, const char* mode, FILE* stream, Real rea
   if (f.rebased) path = f.path;
   // A failed freopen closes the stream: what the kernel does not know must be found out before.
   struct stat st;
-  if (path != nullptr && current_state() != nullptr && sys::fstatat(AT_FDCWD, path, &st, 0) == -ENOENT) {
+  if (path != nullptr && path[0] != 0 && current_state() != nullptr && sys::fstatat(AT_FDCWD, path, &st, 0) == -ENOENT) {
     Scratch<Found> late;
     if (late && route_missing(AT_FDCWD, path, true, late.get())) return reopen_stream(*late.get(), mode, stream, real);
   }
