@@ -88,7 +88,10 @@ $(BUILD)/larderd: $(call obj,cached/main/larderd.cc) $(BUILD)/libcached.a
 $(BUILD)/larder: $(call obj,cached/main/larder.cc $(CLI_SRC)) $(BUILD)/libcached.a
 	$(CXX) $(OPT) -o $@ $^ $(DAEMON_LIBS)
 
-$(BUILD)/unit_tests: $(call obj,$(TEST_SRC) $(CLI_SRC)) $(BUILD)/libcached.a
+# Parts of liblarder.so that need nothing of the rest of it, and have tests of their own.
+PAGER_SRC := preload/pager.cc preload/mapping.cc preload/thread.cc preload/miss.cc
+
+$(BUILD)/unit_tests: $(call obj,$(TEST_SRC) $(CLI_SRC) $(PAGER_SRC)) $(BUILD)/libcached.a
 	$(CXX) $(OPT) -o $@ $^ $(DAEMON_LIBS) -lgtest -lgmock -lgtest_main
 
 # Programs that tests run bare and preloaded.
