@@ -49,6 +49,7 @@ help:
 	@echo 'make test-frameworks PyTorch, Paddle, TensorFlow, DALI, CPython'"'"'s own tests, older Debians on a dataset'
 	@echo 'make demo            deps, build, two epochs over an S3 bucket with real photographs'
 	@echo 'make bench           the table of docs/benchmarks.md; make bench-peers adds other file systems'
+	@echo 'make bench-sync      larder sync beside rclone and the AWS CLI'
 	@echo 'make asan tsan       the unit tests under AddressSanitizer and UBSan, under ThreadSanitizer'
 	@echo 'make cross           compile and link liblarder.so for aarch64'
 	@echo 'make install         DESTDIR= PREFIX=/usr/local'
@@ -165,6 +166,12 @@ bench-peers:
 	@$(PYTHON) tests/bench/peers.py install --build $(BUILD)
 	@$(PYTHON) tests/bench/bench.py --build $(BUILD) --peers $(BENCH_ARGS)
 
+bench-sync:
+	@sh tests/tools/deps.sh $(BUILD_PACKAGES) $(TEST_PACKAGES)
+	$(submake) all
+	@sh tests/tools/venv.sh build/venv >/dev/null
+	@$(PYTHON) tests/bench/sync_bench.py --build $(BUILD) $(BENCH_ARGS)
+
 # ---- install ---------------------------------------------------------------------------------------------------------
 
 install: all
@@ -178,5 +185,5 @@ install: all
 clean:
 	rm -rf build build-asan build-tsan build-cross $(BUILD)
 
-.PHONY: all help bench_programs deps test test-frameworks asan tsan cross demo bench bench-peers install clean
+.PHONY: all help bench_programs deps test test-frameworks asan tsan cross demo bench bench-peers bench-sync install clean
 -include $(shell find $(BUILD)/obj $(BUILD)/bench -name '*.d' 2>/dev/null)
