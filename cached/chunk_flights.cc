@@ -109,11 +109,9 @@ void ChunkFlights::ahead_locked(const LazyPtr& file, const Readahead::Plan& plan
   for (uint32_t i = plan.first; i < plan.first + plan.count; ++i)
     if (!file->present(i)) flight_locked(file, i, Rank::kAhead);
   if (plan.count > 0) files_.set_mark(file, plan.mark, true);
-  while (queues_[1].size() > kMostAhead) {
-    FlightPtr f = std::move(queues_[1].front());
+  while (queues_[1].size() > kMostAhead && queues_[1].front()->wholes.empty()) {
+    flights_.erase({queues_[1].front()->file.get(), queues_[1].front()->chunk});
     queues_[1].pop_front();
-    if (f->wholes.empty()) flights_.erase({f->file.get(), f->chunk});
-    else queues_[1].push_back(std::move(f));
   }
 }
 
@@ -321,6 +319,20 @@ std::vector<ChunkFlights::GroupPtr> ChunkFlights::settle_locked(Flight& f, const
   return ready;
 }
 
+// A program began to wait for a chunk that was fetched ahead, just as there was no room for that: again, as demand.
+bool ChunkFlights::become_demand_locked(const FlightPtr& f, const Status& status) {
+  if (status || stopping_ || f->groups.empty()) return false;
+  bool no_room = status.error().code == EAGAIN || (status.error().code == ENOSPC && f->behind);
+  if (!no_room) return false;
+  f->started = false;
+  f->rank = Rank::kDemand;
+  if (!f->room_deadline) f->room_deadline = Clock::now() + wait_;
+  --running_;
+  running_behind_ -= f->behind;
+  parked_.push_back(f);
+  return true;
+}
+
 void ChunkFlights::finish(const FlightPtr& f, Status status) {
   if (status) {
     uint64_t sum = XXH3_64bits_digest(&f->hash);
@@ -334,6 +346,7 @@ void ChunkFlights::finish(const FlightPtr& f, Status status) {
   std::vector<GroupPtr> ready;
   {
     std::lock_guard lock(mutex_);
+    if (become_demand_locked(f, status)) return;
     flights_.erase({f->file.get(), f->chunk});
     ready = settle_locked(*f, status);
     --running_;

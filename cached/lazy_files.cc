@@ -14,6 +14,7 @@ namespace larder {
 static constexpr uint32_t kLargestShift = 22, kSmallestShift = 16;
 static constexpr uint32_t kLeastChunks = 32;
 static constexpr uint64_t kShare = 64 << 20;   // staging share of chunks: 16 of 4 MiB
+static constexpr std::chrono::milliseconds kAMoment{5};
 static constexpr uint32_t kLongestWindow = 16;  // chunks ahead of a sequential reader: 64 MiB keep 1 GB/s busy for 60 ms
 
 static uint32_t shift_for(uint64_t cache_size) {
@@ -60,21 +61,30 @@ LazyPtr LazyFiles::of_object_locked(const Object& o) const {
   return it == by_object_.end() ? nullptr : it->second;
 }
 
+// An object that is just becoming whole is let be. One that is whole is RESIDENT, or was evicted since: which of the two is asked after
+// it was seen to be whole, so that a completion in between cannot be taken for an eviction.
 Result<LazyPtr> LazyFiles::open(const Object& o) {
-  Result<bool> lazy = cache_.make_lazy(o);
-  if (!lazy) return lazy.error();
-  std::lock_guard lock(mutex_);
-  LazyPtr f = of_object_locked(o);
-  if (!*lazy) return f;
-  if (!f || f->is_whole()) {  // new, or it was whole and was evicted
-    Result<LazyPtr> made = f ? LazyFile::renew(*f, meter_) : LazyFile::create(o, shift_, dir_.tmp_fd(), inodes_, meter_);
-    if (!made) return made;
-    f = *made;
-    by_handle_[f->handle_inode()] = f;
-    by_object_[key_of(o.dataset->id(), o.oid)] = f;
+  LazyPtr whole;
+  for (;;) {
+    Result<bool> lazy = cache_.make_lazy(o);
+    if (!lazy) return lazy.error();
+    std::lock_guard lock(mutex_);
+    LazyPtr f = of_object_locked(o);
+    if (!*lazy || (f && f->busy_completing)) return f;
+    if (f && f->is_whole() && f != whole) {
+      whole = f;
+      continue;
+    }
+    if (!f || f->is_whole()) {
+      Result<LazyPtr> made = f ? LazyFile::renew(*f, meter_) : LazyFile::create(o, shift_, dir_.tmp_fd(), inodes_, meter_);
+      if (!made) return made;
+      f = *made;
+      by_handle_[f->handle_inode()] = f;
+      by_object_[key_of(o.dataset->id(), o.oid)] = f;
+    }
+    f->last_use_ns = wall_ns();
+    return f;
   }
-  f->last_use_ns = wall_ns();
-  return f;
 }
 
 Result<LazyPtr> LazyFiles::find(uint64_t handle_inode) {
@@ -121,7 +131,7 @@ bool LazyFiles::landed(const LazyPtr& f, uint32_t chunk, uint64_t sum, Room room
         std::vector<bool>& bits = staged_chunks_[f.get()];
         bits.resize(f->chunk_count());
         bits[chunk] = true;
-        staged_.push_back({f, chunk});
+        staged_.push_back({f, chunk, std::chrono::steady_clock::now()});
         staged_bytes_ += bytes;
       }
       if (f->present_chunks == f->chunk_count()) complete_soon_locked(f);
@@ -163,14 +173,18 @@ uint64_t LazyFiles::punch_locked(LazyFile& f, uint32_t chunk) {
   return bytes;
 }
 
+// Whoever waited for a chunk gets a moment to read it: else many readers of few places push out each other's.
 uint64_t LazyFiles::evict_staged() {
   std::lock_guard lock(mutex_);
+  auto now = std::chrono::steady_clock::now();
   for (size_t n = staged_.size(); n > 0; --n) {
+    if (now - staged_.front().landed < kAMoment) return 0;
     Staged s = std::move(staged_.front());
     staged_.pop_front();
     auto it = staged_chunks_.find(s.file.get());
     if (it == staged_chunks_.end() || !it->second[s.chunk]) continue;  // went another way
     if (s.file->busy_completing || s.file->pinned) {
+      s.landed = now;
       staged_.push_back(std::move(s));
       continue;
     }
@@ -322,6 +336,7 @@ Result<uint64_t> LazyFiles::sum_whole(LazyFile& f) {
 }
 
 Status LazyFiles::complete(LazyFile& f) {
+  if (!cache_.has_room_for_whole(on_disk(f.map().size))) return make_error(ENOSPC, "the cache is too full for another whole file");
   Result<uint64_t> sum = sum_whole(f);
   if (!sum) return sum.error();
   uint64_t bytes;
@@ -344,7 +359,7 @@ void LazyFiles::run_completer() {
     to_complete_.pop_front();
     lock.unlock();
     Status s = complete(*f);
-    if (!s && s.error().code != ESTALE) spdlog::warn("{}: {} did not become an ordinary cache file: {}", f->object.dataset->label(), shown(f->object.path), s.error().message);
+    if (!s && s.error().code != ESTALE && s.error().code != ENOSPC) spdlog::warn("{}: {} did not become an ordinary cache file: {}", f->object.dataset->label(), shown(f->object.path), s.error().message);
     answer(*f, s);
     lock.lock();
   }

@@ -6,6 +6,7 @@
 //
 // Locks: ObjectCache's before this one. Callbacks of ObjectCache (ChunkHolder) come with its lock held.
 #pragma once
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <map>
@@ -67,6 +68,7 @@ class LazyFiles : public ChunkHolder {
   struct Staged {
     LazyPtr file;
     uint32_t chunk;
+    std::chrono::steady_clock::time_point landed;
   };
   struct WhenWhole {
     LazyPtr file;

@@ -269,6 +269,7 @@ bool ObjectCache::make_chunk_room(Dataset& d, uint64_t need) {
   while (!fits(need)) {
     bool share_is_full = chunks_->staged_bytes() + need > chunks_->staging_share();
     if (share_is_full && evict_chunk(true)) continue;
+    if (share_is_full && chunks_->staged_bytes() > 0) return false;  // all of them came a moment ago
     if (evict_chunk(false, &d) || evict_any_kept(d) || evict_chunk(false)) continue;
     if (evict_oldest_staged() || evict_chunk(true)) continue;
     return false;
@@ -308,6 +309,16 @@ Result<bool> ObjectCache::make_lazy(const Object& o) {
   return true;
 }
 
+// A whole file can be in use and stay; the chunks' share must remain for chunks, which can always go.
+bool ObjectCache::whole_fits(uint64_t bytes) const {
+  return cached_bytes_ + zombie_bytes_ + bytes + meter_.load() + chunks_->staging_share() <= limits_.cache_size;
+}
+
+bool ObjectCache::has_room_for_whole(uint64_t bytes) const {
+  std::lock_guard lock(mutex_);
+  return whole_fits(bytes);
+}
+
 Status ObjectCache::publish_whole(LazyFile& file, uint64_t sum, uint64_t bytes) {
   const Object& o = file.object;
   Dataset& d = *o.dataset;
@@ -315,6 +326,7 @@ Status ObjectCache::publish_whole(LazyFile& file, uint64_t sum, uint64_t bytes) 
   std::shared_ptr<CatalogVersion> v = d.version();
   uint32_t entry = v ? v->find_file(o.path) : kNoEntry;
   if (entry == kNoEntry || v->catalog().entries[entry].oid != o.oid) return make_error(ESTALE, "the object is not in the current version");
+  if (!whole_fits(bytes)) return make_error(ENOSPC, "the cache is too full for another whole file");
   if (Status s = d.sums->append(o.oid, sum); !s) return s;
   if (uint64_t growth = inodes_.growth_bytes(); growth != 0) free_anything(growth);
   if (Status s = inodes_.insert(file.data_inode(), file_inode(o.oid), d.id(), InodeKind::kFile); !s) return s;

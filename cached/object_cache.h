@@ -125,6 +125,8 @@ class ObjectCache {
   Result<bool> make_lazy(const Object& object);
   // All chunks are there: the lazy object becomes an ordinary cache file. `bytes`: what its chunks take.
   Status publish_whole(LazyFile& file, uint64_t sum, uint64_t bytes);
+  // Could it now?
+  bool has_room_for_whole(uint64_t bytes) const;
 
   // ---- housekeeping
   // Another program fills the file system: makes room until `reserve` is free again.
@@ -162,6 +164,7 @@ class ObjectCache {
   bool evict_any_kept(Dataset& first);
   bool evict_chunk(bool staged, const Dataset* of = nullptr);
   bool make_chunk_room(Dataset& dataset, uint64_t need);
+  bool whole_fits(uint64_t bytes) const;
   Room reserve(uint64_t bytes, bool staged, bool chunk = false);
   void release(Room& room);
   Removed remove_file(Dataset& dataset, const char* name, bool even_if_used, const std::function<void()>& before_unlink);

@@ -10,8 +10,9 @@
 namespace larder {
 namespace {
 
-constexpr uint32_t kSlots = 64;     // lazy objects that a process has open files of; more take turns
+constexpr uint32_t kSlots = 128;    // lazy objects that a process has open files of; more take turns
 constexpr int kAttempts = 5;        // an object that becomes whole, is evicted and comes again while it is opened
+constexpr uint32_t kTurns = 2;      // then a reader whose place others take again and again opens the object for itself
 constexpr uint32_t kAtOnce = kMaxChunkCount;
 constexpr uint64_t kAdviseBytes = 32 << 20;  // of a long read, beyond the chunk that is waited for
 
@@ -49,7 +50,7 @@ class FillLock {
   sys::SignalGuard signals_;
 };
 
-Slot& slot_of(uint64_t handle_inode) { return slots[(handle_inode ^ handle_inode >> 6) % kSlots]; }
+Slot& slot_of(uint64_t handle_inode) { return slots[(handle_inode ^ handle_inode >> 7) % kSlots]; }
 
 constexpr size_t kPage = 4096;
 size_t pages(size_t n) { return (n + kPage - 1) & ~(kPage - 1); }
@@ -164,6 +165,15 @@ int show_map(Slot& s, int fd, uint64_t handle_inode) {
   return good_map(s.map, static_cast<uint64_t>(st.st_size), handle_inode) ? 0 : -EIO;
 }
 
+bool is_whole(const Slot& s) { return s.map != nullptr && s.map->whole.load(std::memory_order_acquire) != 0; }
+
+// Closes a slot's descriptor, if it still is what the slot says.
+void let_go(Slot& s, uint64_t dev) {
+  const int fd = s.data_fd;
+  s.data_fd = -1;
+  if (fd >= 0 && is_file(fd, dev, s.map->data_inode)) sys::close(fd);
+}
+
 int try_fill(Slot& s, uint64_t dataset_id, uint64_t handle_inode, uint64_t dev) {
   char name[64];
   lazy_name(dataset_id, handle_inode, ".map", name);
@@ -173,6 +183,7 @@ int try_fill(Slot& s, uint64_t dataset_id, uint64_t handle_inode, uint64_t dev) 
   const int data = parked(open_data(dataset_id, handle_inode, s.map, dev));
   if (data < 0) return data;
   s.data_fd = data;
+  if (is_whole(s)) let_go(s, dev);
   s.data_inode = s.map->data_inode;
   s.dataset_id = dataset_id;
   s.handle_inode = handle_inode;
@@ -188,9 +199,14 @@ int fill(uint64_t dataset_id, uint64_t handle_inode, uint64_t dev) {
       FillLock lock;
       const bool there = s.handle_inode == handle_inode && s.data_fd >= 0 && is_file(s.data_fd, dev, s.data_inode);
       if (there) return 0;  // another thread did it
+      for (Slot& other : slots) {
+        if (other.data_fd < 0 || !is_whole(other)) continue;
+        other.stamp.fetch_add(1, std::memory_order_acq_rel);
+        let_go(other, dev);
+        other.stamp.fetch_add(1, std::memory_order_release);
+      }
       s.stamp.fetch_add(1, std::memory_order_acq_rel);
-      if (s.data_fd >= 0 && is_file(s.data_fd, dev, s.data_inode)) sys::close(s.data_fd);
-      s.data_fd = -1;
+      if (s.map != nullptr) let_go(s, dev);
       s.handle_inode = 0;
       r = try_fill(s, dataset_id, handle_inode, dev);
       s.stamp.fetch_add(1, std::memory_order_release);
@@ -201,19 +217,23 @@ int fill(uint64_t dataset_id, uint64_t handle_inode, uint64_t dev) {
   }
 }
 
+void describe(const ChunkMap* map, uint64_t dataset_id, uint64_t handle_inode, Lazy* out) {
+  out->handle_inode = handle_inode;
+  out->dataset_id = dataset_id;
+  out->map = map;
+  out->size = map->size;
+  out->mtime_ns = map->mtime_ns;
+  out->chunk_shift = map->chunk_shift;
+  out->chunk_count = map->chunk_count;
+  out->oid = map->oid;
+}
+
 bool read_slot(const Slot& s, uint64_t handle_inode, Lazy* out) {
   const uint32_t stamp = s.stamp.load(std::memory_order_acquire);
   if ((stamp & 1) || s.handle_inode != handle_inode || s.map == nullptr) return false;
-  out->handle_inode = handle_inode;
-  out->dataset_id = s.dataset_id;
+  describe(s.map, s.dataset_id, handle_inode, out);
   out->data_fd = s.data_fd;
   out->data_inode = s.data_inode;
-  out->map = s.map;
-  out->size = s.map->size;
-  out->mtime_ns = s.map->mtime_ns;
-  out->chunk_shift = s.map->chunk_shift;
-  out->chunk_count = s.map->chunk_count;
-  out->oid = s.map->oid;
   out->slot = static_cast<uint32_t>(&s - slots);
   out->stamp = stamp;
   std::atomic_thread_fence(std::memory_order_acquire);
@@ -221,19 +241,54 @@ bool read_slot(const Slot& s, uint64_t handle_inode, Lazy* out) {
 }
 
 bool unchanged(const Lazy& lazy) {
+  if (lazy.own_map != 0) return true;
   std::atomic_thread_fence(std::memory_order_acquire);
   return slots[lazy.slot].stamp.load(std::memory_order_relaxed) == lazy.stamp;
+}
+
+// The data file of an object that is whole; false: it was evicted and has come again, or comes when somebody asks.
+bool open_own(Lazy* lazy, uint64_t dev) {
+  const int fd = open_data(lazy->dataset_id, lazy->handle_inode, lazy->map, dev);
+  if (fd < 0) return false;
+  lazy->data_fd = fd;
+  lazy->own_fd = true;
+  return true;
+}
+
+// Opened for one call alone. 0 or -errno.
+int open_alone(uint64_t dataset_id, uint64_t handle_inode, Lazy* out) {
+  LazyFiles files;
+  if (int error = open_lazy_files(dataset_id, handle_inode, &files)) return error;
+  sys::Fd map(files.map);
+  struct stat st;
+  const bool sized = sys::fstat(files.map, &st) == 0 && st.st_size >= static_cast<long>(sizeof(ChunkMap));
+  auto* base = static_cast<const ChunkMap*>(sized ? sys::mmap(nullptr, pages(static_cast<size_t>(st.st_size)), PROT_READ, MAP_SHARED, files.map, 0) : nullptr);
+  if (base == nullptr || !good_map(base, static_cast<uint64_t>(st.st_size), handle_inode)) {
+    sys::close(files.data);
+    return base == nullptr ? -ENOMEM : -EIO;
+  }
+  describe(base, dataset_id, handle_inode, out);
+  out->data_fd = files.data;
+  out->data_inode = base->data_inode;
+  out->own_fd = true;
+  out->own_map = pages(static_cast<size_t>(st.st_size));
+  return 0;
 }
 
 // The slot of a handle, filled if need be and its descriptor checked.
 int acquire(uint64_t dataset_id, uint64_t handle_inode, Lazy* out) {
   const uint64_t dev = patience(dataset_id).cache_dev;
-  for (int attempt = 0; attempt < 100; ++attempt) {
-    if (read_slot(slot_of(handle_inode), handle_inode, out) && is_file(out->data_fd, dev, out->data_inode)) return 0;
+  out->close_own();
+  for (; out->voided < kTurns; ++out->voided) {
+    if (read_slot(slot_of(handle_inode), handle_inode, out)) {
+      if (out->data_fd >= 0 && is_file(out->data_fd, dev, out->data_inode)) return 0;
+      if (out->data_fd < 0 && open_own(out, dev)) return 0;
+    }
     if (!own_process()) return -EIO;  // a vfork child shares our memory, but not our descriptors
     if (int error = fill(dataset_id, handle_inode, dev)) return error;
+    if (read_slot(slot_of(handle_inode), handle_inode, out) && (out->data_fd >= 0 || open_own(out, dev))) return 0;
   }
-  return -EIO;
+  return open_alone(dataset_id, handle_inode, out);
 }
 
 }  // namespace
@@ -290,15 +345,16 @@ ssize_t read_chunk(Lazy& lazy, char* buffer, size_t length, uint64_t offset) {
   const uint64_t end = (uint64_t{chunk} + 1) << lazy.chunk_shift;
   if (length > end - offset) length = end - offset;
   const uint32_t word = lazy.map->words[chunk].load(std::memory_order_acquire);
-  if (!(word & kChunkPresent)) return 0;
-  const long n = sys::call(SYS_pread64, lazy.data_fd, sys::arg(buffer), static_cast<long>(length), static_cast<long>(offset));
+  const bool present = (word & kChunkPresent) != 0;
+  const long n = present ? sys::call(SYS_pread64, lazy.data_fd, sys::arg(buffer), static_cast<long>(length), static_cast<long>(offset)) : 0;
   std::atomic_thread_fence(std::memory_order_seq_cst);
   const uint32_t after = lazy.map->words[chunk].load(std::memory_order_relaxed);
-  if (!unchanged(lazy) || n == -EBADF) {
+  if (!unchanged(lazy) || n == -EBADF) {  // the word may be another object's
+    ++lazy.voided;
     const int error = acquire(lazy.dataset_id, lazy.handle_inode, &lazy);
     return error;
   }
-  if (!same_chunk(word, after)) return 0;
+  if (!present || !same_chunk(word, after)) return 0;
   if (n == 0) return -EIO;  // the data file is shorter than its map says
   if ((after & kChunkMark) && n > 0) advise_chunks(lazy, offset, 1);
   return n;

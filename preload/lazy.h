@@ -15,8 +15,20 @@
 
 namespace larder {
 
-// One lazy object, opened. Plain copy; `map` stays mapped for ever, but may come to show another object's map: `stamp` tells.
+// One lazy object, opened. `map` stays mapped for ever, but may come to show another object's map: `stamp` tells. The data file of an
+// object that has become whole is opened for one call and closed with this: kept open, it could not be evicted.
 struct Lazy {
+  Lazy() = default;
+  ~Lazy() { close_own(); }
+  Lazy(const Lazy&) = delete;
+  Lazy& operator=(const Lazy&) = delete;
+  void close_own() {
+    if (own_fd) sys::close(data_fd);
+    if (own_map != 0) sys::munmap(const_cast<ChunkMap*>(map), own_map);
+    own_fd = false;
+    own_map = 0;
+  }
+
   uint64_t handle_inode = 0;
   uint64_t dataset_id = 0;
   uint64_t size = 0;
@@ -29,6 +41,9 @@ struct Lazy {
   uint64_t data_inode = 0;
   uint32_t slot = 0;
   uint32_t stamp = 0;
+  uint32_t voided = 0;   // times that the table's place was taken by another object while this one was read
+  bool own_fd = false;
+  size_t own_map = 0;    // bytes of a mapping that is this one's alone; then the table does not matter
 };
 
 // Is fd the handle of a lazy object? 0 and *out, or -EBADF, -EISDIR (a directory, or anything else: not ours), -EIO, -ESTALE.

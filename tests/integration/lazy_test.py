@@ -241,6 +241,16 @@ class ModelTest(LazyTest):
         self.assertGreater(kills, 1)
 
 
+class ThreadsTest(LazyTest):
+    def test_many_threads_and_more_objects_than_a_process_keeps_open(self):
+        for i in range(150):
+            self.write(f"f{i}", MiB + i * 1000, seed=i)
+        d = self.daemon(cache_size="24MiB", lazy_threshold="256KiB")
+        done = subprocess.run([os.path.join(BUILD, "lazy_model"), self.source, "/data/lazy", "5", "60", "threads"], env=d.preload_env(),
+                              capture_output=True, timeout=200)
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+
+
 class ChangesTest(LazyTest):
     def test_a_replaced_object_is_stale_for_who_has_it_open_and_new_for_who_opens_it(self):
         """S18. Never a mix of both."""

@@ -3,6 +3,7 @@
 // daemon evicts all the while.
 //
 //   lazy_model PLAIN DATASET SEED STEPS [no-map]      both folders hold the same files
+//   lazy_model PLAIN DATASET SEED STEPS threads       many threads, each with its own sequence of open, pread, dup, close
 //
 // Exit status 0: no difference. 1: the first one is on stderr, with the seed and the step that make it again.
 #include <errno.h>
@@ -25,6 +26,7 @@
 #include <fstream>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace {
@@ -513,6 +515,38 @@ void one_step(bool with_maps) {
   else do_pread(p);
 }
 
+// More objects than the library's table has places, opened and read by all threads at once.
+void one_thread(uint64_t number, uint64_t steps) {
+  std::mt19937_64 mine(seed * 1000 + number);
+  std::string expected(200000, 0), got(200000, 0);
+  for (uint64_t i = 0; i < steps; ++i) {
+    const size_t file = mine() % names.size();
+    int plain = open((roots[0] + "/" + names[file]).c_str(), O_RDONLY | O_CLOEXEC);
+    int ours = open((roots[1] + "/" + names[file]).c_str(), O_RDONLY | O_CLOEXEC);
+    if (plain < 0 || ours < 0) differ("thread %llu: open: errno %d", static_cast<unsigned long long>(number), errno);
+    if (mine() % 4 == 0) {
+      int other = dup(ours);
+      close(ours);
+      ours = other;
+    }
+    for (int k = 0; k < 4; ++k) {
+      const size_t n = mine() % expected.size();
+      const off_t at = static_cast<off_t>(mine() % (static_cast<uint64_t>(sizes[file]) + 1));
+      const ssize_t a = pread(plain, expected.data(), n, at), b = pread(ours, got.data(), n, at);
+      if (a != b || (a > 0 && memcmp(expected.data(), got.data(), static_cast<size_t>(a)) != 0))
+        differ("thread %llu: pread(%zu, %ld) of %s: %zd and %zd, errno %d", static_cast<unsigned long long>(number), n, static_cast<long>(at), names[file].c_str(), a, b, errno);
+    }
+    close(plain);
+    close(ours);
+  }
+}
+
+void many_threads(uint64_t steps) {
+  std::vector<std::thread> threads;
+  for (uint64_t i = 0; i < 24; ++i) threads.emplace_back(one_thread, i, steps);
+  for (std::thread& t : threads) t.join();
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -534,6 +568,8 @@ int main(int argc, char** argv) {
     if (stat((roots[0] + "/" + name).c_str(), &st) != 0) return perror(name.c_str()), 2;
     sizes.push_back(st.st_size);
   }
-  for (step = 0; step < steps; ++step) one_step(with_maps);
+  if (argc > 5 && strcmp(argv[5], "threads") == 0) many_threads(steps);
+  else
+    for (step = 0; step < steps; ++step) one_step(with_maps);
   printf("%llu steps\n", static_cast<unsigned long long>(steps));
 }
