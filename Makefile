@@ -13,7 +13,9 @@ BUILD_PACKAGES := g++ make pkg-config libcurl4-openssl-dev libssl-dev zlib1g-dev
                   libpugixml-dev libfmt-dev libspdlog-dev libmimalloc-dev libcli11-dev libtomlplusplus-dev nlohmann-json3-dev
 TEST_PACKAGES  := libgtest-dev libgmock-dev binutils ca-certificates python3 python3-venv rsync diffutils findutils procps tar \
                   util-linux perl git zip unzip bzip2 xz-utils libjemalloc2 libtcmalloc-minimal4 libmimalloc2.0 redis-server openssl
-FRAMEWORK_PACKAGES := python3-torch python3-torchvision libpython3.11-testsuite debootstrap
+FRAMEWORK_PACKAGES := python3-torch python3-torchvision libpython3.11-testsuite debootstrap \
+                      $(if $(shell command -v go),,golang-go) $(if $(shell command -v rustc),,rustc) \
+                      $(if $(shell command -v javac),,default-jdk-headless) $(if $(shell command -v node),,nodejs)
 DEMO_PACKAGES  := ca-certificates python3 python3-venv python3-pil plasma-workspace-wallpapers
 FUZZ_PACKAGES  := clang libclang-rt-14-dev
 CROSS_PACKAGES := g++-aarch64-linux-gnu
@@ -49,8 +51,10 @@ help:
 	@echo 'make deps            install what is missing (apt)'
 	@echo 'make test            deps, build, all tests'
 	@echo 'make test-frameworks PyTorch, Paddle, TensorFlow, DALI, CPython'"'"'s own tests, older Debians on a dataset'
+	@echo 'make test-all        both'
 	@echo 'make demo            deps, build, two epochs over an S3 bucket with real photographs'
 	@echo 'make bench           the table of docs/benchmarks.md; make bench-peers adds other file systems'
+	@echo 'make bench-sync      larder sync beside rclone and the AWS CLI'
 	@echo 'make asan tsan       the unit tests under AddressSanitizer and UBSan, under ThreadSanitizer'
 	@echo 'make fuzz            what comes from outside, under libFuzzer, ASan and UBSan; FUZZ_SECONDS=10 a target'
 	@echo 'make cross           compile and link liblarder.so for aarch64'
@@ -85,13 +89,20 @@ $(BUILD)/larderd: $(call obj,cached/main/larderd.cc) $(BUILD)/libcached.a
 $(BUILD)/larder: $(call obj,cached/main/larder.cc $(CLI_SRC)) $(BUILD)/libcached.a
 	$(CXX) $(OPT) -o $@ $^ $(DAEMON_LIBS)
 
-$(BUILD)/unit_tests: $(call obj,$(TEST_SRC) $(CLI_SRC)) $(BUILD)/libcached.a
+# Parts of liblarder.so that need nothing of the rest of it, and have tests of their own.
+PAGER_SRC := preload/pager.cc preload/mapping.cc preload/thread.cc preload/miss.cc
+
+$(BUILD)/unit_tests: $(call obj,$(TEST_SRC) $(CLI_SRC) $(PAGER_SRC)) $(BUILD)/libcached.a
 	$(CXX) $(OPT) -o $@ $^ $(DAEMON_LIBS) -lgtest -lgmock -lgtest_main
 
 # Programs that tests run bare and preloaded.
-$(BUILD)/probe: tests/preload/probe.cc
+TEST_PROGRAMS := $(addprefix $(BUILD)/,unit_tests probe model lazy_model unseen unseen_static)
+$(BUILD)/probe $(BUILD)/model $(BUILD)/lazy_model $(BUILD)/unseen: $(BUILD)/%: tests/preload/%.cc
 	@mkdir -p $(@D)
-	$(CXX) -std=c++20 -O1 -Wall -o $@ $<
+	$(CXX) -std=c++20 -O2 -Wall -I. -MMD -MP -MF $@.d -o $@ $<
+$(BUILD)/unseen_static: tests/preload/unseen.cc
+	@mkdir -p $(@D)
+	$(CXX) -std=c++20 -O2 -Wall -static -o $@ $<
 
 # The benchmark's programs run under the preload and bare: plain C++ on libc, one file each.
 BENCH_PLAIN := $(filter-out tests/bench/cached/%,$(BENCH_SRC))
@@ -131,17 +142,25 @@ deps:
 
 test:
 	@sh tests/tools/deps.sh $(BUILD_PACKAGES) $(TEST_PACKAGES)
-	$(submake) all $(BUILD)/unit_tests $(BUILD)/probe replay_programs
+	$(submake) all $(TEST_PROGRAMS) replay_programs
 	@sh tests/tools/venv.sh build/venv >/dev/null
 	@$(PYTHON) tests/run.py --build $(BUILD)
 
-# Gigabytes of packages, a quarter of an hour. What cannot be installed is skipped, and the last lines say so.
-test-frameworks:
+# Gigabytes of packages, kept in ~/.cache/larder. What cannot be installed is skipped, and the last lines say so.
+frameworks:
 	@sh tests/tools/deps.sh $(BUILD_PACKAGES) $(TEST_PACKAGES)
 	-@sh tests/tools/deps.sh $(FRAMEWORK_PACKAGES)
-	$(submake) all
 	-@sh tests/frameworks/venv.sh $(BUILD)/frameworks
+
+test-frameworks: frameworks
+	$(submake) all
 	@$(PYTHON) tests/run.py --build $(BUILD) --heavy
+
+# `make test` and `make test-frameworks` with one count.
+test-all: frameworks
+	$(submake) all $(TEST_PROGRAMS) replay_programs
+	@sh tests/tools/venv.sh build/venv >/dev/null
+	@$(PYTHON) tests/run.py --build $(BUILD) --all
 
 asan:
 	@sh tests/tools/deps.sh $(BUILD_PACKAGES) $(TEST_PACKAGES)
@@ -191,6 +210,12 @@ bench-peers:
 	@$(PYTHON) tests/bench/peers.py install --build $(BUILD)
 	@$(PYTHON) tests/bench/bench.py --build $(BUILD) --peers $(BENCH_ARGS)
 
+bench-sync:
+	@sh tests/tools/deps.sh $(BUILD_PACKAGES) $(TEST_PACKAGES)
+	$(submake) all
+	@sh tests/tools/venv.sh build/venv >/dev/null
+	@$(PYTHON) tests/bench/sync_bench.py --build $(BUILD) $(BENCH_ARGS)
+
 # ---- install ---------------------------------------------------------------------------------------------------------
 
 install: all
@@ -204,5 +229,5 @@ install: all
 clean:
 	rm -rf build build-asan build-tsan build-fuzz build-cross $(BUILD)
 
-.PHONY: all help bench_programs replay_programs fuzz_programs fuzz deps test test-frameworks asan tsan cross demo bench bench-peers install clean
--include $(shell find $(BUILD)/obj $(BUILD)/bench -name '*.d' 2>/dev/null)
+.PHONY: all help bench_programs replay_programs fuzz_programs fuzz deps test frameworks test-frameworks test-all asan tsan cross demo bench bench-peers bench-sync install clean
+-include $(shell find $(BUILD)/obj $(BUILD)/bench -name '*.d' 2>/dev/null) $(wildcard $(BUILD)/*.d)

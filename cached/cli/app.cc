@@ -15,6 +15,7 @@
 #include "cached/cli/run.h"
 #include "cached/cli/socket_path.h"
 #include "cached/cli/status.h"
+#include "cached/cli/sync.h"
 #include "cached/cli/units.h"
 #include "cached/config.h"
 
@@ -28,7 +29,8 @@ struct Words {
   FormatArgs format;
   MountArgs mount;
   WarmArgs warm;
-  std::vector<std::string> options, paths;
+  std::vector<std::string> options, source_options, target_options, includes, excludes, paths;
+  SyncArgs sync;
   bool json = false, repair = false;
   double interval = 1;
   std::function<int()> action;
@@ -76,6 +78,29 @@ int act_mount(Words& w) {
   if (!options) return fail(options.error());
   w.mount.options = *options;
   return with_client([&](const Client& c) { return mount_dataset(c, w.mount); });
+}
+
+// --include and --exclude are rules in the order of the command line, across both.
+void order_filters(const CLI::App& sub, const CLI::Option* include, const CLI::Option* exclude, Words& w) {
+  size_t includes = 0, excludes = 0;
+  for (const CLI::Option* option : sub.parse_order()) {
+    if (option == include) w.sync.filters.emplace_back(true, w.includes[includes++]);
+    if (option == exclude) w.sync.filters.emplace_back(false, w.excludes[excludes++]);
+  }
+}
+
+int act_sync(Words& w) {
+  auto both = store_options(w);
+  if (!both) return fail(both.error());
+  auto source = parse_options(w.source_options), target = parse_options(w.target_options);
+  if (!source) return fail(source.error());
+  if (!target) return fail(target.error());
+  w.sync.source_options = std::move(*source);
+  w.sync.target_options = std::move(*target);
+  w.sync.source_options.insert(both->begin(), both->end());  // those of one end win
+  w.sync.target_options.insert(both->begin(), both->end());
+  w.sync.remove = w.sync.remove || w.sync.remove_all;
+  return sync_ends(w.sync);
 }
 
 void add_run(CLI::App& app, Words& w) {
@@ -191,6 +216,37 @@ void add_cache(CLI::App& app, Words& w) {
   });
 }
 
+CLI::Option* add_list(CLI::App* sub, const char* name, std::vector<std::string>& words, const char* help, const char* type) {
+  return sub->add_option(name, words, help)->type_name(type)->expected(1)->take_all()->allow_extra_args(false);
+}
+
+void add_sync(CLI::App& app, Words& w) {
+  CLI::App* sync = app.add_subcommand("sync", "Make DST like SRC: directories, s3:// and bos://; needs no larderd");
+  sync->add_option("source", w.sync.source, "A directory, s3://bucket/prefix, bos://bucket/prefix or http(s)://host/dir")->required();
+  sync->add_option("target", w.sync.target, "A directory, s3://bucket/prefix or bos://bucket/prefix")->required();
+  sync->add_flag("--delete", w.sync.remove, "Remove from DST what SRC does not have, after all was copied");
+  sync->add_flag("--delete-all", w.sync.remove_all, "The same, even if SRC is empty");
+  sync->add_flag("-n,--dry-run", w.sync.dry_run, "Only say what would be copied and removed");
+  auto* include = add_list(sync, "--include", w.includes, "Copy what matches, whatever later patterns say", "PATTERN");
+  auto* exclude = add_list(sync, "--exclude", w.excludes, "Leave alone, on both sides, what matches", "PATTERN");
+  auto* checksum = sync->add_flag("-c,--checksum", w.sync.checksum, "Compare contents, not times");
+  sync->add_flag("--size-only", w.sync.size_only, "Compare sizes only")->excludes(checksum);
+  sync->add_option("-j,--jobs", w.sync.jobs, "Transfers at a time (default 32)")->check(CLI::Range(1, 512))->type_name("N");
+  sync->add_option("--bwlimit", w.sync.bwlimit, "Bytes a second, such as 50M")->type_name("RATE");
+  add_store_options(sync, w);
+  add_list(sync, "--src-option", w.source_options, "Option of SRC alone", "KEY=VALUE");
+  add_list(sync, "--dst-option", w.target_options, "Option of DST alone", "KEY=VALUE");
+  sync->add_flag("-v,--verbose", w.sync.verbose, "A line for every file copied or removed");
+  sync->add_flag("-q,--quiet", w.sync.quiet, "Failures only");
+  sync->add_flag("--json", w.sync.json, "The summary as JSON (docs/sync.md)");
+  sync->footer("The first pattern that matches a name, or a folder that it lies in, decides:\n  larder sync --include '*.jpg' "
+               "--exclude '*' /data s3://bucket/images");
+  sync->callback([&w, sync, include, exclude] {
+    order_filters(*sync, include, exclude, w);
+    w.action = [&w] { return act_sync(w); };
+  });
+}
+
 void add_daemon(CLI::App& app, Words& w) {
   CLI::App* status = app.add_subcommand("status", "What larderd has, does and did");
   status->add_flag("--json", w.json, "As JSON (docs/protocol.md)");
@@ -248,6 +304,7 @@ int run_app(int argc, char** argv) {
   add_run(app, words);
   add_datasets(app, words);
   add_cache(app, words);
+  add_sync(app, words);
   add_daemon(app, words);
   try {
     app.parse(cut_command(argc, argv, words), argv);

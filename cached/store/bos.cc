@@ -10,6 +10,7 @@
 
 #include "cached/store/bce_auth.h"
 #include "cached/store/bce_credentials.h"
+#include "cached/store/bos_write.h"
 #include "cached/store/http_store.h"
 #include "cached/store/options.h"
 #include "cached/store/percent.h"
@@ -76,7 +77,7 @@ class BosDialect final : public Dialect {
     if (error.code == "SignatureDoesNotMatch") return "check the secret key";
     if (error.code == "RequestExpired") return "check this machine's clock";
     if (status == 301 || status == 302 || status == 307) return "set the store option region or endpoint";
-    if (status == 403) return "these credentials may not read it";
+    if (status == 403) return "these credentials may not do this";
     return {};
   }
 
@@ -90,6 +91,8 @@ class BosDialect final : public Dialect {
   }
 
   Result<ListPage> parse_list(std::string_view body) const override { return parse_bos_list(body); }
+
+  const WriteDialect* writing() const override { return &writing_; }
 
   BodyChecksum checksum(const HttpReply& head) const override {
     if (!config_.verify) return {};
@@ -162,6 +165,7 @@ class BosDialect final : public Dialect {
 
   const BosConfig config_;
   const std::unique_ptr<CredentialsProvider> credentials_;
+  const BosWriting writing_;
   BceSigner signer_;
   std::atomic<int64_t> clock_offset_{0};  // the store's clock - ours, seconds
 };

@@ -3,6 +3,7 @@
 //
 // Threads: every function may be called from any thread; none blocks.
 #pragma once
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -24,6 +25,9 @@ struct StoreCall {
   bool bucket = false;  // the bucket itself (lists), not an object
   NameValues query;     // raw
   NameValues headers;   // lower-case names
+  std::string_view body;   // whoever makes the call keeps it until the exchange has ended
+  bool hash_body = false;  // sign its SHA-256 (S3): for requests whose body is an order, not data
+  std::chrono::milliseconds patience{0};  // see HttpRequest
 };
 
 struct ListPage {
@@ -43,6 +47,8 @@ struct ObjectVersion {
   BodyChecksum sum;      // of the whole object, if the listing knew it
 };
 
+class WriteDialect;
+
 class Dialect {
  public:
   virtual ~Dialect() = default;
@@ -59,6 +65,7 @@ class Dialect {
   virtual BodyChecksum checksum(const HttpReply& head) const = 0;  // of a whole-object GET
   virtual ObjectVersion version(std::string_view etag) const { return {std::string(etag), {}}; }
   virtual std::string etag(const HttpReply& head) const;  // as a listing would give it
+  virtual const WriteDialect* writing() const { return nullptr; }       // null: a store that is only read
   // 1,000 keys of 1 KiB, each byte as %XX, need 4 MiB.
   virtual size_t max_list_body() const { return 16 << 20; }
 };

@@ -70,6 +70,14 @@ std::string hex(std::span<const unsigned char> bytes) {
   return out;
 }
 
+std::string base64(std::span<const unsigned char> bytes) {
+  std::string out((bytes.size() + 2) / 3 * 4 + 1, '\0');  // and the NUL that OpenSSL adds
+  const int length =
+      EVP_EncodeBlock(reinterpret_cast<unsigned char*>(out.data()), bytes.data(), static_cast<int>(bytes.size()));
+  out.resize(static_cast<size_t>(length));
+  return out;
+}
+
 struct HmacSha256::Context {
   MacCtx keyed;
 };

@@ -19,6 +19,7 @@ using Md5 = std::array<unsigned char, 16>;
 
 Sha256 sha256(std::string_view data);
 std::string hex(std::span<const unsigned char> bytes);
+std::string base64(std::span<const unsigned char> bytes);
 inline std::string sha256_hex(std::string_view data) { return hex(sha256(data)); }
 
 // A key, ready to sign many messages.

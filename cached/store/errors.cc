@@ -29,7 +29,7 @@ bool worth_retrying(int status, std::string_view code) {
   if (status == 429 || status == 408 || status == 499 || status == 520) return true;
   if (code.starts_with("Throttling")) return true;
   return one_of(code, {"RequestTimeout", "SlowDown", "SlowDownRead", "InternalError", "InternalErrors", "Http400",
-                       "RequestExpired"});
+                       "RequestExpired", "BadDigest", "IncompleteBody"});
 }
 
 std::string printable(std::string_view text, size_t max) {

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <memory>
 
+#include "cached/store/beneath.h"
 #include "cached/store/errors.h"
 #include "cached/store/options.h"
 
@@ -20,25 +21,7 @@ constexpr size_t kReadBytes = 1 << 20;  // larger gains nothing: the copy is wha
 constexpr size_t kPage = 1000;          // objects a call of list()'s receiver
 constexpr size_t kMaxPath = 4000;       // below PATH_MAX: longer keys are opened in steps
 constexpr int kMaxDepth = 2000;
-
-class Fd {
- public:
-  explicit Fd(int fd = -1) : fd_(fd) {}
-  ~Fd() {
-    if (fd_ >= 0) close(fd_);
-  }
-  Fd(Fd&& other) noexcept : fd_(other.release()) {}
-  Fd& operator=(Fd&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
-  int get() const { return fd_; }
-  int release() { return std::exchange(fd_, -1); }
-  explicit operator bool() const { return fd_ >= 0; }
-
- private:
-  int fd_;
-};
+constexpr size_t kMaxUnfinished = 10'000;  // that are remembered
 
 struct CloseDir {
   void operator()(DIR* dir) const { closedir(dir); }
@@ -51,26 +34,15 @@ Error system_error(int code, std::string_view object) {
   return make_error(seen, fmt::format("{}: {}", printable(object, 1200), strerror(code)));
 }
 
-// A key is what list() gave: it names nothing above the directory.
-bool plain_key(std::string_view key) {
-  if (key.empty() || key.front() == '/' || key.find('\0') != std::string_view::npos) return false;
-  while (!key.empty()) {
-    const std::string_view part = key.substr(0, key.find('/'));
-    if (part.empty() || part == "." || part == "..") return false;
-    key.remove_prefix(std::min(part.size() + 1, key.size()));
-  }
-  return true;
-}
-
 Fd open_below(const std::string& directory, std::string_view key, int flags) {
   Fd at(open(directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-  while (at && key.size() > kMaxPath) {
+  while (at.valid() && key.size() > kMaxPath) {
     const size_t slash = key.rfind('/', kMaxPath);
     if (slash == std::string_view::npos) break;
     at = Fd(openat(at.get(), std::string(key.substr(0, slash)).c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
     key.remove_prefix(slash + 1);
   }
-  if (!at) return at;
+  if (!at.valid()) return at;
   return Fd(openat(at.get(), std::string(key).c_str(), flags | O_CLOEXEC));
 }
 
@@ -82,16 +54,18 @@ ObjectInfo info_of(std::string key, const struct stat& st) {
 class Lister {
  public:
   using Page = std::function<Status(std::vector<ObjectInfo>&&)>;
-  Lister(const std::string& directory, const Page& page) : directory_(directory), page_(page) {}
+  Lister(const std::string& directory, Symlinks symlinks, const Page& page)
+      : directory_(directory), symlinks_(symlinks), page_(page) {}
 
   Status run() {
     Fd root(open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (!root) return system_error(errno, directory_);
+    if (!root.valid()) return system_error(errno, directory_);
     std::string path;
     if (auto status = folder(std::move(root), path); !status.ok()) return status;
     return flush();
   }
   uint64_t skipped() const { return skipped_; }
+  std::vector<std::string>& unfinished() { return unfinished_; }
 
  private:
   struct Entry {
@@ -152,8 +126,12 @@ class Lister {
   }
 
   Status read_entry(const Fd& fd, const char* name, const std::string& path, std::vector<Entry>& out) {
+    if (std::string_view(name).starts_with(kUnfinishedPrefix)) {
+      if (unfinished_.size() < kMaxUnfinished) unfinished_.push_back(path + name);
+      return {};
+    }
     Entry entry{name, {}};
-    if (fstatat(fd.get(), name, &entry.st, 0) != 0) {
+    if (fstatat(fd.get(), name, &entry.st, symlinks_ == Symlinks::kFollow ? 0 : AT_SYMLINK_NOFOLLOW) != 0) {
       // Gone since readdir, or a symlink that leads nowhere.
       if (errno != ENOENT && errno != ENOTDIR && errno != ELOOP) return system_error(errno, full(path + name));
       struct stat link {};
@@ -173,8 +151,8 @@ class Lister {
   Status descend(const Fd& fd, const Entry& entry, std::string& path) {
     const std::string name = entry.name.substr(0, entry.name.size() - 1);
     Fd child(openat(fd.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (!child && (errno == ENOENT || errno == ENOTDIR)) return {};  // gone meanwhile
-    if (!child) return system_error(errno, full(path));
+    if (!child.valid() && (errno == ENOENT || errno == ENOTDIR)) return {};  // gone meanwhile
+    if (!child.valid()) return system_error(errno, full(path));
     return folder(std::move(child), path);
   }
 
@@ -191,7 +169,9 @@ class Lister {
   std::string full(std::string_view path) const { return fmt::format("file://{}/{}", directory_, path); }
 
   const std::string& directory_;
+  const Symlinks symlinks_;
   const Page& page_;
+  std::vector<std::string> unfinished_;
   std::vector<Ancestor> above_;
   std::vector<ObjectInfo> page_now_;
   uint64_t skipped_ = 0;
@@ -204,7 +184,8 @@ std::string file_etag(const struct stat& st) {
                      static_cast<uint64_t>(st.st_ino));
 }
 
-FileStore::FileStore(std::string directory, int threads) : directory_(std::move(directory)) {
+FileStore::FileStore(std::string directory, int threads, Symlinks symlinks)
+    : directory_(std::move(directory)), symlinks_(symlinks), writer_(directory_) {
   for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { work(); });
 }
 
@@ -222,8 +203,9 @@ FileStore::~FileStore() {
 
 Status FileStore::list(const std::function<Status(std::vector<ObjectInfo>&&)>& page) {
   lists_.fetch_add(1, std::memory_order_relaxed);
-  Lister lister(directory_, page);
+  Lister lister(directory_, symlinks_, page);
   Status status = lister.run();
+  unfinished_ = std::move(lister.unfinished());
   skipped_.store(lister.skipped());
   if (lister.skipped() > 0) {
     spdlog::warn(
@@ -237,7 +219,7 @@ Result<ObjectInfo> FileStore::head(std::string_view key) {
   if (!plain_key(key)) return make_error(ENOENT, name(key) + ": no such object");
   const Fd fd = open_below(directory_, key, O_PATH);
   struct stat st {};
-  if (!fd || fstat(fd.get(), &st) != 0) return system_error(errno, name(key));
+  if (!fd.valid() || fstat(fd.get(), &st) != 0) return system_error(errno, name(key));
   if (!S_ISREG(st.st_mode)) return make_error(ENOENT, printable(name(key), 1200) + ": no regular file");
   return info_of(std::string(key), st);
 }
@@ -275,33 +257,61 @@ void FileStore::finish(GetRequest& request, Status status) {
   request.on_done(std::move(status));
 }
 
+Status FileStore::open_listed(const ObjectInfo& object, OpenFile& out) {
+  out.object = name(object.key);
+  if (!plain_key(object.key)) return make_error(ENOENT, printable(out.object, 1200) + ": no such object");
+  // O_NONBLOCK: a pipe that took the file's place must not stop the thread.
+  out.fd = open_below(directory_, object.key, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+  if (!out.fd.valid()) return system_error(errno, out.object);
+  return unchanged(object, out);
+}
+
+Status FileStore::unchanged(const ObjectInfo& object, const OpenFile& file) {
+  struct stat st {};
+  if (fstat(file.fd.get(), &st) != 0) return system_error(errno, file.object);
+  const bool same = S_ISREG(st.st_mode) && static_cast<uint64_t>(st.st_size) == object.size &&
+                    (object.etag.empty() || object.etag == file_etag(st));
+  if (!same) return make_error(ESTALE, printable(file.object, 1200) + ": changed since it was listed");
+  return {};
+}
+
+Result<size_t> FileStore::read_some(const OpenFile& file, uint64_t offset, std::span<std::byte> out) {
+  ssize_t got = 0;
+  do {
+    got = pread(file.fd.get(), out.data(), out.size(), static_cast<off_t>(offset));
+  } while (got < 0 && errno == EINTR);
+  if (got < 0) return system_error(errno, file.object);
+  if (got == 0) return make_error(ESTALE, printable(file.object, 1200) + ": became shorter while it was read");
+  bytes_.fetch_add(static_cast<uint64_t>(got), std::memory_order_relaxed);
+  return static_cast<size_t>(got);
+}
+
 Status FileStore::read_object(const GetRequest& request, std::vector<std::byte>& buffer) {
   gets_.fetch_add(1, std::memory_order_relaxed);
-  const std::string object = name(request.key);
-  if (!plain_key(request.key)) return make_error(ENOENT, printable(object, 1200) + ": no such object");
-  // O_NONBLOCK: a pipe that took the file's place must not stop the thread.
-  const Fd fd = open_below(directory_, request.key, O_RDONLY | O_NONBLOCK | O_NOCTTY);
-  if (!fd) return system_error(errno, object);
-  auto unchanged = [&]() -> Status {
-    struct stat st {};
-    if (fstat(fd.get(), &st) != 0) return system_error(errno, object);
-    const bool same = S_ISREG(st.st_mode) && static_cast<uint64_t>(st.st_size) == request.object_size &&
-                      (request.etag.empty() || request.etag == file_etag(st));
-    if (!same) return make_error(ESTALE, printable(object, 1200) + ": changed since it was listed");
-    return {};
-  };
-  if (auto status = unchanged(); !status.ok()) return status;
+  const ObjectInfo object{request.key, request.object_size, 0, request.etag};
+  OpenFile file;
+  if (auto status = open_listed(object, file); !status.ok()) return status;
   for (uint64_t done = 0; done < request.length;) {
     const size_t want = std::min<uint64_t>(buffer.size(), request.length - done);
-    const ssize_t got = pread(fd.get(), buffer.data(), want, static_cast<off_t>(request.offset + done));
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return system_error(errno, object);
-    if (got == 0) return make_error(ESTALE, printable(object, 1200) + ": became shorter while it was read");
-    bytes_.fetch_add(static_cast<uint64_t>(got), std::memory_order_relaxed);
-    if (auto status = request.on_data({buffer.data(), static_cast<size_t>(got)}); !status.ok()) return status;
-    done += static_cast<uint64_t>(got);
+    auto got = read_some(file, request.offset + done, std::span(buffer).first(want));
+    if (!got.ok()) return got.error();
+    if (auto status = request.on_data({buffer.data(), *got}); !status.ok()) return status;
+    done += *got;
   }
-  return unchanged();
+  return unchanged(object, file);
+}
+
+Status FileStore::read(const ObjectInfo& object, uint64_t offset, std::span<std::byte> out) {
+  gets_.fetch_add(1, std::memory_order_relaxed);
+  OpenFile file;
+  if (auto status = open_listed(object, file); !status.ok()) return status;
+  while (!out.empty()) {
+    auto got = read_some(file, offset, out);
+    if (!got.ok()) return got.error();
+    out = out.subspan(*got);
+    offset += *got;
+  }
+  return unchanged(object, file);
 }
 
 StoreCounters FileStore::counters() const {
@@ -320,10 +330,14 @@ Result<std::unique_ptr<Store>> open_file(const SourceUrl& source, const StoreOpt
   // 8 readers: a local disk needs no more, an NFS mount gains from a few.
   auto threads = int_option(options, "max_connections", 8, 1, 64);
   if (!threads.ok()) return threads.error();
+  auto symlinks = choice_option(options, "symlinks", {"follow", "skip"});
+  if (!symlinks.ok()) return symlinks.error();
   struct stat st {};
   if (stat(source.prefix.c_str(), &st) != 0) return system_error(errno, source.text());
   if (!S_ISDIR(st.st_mode)) return make_error(ENOTDIR, printable(source.text()) + ": no directory");
-  return std::unique_ptr<Store>(std::make_unique<FileStore>(source.prefix, static_cast<int>(*threads)));
+  return std::unique_ptr<Store>(
+      std::make_unique<FileStore>(source.prefix, static_cast<int>(*threads),
+                                  *symlinks == "skip" ? Symlinks::kSkip : Symlinks::kFollow));
 }
 
 }  // namespace larder

@@ -1,7 +1,8 @@
 // file:///dir: the files below a directory are the objects.
 //
-// Keys are paths relative to the directory, any bytes but NUL. Symlinks are followed; a symlink to a directory above
-// itself, a symlink to nothing, sockets, pipes and devices are passed over and counted. An object's etag is made of
+// Keys are paths relative to the directory, any bytes but NUL. Symlinks are followed unless the option symlinks=skip says
+// otherwise; a symlink to a directory above itself, a symlink to nothing, symlinks that are not followed, sockets, pipes
+// and devices are passed over and counted. So are the unfinished files of larder sync (file_writer.h). An object's etag is made of
 // mtime, size and inode number: a file that was replaced or written since the listing is ESTALE, also when it changes
 // while it is read.
 #pragma once
@@ -15,29 +16,48 @@
 #include <thread>
 #include <vector>
 
+#include "cached/fd.h"
+#include "cached/store/file_writer.h"
 #include "cached/store/store.h"
 
 namespace larder {
 
 std::string file_etag(const struct stat& st);
 
+enum class Symlinks { kFollow, kSkip };
+
 class FileStore final : public Store {
  public:
-  FileStore(std::string directory, int threads);
+  FileStore(std::string directory, int threads, Symlinks symlinks = Symlinks::kFollow);
   ~FileStore() override;
   Status list(const std::function<Status(std::vector<ObjectInfo>&&)>& page) override;
   Result<ObjectInfo> head(std::string_view key) override;
   void get(GetRequest request) override;
   StoreCounters counters() const override;
+  FileWriter* writer() override { return &writer_; }
   uint64_t skipped() const { return skipped_.load(); }  // by the latest list()
+  // Unfinished files that the latest list() met, the first 10,000; not while one is under way.
+  const std::vector<std::string>& unfinished() const { return unfinished_; }
+  // Fills `out` with the bytes from `offset` on, on the caller's thread. ESTALE if it is not the file that was listed.
+  Status read(const ObjectInfo& object, uint64_t offset, std::span<std::byte> out);
 
  private:
   void work();
   Status read_object(const GetRequest& request, std::vector<std::byte>& buffer);
+  struct OpenFile {
+    Fd fd;
+    std::string object;  // for messages
+  };
+  Status open_listed(const ObjectInfo& object, OpenFile& out);
+  Status unchanged(const ObjectInfo& object, const OpenFile& file);
+  Result<size_t> read_some(const OpenFile& file, uint64_t offset, std::span<std::byte> out);
   void finish(GetRequest& request, Status status);
   std::string name(std::string_view key) const { return "file://" + directory_ + "/" + std::string(key); }
 
   const std::string directory_;
+  const Symlinks symlinks_;
+  FileWriter writer_;
+  std::vector<std::string> unfinished_;
   std::atomic<uint64_t> skipped_{0}, gets_{0}, lists_{0}, bytes_{0}, errors_{0}, reading_{0};
   mutable std::mutex mutex_;
   std::condition_variable ready_;

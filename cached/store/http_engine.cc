@@ -122,6 +122,7 @@ class HttpEngine::Worker {
     HeaderList headers;
     char error[CURL_ERROR_SIZE] = {};
     size_t header_bytes = 0;
+    curl_off_t sent = 0;
     bool head_told = false;
     bool stopped = false;
     Clock::time_point last_activity;
@@ -224,13 +225,22 @@ class HttpEngine::Worker {
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(o.connect_timeout_ms));
     // The engine watches for stalls itself, in milliseconds (drop_stalled); this is the net below it.
     curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
-    curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, static_cast<long>(o.stall_timeout_ms / 1000 + 10));
+    if (o.max_transfer_speed > 0) {
+      curl_easy_setopt(easy, CURLOPT_MAX_RECV_SPEED_LARGE, static_cast<curl_off_t>(o.max_transfer_speed));
+      curl_easy_setopt(easy, CURLOPT_MAX_SEND_SPEED_LARGE, static_cast<curl_off_t>(o.max_transfer_speed));
+    }
     if (!o.ca_file.empty()) curl_easy_setopt(easy, CURLOPT_CAINFO, o.ca_file.c_str());
     curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, &Worker::on_header);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, &Worker::on_write);
+    curl_easy_setopt(easy, CURLOPT_XFERINFOFUNCTION, &Worker::on_progress);
   }
 
-  static bool set_up(Transfer& t) {
+  std::chrono::milliseconds patience(const Transfer& t) const {
+    if (t.request.patience.count() > 0) return t.request.patience;
+    return std::chrono::milliseconds(std::max(engine_.options_.stall_timeout_ms, engine_.options_.connect_timeout_ms));
+  }
+
+  bool set_up(Transfer& t) const {
     CURL* easy = t.easy.get();
     t.headers = header_list(t.request.headers);
     bool ok = curl_easy_setopt(easy, CURLOPT_URL, t.request.url.c_str()) == CURLE_OK;
@@ -238,13 +248,16 @@ class HttpEngine::Worker {
     curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, t.error);
     curl_easy_setopt(easy, CURLOPT_HEADERDATA, &t);
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, &t);
+    curl_easy_setopt(easy, CURLOPT_XFERINFODATA, &t);
+    curl_easy_setopt(easy, CURLOPT_NOPROGRESS, t.request.body.empty() ? 1L : 0L);
+    curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, static_cast<long>(patience(t).count() / 1000 + 10));
     curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, nullptr);
     curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L);  // takes NOBODY and POST back
     if (t.request.method == "HEAD") {
       curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
     } else if (t.request.method != "GET") {
       curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(t.request.body.size()));
-      curl_easy_setopt(easy, CURLOPT_POSTFIELDS, t.request.body.data());
+      curl_easy_setopt(easy, CURLOPT_POSTFIELDS, t.request.body.empty() ? "" : t.request.body.data());
       curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, t.request.method.c_str());
     }
     return ok;
@@ -265,6 +278,14 @@ class HttpEngine::Worker {
       t.reply.headers.emplace_back(lower(line.substr(0, colon)), trim(line.substr(colon + 1)));
     }
     return bytes;
+  }
+
+  // Bytes that were sent are a sign of life, too.
+  static int on_progress(void* self, curl_off_t, curl_off_t, curl_off_t, curl_off_t sent) {
+    auto& t = *static_cast<Transfer*>(self);
+    if (sent != t.sent) t.last_activity = Clock::now();
+    t.sent = sent;
+    return 0;
   }
 
   static bool tell_head(Transfer& t) {
@@ -308,11 +329,9 @@ class HttpEngine::Worker {
     const auto now = Clock::now();
     if (now - last_stall_check_ < kStallCheck) return;
     last_stall_check_ = now;
-    const std::chrono::milliseconds limit(
-        std::max(engine_.options_.stall_timeout_ms, engine_.options_.connect_timeout_ms));
     std::vector<std::unique_ptr<Transfer>> stalled;
     for (auto it = active_.begin(); it != active_.end();) {
-      if (now - it->second->last_activity > limit) {
+      if (now - it->second->last_activity > patience(*it->second)) {
         stalled.push_back(std::move(it->second));
         it = active_.erase(it);
       } else {
@@ -359,6 +378,7 @@ class HttpEngine::Worker {
     curl_easy_setopt(easy.get(), CURLOPT_HTTPHEADER, nullptr);
     curl_easy_setopt(easy.get(), CURLOPT_ERRORBUFFER, nullptr);
     curl_easy_setopt(easy.get(), CURLOPT_POSTFIELDS, nullptr);
+    curl_easy_setopt(easy.get(), CURLOPT_XFERINFODATA, nullptr);
     pool_.push_back(std::move(easy));
   }
 

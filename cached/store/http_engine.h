@@ -26,10 +26,11 @@
 namespace larder {
 
 struct HttpRequest {
-  std::string method = "GET";        // GET, HEAD, PUT or POST
+  std::string method = "GET";        // GET, HEAD, PUT, POST or DELETE
   std::string url;                   // complete and encoded: sent as it is
   std::vector<std::string> headers;  // "Name: value"; "Name:" keeps libcurl from sending its own
-  std::string body;
+  std::string_view body;             // sent as it is; the exchange keeps it until it has ended
+  std::chrono::milliseconds patience{0};  // no byte either way for this long ends the attempt; 0: the engine's stall_timeout
 };
 
 // What came back in one attempt.
@@ -47,7 +48,7 @@ struct HttpReply {
   std::vector<std::pair<std::string, std::string>> headers;  // names in lower case
   std::string body;                                          // of a reply that is no success, up to 64 KiB
   std::string_view header(std::string_view name) const;
-  bool success() const { return status == 200 || status == 206; }
+  bool success() const { return status == 200 || status == 204 || status == 206; }
 };
 
 struct Verdict {
@@ -61,7 +62,7 @@ class Exchange {
   // The next attempt's request, signed now. An error ends the exchange through abandoned(); EAGAIN: ask again a little
   // later.
   virtual Result<HttpRequest> prepare() = 0;
-  // Status 200 or 206 and its headers, once, before the first byte. An error stops the attempt.
+  // Status 200, 204 or 206 and its headers, once, before the first byte. An error stops the attempt.
   virtual Status on_head(const HttpReply& reply) = 0;
   virtual Status on_body(std::span<const std::byte> data) = 0;
   // The attempt is over. No `again`: the exchange is over and has told whoever waits.
@@ -75,6 +76,7 @@ struct EngineOptions {
   int max_connections = 64;
   int connect_timeout_ms = 5'000;
   int stall_timeout_ms = 20'000;  // no byte for this long: the attempt ends
+  int64_t max_transfer_speed = 0;  // bytes a second of one transfer, either way; 0: as fast as it goes
   std::string ca_file;            // empty: the system's
 };
 

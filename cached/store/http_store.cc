@@ -5,6 +5,7 @@
 #include <charconv>
 #include <future>
 
+#include "cached/store/http_writer.h"
 #include "cached/store/list_order.h"
 #include "cached/store/options.h"
 #include "cached/store/parallel_get.h"
@@ -83,7 +84,8 @@ Result<HttpStoreOptions> http_store_options(const StoreOptions& options, bool ht
   auto connect = int_option(options, "connect_timeout_ms", 5'000, 100, 600'000);
   auto stall = int_option(options, "stall_timeout_ms", 20'000, 100, 600'000);
   auto retries = int_option(options, "retries", out.retries, 0, 100);
-  for (auto* number : {&connections, &connect, &stall, &retries}) {
+  auto speed = int_option(options, "max_transfer_speed", 0, 1, int64_t{1} << 40);
+  for (auto* number : {&connections, &connect, &stall, &retries, &speed}) {
     if (!number->ok()) return number->error();
   }
   auto verify = choice_option(options, "verify", {"auto", "always", "never"});
@@ -95,6 +97,8 @@ Result<HttpStoreOptions> http_store_options(const StoreOptions& options, bool ht
   out.engine.stall_timeout_ms = static_cast<int>(*stall);
   out.retries = static_cast<int>(*retries);
   out.verify_md5 = *verify == "always" || (*verify == "auto" && !https);
+  out.content_md5 = out.verify_md5;
+  out.engine.max_transfer_speed = *speed;
   out.any_order = *order == "any";
   return out;
 }
@@ -110,12 +114,17 @@ Error StoreExchange::again(std::string message) {
 Result<HttpRequest> StoreExchange::prepare() {
   if (cancelled()) return make_error(ECANCELED, object() + ": nobody waits for it any more");
   if (attempts_ == 0) last_progress_ = Clock::now();  // time in the queue is not the store's
-  auto request = store_->dialect->sign(call());
+  const StoreCall next = call();
+  auto request = store_->dialect->sign(next);
   if (!request.ok()) {
     const bool wait = request.error().code == EAGAIN && Clock::now() - started_ < kDemandPatience;
     if (wait || request.error().code != EAGAIN) return request;
     return make_error(EACCES, object() + ": " + request.error().message);
   }
+  request->body = next.body;
+  // Without it libcurl asks first, above 1 MiB, and waits a second where nobody answers.
+  if (!next.body.empty()) request->headers.push_back("Expect:");
+  request->patience = next.patience;
   ++attempts_;
   count_attempt();
   if (attempts_ > 1) store_->retries.fetch_add(1, std::memory_order_relaxed);
@@ -210,6 +219,7 @@ HttpStore::HttpStore(std::unique_ptr<Dialect> dialect, HttpStoreOptions options)
   context_->dialect = std::move(dialect);
   context_->options = options;
   engine_ = std::make_unique<HttpEngine>(options.engine);
+  if (context_->dialect->writing() != nullptr) writer_ = std::make_unique<HttpWriter>(context_, *engine_);
 }
 
 HttpStore::~HttpStore() = default;

@@ -15,6 +15,7 @@
 #include "cached/store/dialect.h"
 #include "cached/store/http_engine.h"
 #include "cached/store/store.h"
+#include "cached/store/upload.h"
 
 namespace larder {
 
@@ -25,6 +26,7 @@ struct HttpStoreOptions {
   // us for 110 KB, more than the 60 us all the rest of a GET costs, so kAuto does it where nothing else guards the
   // bytes: over plain http, not over https. CRC-32 is cheap and always compared.
   bool verify_md5 = true;
+  bool content_md5 = true;  // uploads: Content-MD5; over plain http, or with verify=always
   bool any_order = false;  // the store may list in another order than that of bytes: sort here
 };
 
@@ -91,11 +93,14 @@ class HttpStore final : public Store {
   Result<ObjectInfo> head(std::string_view key) override;
   void get(GetRequest request) override;
   StoreCounters counters() const override;
+  bool can_range(std::string_view etag) const override { return !context_->dialect->version(etag).if_match.empty(); }
+  StoreWriter* writer() override { return writer_.get(); }
 
  private:
   Result<ListPage> list_page(const std::string& next);
 
   const std::shared_ptr<StoreContext> context_;
+  std::unique_ptr<StoreWriter> writer_;  // null: the dialect has no words for it
   std::unique_ptr<HttpEngine> engine_;
 };
 

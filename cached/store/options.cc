@@ -11,7 +11,8 @@ namespace {
 constexpr std::string_view kKnown[] = {"endpoint",   "region",          "addressing",         "access_key",
                                        "secret_key", "session_token",   "anonymous",          "ca_file",
                                        "retries",    "max_connections", "connect_timeout_ms", "stall_timeout_ms",
-                                       "verify",     "list_order",      "requester_pays",     "credentials_file"};
+                                       "verify",     "list_order",      "requester_pays",     "credentials_file",
+                                       "profile",    "symlinks",        "max_transfer_speed"};
 
 std::string joined(const auto& words) { return fmt::format("{}", fmt::join(std::begin(words), std::end(words), ", ")); }
 

@@ -11,6 +11,7 @@
 #include "cached/store/http_store.h"
 #include "cached/store/options.h"
 #include "cached/store/percent.h"
+#include "cached/store/s3_write.h"
 
 namespace larder {
 namespace {
@@ -104,7 +105,7 @@ class S3Dialect final : public Dialect {
     if (error.code == "InvalidObjectState") return "the object is archived; restore it first";
     if (status == 301 || status == 307 || error.code == "AuthorizationHeaderMalformed")
       return "set the store option region";
-    if (status == 403) return "these credentials may not read it";
+    if (status == 403) return "these credentials may not do this";
     return {};
   }
 
@@ -118,6 +119,8 @@ class S3Dialect final : public Dialect {
   }
 
   Result<ListPage> parse_list(std::string_view body) const override { return parse_list_v2(body); }
+
+  const WriteDialect* writing() const override { return &writing_; }
 
   // The ETag is the MD5 of what was uploaded in one piece, unless KMS or a customer's key encrypted it.
   BodyChecksum checksum(const HttpReply& head) const override {
@@ -139,7 +142,9 @@ class S3Dialect final : public Dialect {
     SigningRequest out;
     out.method = call.method;
     out.query = call.query;
-    out.payload_hash = kEmptySha256;
+    out.payload_hash = call.body.empty() ? std::string(kEmptySha256)
+                       : call.hash_body  ? sha256_hex(call.body)
+                                         : std::string(kUnsignedPayload);
     std::string path = "/";
     if (address.path_style) {
       path += config_.bucket;
@@ -214,6 +219,7 @@ class S3Dialect final : public Dialect {
 
   const S3Config config_;
   const std::unique_ptr<CredentialsProvider> credentials_;
+  const S3Writing writing_;
   SigV4 signer_;
   std::atomic<int64_t> clock_offset_{0};  // the store's clock - ours, seconds
   mutable std::mutex mutex_;
@@ -283,6 +289,18 @@ Result<S3Config> s3_config(const SourceUrl& source, const StoreOptions& options,
   out.address = *address;
   out.address.path_style = wants_path_style(out.addressing, out.address, out.bucket);
   return out;
+}
+
+// With the option `profile`, that profile says who signs: as in the AWS tools, keys in the environment do not count then.
+Environment with_profile(const StoreOptions& options, const Environment& env) {
+  const std::string profile = option(options, "profile");
+  if (profile.empty()) return env;
+  return [profile, env](const char* name) -> std::optional<std::string> {
+    const std::string_view wanted = name;
+    if (wanted == "AWS_PROFILE") return profile;
+    const bool keys = wanted == "AWS_ACCESS_KEY_ID" || wanted == "AWS_SECRET_ACCESS_KEY" || wanted == "AWS_SESSION_TOKEN";
+    return keys ? std::nullopt : env(name);
+  };
 }
 
 }  // namespace
@@ -355,7 +373,9 @@ Result<ListPage> parse_list_v2(std::string_view xml) {
   return page;
 }
 
-Result<std::unique_ptr<Store>> open_s3(const SourceUrl& source, const StoreOptions& options, const Environment& env) {
+Result<std::unique_ptr<Store>> open_s3(const SourceUrl& source, const StoreOptions& options,
+                                       const Environment& environment) {
+  const Environment env = with_profile(options, environment);
   const Profile profile = load_profile(env);
   auto config = s3_config(source, options, env, profile);
   if (!config.ok()) return config.error();

@@ -63,6 +63,8 @@ struct StoreCounters {
   uint64_t queued = 0;     // now, waiting for a slot
 };
 
+class StoreWriter;
+
 class Store {
  public:
   virtual ~Store() = default;
@@ -70,7 +72,11 @@ class Store {
   virtual Status list(const std::function<Status(std::vector<ObjectInfo>&&)>& page) = 0;
   virtual Result<ObjectInfo> head(std::string_view key) = 0;
   virtual void get(GetRequest request) = 0;
+  // Do ranges of an object with this etag, fetched at different times, surely come from one version?
+  virtual bool can_range(std::string_view etag) const { return !etag.empty(); }
   virtual StoreCounters counters() const = 0;
+  // What writes into it (upload.h), owned by the store; null for a store that can only be read.
+  virtual StoreWriter* writer() { return nullptr; }
 };
 
 // Options of a source, from the configuration, `larder format` or the environment. Unknown keys are an error that names them.

@@ -135,6 +135,7 @@ class FakeStore : public Store {
   Status serve(const GetRequest& r) {
     std::string body;
     Status s = body_of(r, &body);
+    if (r.offset > 0 || r.length < body.size()) body = body.substr(std::min<size_t>(r.offset, body.size()), r.length);
     size_t half = body.size() / 2;
     for (auto [at, len] : {std::pair<size_t, size_t>{0, half}, {half, body.size() - half}})
       if (s && len > 0) s = r.on_data(std::as_bytes(std::span(body.data() + at, len)));

@@ -262,6 +262,9 @@ class Proxy:
     def clear(self):
         self._call("DELETE", "log")
 
+    def rules(self, *rules):
+        self._call("PUT", "rules", json.dumps(rules).encode())
+
 
 class LarderTest(unittest.TestCase):
     maxDiff = 4000

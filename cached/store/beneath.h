@@ -1,0 +1,23 @@
+// Reaching files below a directory by key, never outside it: no "..", no symbolic link on the way.
+#pragma once
+#include <string>
+#include <string_view>
+
+#include "cached/fd.h"
+#include "larder/result.h"
+
+namespace larder {
+
+// True for a key that names a file below a directory: no empty part, no "." or "..", no NUL, no '/' at an end.
+bool plain_key(std::string_view key);
+
+// "a/b" of "a/b/c"; empty if there is no '/'.
+std::string_view parent_of(std::string_view key);
+std::string_view name_of(std::string_view key);
+
+// An O_PATH descriptor of the directory `path` below `root` (empty: root itself), whose every part is a real directory.
+// With `make`, those that are missing are made. ENOENT; ENOTDIR for a part that is a file or a symbolic link: the
+// message names it.
+Result<Fd> directory_beneath(int root, std::string_view path, bool make);
+
+}  // namespace larder

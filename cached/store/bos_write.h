@@ -1,0 +1,23 @@
+// Writing in the words of BOS: JSON bodies.
+#pragma once
+#include "cached/store/write_dialect.h"
+
+namespace larder {
+
+class BosWriting final : public WriteDialect {
+ public:
+  std::string_view meta_prefix() const override { return "x-bce-meta-"; }
+  Result<std::string> parse_upload(std::string_view body) const override;
+  NameValues parts_query(const std::string& upload, int after) const override;
+  Result<PartsPage> parse_parts(std::string_view body) const override;
+  std::string complete_body(const std::vector<PartInfo>& parts) const override;
+  ServiceError parse_complete(std::string_view body) const override;
+  // How BOS makes the etag of an upload in parts is not documented.
+  std::string composite_etag(const std::vector<PartInfo>&) const override { return {}; }
+  size_t remove_batch() const override { return 1000; }
+  bool batch_can_name(std::string_view key) const override;
+  std::string remove_body(const std::vector<std::string>& keys) const override;
+  Result<std::vector<RemoveRefusal>> parse_removed(std::string_view body) const override;
+};
+
+}  // namespace larder

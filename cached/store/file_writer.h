@@ -1,0 +1,65 @@
+// Writing into a directory: every file appears whole, by rename from a name in the same folder, with the mtime of its
+// original.
+//
+// Unfinished files are called ".larder-sync-...": a listing (file.h) passes them over. Those of uploads in parts are
+// found again after an interruption: their name is a hash of key, version, size, part size and the machine's boot id,
+// and behind the data stands a byte a part, '1' once all of it was written. (After a crash of the machine, data that
+// was written may not be on disk: hence the boot id.) Who writes one holds a lock on it (flock).
+//
+// Nothing is written or removed outside the directory: symbolic links on the way are refused (ENOTDIR), one in place of
+// the file itself is replaced. Owner, mode and extended attributes are not copied: 0666 less the umask.
+#pragma once
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "cached/fd.h"
+#include "cached/store/upload.h"
+
+namespace larder {
+
+inline constexpr std::string_view kUnfinishedPrefix = ".larder-sync-";
+
+class FileWriter final : public StoreWriter {
+ public:
+  explicit FileWriter(std::string directory);
+  Status put(const NewObject& object, Bytes data) override;
+  Result<std::string> create_upload(const NewObject& object) override;
+  Result<std::vector<PartInfo>> list_parts(const NewObject& object, const std::string& upload) override;
+  Result<PartInfo> put_part(const NewObject& object, const std::string& upload, int number, Bytes data) override;
+  Status complete_upload(const NewObject& object, const std::string& upload,
+                         const std::vector<PartInfo>& parts) override;
+  Status abort_upload(const NewObject& object, const std::string& upload) override;
+  void leave_upload(const std::string& upload) override { forget(upload); }
+  bool finds_uploads() const override { return true; }
+  // Also removes directories that became empty, but never the directory itself.
+  std::vector<RemoveFailure> remove(const std::vector<std::string>& keys) override;
+  size_t remove_batch() const override { return 100; }
+  Status check_key(std::string_view key) const override;
+
+  // Removes unfinished files that nobody writes; `keys` are those that a listing passed over.
+  void remove_unfinished(const std::vector<std::string>& keys);
+  // "dir/" of a bucket, an empty object that stands for a folder.
+  Status make_directory(std::string_view path);
+
+ private:
+  struct Unfinished {
+    Fd folder, file;
+    std::string name;
+  };
+  Result<Fd> folder_of(std::string_view key, bool make) const;
+  Result<std::shared_ptr<Unfinished>> open_unfinished(const NewObject& object);
+  Result<std::shared_ptr<Unfinished>> find(const std::string& upload);
+  void forget(const std::string& upload);
+  Status remove_one(const std::string& key);
+  void remove_empty_folders(std::string_view path);
+  std::string name(std::string_view key) const;
+
+  const std::string directory_;
+  const Fd root_;
+  std::mutex mutex_;
+  std::map<std::string, std::shared_ptr<Unfinished>> open_;  // by the upload's id
+};
+
+}  // namespace larder

@@ -1,0 +1,44 @@
+// Writing into a store over HTTP: what S3 and BOS have in common; the differences are in a WriteDialect.
+//
+// Bodies are sent from the caller's memory. Over plain http, and over https with verify=always, they carry Content-MD5,
+// so that a flipped bit is refused before anybody can read it; what the reply says of the bytes (MD5 in the ETag,
+// CRC-32) is compared whenever that costs nothing or verify asks for it.
+#pragma once
+#include <memory>
+
+#include "cached/store/http_store.h"
+#include "cached/store/upload.h"
+#include "cached/store/write_dialect.h"
+
+namespace larder {
+
+class HttpWriter final : public StoreWriter {
+ public:
+  // `head` asks the store for an object; engine and context outlive the writer.
+  HttpWriter(std::shared_ptr<StoreContext> store, HttpEngine& engine);
+  Status put(const NewObject& object, Bytes data) override;
+  Result<std::string> create_upload(const NewObject& object) override;
+  Result<std::vector<PartInfo>> list_parts(const NewObject& object, const std::string& upload) override;
+  Result<PartInfo> put_part(const NewObject& object, const std::string& upload, int number, Bytes data) override;
+  Status complete_upload(const NewObject& object, const std::string& upload,
+                         const std::vector<PartInfo>& parts) override;
+  Status abort_upload(const NewObject& object, const std::string& upload) override;
+  bool finds_uploads() const override { return false; }
+  std::vector<RemoveFailure> remove(const std::vector<std::string>& keys) override;
+  size_t remove_batch() const override { return words_.remove_batch(); }
+  Status check_key(std::string_view key) const override;
+
+ private:
+  Result<HttpReply> send(StoreCall call, Bytes data);
+  void describe_object(const NewObject& object, NameValues& headers) const;
+  bool is_there(const NewObject& object, const std::vector<PartInfo>& parts);
+  void remove_one(const std::string& key, std::vector<RemoveFailure>& failures);
+  void remove_many(const std::vector<std::string>& keys, std::vector<RemoveFailure>& failures);
+
+  const std::shared_ptr<StoreContext> store_;
+  HttpEngine& engine_;
+  const WriteDialect& words_;
+  std::atomic<bool> no_batches_{false};  // the store does not know them (GCS)
+};
+
+}  // namespace larder

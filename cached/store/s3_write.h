@@ -1,0 +1,25 @@
+// Writing in the words of S3: XML bodies, multi-object delete.
+#pragma once
+#include "cached/store/write_dialect.h"
+
+namespace larder {
+
+// MD5 of the parts' MD5s, with their number; empty unless every part's etag is an MD5.
+std::string s3_composite_etag(const std::vector<PartInfo>& parts);
+
+class S3Writing final : public WriteDialect {
+ public:
+  std::string_view meta_prefix() const override { return "x-amz-meta-"; }
+  Result<std::string> parse_upload(std::string_view body) const override;
+  NameValues parts_query(const std::string& upload, int after) const override;
+  Result<PartsPage> parse_parts(std::string_view body) const override;
+  std::string complete_body(const std::vector<PartInfo>& parts) const override;
+  ServiceError parse_complete(std::string_view body) const override;
+  std::string composite_etag(const std::vector<PartInfo>& parts) const override { return s3_composite_etag(parts); }
+  size_t remove_batch() const override { return 1000; }
+  bool batch_can_name(std::string_view key) const override;
+  std::string remove_body(const std::vector<std::string>& keys) const override;
+  Result<std::vector<RemoveRefusal>> parse_removed(std::string_view body) const override;
+};
+
+}  // namespace larder

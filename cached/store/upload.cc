@@ -1,0 +1,17 @@
+#include "cached/store/upload.h"
+
+#include <algorithm>
+
+namespace larder {
+
+uint64_t upload_part_bytes(uint64_t object_size) {
+  constexpr uint64_t kMiB = 1 << 20;
+  const uint64_t least = (object_size + kMaxUploadParts - 1) / kMaxUploadParts;
+  return std::max(kUploadPartBytes, (least + kMiB - 1) / kMiB * kMiB);
+}
+
+int part_count(uint64_t object_size, uint64_t part_bytes) {
+  return static_cast<int>(std::max<uint64_t>(1, (object_size + part_bytes - 1) / part_bytes));
+}
+
+}  // namespace larder

@@ -1,0 +1,78 @@
+// Writing into a store: whole objects, large ones in parts, removal. s3:// and bos:// (upload_http.h), directories
+// (file_writer.h). larder sync is what uses it.
+//
+// Threads: all members block until the work is done or has failed for good (attempts are repeated within), and may be
+// called from any thread. Data is borrowed: the span stays as it is until the call returns. Errors as in store.h;
+// ENOENT from a call with an upload's id: the store no longer knows that upload.
+//
+// An object appears whole or not at all: a reader sees the old one until put() or complete_upload() has succeeded.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "larder/result.h"
+
+namespace larder {
+
+using Bytes = std::span<const std::byte>;
+
+// What an object is to become.
+struct NewObject {
+  std::string key;           // relative to the prefix
+  uint64_t size = 0;         // bytes
+  int64_t mtime_ns = 0;      // of the original: a file's own mtime, x-amz-meta-mtime, x-bce-meta-mtime
+  std::string version;       // names the original's content (its etag): parts of another version are not continued
+  uint64_t part_bytes = 0;   // of an upload in parts: all but the last have so many
+  std::string content_type;  // empty: the store's default
+};
+
+struct PartInfo {
+  int number = 0;  // from 1
+  uint64_t size = 0;
+  std::string etag;
+};
+
+struct RemoveFailure {
+  std::string key;
+  Error error;
+};
+
+class StoreWriter {
+ public:
+  virtual ~StoreWriter() = default;
+  virtual Status put(const NewObject& object, Bytes data) = 0;
+
+  // Begins, or goes on with what an interrupted process left where the store itself can tell (directories). Returns the
+  // upload's id.
+  virtual Result<std::string> create_upload(const NewObject& object) = 0;
+  virtual Result<std::vector<PartInfo>> list_parts(const NewObject& object, const std::string& upload) = 0;
+  virtual Result<PartInfo> put_part(const NewObject& object, const std::string& upload, int number, Bytes data) = 0;
+  // `parts`: all of them, in order.
+  virtual Status complete_upload(const NewObject& object, const std::string& upload,
+                                 const std::vector<PartInfo>& parts) = 0;
+  virtual Status abort_upload(const NewObject& object, const std::string& upload) = 0;
+  // The upload failed; what was written stays for a later create_upload() or list_parts().
+  virtual void leave_upload(const std::string&) {}
+  // True if create_upload() finds an interrupted upload by itself; otherwise the caller must keep its id.
+  virtual bool finds_uploads() const = 0;
+
+  // A key that is not there is no failure. At most remove_batch() keys.
+  virtual std::vector<RemoveFailure> remove(const std::vector<std::string>& keys) = 0;
+  virtual size_t remove_batch() const = 0;
+
+  // EINVAL, with the reason, for a key that this store cannot hold.
+  virtual Status check_key(std::string_view key) const = 0;
+};
+
+// The size of the parts of an object: 8 MiB (mountpoint-s3: the largest that still gains), whole MiB more where 10,000
+// parts, the most that S3 and BOS take, would not be enough.
+inline constexpr uint64_t kUploadPartBytes = 8 << 20;
+inline constexpr int kMaxUploadParts = 10'000;
+uint64_t upload_part_bytes(uint64_t object_size);
+int part_count(uint64_t object_size, uint64_t part_bytes);  // at least 1
+
+}  // namespace larder

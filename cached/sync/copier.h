@@ -1,0 +1,55 @@
+// Copies one object from one end to the other: small ones whole, large ones in parts that go in parallel and survive an
+// interruption. What arrives is the version that was listed, or an error.
+#pragma once
+#include <atomic>
+#include <functional>
+#include <memory>
+
+#include "cached/sync/endpoint.h"
+#include "cached/sync/limits.h"
+#include "cached/sync/upload_state.h"
+#include "cached/sync/work_queue.h"
+
+namespace larder {
+
+// Above this an object goes in parts (upload.h says of which size). Below, one request costs less than an upload's
+// three.
+inline constexpr uint64_t kCopyWhole = 16 << 20;
+
+struct CopyCounters {
+  std::atomic<uint64_t> bytes{0};    // copied, also of objects that are not yet complete
+  std::atomic<uint64_t> resumed{0};  // bytes that an interrupted run had copied
+};
+
+class Copier {
+ public:
+  struct Ends {
+    Endpoint& source;
+    Endpoint& target;
+  };
+  Copier(Ends ends, WorkQueue& queue, uint64_t bytes_per_second, std::string state_directory);
+
+  // From a task of the queue. `done` is called once, on some thread of the queue, perhaps before this returns. With
+  // `stopped` set, parts that have not begun are not copied (ECANCELED).
+  void copy(const ObjectInfo& object, std::function<void(Status)> done);
+  void stop() { stopped_.store(true); }
+  const CopyCounters& counters() const { return counters_; }
+  RateLimit& rate() { return rate_; }
+
+ private:
+  class Large;
+  Status copy_whole(const ObjectInfo& object);
+  NewObject new_object(const ObjectInfo& object) const;
+  // Reads and hands the bytes to `write`, within the limits of rate and memory.
+  Status move(const ObjectInfo& object, uint64_t offset, uint64_t length, const std::function<Status(Bytes)>& write);
+
+  const Ends ends_;
+  WorkQueue& queue_;
+  RateLimit rate_;
+  MemoryBudget memory_;
+  const UploadState uploads_;
+  CopyCounters counters_;
+  std::atomic<bool> stopped_{false};
+};
+
+}  // namespace larder

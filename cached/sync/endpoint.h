@@ -1,0 +1,38 @@
+// One end of a sync: a store or a directory.
+#pragma once
+#include <memory>
+#include <span>
+#include <string>
+
+#include "cached/store/file.h"
+#include "cached/store/store.h"
+#include "cached/store/upload.h"
+
+namespace larder {
+
+struct Endpoint {
+  SourceUrl url;
+  std::string server;  // the option `endpoint` of a store, if it has one
+  std::unique_ptr<Store> store;
+  FileStore* files = nullptr;  // of a directory
+  StoreWriter* writer = nullptr;
+
+  std::string place() const { return server + " " + url.text(); }
+  bool is_directory() const { return files != nullptr; }
+  // Fills `out` with the object's bytes from `offset` on. Blocks; any thread. ESTALE if it is not the listed object.
+  Status read(const ObjectInfo& object, uint64_t offset, std::span<std::byte> out);
+};
+
+// `text`: a URL, or a path of a directory. A target's directory is made if it is missing (not with `dry`: then `store`
+// stays empty), its symbolic links are not followed, and a store that can only be read is EROFS.
+struct EndpointOptions {
+  StoreOptions store;
+  bool target = false;
+  bool dry = false;
+};
+Result<Endpoint> open_endpoint(const std::string& text, const EndpointOptions& options);
+
+// True if one lies within the other, so that a copy would find its own copies.
+bool overlap(const Endpoint& a, const Endpoint& b);
+
+}  // namespace larder

@@ -1,0 +1,41 @@
+// Which keys a sync looks at: rules in order, the first that matches decides, and what none matches is included.
+//
+// A pattern is written as in gitignore:
+//   *        any run of bytes but '/'          **      any run of bytes ("**/": any number of folders, also none)
+//   ?        one character but '/'             [a-z]   one of a class; [!a-z] one that is not in it
+//   \x       x itself
+//   a/b      with a '/' at the front or inside: from the root of the transfer;  a   without: a name at any depth
+//   a/       folders only
+// A pattern that matches a folder matches everything below it. Threads: const members from any thread.
+#pragma once
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "larder/result.h"
+
+namespace larder {
+
+// The whole of `text` against one pattern without the meaning of '/' at its ends.
+bool glob_match(std::string_view glob, std::string_view text);
+
+class Filter {
+ public:
+  // EINVAL for a pattern that could never match: empty, or a class without an end.
+  Status add(bool include, std::string_view pattern);
+  bool includes(std::string_view key) const;
+  bool empty() const { return rules_.empty(); }
+
+ private:
+  struct Rule {
+    bool include = true;
+    bool from_root = false;
+    bool folders_only = false;
+    std::string glob;
+    bool matches(std::string_view key) const;
+    bool matches_part(std::string_view path, bool folder) const;
+  };
+  std::vector<Rule> rules_;
+};
+
+}  // namespace larder

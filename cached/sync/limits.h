@@ -1,0 +1,50 @@
+// What keeps a sync within bounds: bytes a second, and bytes of memory at a time. Threads: any.
+#pragma once
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+
+namespace larder {
+
+// Spreads transfers over time: each begins when those before it are through at the given rate. One transfer alone must
+// be held to the rate by its connection (EngineOptions::max_transfer_speed).
+class RateLimit {
+ public:
+  explicit RateLimit(uint64_t bytes_per_second) : rate_(bytes_per_second) {}  // 0: none
+  void wait(uint64_t bytes);
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  const uint64_t rate_;
+  std::mutex mutex_;
+  Clock::time_point next_{};
+};
+
+// A transfer holds its bytes in memory. One that is larger than all of the budget runs alone.
+class MemoryBudget {
+ public:
+  explicit MemoryBudget(uint64_t bytes) : total_(bytes) {}
+  class Share {
+   public:
+    Share(MemoryBudget& budget, uint64_t bytes) : budget_(budget), bytes_(bytes) { budget_.take(bytes_); }
+    ~Share() { budget_.give(bytes_); }
+    Share(const Share&) = delete;
+    Share& operator=(const Share&) = delete;
+
+   private:
+    MemoryBudget& budget_;
+    const uint64_t bytes_;
+  };
+
+ private:
+  void take(uint64_t bytes);
+  void give(uint64_t bytes);
+
+  const uint64_t total_;
+  uint64_t used_ = 0;
+  std::mutex mutex_;
+  std::condition_variable freed_;
+};
+
+}  // namespace larder

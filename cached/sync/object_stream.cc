@@ -1,0 +1,52 @@
+#include "cached/sync/object_stream.h"
+
+namespace larder {
+namespace {
+
+constexpr size_t kMaxPages = 4;
+
+}  // namespace
+
+ObjectStream::ObjectStream(Store& store) {
+  thread_ = std::thread([this, &store] {
+    Status status = store.list([this](std::vector<ObjectInfo>&& page) { return push(std::move(page)); });
+    std::lock_guard lock(mutex_);
+    status_ = std::move(status);
+    ended_ = true;
+    changed_.notify_all();
+  });
+}
+
+ObjectStream::~ObjectStream() {
+  {
+    std::lock_guard lock(mutex_);
+    cancelled_ = true;
+  }
+  changed_.notify_all();
+  thread_.join();
+}
+
+Status ObjectStream::push(std::vector<ObjectInfo>&& page) {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [this] { return cancelled_ || pages_.size() < kMaxPages; });
+  if (cancelled_) return make_error(ECANCELED, "the listing is not needed any more");
+  pages_.push_back(std::move(page));
+  changed_.notify_all();
+  return {};
+}
+
+bool ObjectStream::next(ObjectInfo& object) {
+  while (at_ == now_.size()) {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return ended_ || !pages_.empty(); });
+    if (pages_.empty()) return false;
+    now_ = std::move(pages_.front());
+    pages_.pop_front();
+    at_ = 0;
+    changed_.notify_all();
+  }
+  object = std::move(now_[at_++]);
+  return true;
+}
+
+}  // namespace larder
