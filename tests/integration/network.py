@@ -37,14 +37,15 @@ class Host:
         self.holder = subprocess.Popen(["unshare", "--net", "sh", "-c", "echo ready; exec sleep 600"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
         self.holder.stdout.readline()
         self.prefix = ["nsenter", f"--net=/proc/{self.holder.pid}/ns/net", "--"]
-        near = f"node{number}"
-        run("ip", "link", "add", near, "type", "veth", "peer", "name", "eth0", "netns", str(self.holder.pid))
-        run("ip", "link", "set", near, "master", "hub", "up")
+        self.near = f"node{number}"
+        run("ip", "link", "add", self.near, "type", "veth", "peer", "name", "eth0", "netns", str(self.holder.pid))
+        run("ip", "link", "set", self.near, "master", "hub", "up")
         run(*self.prefix, "ip", "link", "set", "lo", "up")
         run(*self.prefix, "ip", "addr", "add", self.address + "/24", "dev", "eth0")
         run(*self.prefix, "ip", "link", "set", "eth0", "up")
 
     def close(self):
+        run("ip", "link", "del", self.near)  # the kernel would do it, but some time after the holder's end
         self.holder.kill()
         self.holder.wait()
         self.holder.stdout.close()
