@@ -13,12 +13,15 @@ BUILD_PACKAGES := g++ make pkg-config libcurl4-openssl-dev libssl-dev zlib1g-dev
                   libpugixml-dev libfmt-dev libspdlog-dev libmimalloc-dev libcli11-dev libtomlplusplus-dev nlohmann-json3-dev
 TEST_PACKAGES  := libgtest-dev libgmock-dev binutils ca-certificates python3 python3-venv rsync diffutils findutils procps tar \
                   util-linux perl git zip unzip bzip2 xz-utils libjemalloc2 libtcmalloc-minimal4 libmimalloc2.0 redis-server openssl
-FRAMEWORK_PACKAGES := python3-torch python3-torchvision libpython3.11-testsuite debootstrap
+FRAMEWORK_PACKAGES := python3-torch python3-torchvision libpython3.11-testsuite debootstrap \
+                      $(if $(shell command -v go),,golang-go) $(if $(shell command -v rustc),,rustc) \
+                      $(if $(shell command -v javac),,default-jdk-headless) $(if $(shell command -v node),,nodejs)
 DEMO_PACKAGES  := ca-certificates python3 python3-venv python3-pil plasma-workspace-wallpapers
+FUZZ_PACKAGES  := clang libclang-rt-14-dev
 CROSS_PACKAGES := g++-aarch64-linux-gnu
 PEER_PACKAGES  := fuse3 libfuse3-dev s3fs
 
-WARN   := -Wall -Wextra -Werror -Wshadow -Wnon-virtual-dtor
+WARN   := -Wall -Wextra -Werror -Wshadow -Wnon-virtual-dtor $(if $(findstring clang,$(CXX)),-Wno-unknown-warning-option)
 OPT    := $(if $(filter release,$(MODE)),-O2,-O1 -fno-omit-frame-pointer -fsanitize=$(MODE) -fno-sanitize-recover=all -DLARDER_SANITIZED) -g
 BASE   := -std=c++20 $(WARN) $(OPT) -Iinclude -I.
 
@@ -35,6 +38,7 @@ PRELOAD_SRC := $(shell find preload -name '*.cc')
 CACHED_SRC  := $(shell find cached -name '*.cc' ! -path 'cached/main/*' ! -path 'cached/cli/*')
 CLI_SRC     := $(shell find cached/cli -name '*.cc')
 TEST_SRC    := $(shell find tests -name '*_test.cc' ! -path 'tests/integration/*')
+FUZZ_SRC    := $(wildcard tests/fuzz/*.cc)
 BENCH_SRC   := $(shell find tests/bench -name '*.cc' 2>/dev/null)
 obj = $(patsubst %.cc,$(BUILD)/obj/%.o,$(1))
 # A make in a make, with all cores unless the caller chose.
@@ -47,10 +51,12 @@ help:
 	@echo 'make deps            install what is missing (apt)'
 	@echo 'make test            deps, build, all tests'
 	@echo 'make test-frameworks PyTorch, Paddle, TensorFlow, DALI, CPython'"'"'s own tests, older Debians on a dataset'
+	@echo 'make test-all        both'
 	@echo 'make demo            deps, build, two epochs over an S3 bucket with real photographs'
 	@echo 'make bench           the table of docs/benchmarks.md; make bench-peers adds other file systems'
 	@echo 'make bench-sync      larder sync beside rclone and the AWS CLI'
 	@echo 'make asan tsan       the unit tests under AddressSanitizer and UBSan, under ThreadSanitizer'
+	@echo 'make fuzz            what comes from outside, under libFuzzer, ASan and UBSan; FUZZ_SECONDS=10 a target'
 	@echo 'make cross           compile and link liblarder.so for aarch64'
 	@echo 'make install         DESTDIR= PREFIX=/usr/local'
 	@echo 'make clean'
@@ -83,13 +89,20 @@ $(BUILD)/larderd: $(call obj,cached/main/larderd.cc) $(BUILD)/libcached.a
 $(BUILD)/larder: $(call obj,cached/main/larder.cc $(CLI_SRC)) $(BUILD)/libcached.a
 	$(CXX) $(OPT) -o $@ $^ $(DAEMON_LIBS)
 
-$(BUILD)/unit_tests: $(call obj,$(TEST_SRC) $(CLI_SRC)) $(BUILD)/libcached.a
+# Parts of liblarder.so that need nothing of the rest of it, and have tests of their own.
+PAGER_SRC := preload/pager.cc preload/mapping.cc preload/thread.cc preload/miss.cc
+
+$(BUILD)/unit_tests: $(call obj,$(TEST_SRC) $(CLI_SRC) $(PAGER_SRC)) $(BUILD)/libcached.a
 	$(CXX) $(OPT) -o $@ $^ $(DAEMON_LIBS) -lgtest -lgmock -lgtest_main
 
 # Programs that tests run bare and preloaded.
-$(BUILD)/probe: tests/preload/probe.cc
+TEST_PROGRAMS := $(addprefix $(BUILD)/,unit_tests probe model lazy_model unseen unseen_static)
+$(BUILD)/probe $(BUILD)/model $(BUILD)/lazy_model $(BUILD)/unseen: $(BUILD)/%: tests/preload/%.cc
 	@mkdir -p $(@D)
-	$(CXX) -std=c++20 -O1 -Wall -o $@ $<
+	$(CXX) -std=c++20 -O2 -Wall -I. -MMD -MP -MF $@.d -o $@ $<
+$(BUILD)/unseen_static: tests/preload/unseen.cc
+	@mkdir -p $(@D)
+	$(CXX) -std=c++20 -O2 -Wall -static -o $@ $<
 
 # The benchmark's programs run under the preload and bare: plain C++ on libc, one file each.
 BENCH_PLAIN := $(filter-out tests/bench/cached/%,$(BENCH_SRC))
@@ -103,6 +116,23 @@ $(patsubst tests/bench/%.cc,$(BUILD)/bench/%,$(filter tests/bench/cached/%,$(BEN
 	@mkdir -p $(@D)
 	$(CXX) $(OPT) -o $@ $(filter %.o %.a,$^) $(DAEMON_LIBS)
 
+# Fuzz targets (tests/fuzz/fuzz.h). build/replay/NAME repeats seeds and mutations; build-fuzz/fuzz/NAME is libFuzzer's.
+FUZZ_NAMES := $(patsubst tests/fuzz/%.cc,%,$(FUZZ_SRC))
+$(BUILD)/replay/planted $(BUILD)/fuzz/planted: $(BUILD)/obj/tests/fuzz/replay/planted.o
+$(patsubst %,$(BUILD)/replay/%,$(FUZZ_NAMES)): $(BUILD)/replay/%: $(BUILD)/obj/tests/fuzz/%.o
+$(patsubst %,$(BUILD)/fuzz/%,$(FUZZ_NAMES)): $(BUILD)/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o
+
+$(patsubst %,$(BUILD)/replay/%,planted $(FUZZ_NAMES)): $(BUILD)/obj/tests/fuzz/replay/main.o $(BUILD)/libcached.a
+	@mkdir -p $(@D)
+	$(CXX) $(OPT) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(DAEMON_LIBS)
+
+$(patsubst %,$(BUILD)/fuzz/%,planted $(FUZZ_NAMES)): $(BUILD)/libcached.a
+	@mkdir -p $(@D)
+	$(CXX) $(OPT) -fsanitize=fuzzer -o $@ $(filter %.o,$^) $(filter %.a,$^) $(DAEMON_LIBS)
+
+replay_programs: $(patsubst %,$(BUILD)/replay/%,planted $(FUZZ_NAMES))
+fuzz_programs: replay_programs $(patsubst %,$(BUILD)/fuzz/%,planted $(FUZZ_NAMES))
+
 bench_programs: $(patsubst tests/bench/%.cc,$(BUILD)/bench/%,$(BENCH_SRC))
 
 # ---- tests -----------------------------------------------------------------------------------------------------------
@@ -112,17 +142,25 @@ deps:
 
 test:
 	@sh tests/tools/deps.sh $(BUILD_PACKAGES) $(TEST_PACKAGES)
-	$(submake) all $(BUILD)/unit_tests $(BUILD)/probe
+	$(submake) all $(TEST_PROGRAMS) replay_programs
 	@sh tests/tools/venv.sh build/venv >/dev/null
 	@$(PYTHON) tests/run.py --build $(BUILD)
 
-# Gigabytes of packages, a quarter of an hour. What cannot be installed is skipped, and the last lines say so.
-test-frameworks:
+# Gigabytes of packages, kept in ~/.cache/larder. What cannot be installed is skipped, and the last lines say so.
+frameworks:
 	@sh tests/tools/deps.sh $(BUILD_PACKAGES) $(TEST_PACKAGES)
 	-@sh tests/tools/deps.sh $(FRAMEWORK_PACKAGES)
-	$(submake) all
 	-@sh tests/frameworks/venv.sh $(BUILD)/frameworks
+
+test-frameworks: frameworks
+	$(submake) all
 	@$(PYTHON) tests/run.py --build $(BUILD) --heavy
+
+# `make test` and `make test-frameworks` with one count.
+test-all: frameworks
+	$(submake) all $(TEST_PROGRAMS) replay_programs
+	@sh tests/tools/venv.sh build/venv >/dev/null
+	@$(PYTHON) tests/run.py --build $(BUILD) --all
 
 asan:
 	@sh tests/tools/deps.sh $(BUILD_PACKAGES) $(TEST_PACKAGES)
@@ -133,6 +171,12 @@ tsan:
 	@sh tests/tools/deps.sh $(BUILD_PACKAGES) $(TEST_PACKAGES)
 	$(submake) MODE=thread BUILD=build-tsan build-tsan/unit_tests
 	@$(PYTHON) tests/run.py --build build-tsan --only unit
+
+FUZZ_SECONDS ?= 10
+fuzz:
+	@sh tests/tools/deps.sh $(BUILD_PACKAGES) $(FUZZ_PACKAGES)
+	$(submake) MODE=address,undefined,fuzzer-no-link BUILD=build-fuzz CXX=clang++ fuzz_programs
+	@$(PYTHON) tests/fuzz/run.py --build build-fuzz --seconds $(FUZZ_SECONDS) $(FUZZ_NAMES)
 
 # xxhash.h is the one header that liblarder.so needs besides libc's, and it is the same for every architecture.
 CROSS := aarch64-linux-gnu-
@@ -183,7 +227,7 @@ install: all
 	install -m 644 examples/larder.toml README.md CHANGELOG.md docs/*.md $(DESTDIR)$(PREFIX)/share/doc/larder
 
 clean:
-	rm -rf build build-asan build-tsan build-cross $(BUILD)
+	rm -rf build build-asan build-tsan build-fuzz build-cross $(BUILD)
 
-.PHONY: all help bench_programs deps test test-frameworks asan tsan cross demo bench bench-peers bench-sync install clean
--include $(shell find $(BUILD)/obj $(BUILD)/bench -name '*.d' 2>/dev/null)
+.PHONY: all help bench_programs replay_programs fuzz_programs fuzz deps test frameworks test-frameworks test-all asan tsan cross demo bench bench-peers bench-sync install clean
+-include $(shell find $(BUILD)/obj $(BUILD)/bench -name '*.d' 2>/dev/null) $(wildcard $(BUILD)/*.d)

@@ -230,6 +230,7 @@ Status read_root(const toml::table& table, Config& config) {
   r.size("cache_size", [&](SizeSpec v) { config.cache_size = v; });
   r.size("reserve", [&](SizeSpec v) { config.reserve = v; });
   r.size("staging", [&](SizeSpec v) { config.staging = v; });
+  r.size("lazy_threshold", [&](SizeSpec v) { config.lazy_threshold = v; });
   r.number("wait_ms", 1, 3600000, &config.wait_ms);
   r.number("linger_s", 0, 1000000000, &config.linger_s);
   r.number("connections", 1, 4096, &config.connections);

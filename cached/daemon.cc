@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "cached/admin.h"
+#include "cached/chunk_flights.h"
 #include "cached/files.h"
 #include "cached/log.h"
 #include "cached/node_link.h"
@@ -74,6 +75,7 @@ class Daemon {
   Status check_before();
   Status open_parts(const CacheLimits& limits);
   void handle(IncomingRequest request);
+  bool fetch_large(const Object& object, bool demand, std::function<void(const Status&)> done);
   void keep_house();
   void check_idle();
   void verify_all();
@@ -89,6 +91,8 @@ class Daemon {
   std::unique_ptr<ObjectCache> cache_;
   std::unique_ptr<Meta> meta_;
   std::shared_ptr<Filler> filler_;
+  std::unique_ptr<LazyFiles> lazy_;
+  std::unique_ptr<ChunkFlights> chunk_flights_;
   std::unique_ptr<Flights> flights_;
   std::unique_ptr<Datasets> datasets_;
   std::unique_ptr<NodeLink> link_;
@@ -142,13 +146,17 @@ Status Daemon::open_parts(const CacheLimits& limits) {
   if (Status s = take(Publisher::start(*dir_, config_.wait_ms, meter_), publisher_); !s) return s;
   if (Status s = take(InodeTableWriter::open(*dir_, *publisher_, meter_), inodes_); !s) return s;
   cache_ = std::make_unique<ObjectCache>(*dir_, *inodes_, meter_, limits);
+  lazy_ = std::make_unique<LazyFiles>(*dir_, *inodes_, *cache_, meter_, config_.lazy_threshold.of(limits.cache_size));
   filler_ = std::make_shared<Filler>(*cache_);
+  chunk_flights_ = std::make_unique<ChunkFlights>(*lazy_, *cache_, config_.connections, config_.wait_ms);
   flights_ = std::make_unique<Flights>(*cache_, config_.connections, config_.wait_ms);
   datasets_ = std::make_unique<Datasets>(
       Datasets::Parts{config_, *dir_, *publisher_, *inodes_, *cache_, *filler_, *meta_, meter_, open_store_});
   flights_->on_stale([this](std::shared_ptr<Dataset> d, std::function<void(const Status&)> then) { datasets_->refresh_soon(std::move(d), std::move(then)); });
+  chunk_flights_->on_stale([this](std::shared_ptr<Dataset> d, std::function<void(const Status&)> then) { datasets_->refresh_soon(std::move(d), std::move(then)); });
+  flights_->on_large([this](const Object& o, bool demand, std::function<void(const Status&)> done) { return fetch_large(o, demand, std::move(done)); });
   programs_ = std::make_unique<ProgramRequests>(
-      ProgramRequests::Parts{config_, *dir_, *publisher_, *inodes_, *cache_, *datasets_, *flights_, *filler_});
+      ProgramRequests::Parts{config_, *dir_, *publisher_, *inodes_, *cache_, *datasets_, *flights_, *filler_, *lazy_, *chunk_flights_});
   admin_ = std::make_unique<Admin>(Admin::Parts{config_, *dir_, *publisher_, *cache_, *datasets_, *flights_, *filler_, *server_, *meta_});
   if (Status s = datasets_->start(); !s) return s;
   link_ = std::make_unique<NodeLink>(*meta_, *datasets_, *cache_, node_name(config_.is_private));
@@ -163,9 +171,20 @@ void Daemon::handle(IncomingRequest r) {
     case Op::kHello: return programs_->hello(r);
     case Op::kFetch: return programs_->fetch(r);
     case Op::kDirectory: return programs_->directory(r);
+    case Op::kChunks: return programs_->chunks(r);
     case Op::kAdmin: return admin_->handle(std::move(r));
   }
   r.reply->fail(ENOSYS);
+}
+
+// Background work, and programs that need the whole of a large object.
+bool Daemon::fetch_large(const Object& object, bool demand, std::function<void(const Status&)> done) {
+  if (!lazy_->wants(object)) return false;
+  Result<LazyPtr> file = lazy_->open(object);
+  if (!file) done(file.error());
+  else if (!*file) done({});
+  else chunk_flights_->fetch_whole(*file, demand, std::move(done));
+  return true;
 }
 
 Status Daemon::serve() {
@@ -185,8 +204,10 @@ void Daemon::keep_house() {
   for (int tick = 0; !ending_; ++tick) {
     std::this_thread::sleep_for(kTick);
     flights_->tick();
+    chunk_flights_->tick();
     if (tick % kTicksASecond != 0) continue;
     cache_->poll_zombies();
+    cache_->keep_reserve();
     filler_->tick();
     flights_->kick();
     for (auto& d : datasets_->all()) d->drop_retired_stores();
@@ -229,7 +250,9 @@ void Daemon::end() {
   ::signal(SIGALRM, [](int) { ::_exit(0); });
   ::alarm(kEndSeconds);
   ending_ = true;
-  bool landed = flights_->stop(kFlightsEnd);
+  bool landed = chunk_flights_->stop(kFlightsEnd);
+  lazy_->stop();
+  landed = flights_->stop(kFlightsEnd) && landed;
   admin_->stop();
   link_->stop();
   datasets_->stop();

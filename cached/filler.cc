@@ -77,7 +77,7 @@ std::string Filler::state(const Dataset& dataset) const {
 }
 
 static bool wanted(const CatalogVersion& v, uint32_t entry) {
-  return v.catalog().entries[entry].is_file() && v.state(entry) == kAbsent;
+  return v.catalog().entries[entry].is_file() && v.state(entry) != kResident;
 }
 
 std::optional<uint32_t> Filler::next_sibling(Fill& f, const CatalogVersion& v) {

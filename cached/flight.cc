@@ -161,6 +161,7 @@ void Flights::start(const FlightPtr& f) {
   const Object& o = f->object;
   Result<std::shared_ptr<Store>> store = o.dataset->store();
   if (!store) return finish(f, store.error(), nullptr);
+  if (large_ && large_(o, !f->background, [this, f](const Status& s) { landed_by_chunks(f, s); })) return;
   Result<Room> room = cache_.admit(*o.dataset, o.size, !f->background);
   if (!room) {
     if (!park(f, room.error())) finish(f, room.error(), nullptr);
@@ -223,6 +224,13 @@ void Flights::landed(const FlightPtr& f, Status status) {
   Result<std::shared_ptr<Fd>> file = cache_.publish(f->object, *f->writer, std::move(f->room));
   if (!file) return finish(f, file.error(), nullptr);
   finish(f, {}, std::move(*file));
+}
+
+void Flights::landed_by_chunks(const FlightPtr& f, const Status& status) {
+  std::shared_ptr<Fd> file = status ? resident(f->object) : nullptr;
+  if (status && !file) finish(f, make_error(EIO, "the object was evicted as soon as it was whole"), nullptr);
+  else finish(f, status, std::move(file));
+  pump();
 }
 
 // Background work that found the cache full while a program began to wait for it: again, as demand.

@@ -36,8 +36,12 @@ class Flights {
   // The store says that an object changed or went: refreshes the dataset, then calls `then` (ESTALE, or why it could not).
   using StaleHandler = std::function<void(std::shared_ptr<Dataset>, std::function<void(const Status&)> then)>;
 
+  // Fetches a large object by chunks until it is resident, and says so; false: the object is not for it.
+  using Large = std::function<bool(const Object&, bool demand, std::function<void(const Status&)> done)>;
+
   Flights(ObjectCache& cache, uint32_t connections, uint32_t wait_ms);
   ~Flights();
+  void on_large(Large large) { large_ = std::move(large); }
   void on_stale(StaleHandler handler) { stale_ = std::move(handler); }
 
   // Fetches an object for a program that waits; joins the flight there is. `done` is called exactly once, unless cancelled,
@@ -87,6 +91,7 @@ class Flights {
   bool park(const FlightPtr& f, const Error& error);
   void send_get(const FlightPtr& f, const std::shared_ptr<Store>& store);
   void landed(const FlightPtr& f, Status status);
+  void landed_by_chunks(const FlightPtr& f, const Status& status);
   void finish(const FlightPtr& f, Status status, std::shared_ptr<Fd> file);
   bool become_demand(const FlightPtr& f, const Status& status);
   void report(Flight& f, const Status& status, std::shared_ptr<Fd> file);
@@ -96,6 +101,7 @@ class Flights {
   const uint32_t connections_;
   const std::chrono::milliseconds wait_;
   StaleHandler stale_;
+  Large large_;
   mutable std::mutex mutex_;
   std::condition_variable idle_;
   std::unordered_map<ObjectId, FlightPtr, OidHash> flights_;

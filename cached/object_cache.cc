@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "cached/files.h"
+#include "cached/lazy_file.h"
 #include "cached/log.h"
 
 namespace larder {
@@ -28,13 +29,14 @@ static std::string name_of(ObjectId oid) {
 // ---- Room ------------------------------------------------------------------------------------------------------------
 
 Room::Room(Room&& o) noexcept
-    : cache_(std::exchange(o.cache_, nullptr)), bytes_(o.bytes_), unwritten_(o.unwritten_), staged_(o.staged_) {}
+    : cache_(std::exchange(o.cache_, nullptr)), bytes_(o.bytes_), unwritten_(o.unwritten_), staged_(o.staged_), chunk_(o.chunk_) {}
 
 Room& Room::operator=(Room&& o) noexcept {
   std::swap(cache_, o.cache_);
   std::swap(bytes_, o.bytes_);
   std::swap(unwritten_, o.unwritten_);
   std::swap(staged_, o.staged_);
+  std::swap(chunk_, o.chunk_);
   return *this;
 }
 
@@ -50,21 +52,22 @@ void Room::wrote(uint64_t bytes) {
   cache_->unwritten_.fetch_sub(n, std::memory_order_relaxed);
 }
 
-Room ObjectCache::reserve(uint64_t bytes, bool staged) {
+Room ObjectCache::reserve(uint64_t bytes, bool staged, bool chunk) {
   Room room;
   room.cache_ = this;
   room.bytes_ = room.unwritten_ = bytes;
   room.staged_ = staged;
+  room.chunk_ = chunk;
   reserved_ += bytes;
   unwritten_ += bytes;
-  if (staged) staged_bytes_ += bytes;
+  if (staged && !chunk) staged_bytes_ += bytes;
   return room;
 }
 
 void ObjectCache::release(Room& room) {
   reserved_ -= room.bytes_;
   unwritten_ -= room.unwritten_;
-  if (room.staged_) staged_bytes_ -= room.bytes_;
+  if (room.staged_ && !room.chunk_) staged_bytes_ -= room.bytes_;
   room.cache_ = nullptr;
 }
 
@@ -73,7 +76,7 @@ void ObjectCache::release(Room& room) {
 ObjectCache::ObjectCache(CacheDir& dir, InodeTableWriter& inodes, Meter& meter, CacheLimits limits)
     : dir_(dir), inodes_(inodes), meter_(meter), limits_(limits) {}
 
-uint64_t ObjectCache::used_locked() const { return cached_bytes_ + reserved_ + zombie_bytes_ + meter_.load(std::memory_order_relaxed); }
+uint64_t ObjectCache::used_locked() const { return cached_bytes_ + chunk_bytes_ + reserved_ + zombie_bytes_ + meter_.load(std::memory_order_relaxed); }
 
 bool ObjectCache::fits(uint64_t need) const {
   if (used_locked() + need + kTableSlack > limits_.cache_size) return false;
@@ -101,7 +104,8 @@ CacheUsage ObjectCache::usage() {
 
 ObjectCache::DatasetUsage ObjectCache::usage_of(const Dataset& d) {
   std::lock_guard lock(mutex_);
-  return {d.cached_files, d.cached_bytes};
+  ChunkHolder::Usage chunks = chunks_ ? chunks_->usage_of(d) : ChunkHolder::Usage{};
+  return {d.cached_files + chunks.files, d.cached_bytes + chunks.bytes};
 }
 
 // ---- removing files --------------------------------------------------------------------------------------------------
@@ -154,6 +158,8 @@ void ObjectCache::poll_zombies() {
 
 // Files of a leftover dataset until `need` fits. Without a version (unmounted) its folder tells what there is.
 void ObjectCache::free_leftovers_of(Dataset& d, uint64_t need) {
+  while (!fits(need) && evict_chunk(false, &d)) {
+  }
   if (d.version()) {
     while (!fits(need) && evict_kept(d)) {
     }
@@ -182,7 +188,8 @@ bool ObjectCache::free_leftovers(const Dataset& for_whom, uint64_t need) {
   int64_t now = wall_ns();
   for (auto& d : datasets_) {
     bool leftover = !d->version() || now - d->last_use_ns.load() > kIdleAfterNs;
-    if (d.get() != &for_whom && d->cached_files > 0 && leftover) idle.push_back(d);
+    bool has_files = d->cached_files > 0 || (chunks_ && chunks_->usage_of(*d).bytes > 0);
+    if (d.get() != &for_whom && has_files && leftover) idle.push_back(d);
   }
   std::sort(idle.begin(), idle.end(), [](auto& a, auto& b) { return a->last_use_ns.load() < b->last_use_ns.load(); });
   for (auto& d : idle) {
@@ -241,12 +248,92 @@ bool ObjectCache::make_staging_room(Dataset& d, uint64_t need) {
   while (!fits(need)) {
     bool share_is_full = staged_bytes_ + need > limits_.staging;
     if (share_is_full && evict_oldest_staged()) continue;
-    if (evict_any_kept(d)) continue;
+    if (evict_any_kept(d) || evict_chunk(false)) continue;
     if (!share_is_full && evict_oldest_staged()) continue;
+    if (evict_chunk(true)) continue;
     return false;
   }
   return true;
 }
+
+// ---- chunks ----------------------------------------------------------------------------------------------------------
+
+bool ObjectCache::evict_chunk(bool staged, const Dataset* of) {
+  uint64_t bytes = !chunks_ ? 0 : staged ? chunks_->evict_staged() : chunks_->evict_kept(of);
+  chunk_bytes_ -= std::min(chunk_bytes_, bytes);
+  return bytes > 0;
+}
+
+// As make_staging_room(), with the chunks' own share.
+bool ObjectCache::make_chunk_room(Dataset& d, uint64_t need) {
+  while (!fits(need)) {
+    bool share_is_full = chunks_->staged_bytes() + need > chunks_->staging_share();
+    if (share_is_full && evict_chunk(true)) continue;
+    if (evict_chunk(false, &d) || evict_any_kept(d) || evict_chunk(false)) continue;
+    if (evict_oldest_staged() || evict_chunk(true)) continue;
+    return false;
+  }
+  return true;
+}
+
+Result<Room> ObjectCache::admit_chunk(Dataset& d, uint64_t bytes, bool demand) {
+  uint64_t need = on_disk(bytes);
+  std::lock_guard lock(mutex_);
+  if (need + meter_.load() + kTableSlack > limits_.cache_size)
+    return make_error(EFBIG, fmt::format("a chunk has {} bytes and the cache {}; give a larger cache_size", bytes, limits_.cache_size));
+  if (fits(need) || free_leftovers(d, need)) return reserve(need, false, true);
+  if (!demand) return make_error(ENOSPC, fmt::format("the cache is full ({} bytes)", limits_.cache_size));
+  if (make_chunk_room(d, need)) return reserve(need, true, true);
+  return make_error(EAGAIN, fmt::format("no room for {} bytes: cache_size is {} and everything in the cache is in use", bytes, limits_.cache_size));
+}
+
+void ObjectCache::chunk_landed(Room room) {
+  std::lock_guard lock(mutex_);
+  chunk_bytes_ += room.bytes_;
+  release(room);
+}
+
+void ObjectCache::chunks_gone(uint64_t bytes) {
+  std::lock_guard lock(mutex_);
+  chunk_bytes_ -= std::min(chunk_bytes_, bytes);
+}
+
+Result<bool> ObjectCache::make_lazy(const Object& o) {
+  std::lock_guard lock(mutex_);
+  std::shared_ptr<CatalogVersion> v = o.dataset->version();
+  uint32_t entry = v ? v->find_file(o.path) : kNoEntry;
+  if (entry == kNoEntry || v->catalog().entries[entry].oid != o.oid) return make_error(ESTALE, "the object is not in the current version");
+  if (v->state(entry) == kResident) return false;
+  if (v->state(entry) != kLazy) v->set_state(entry, kLazy);
+  return true;
+}
+
+Status ObjectCache::publish_whole(LazyFile& file, uint64_t sum, uint64_t bytes) {
+  const Object& o = file.object;
+  Dataset& d = *o.dataset;
+  std::lock_guard lock(mutex_);
+  std::shared_ptr<CatalogVersion> v = d.version();
+  uint32_t entry = v ? v->find_file(o.path) : kNoEntry;
+  if (entry == kNoEntry || v->catalog().entries[entry].oid != o.oid) return make_error(ESTALE, "the object is not in the current version");
+  if (Status s = d.sums->append(o.oid, sum); !s) return s;
+  if (uint64_t growth = inodes_.growth_bytes(); growth != 0) free_anything(growth);
+  if (Status s = inodes_.insert(file.data_inode(), file_inode(o.oid), d.id(), InodeKind::kFile); !s) return s;
+  if (Status s = file.rename_to_whole(); !s) return inodes_.remove(file.data_inode()), s;
+  chunk_bytes_ -= std::min(chunk_bytes_, bytes);
+  d.cached_bytes += bytes;
+  d.cached_files += 1;
+  cached_bytes_ += bytes;
+  cached_files_ += 1;
+  v->set_state(entry, kResident);
+  return {};
+}
+
+void ObjectCache::keep_reserve() {
+  uint64_t free = fs_space(dir_.fd()).free;
+  if (free < limits_.reserve) make_space(limits_.reserve - free);
+}
+
+// ---- admission -------------------------------------------------------------------------------------------------------
 
 Result<Room> ObjectCache::admit(Dataset& d, uint64_t size, bool demand) {
   uint64_t need = on_disk(size);
@@ -267,13 +354,14 @@ bool ObjectCache::has_room(uint64_t size) {
 
 bool ObjectCache::make_space(uint64_t bytes) {
   std::lock_guard lock(mutex_);
-  uint64_t before = cached_bytes_, want = on_disk(bytes);
-  while (before - cached_bytes_ < want) {
-    if (evict_oldest_staged()) continue;
+  auto held = [this] { return cached_bytes_ + chunk_bytes_; };
+  uint64_t before = held(), want = on_disk(bytes);
+  while (before - held() < want) {
+    if (evict_oldest_staged() || evict_chunk(true) || evict_chunk(false)) continue;
     bool freed = std::any_of(datasets_.begin(), datasets_.end(), [this](auto& d) { return evict_kept(*d); });
     if (!freed) break;
   }
-  return cached_bytes_ < before;
+  return held() < before;
 }
 
 // ---- publishing ------------------------------------------------------------------------------------------------------
@@ -369,9 +457,16 @@ EvictCounts ObjectCache::evict(Dataset& d, const std::string& path) {
       for (uint32_t k = 0; k < entries[i].dir.child_count; ++k) todo.push_back(entries[i].dir.first_child + k);
       continue;
     }
-    if (v->state(i) != kResident) continue;
+    if (v->state(i) == kAbsent) continue;
     std::lock_guard lock(mutex_);  // one file at a time: programs that miss go on
     if (d.version() != v) return counts;
+    if (v->state(i) == kLazy) {
+      uint64_t bytes = chunks_ ? chunks_->evict_object(d, entries[i].oid) : 0;
+      chunk_bytes_ -= std::min(chunk_bytes_, bytes);
+      counts.files += bytes > 0;
+      counts.bytes += bytes;
+      continue;
+    }
     Removed r = remove_entry(d, *v, i, false);
     counts.busy += r == Removed::kBusy || r == Removed::kZombie;
     counts.files += r == Removed::kFreed;
@@ -386,6 +481,7 @@ void ObjectCache::add(std::shared_ptr<Dataset> dataset) {
   std::lock_guard lock(mutex_);
   datasets_.push_back(dataset);
   count_folder(*dataset);
+  if (chunks_) chunk_bytes_ += chunks_->take_over(dataset);
 }
 
 void ObjectCache::remove(const Dataset& dataset) {
@@ -395,6 +491,7 @@ void ObjectCache::remove(const Dataset& dataset) {
   cached_bytes_ -= std::min(cached_bytes_, (*it)->cached_bytes);
   cached_files_ -= std::min(cached_files_, (*it)->cached_files);
   (*it)->tables = Charge();
+  if (chunks_) chunk_bytes_ -= std::min(chunk_bytes_, chunks_->forget(dataset));
   datasets_.erase(it);
 }
 
@@ -405,11 +502,12 @@ bool ObjectCache::make_table_room(uint64_t bytes) {
 
 bool ObjectCache::free_anything(uint64_t bytes) {
   while (!fits(bytes)) {
-    if (evict_oldest_staged()) continue;
+    if (evict_oldest_staged() || evict_chunk(true)) continue;
     uint64_t before = cached_bytes_;
     for (auto& d : datasets_)
       if (!d->version() && d->cached_files > 0) free_leftovers_of(*d, bytes);
     if (cached_bytes_ < before) continue;
+    if (evict_chunk(false)) continue;
     if (std::none_of(datasets_.begin(), datasets_.end(), [this](auto& d) { return evict_kept(*d); })) return false;
   }
   return true;
@@ -465,7 +563,7 @@ std::vector<bool> ObjectCache::check_folder(Dataset& d, const CatalogVersion& v,
     ObjectId oid;
     std::string_view n = name;
     if (!parse_oid(n, &oid)) {
-      bool known = n == "sums" || n == kMirrorFolder || n.starts_with("catalog.") || n.starts_with("residency.");
+      bool known = n == "sums" || n == kMirrorFolder || n == kLazyFolder || n.starts_with("catalog.") || n.starts_with("residency.");
       if (!known) unknown.emplace_back(n);
       return;
     }
@@ -483,13 +581,15 @@ std::vector<bool> ObjectCache::check_folder(Dataset& d, const CatalogVersion& v,
 Status ObjectCache::adopt(Dataset& d, std::shared_ptr<CatalogVersion> v) {
   Result<Sums> sums = d.sums->load();
   if (!sums) return sums.error();
-  std::vector<uint32_t> files = files_by_oid(v->catalog());
+  std::vector<uint32_t> files;
+  if (usage_of(d).files > 0) files = files_by_oid(v->catalog());  // a fresh node has none: millions need not be sorted
   std::lock_guard lock(mutex_);
   std::vector<bool> present = check_folder(d, *v, files, *sums);
   for (uint32_t i = 0; i < v->catalog().entry_count; ++i) {
     uint32_t should = present[i] ? kResident : kAbsent;
     if (v->state(i) != should) v->set_state(i, should);
   }
+  if (chunks_) chunk_bytes_ -= std::min(chunk_bytes_, chunks_->adopt(d, *v));
   d.set_version(std::move(v));
   d.verified = std::find(present.begin(), present.end(), true) == present.end();
   d.tables = Charge();  // the version has its own
@@ -514,14 +614,15 @@ std::shared_ptr<CatalogVersion> ObjectCache::switch_version(Dataset& d, std::sha
   std::lock_guard lock(mutex_);
   std::shared_ptr<CatalogVersion> old = d.version();
   for (const Match& m : matches) {
-    if (!old || old->state(m.old_entry) != kResident) continue;
+    if (!old || old->state(m.old_entry) == kAbsent) continue;
     const CatalogEntry& e = next->catalog().entries[m.new_entry];
     if (old->catalog().entries[m.old_entry].mtime_ns != e.mtime_ns) {
       struct timespec t = {e.mtime_ns / 1000000000, e.mtime_ns % 1000000000};
       struct timespec times[2] = {t, t};
       ::utimensat(d.folder_fd(), name_of(e.oid).c_str(), times, AT_SYMLINK_NOFOLLOW);
+      ::utimensat(d.folder_fd(), (std::string(kLazyFolder) + "/" + name_of(e.oid)).c_str(), times, AT_SYMLINK_NOFOLLOW);
     }
-    next->set_state(m.new_entry, kResident);
+    next->set_state(m.new_entry, old->state(m.old_entry));
   }
   d.set_version(std::move(next));
   d.tables = Charge();
@@ -534,11 +635,13 @@ void ObjectCache::remove_obsolete(Dataset& d, const CatalogVersion& old) {
   std::shared_ptr<CatalogVersion> v = d.version();
   if (!v) return;
   for (uint32_t i = 0; i < old.catalog().entry_count; ++i) {
-    if (old.state(i) != kResident) continue;
+    if (!old.catalog().entries[i].is_file() || old.state(i) == kAbsent) continue;
     long len = old.catalog().path_of(i, path, sizeof path);
     uint32_t entry = len < 0 ? kNoEntry : v->find_file({path, static_cast<size_t>(len)});
     if (entry != kNoEntry && v->catalog().entries[entry].oid == old.catalog().entries[i].oid) continue;
     std::lock_guard lock(mutex_);
+    if (chunks_) chunk_bytes_ -= std::min(chunk_bytes_, chunks_->drop(d, old.catalog().entries[i].oid));
+    if (old.state(i) != kResident) continue;
     remove_file(d, name_of(old.catalog().entries[i].oid).c_str(), true, [&] { const_cast<CatalogVersion&>(old).set_state(i, kAbsent); });
   }
 }

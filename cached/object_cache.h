@@ -12,7 +12,9 @@
 // unlinked while in use (replaced, corrupt, or opened between the test and the unlink) is a zombie: it counts until the lease
 // succeeds; poll_zombies() looks.
 //
-// used = named cache files + reservations of flights + zombies + tables (Meter) <= cache_size, and `reserve` bytes of the
+// Lazy objects lie in the cache by chunks; ChunkHolder has them, this class their place in the budget.
+//
+// used = named cache files + chunks + reservations of flights + zombies + tables (Meter) <= cache_size, and `reserve` bytes of the
 // file system stay free.
 #pragma once
 #include <atomic>
@@ -24,6 +26,7 @@
 #include <vector>
 
 #include "cached/cache_dir.h"
+#include "cached/chunk_holder.h"
 #include "cached/dataset.h"
 #include "cached/inode_table.h"
 #include "cached/object_writer.h"
@@ -35,6 +38,7 @@ struct OidHash {
 };
 
 class ObjectCache;
+class LazyFile;
 
 // Space for one object that is being fetched; given back when destroyed.
 class Room {
@@ -53,6 +57,7 @@ class Room {
   uint64_t bytes_ = 0;
   uint64_t unwritten_ = 0;
   bool staged_ = false;
+  bool chunk_ = false;  // staged chunks are counted by their holder
 };
 
 struct CacheUsage {
@@ -108,7 +113,22 @@ class ObjectCache {
   // A corrupt file: unlinked whoever has it open.
   void drop_corrupt(Dataset& dataset, const CatalogVersion& version, uint32_t entry);
 
+  // ---- chunks of lazy objects
+  void hold_chunks(ChunkHolder* holder) { chunks_ = holder; }
+  // Room for one chunk; errors as admit(). staged() tells how it was admitted.
+  Result<Room> admit_chunk(Dataset& dataset, uint64_t bytes, bool demand);
+  // The reservation has become a chunk.
+  void chunk_landed(Room room);
+  // Chunks went that the holder dropped by itself.
+  void chunks_gone(uint64_t bytes);
+  // The object's entry becomes LAZY. False: it is RESIDENT. ESTALE: the current version does not have it.
+  Result<bool> make_lazy(const Object& object);
+  // All chunks are there: the lazy object becomes an ordinary cache file. `bytes`: what its chunks take.
+  Status publish_whole(LazyFile& file, uint64_t sum, uint64_t bytes);
+
   // ---- housekeeping
+  // Another program fills the file system: makes room until `reserve` is free again.
+  void keep_reserve();
   void poll_zombies();
   void note_use();  // reads the touch bytes of mounted datasets
   CacheUsage usage();
@@ -140,7 +160,9 @@ class ObjectCache {
   bool evict_oldest_staged();
   bool evict_kept(Dataset& dataset);
   bool evict_any_kept(Dataset& first);
-  Room reserve(uint64_t bytes, bool staged);
+  bool evict_chunk(bool staged, const Dataset* of = nullptr);
+  bool make_chunk_room(Dataset& dataset, uint64_t need);
+  Room reserve(uint64_t bytes, bool staged, bool chunk = false);
   void release(Room& room);
   Removed remove_file(Dataset& dataset, const char* name, bool even_if_used, const std::function<void()>& before_unlink);
   Removed remove_entry(Dataset& dataset, CatalogVersion& version, uint32_t entry, bool even_if_used);
@@ -164,6 +186,8 @@ class ObjectCache {
   uint64_t staged_bytes_ = 0;  // with reservations
   uint64_t cached_bytes_ = 0;  // of all datasets, staged ones included
   uint64_t cached_files_ = 0;
+  uint64_t chunk_bytes_ = 0;   // of lazy objects
+  ChunkHolder* chunks_ = nullptr;
   uint64_t reserved_ = 0;
   std::atomic<uint64_t> unwritten_{0};
   uint64_t zombie_bytes_ = 0;

@@ -44,12 +44,56 @@ void ProgramRequests::fetch(const IncomingRequest& r) {
   if (v->catalog().entries[entry].oid != r.header.oid) return r.reply->fail(ESTALE);
   d->used_now();
   if (v->state(entry) == kAbsent) p_.filler.missed(d, *v, entry);
+  Object object = object_at(d, *v, entry);
+  if (v->state(entry) != kResident && p_.lazy.wants(object) && open_lazy(r, object)) return;
   std::shared_ptr<Replier> reply = r.reply;
-  uint64_t ticket = p_.flights.fetch(object_at(d, *v, entry), [reply](const Status& s, std::shared_ptr<Fd> file) {
+  uint64_t ticket = p_.flights.fetch(object, [reply](const Status& s, std::shared_ptr<Fd> file) {
     if (s) reply->fresh_descriptor(std::move(file));
     else reply->fail(fetch_errno(s.error()));
   });
   reply->when_gone([this, ticket] { p_.flights.cancel(ticket); });
+}
+
+// A handle, and its first chunk on the way. False: the object has become resident meanwhile.
+bool ProgramRequests::open_lazy(const IncomingRequest& r, const Object& object) {
+  Result<LazyPtr> file = p_.lazy.open(object);
+  if (file && !*file) return false;
+  Result<Fd> handle = file ? (*file)->open_handle() : Result<Fd>(file.error());
+  if (!handle) {
+    spdlog::warn("{}: {} cannot be opened: {}", object.dataset->label(), shown(object.path), handle.error().message);
+    r.reply->fail(fetch_errno(handle.error()));
+    return true;
+  }
+  r.reply->descriptors({std::make_shared<Fd>(std::move(*handle))}, 0);
+  p_.chunks.advise(*file, 0, 1);
+  return true;
+}
+
+void ProgramRequests::chunks(const IncomingRequest& r) {
+  ChunkRequest q;
+  if (r.payload.size() != sizeof q) return r.reply->fail(EINVAL);
+  memcpy(&q, r.payload.data(), sizeof q);
+  Result<LazyPtr> file = p_.lazy.find(q.handle_inode);
+  if (!file) return r.reply->fail(fetch_errno(file.error()));
+  const LazyPtr& f = *file;
+  if (!may_read(r.peer, f->object.dataset->group)) return r.reply->fail(EACCES);
+  std::shared_ptr<Replier> reply = r.reply;
+  auto answer = [reply](const Status& s) { reply->fail(s ? 0 : s.error().code == EFBIG ? EFBIG : fetch_errno(s.error())); };
+  f->object.dataset->used_now();
+  if (q.flags & kChunksWhole) {
+    p_.flights.fetch(f->object, [answer](const Status& s, std::shared_ptr<Fd>) { answer(s); });
+    return;
+  }
+  bool good = q.count > 0 && q.count <= kMaxChunkCount && q.first < f->chunk_count() && q.count <= f->chunk_count() - q.first;
+  if (!good) return r.reply->fail(EINVAL);
+  if (q.flags & kChunksAdvise) {
+    if (q.count == 1 && f->present(q.first)) p_.chunks.passed(f, q.first);
+    else p_.chunks.advise(f, q.first, q.count);
+    return r.reply->fail(0);
+  }
+  if (f->is_whole()) return r.reply->fail(0);
+  uint64_t ticket = p_.chunks.want(f, q.first, q.count, answer);
+  reply->when_gone([this, ticket] { p_.chunks.cancel(ticket); });
 }
 
 Result<Fd> ProgramRequests::namespace_directory(const std::string& path) {

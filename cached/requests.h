@@ -2,6 +2,7 @@
 #pragma once
 #include <memory>
 
+#include "cached/chunk_flights.h"
 #include "cached/datasets.h"
 #include "cached/flight.h"
 #include "cached/server.h"
@@ -19,15 +20,19 @@ class ProgramRequests {
     Datasets& datasets;
     Flights& flights;
     Filler& filler;
+    LazyFiles& lazy;
+    ChunkFlights& chunks;
   };
   explicit ProgramRequests(Parts parts);
 
   void hello(const IncomingRequest& request);
   void fetch(const IncomingRequest& request);
   void directory(const IncomingRequest& request);
+  void chunks(const IncomingRequest& request);
 
  private:
   bool may_read(const Peer& peer, std::optional<gid_t> group) const;
+  bool open_lazy(const IncomingRequest& request, const Object& object);
   Result<Fd> namespace_directory(const std::string& path);
   Result<Fd> dataset_directory(const IncomingRequest& request);
 

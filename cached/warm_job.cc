@@ -31,7 +31,7 @@ std::optional<Object> WarmJob::next() {
   while (at_ < items_.size()) {
     const Item& item = items_[at_++];
     const Target& t = targets_[item.target];
-    if (t.version->state(item.entry) == kAbsent) {
+    if (t.version->state(item.entry) != kResident) {
       ++in_flight_;
       return object_at(t.dataset, *t.version, item.entry);
     }

@@ -63,6 +63,8 @@ int larder_chdir(const char* path) {
 }
 
 int larder_fchdir(int fd) {
+  struct stat st;
+  if (current_state() != nullptr && sys::fstat(fd, &st) == 0 && identify(st).kind == Kind::kFile) return fail(ENOTDIR);
   long r = next.fchdir ? next.fchdir(fd) : sys::fchdir(fd);
   forget_cwd();
   return r < -1 ? fail(static_cast<int>(-r)) : static_cast<int>(r);

@@ -30,7 +30,7 @@ struct Stream {
   struct dirent64 entry;
 };
 
-constexpr uint64_t kNsBase = 1ULL << 40;
+constexpr uint64_t kNsBase = 1ULL << 63;  // negative to telldir's callers: real file systems give any positive number
 constexpr size_t kSlotBytes = 512;
 constexpr uint32_t kSlots = 4096;
 static_assert(sizeof(Stream) <= kSlotBytes);
@@ -281,6 +281,7 @@ DIR* larder_fdopendir(int fd) {
   struct stat st;
   Identity id;
   if (current_state() != nullptr && sys::fstat(fd, &st) == 0) id = identify(st);
+  if (id.kind == Kind::kFile) return errno = ENOTDIR, nullptr;
   Scratch<Found> f;
   // The program goes on using its descriptor: the stream must not close it.
   if (id.kind == Kind::kNone && current_state() != nullptr && f && sys::fstat(fd, &st) == 0 && route_covered(st, f.get())) {
@@ -452,13 +453,14 @@ long raw_getdents(int fd, void* buffer, size_t size) {
 long list_descriptor(const Identity& id, int fd, void* buffer, size_t size) {
   char path[PATH_MAX];
   Scratch<Found> f;
+  const long at = sys::lseek(fd, 0, SEEK_CUR);
+  if (at < 0) return fail(static_cast<int>(-at));  // O_PATH: EBADF
   long n = directory_path(id, path);
   if (n < 0 || !f) return fail(n < 0 ? static_cast<int>(-n) : ENOMEM);
   if (!route_missing(AT_FDCWD, path, true, f.get())) return fail(ENOENT);
   auto* s = reinterpret_cast<Stream*>(open_stream(*f.get(), -1));
   if (s == nullptr) return -1;
-  long at = sys::lseek(fd, 0, SEEK_CUR);
-  s->pos = at > 0 ? static_cast<uint64_t>(at) : 0;
+  s->pos = static_cast<uint64_t>(at);
   size_t filled = 0;
   uint64_t done = s->pos;
   bool more = false;
@@ -482,3 +484,16 @@ ssize_t larder_getdents64(int fd, void* buffer, size_t size) {
   }
   return next.getdents64 ? next.getdents64(fd, buffer, size) : raw_getdents(fd, buffer, size);
 }
+
+#define GETDIRENTRIES(name, offset)                                                         \
+  ssize_t larder_##name(int fd, char* buffer, size_t size, offset* base) {                  \
+    resolve_next();                                                                         \
+    if (!directory_hint(fd) || current_state() == nullptr) return next.name(fd, buffer, size, base); \
+    long at = sys::lseek(fd, 0, SEEK_CUR);                                                  \
+    if (at < 0) return fail(static_cast<int>(-at));                                         \
+    ssize_t n = larder_getdents64(fd, buffer, size);                                        \
+    if (n >= 0) *base = at;                                                                 \
+    return n;                                                                               \
+  }
+GETDIRENTRIES(getdirentries, off_t)
+GETDIRENTRIES(getdirentries64, off64_t)

@@ -92,6 +92,22 @@ int larder_execle(const char* path, const char* arg, ...) {
   return larder_execve(path, argv, envp);
 }
 
+// The descriptor says what is executed; a mirror or a cache file has no x bit either.
+int larder_fexecve(int fd, char* const argv[], char* const envp[]) {
+  resolve_next();
+  return next.fexecve(fd, argv, envp);
+}
+int larder_execveat(int dirfd, const char* path, char* const argv[], char* const envp[], int flags) {
+  resolve_next();
+  auto native = [&](int at, const char* p) {
+    if (next.execveat) return next.execveat(at, p, argv, envp, flags);
+    long r = sys::call(SYS_execveat, at, sys::arg(p), sys::arg(argv), sys::arg(envp), flags);
+    return r < 0 ? fail(static_cast<int>(-r)) : static_cast<int>(r);
+  };
+  return dispatch(
+      dirfd, path, (flags & AT_SYMLINK_NOFOLLOW) == 0, [](Found& f) { return fail(f.kind == Kind::kMissing ? f.error : EACCES); }, native);
+}
+
 int larder_posix_spawn(pid_t* pid, const char* path, const posix_spawn_file_actions_t* actions, const posix_spawnattr_t* attr,
                        char* const argv[], char* const envp[]) {
   Program program(path);
@@ -105,6 +121,22 @@ int larder_posix_spawnp(pid_t* pid, const char* file, const posix_spawn_file_act
   if (program.error) return program.error;
   resolve_next();
   return next.posix_spawnp(pid, program.path ? program.path : file, actions, attr, argv, envp);
+}
+
+// glibc 2.39 and later; nobody asks for them where libc has none.
+int larder_pidfd_spawn(int* pidfd, const char* path, const posix_spawn_file_actions_t* actions, const posix_spawnattr_t* attr,
+                       char* const argv[], char* const envp[]) {
+  Program program(path);
+  if (program.error) return program.error;
+  resolve_next();
+  return next.pidfd_spawn ? next.pidfd_spawn(pidfd, program.path, actions, attr, argv, envp) : ENOSYS;
+}
+int larder_pidfd_spawnp(int* pidfd, const char* file, const posix_spawn_file_actions_t* actions, const posix_spawnattr_t* attr,
+                        char* const argv[], char* const envp[]) {
+  Program program(has_slash(file) ? file : nullptr);
+  if (program.error) return program.error;
+  resolve_next();
+  return next.pidfd_spawnp ? next.pidfd_spawnp(pidfd, program.path ? program.path : file, actions, attr, argv, envp) : ENOSYS;
 }
 
 // ---- file actions ---------------------------------------------------------------------------------------------------

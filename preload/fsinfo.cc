@@ -1,6 +1,7 @@
 // statfs, pathconf, extended attributes, watches, handles.
 #include <errno.h>
 #include <string.h>
+#include <sys/fanotify.h>
 #include <sys/inotify.h>
 #include <sys/statfs.h>
 #include <sys/statvfs.h>
@@ -78,6 +79,13 @@ int fd_volume(int fd, Buf* buf, Native native) {
   return 0;
 }
 
+bool is_ours(int fd) {
+  struct stat st;
+  return current_state() != nullptr && sys::fstat(fd, &st) == 0 && identify(st).kind != Kind::kNone;
+}
+
+bool is_handle(int fd) { return (sys::fcntl(fd, F_GETFL, 0) & O_PATH) != 0; }
+
 // No extended attributes, on a file system that could have some.
 ssize_t no_attribute(const Found& f) { return fail(f.kind == Kind::kMissing ? f.error : ENODATA); }
 ssize_t no_attributes(const Found& f) { return f.kind == Kind::kMissing ? fail(f.error) : 0; }
@@ -121,6 +129,21 @@ long larder_pathconf(const char* path, int name) {
       [&](int, const char* p) { return next.pathconf(p, name); });
 }
 
+long larder_fpathconf(int fd, int name) {
+  resolve_next();
+  return is_ours(fd) ? next.pathconf("/", name) : next.fpathconf(fd, name);
+}
+
+ssize_t larder_fgetxattr(int fd, const char* attribute, void* value, size_t size) {
+  resolve_next();
+  return is_ours(fd) ? fail(is_handle(fd) ? EBADF : ENODATA) : next.fgetxattr(fd, attribute, value, size);
+}
+ssize_t larder_flistxattr(int fd, char* list, size_t size) {
+  resolve_next();
+  if (!is_ours(fd)) return next.flistxattr(fd, list, size);
+  return is_handle(fd) ? fail(EBADF) : 0;
+}
+
 #define GET_ATTRIBUTE(name, follow)                                                                   \
   ssize_t larder_##name(const char* path, const char* attribute, void* value, size_t size) {          \
     resolve_next();                                                                                   \
@@ -145,6 +168,20 @@ int larder_inotify_add_watch(int fd, const char* path, uint32_t mask) {
   resolve_next();
   return dispatch(
       AT_FDCWD, path, true, [&](Found& f) { return watch(f, fd, mask); }, [&](int, const char* p) { return next.inotify_add_watch(fd, p, mask); });
+}
+
+// As inotify; the descriptor says what is marked.
+int larder_fanotify_mark(int fanotify, unsigned flags, uint64_t mask, int dirfd, const char* path) {
+  resolve_next();
+  if (path == nullptr) return next.fanotify_mark(fanotify, flags, mask, dirfd, path);
+  return dispatch(
+      dirfd, path, (flags & FAN_MARK_DONT_FOLLOW) == 0,
+      [&](Found& f) {
+        sys::Fd fd(open_found(f, O_RDONLY | O_CLOEXEC));
+        if (fd.get() < 0) return fail(-fd.get());
+        return next.fanotify_mark(fanotify, flags & ~static_cast<unsigned>(FAN_MARK_DONT_FOLLOW), mask, fd.get(), nullptr);
+      },
+      [&](int at, const char* p) { return next.fanotify_mark(fanotify, flags, mask, at, p); });
 }
 
 int larder_name_to_handle_at(int dirfd, const char* path, struct file_handle* handle, int* mount_id, int flags) {

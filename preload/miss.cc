@@ -151,6 +151,49 @@ int exchange(const Request& request, const char* payload, Reply* reply, int* fds
   return error != 0 ? error : receive_reply(fd.get(), reply, fds, max_fds, fd_count, deadline_ms);
 }
 
+int start_request(const Request& request, const void* payload) {
+  sys::Fd fd(connect_daemon());
+  if (fd.get() < 0) return fd.get();
+  const int error = send_request(fd.get(), request, static_cast<const char*>(payload));
+  return error != 0 ? -error : fd.release();
+}
+
+int finish_request(int socket, Reply* reply) {
+  int fd, count;
+  const int error = receive_reply(socket, reply, &fd, 1, &count, sys::now_ms() + 1000);
+  if (error == 0 && count > 0) sys::close(fd);
+  return error;
+}
+
+namespace {
+
+// Tries `once` until the daemon answers, as long as `fallback` says; `once` returns an errno of the transport.
+template <typename Once>
+int persist(Fallback fallback, int64_t deadline, Once once) {
+  for (int pause_ms = 10;;) {
+    const int error = once();
+    if (error == 0) return 0;
+    if (!daemon_away(error)) return error == ETIMEDOUT ? -EIO : -error;
+    if (fallback != Fallback::kWait || sys::now_ms() + pause_ms > deadline) return -ENOTCONN;
+    sys::sleep_ms(pause_ms);
+    if (pause_ms < 200) pause_ms *= 2;
+  }
+}
+
+}  // namespace
+
+int ask_status(const Request& request, const void* payload, Fallback fallback, uint32_t wait_ms) {
+  const int64_t deadline = sys::now_ms() + wait_ms;
+  Reply reply;
+  const int r = persist(fallback, deadline, [&] {
+    int fd, count;
+    const int error = exchange(request, static_cast<const char*>(payload), &reply, &fd, 1, &count, deadline);
+    if (error == 0 && count > 0) sys::close(fd);
+    return error;
+  });
+  return r != 0 ? r : -reply.status;
+}
+
 int ask_for(Op op, uint64_t dataset_id, ObjectId oid, const char* path, size_t len, bool cloexec, Fallback fallback,
             uint32_t wait_ms) {
   if (len > kMaxPathBytes) return -ENAMETOOLONG;
@@ -162,19 +205,11 @@ int ask_for(Op op, uint64_t dataset_id, ObjectId oid, const char* path, size_t l
   request.oid = oid;
   request.payload_len = static_cast<uint32_t>(len);
   const int64_t deadline = sys::now_ms() + wait_ms;
-  for (int pause_ms = 10;;) {
-    Reply reply;
-    int fd, count;
-    int error = exchange(request, path, &reply, &fd, 1, &count, deadline);
-    if (error == 0) {
-      if (reply.status != 0) return -reply.status;
-      return count == 1 ? lowest_number(fd, cloexec) : -EPROTO;
-    }
-    if (!daemon_away(error)) return error == ETIMEDOUT ? -EIO : -error;
-    if (fallback != Fallback::kWait || sys::now_ms() + pause_ms > deadline) return -ENOTCONN;
-    sys::sleep_ms(pause_ms);
-    if (pause_ms < 200) pause_ms *= 2;
-  }
+  Reply reply;
+  int fd = -1, count = 0;
+  if (int r = persist(fallback, deadline, [&] { return exchange(request, path, &reply, &fd, 1, &count, deadline); })) return r;
+  if (reply.status != 0) return -reply.status;
+  return count == 1 ? lowest_number(fd, cloexec) : -EPROTO;
 }
 
 }  // namespace larder

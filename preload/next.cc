@@ -28,6 +28,8 @@ void resolve_next() {
   __atomic_store_n(&resolved, true, __ATOMIC_RELEASE);
 }
 
+void* program_symbol(const char* name) { return larder_dlsym(RTLD_DEFAULT, name); }
+
 // A listed function without a definition does not link.
 __attribute__((used)) const void* const kEveryWrapper[] = {
 #define SYM(ret, name, params) reinterpret_cast<const void*>(&larder_##name),

@@ -17,7 +17,10 @@
 #include <sys/statvfs.h>
 #include <sys/time.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 #include <utime.h>
+
+struct open_how;  // linux/openat2.h
 
 namespace larder {
 
@@ -30,6 +33,9 @@ extern Next next;
 
 // Resolves all pointers if that has not happened. Never allocates by itself (dlsym of old glibcs may).
 void resolve_next();
+
+// A variable or function as the program sees it, or null.
+void* program_symbol(const char* name);
 
 }  // namespace larder
 

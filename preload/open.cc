@@ -24,8 +24,9 @@ bool is_tmpfile(int flags) { return (flags & O_TMPFILE) == O_TMPFILE; }
 // The error that a read-only file system gives for these flags, or 0.
 int refuse(const Found& f, int flags) {
   const bool exists = f.kind != Kind::kMissing;
-  if ((flags & O_CREAT) != 0 && f.slash && (exists || f.creatable || f.error == ENOTDIR)) return EISDIR;
-  if (!exists) return f.creatable && (flags & O_CREAT) != 0 ? EROFS : f.error;
+  if ((flags & (O_CREAT | O_DIRECTORY)) == (O_CREAT | O_DIRECTORY)) return EINVAL;
+  if ((flags & O_CREAT) != 0 && f.slash && (exists || f.creatable)) return EISDIR;
+  if (!exists) return f.creatable && f.error == ENOENT && (flags & O_CREAT) != 0 ? EROFS : f.error;
   if ((flags & O_PATH) != 0) return f.kind == Kind::kFile && (flags & O_DIRECTORY) ? ENOTDIR : 0;
   if (is_tmpfile(flags)) return f.is_dir() ? EROFS : ENOTDIR;
   if ((flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL)) return EEXIST;
@@ -38,6 +39,15 @@ void cache_file_name(uint64_t dataset_id, ObjectId oid, char* out) {
   hex16(dataset_id, out);
   out[16] = '/';
   object_name(oid, out + 17);
+}
+
+// What a program gets of a lazy object: its handle, which is a directory to the kernel.
+int open_handle(const Found& f, int flags) {
+  char name[64];
+  hex16(f.dataset_id, name);
+  memcpy(name + 16, "/l/", 3);
+  object_name(f.entry.oid, name + 19);
+  return sys::openat(process.root_fd.load(std::memory_order_acquire), name, (flags & (O_CLOEXEC | O_PATH | O_NONBLOCK)) | O_NOFOLLOW);
 }
 
 // The warm path: one system call. -ENOENT: not in the cache (any more), or the descriptor of the cache is not ours any more.
@@ -61,6 +71,15 @@ int open_native(const Found& f, int flags) {
   return sys::openat(AT_FDCWD, f.path, flags & ~(O_CREAT | O_EXCL | O_TRUNC));
 }
 
+// The same number, but a descriptor that cannot be read, as O_PATH promises.
+int as_handle(int fd, int flags) {
+  char path[32];
+  sys::fd_path(fd, path);
+  sys::Fd handle(sys::openat(AT_FDCWD, path, (flags & ~O_NOFOLLOW) | O_CLOEXEC));
+  if (handle.get() >= 0) sys::call(SYS_dup3, handle.get(), fd, flags & O_CLOEXEC);
+  return fd;
+}
+
 // The daemon's answer for a file that is not in the cache.
 int open_missed(const Found& f, int flags) {
   count(&StatSlot::miss_opens);
@@ -68,7 +87,7 @@ int open_missed(const Found& f, int flags) {
                    f.wait_ms);
   if (fd >= 0) {
     if (flags & O_NONBLOCK) sys::fcntl(fd, F_SETFL, O_NONBLOCK);
-    return fd;
+    return (flags & O_PATH) != 0 ? as_handle(fd, flags) : fd;
   }
   if (fd == -ENOTCONN && f.fallback == Fallback::kOrigin) return open_native(f, flags);
   if (fd == -ENOTCONN || fd == -EPROTO) fd = -EIO;
@@ -100,7 +119,7 @@ int open_directory(const Found& f, int flags) {
   }
   memcpy(name + n, "/m/", 3);
   hex16(f.entry.dir_hash, name + n + 3);
-  int fd = sys::openat(process.root_fd.load(std::memory_order_acquire), name, (flags & (O_CLOEXEC | O_PATH)) | O_DIRECTORY | O_NOFOLLOW);
+  int fd = sys::openat(process.root_fd.load(std::memory_order_acquire), name, (flags & (O_CLOEXEC | O_PATH | O_NONBLOCK)) | O_DIRECTORY | O_NOFOLLOW);
   if (fd < 0) {
     fd = ask_for(Op::kDirectory, f.dataset_id, ObjectId{}, f.rel(), f.rel_len(), (flags & O_CLOEXEC) != 0, f.fallback, f.wait_ms);
     if (fd == -ENOTCONN || fd == -EPROTO) fd = -EIO;
@@ -113,7 +132,7 @@ int open_found(Found& f, int flags) {
   for (int attempt = 0;; ++attempt) {
     if (int error = refuse(f, flags)) return -error;
     if (f.is_dir()) return open_directory(f, flags);
-    int fd = f.resident ? open_cached(f, flags) : -ENOENT;
+    int fd = f.resident ? open_cached(f, flags) : f.lazy ? open_handle(f, flags) : -ENOENT;
     if (fd >= 0) {
       note_warm(f);
       return fd;
@@ -143,26 +162,43 @@ int uncovered(int fd, int flags) {
 }
 
 template <typename Native>
-int open_wrapper(int dirfd, const char* path, int flags, Native native) {
+auto opener(int flags, Native native) {
+  return [flags, native](int at, const char* p) {
+    int fd = native(at, p);
+    if (fd < 0 || !(flags & O_DIRECTORY) || is_tmpfile(flags)) return fd;
+    note_directory(fd);
+    return uncovered(fd, flags);
+  };
+}
+
+template <typename Native>
+__attribute__((noinline)) int open_special(int dirfd, const char* path, int flags, Native native) {
+  auto ours = [flags](Found& f) {
+    int r = open_found(f, flags);
+    return r < 0 ? fail(-r) : r;
+  };
   if (flags & (O_CREAT | O_TRUNC)) {  // the kernel must not create anything in a directory of ours
     Found f;
-    if (route_for_write(dirfd, path, &f)) {
-      int r = open_found(f, flags);
-      return r < 0 ? fail(-r) : r;
-    }
+    if (route_for_write(dirfd, path, &f)) return ours(f);
   }
+  struct stat st;
+  if (is_tmpfile(flags) && current_state() != nullptr && sys::fstatat(dirfd, path, &st, 0) == 0) {
+    Scratch<Found> f;
+    if (f && route_covered(st, f.get())) return ours(*f.get());
+  }
+  return dispatch(dirfd, path, (flags & O_NOFOLLOW) == 0, ours, opener(flags, native));
+}
+
+template <typename Native>
+inline int open_wrapper(int dirfd, const char* path, int flags, Native native) {
+  if (flags & (O_CREAT | O_TRUNC | O_DIRECTORY)) return open_special(dirfd, path, flags, native);
   return dispatch(
       dirfd, path, (flags & O_NOFOLLOW) == 0,
-      [&](Found& f) {
+      [flags](Found& f) {
         int r = open_found(f, flags);
         return r < 0 ? fail(-r) : r;
       },
-      [&](int at, const char* p) {
-        int fd = native(at, p);
-        if (fd < 0 || !(flags & O_DIRECTORY) || is_tmpfile(flags)) return fd;
-        note_directory(fd);
-        return uncovered(fd, flags);
-      });
+      native);
 }
 
 int raw_open(int dirfd, const char* path, int flags, unsigned mode) {
@@ -204,7 +240,7 @@ using namespace larder;
 #define OPEN(name)                                                                             \
   int larder_##name(const char* path, int flags, ...) {                                        \
     READ_MODE(flags)                                                                           \
-    return open_wrapper(AT_FDCWD, path, flags, [&](int at, const char* p) { \
+    return open_wrapper(AT_FDCWD, path, flags, [=](int at, const char* p) { \
       return next.name ? next.name(p, flags, mode) : raw_open(at, p, flags, mode); \
     });                                                                                        \
   }
@@ -216,7 +252,7 @@ OPEN(__open64)
 #define OPENAT(name)                                                                                \
   int larder_##name(int dirfd, const char* path, int flags, ...) {                                  \
     READ_MODE(flags)                                                                                \
-    return open_wrapper(dirfd, path, flags, [&](int at, const char* p) { \
+    return open_wrapper(dirfd, path, flags, [=](int at, const char* p) { \
       return next.name ? next.name(at, p, flags, mode) : raw_open(at, p, flags, mode);  \
     });                                                                                             \
   }
@@ -225,7 +261,7 @@ OPENAT(openat64)
 
 #define OPEN_2(name)                                                                    \
   int larder_##name(const char* path, int flags) {                                      \
-    return open_wrapper(AT_FDCWD, path, flags, [&](int at, const char* p) { \
+    return open_wrapper(AT_FDCWD, path, flags, [=](int at, const char* p) { \
       return next.name ? next.name(p, flags) : raw_open(at, p, flags, 0);   \
     });                                                                                 \
   }
@@ -234,17 +270,21 @@ OPEN_2(__open64_2)
 
 #define OPENAT_2(name)                                                                   \
   int larder_##name(int dirfd, const char* path, int flags) {                            \
-    return open_wrapper(dirfd, path, flags, [&](int at, const char* p) { \
+    return open_wrapper(dirfd, path, flags, [=](int at, const char* p) { \
       return next.name ? next.name(at, p, flags) : raw_open(at, p, flags, 0); \
     });                                                                                  \
   }
 OPENAT_2(__openat_2)
 OPENAT_2(__openat64_2)
 
+int larder_openat2(int dirfd, const char* path, const struct open_how* how, size_t size) {
+  return static_cast<int>(open_how_any(dirfd, path, how, size));
+}
+
 #define CREAT(name)                                                                                    \
   int larder_##name(const char* path, mode_t mode) {                                                   \
     constexpr int kFlags = O_CREAT | O_WRONLY | O_TRUNC;                                               \
-    return open_wrapper(AT_FDCWD, path, kFlags, [&](int at, const char* p) { \
+    return open_wrapper(AT_FDCWD, path, kFlags, [=](int at, const char* p) { \
       return next.name ? next.name(p, mode) : raw_open(at, p, kFlags, mode);               \
     });                                                                                                \
   }

@@ -19,6 +19,7 @@ constexpr long kOurs[] = {
     SYS_openat,  SYS_newfstatat, SYS_statx,      SYS_fstat,    SYS_readlinkat, SYS_faccessat,  SYS_getdents64, SYS_chdir,
     SYS_fchdir,  SYS_unlinkat,   SYS_mkdirat,    SYS_renameat2, SYS_linkat,    SYS_symlinkat,  SYS_mknodat,    SYS_truncate,
     SYS_fchmodat, SYS_fchownat,  SYS_utimensat,  SYS_statfs,   SYS_fstatfs,    SYS_getcwd,     SYS_fchmod,     SYS_fchown,     SYS_openat2,
+    SYS_read,    SYS_pread64,    SYS_readv,      SYS_preadv,   SYS_lseek,      SYS_sendfile,   SYS_copy_file_range, SYS_readahead,
 #if defined(SYS_faccessat2)
     SYS_faccessat2,
 #endif
@@ -72,6 +73,14 @@ __attribute__((visibility("hidden"), used)) long larder_syscall_ours(long n, lon
 #if defined(SYS_faccessat2)
     case SYS_faccessat2: return larder_faccessat(fd, text(b), static_cast<int>(c), static_cast<int>(d));
 #endif
+    case SYS_read: return larder_read(fd, buffer(b), static_cast<size_t>(c));
+    case SYS_pread64: return larder_pread64(fd, buffer(b), static_cast<size_t>(c), d);
+    case SYS_readv: return larder_readv(fd, as<const struct iovec>(b), static_cast<int>(c));
+    case SYS_preadv: return larder_preadv64(fd, as<const struct iovec>(b), static_cast<int>(c), d);
+    case SYS_lseek: return larder_lseek64(fd, b, static_cast<int>(c));
+    case SYS_sendfile: return larder_sendfile64(fd, static_cast<int>(b), as<off64_t>(c), static_cast<size_t>(d));
+    case SYS_copy_file_range: return larder_copy_file_range(fd, as<off64_t>(b), static_cast<int>(c), as<off64_t>(d), static_cast<size_t>(e), 0);
+    case SYS_readahead: return larder_readahead(fd, b, static_cast<size_t>(c));
     case SYS_getdents64: return larder_getdents64(fd, buffer(b), static_cast<size_t>(c));
     case SYS_chdir: return larder_chdir(text(a));
     case SYS_fchdir: return larder_fchdir(fd);

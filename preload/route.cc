@@ -1,9 +1,6 @@
 #include "preload/route.h"
 
 #include <string.h>
-#if defined(__x86_64__)
-#include <emmintrin.h>
-#endif
 
 namespace larder {
 
@@ -70,6 +67,16 @@ bool has_odd_component(const char* path) {
 }
 #endif
 
+bool maybe_ours_slow(int dirfd, const char* path) {
+  State* s = current_state();
+  if (s == nullptr || path == nullptr) return false;
+  if (path[0] == '/') return under_some_mount(s, path) || has_odd_component(path);
+  if (path[0] == 0) return false;
+  if (dirfd != AT_FDCWD) return directory_hint(dirfd);
+  if (process.cwd.load(std::memory_order_relaxed) != static_cast<int>(CwdClass::kOutside)) return true;
+  return (path[0] == '.' && path[1] == '.') || has_odd_component(path);
+}
+
 namespace {
 
 // ---- text -----------------------------------------------------------------------------------------------------------
@@ -116,7 +123,7 @@ int missing_error(const Catalog& c, const char* rel, size_t len, bool* creatable
   *creatable = false;
   for (size_t i = 0, start = 0; i <= len; ++i) {
     if (i < len && rel[i] != '/') continue;
-    if (i - start > NAME_MAX) return ENAMETOOLONG;
+    if (i - start > NAME_MAX) return *creatable = i == len, ENAMETOOLONG;
     start = i + 1;
     if (i == len) break;
     uint32_t e = c.find(rel, i);
@@ -180,19 +187,29 @@ bool found_in_mount(const State* s, const MountView& m, bool slash, Found* f) {
     f->kind = Kind::kDirectory;
     return true;
   }
+  f->creatable = slash;
   if (slash) return missing(f, ENOTDIR);
   f->kind = Kind::kFile;
   uint32_t word = m.view->residency->words[i].load(std::memory_order_acquire);
   f->resident = (word & kStateMask) == kResident;
+  f->lazy = (word & kStateMask) == kLazy;
   f->touch = m.view->touch != nullptr ? m.view->touch + i : nullptr;
   return true;
+}
+
+// Is this folder above mount points a real one? The kernel has it then.
+bool is_on_disk(const State* s, uint32_t above) {
+  for (uint32_t i = 0; i < s->ancestor_count; ++i) {
+    if (s->ancestors[i].entry == above) return true;
+  }
+  return false;
 }
 
 // f->path is absolute and normalised. `above_too`: a folder above mounts counts as ours (the kernel does not have it).
 bool look_up(const State* s, bool slash, bool above_too, Found* f) {
   fill_common(s, f);
   if (const MountView* m = mount_of(s, f->path, f->path_len)) return found_in_mount(s, *m, slash, f);
-  return above_too && found_above(s, f);
+  return above_too && !is_on_disk(s, f->above) && found_above(s, f);
 }
 
 // look_up() on the newest State, until nothing moved while it looked.
@@ -265,6 +282,8 @@ long any_base(int dirfd, char* out) {
 // One walk of a path, as the kernel makes it, with our datasets in the tree.
 class Walker {
  public:
+  bool crossed() const { return crossed_; }  // it went through a mount, where the kernel could not follow
+
   // `out` holds an absolute path of length n ("" is the root) and has PATH_MAX bytes. Returns the length of the result,
   // or -errno.
   long walk(const State* s, char* out, size_t n, const char* path, bool follow_last) {
@@ -311,7 +330,11 @@ class Walker {
     memcpy(out_ + n_, name, len);
     n_ += len;
     out_[n_] = 0;
-    if (const MountView* m = mount_of(s_, out_, n_)) return last ? 0 : enter_folder(*m);
+    if (const MountView* m = mount_of(s_, out_, n_)) {
+      crossed_ = true;
+      if (len > NAME_MAX && !last) return -ENAMETOOLONG;  // the last one is looked up, and so refused
+      return last ? 0 : enter_folder(*m);
+    }
     if (last && !follow) return 0;
     return follow_link(parent, to, at);
   }
@@ -353,11 +376,12 @@ class Walker {
   char* out_ = nullptr;
   size_t n_ = 0;
   int links_ = 0;
+  bool crossed_ = false;
   char target_[PATH_MAX];
   char rest_[2 * PATH_MAX];
 };
 
-__attribute__((noinline)) long walk_from(int dirfd, const char* path, bool follow_last, char* out) {
+__attribute__((noinline)) long walk_from(int dirfd, const char* path, bool follow_last, char* out, bool* crossed) {
   Session session;
   if (!enter(&session)) return -ENOENT;
   long n = path[0] == '/' ? 0 : any_base(dirfd, out);
@@ -365,7 +389,28 @@ __attribute__((noinline)) long walk_from(int dirfd, const char* path, bool follo
   Scratch<Walker> walker;
   if (!walker) return -ENOMEM;
   n = walker->walk(session.state, out, static_cast<size_t>(n), path, follow_last);
-  return left_intact(session) ? n : walk_from(dirfd, path, follow_last, out);
+  *crossed = walker->crossed();
+  return left_intact(session) ? n : walk_from(dirfd, path, follow_last, out, crossed);
+}
+
+// How a path ends: in a name and slashes ("x/"), in "." or ".." (also with slashes), or neither.
+enum class Ending { kPlain, kSlash, kDots };
+Ending ending_of(const char* path) {
+  const size_t len = strlen(path);
+  size_t n = len;
+  while (n > 0 && path[n - 1] == '/') --n;
+  size_t start = n;
+  while (start > 0 && path[start - 1] != '/') --start;
+  if (n > start && path[start] == '.' && (n - start == 1 || (n - start == 2 && path[start + 1] == '.'))) return Ending::kDots;
+  return n < len ? Ending::kSlash : Ending::kPlain;
+}
+
+// What nothing can be made as: the folder before the dots must be there.
+bool settle_ending(const char* path, Found* f, bool ours) {
+  Ending e = ending_of(path);
+  f->slash = e == Ending::kSlash;
+  if (e == Ending::kDots) f->creatable = false;
+  return ours;
 }
 
 bool ends_in_slash(const char* path) {
@@ -373,23 +418,28 @@ bool ends_in_slash(const char* path) {
   return n > 0 && (path[n - 1] == '/' || (n > 1 && path[n - 1] == '.' && path[n - 2] == '/'));
 }
 
-// Not ours: if it began in a directory of ours, the kernel must be asked for it by another name.
-bool not_ours(int dirfd, const char* path, Found* f) {
+bool is_directory(const Identity& id) { return id.kind == Kind::kDirectory || id.kind == Kind::kAbove; }
+
+// Not ours: if it began in a directory of ours, or went through one, the kernel must be asked for it by another name.
+bool not_ours(int dirfd, const char* path, bool crossed, Found* f) {
   struct stat st;
-  if (path[0] == '/') return false;
-  int r = dirfd == AT_FDCWD ? sys::fstatat(AT_FDCWD, ".", &st, 0) : sys::fstat(dirfd, &st);
-  f->rebased = r == 0 && identify(st).kind != Kind::kNone;
+  f->rebased = crossed;
+  if (!crossed && path[0] != '/') {
+    int r = dirfd == AT_FDCWD ? sys::fstatat(AT_FDCWD, ".", &st, 0) : sys::fstat(dirfd, &st);
+    f->rebased = r == 0 && is_directory(identify(st));
+  }
   if (f->rebased && f->path_len == 0) f->path = "/";
   return false;
 }
 
 bool route_walked(int dirfd, const char* path, bool follow_last, bool above_too, Found* f) {
-  long n = walk_from(dirfd, path, follow_last, f->buffer);
-  if (n == -ENOTDIR || n == -EACCES) return missing(f, static_cast<int>(-n));  // below a mount: elsewhere nothing is asked
+  bool crossed = false;
+  long n = walk_from(dirfd, path, follow_last, f->buffer, &crossed);
+  if (n == -ENOTDIR || n == -EACCES || (n == -ENAMETOOLONG && crossed)) return missing(f, static_cast<int>(-n));  // below a mount: elsewhere nothing is asked
   if (n < 0) return false;
   f->path = f->buffer;
   f->path_len = static_cast<size_t>(n);
-  return look_up_stable(ends_in_slash(path), above_too, f) || not_ours(dirfd, path, f);
+  return settle_ending(path, f, look_up_stable(ends_in_slash(path), above_too, f) || not_ours(dirfd, path, crossed, f));
 }
 
 // Puts the absolute form of a path without ".." into f. 0, or -1: needs a walk, or -2: not for us (too long, no base).
@@ -463,13 +513,12 @@ bool leads_nowhere(const State* s, const Found& f) {
 // ---- the full answers -----------------------------------------------------------------------------------------------
 
 bool route(int dirfd, const char* path, Found* f) {
-  if (path == nullptr || path[0] == 0) return false;
+  if (path == nullptr || path[0] == 0 || strlen(path) >= PATH_MAX) return false;  // the kernel looks at the length first
   bool slash;
-  f->slash = path[strlen(path) - 1] == '/';
   int r = plain_path(dirfd, path, &slash, f);
   if (r == -2) return false;
   if (r == -1) return has_dotdot(path) && route_walked(dirfd, path, false, false, f);
-  return look_up_stable(slash, false, f) || not_ours(dirfd, path, f);
+  return settle_ending(path, f, look_up_stable(slash, false, f) || not_ours(dirfd, path, false, f));
 }
 
 bool may_lead_to_ours(int dirfd, const char* path) {
@@ -504,9 +553,12 @@ namespace {
 // A symlink leads to a folder that a mount covers; the kernel would make the file there.
 bool folder_is_covered(int dirfd, const char* path, Found* f) {
   State* s = current_state();
-  const char* slash = strrchr(path, '/');
-  size_t n = slash != nullptr ? static_cast<size_t>(slash - path) : 0;
-  if (s->covered_count == 0 || n == 0 || n >= PATH_MAX) return false;
+  if (s->covered_count == 0) return false;
+  size_t n = strlen(path);
+  while (n > 0 && path[n - 1] == '/') --n;  // mkdir("link/new/")
+  while (n > 0 && path[n - 1] != '/') --n;
+  if (n < 2 || n > PATH_MAX) return false;
+  --n;
   memcpy(f->buffer, path, n);
   f->buffer[n] = 0;
   struct stat st;
@@ -518,15 +570,13 @@ bool folder_is_covered(int dirfd, const char* path, Found* f) {
 
 bool route_for_write(int dirfd, const char* path, Found* f) {
   if (path == nullptr || path[0] == 0 || current_state() == nullptr) return false;
-  if (maybe_ours(dirfd, path)) return route(dirfd, path, f);
+  const bool maybe = maybe_ours(dirfd, path);
+  if (maybe && (route(dirfd, path, f) || f->rebased)) return f->kind != Kind::kNone;
   if (folder_is_covered(dirfd, path, f)) return true;
-  if (path[0] == '/' || dirfd == AT_FDCWD) return false;
+  if (maybe || path[0] == '/' || dirfd == AT_FDCWD) return false;
   struct stat st;
-  if (sys::fstat(dirfd, &st) != 0 || identify(st).kind == Kind::kNone) return false;
-  return route(dirfd, path, f);
+  return sys::fstat(dirfd, &st) == 0 && is_directory(identify(st)) && route(dirfd, path, f);
 }
-
-long resolve(int dirfd, const char* path, bool follow_last, char* out) { return walk_from(dirfd, path, follow_last, out); }
 
 Identity identify(const struct stat& st) {
   Identity id;
@@ -538,10 +588,11 @@ Identity identify(const struct stat& st) {
   if (slot == nullptr) return id;
   id.inode = slot->inode;
   id.dataset_id = slot->dataset_id;
-  id.kind = slot->kind == InodeKind::kFile        ? Kind::kFile
-            : slot->kind == InodeKind::kDirectory ? Kind::kDirectory
-                                                  : Kind::kAbove;
-  if ((id.kind == Kind::kFile) != S_ISREG(st.st_mode)) id.kind = Kind::kNone;
+  id.lazy = slot->kind == InodeKind::kLazyObject;
+  id.kind = slot->kind == InodeKind::kFile || id.lazy ? Kind::kFile
+            : slot->kind == InodeKind::kDirectory     ? Kind::kDirectory
+                                                      : Kind::kAbove;
+  if ((slot->kind == InodeKind::kFile) != S_ISREG(st.st_mode)) return Identity{};
   return id;
 }
 

@@ -4,6 +4,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "preload/lazy.h"
 #include "preload/next.h"
 #include "preload/sys.h"
 
@@ -60,10 +61,10 @@ void fill_stat(const Found& f, struct stat* st) {
 
 namespace {
 
-bool patch_directory(const Identity& id, struct stat* st) {
+int patch_directory(const Identity& id, struct stat* st) {
   Session session;
   do {
-    if (!enter(&session)) return false;
+    if (!enter(&session)) return 0;
     const State* s = session.state;
     const View* view = id.kind == Kind::kAbove ? s->ns : nullptr;
     for (uint32_t m = 0; id.kind == Kind::kDirectory && m < s->mount_count && view == nullptr; ++m) {
@@ -77,21 +78,27 @@ bool patch_directory(const Identity& id, struct stat* st) {
     if (i == kNoEntry) st->st_nlink = 0;  // removed from the dataset while open
     set_times(st, to_timespec(e.mtime_ns));
   } while (!left_intact(session));
-  return true;
+  return 1;
 }
 
 }  // namespace
 
-bool patch_stat(struct stat* st) {
+int patch_stat(struct stat* st) {
   State* s = current_state();
-  if (s == nullptr || st->st_dev != s->cache_dev) return false;
+  if (s == nullptr || st->st_dev != s->cache_dev) return 0;
   Identity id = identify(*st);
-  if (id.kind == Kind::kNone) return false;
+  if (id.kind == Kind::kNone) return 0;
   if (id.kind != Kind::kFile) return patch_directory(id, st);
-  timespec t = st->st_mtim;  // the daemon gave the cache file the object's
-  set_file(st, dataset_dev(id.dataset_id), id.inode, static_cast<uint64_t>(st->st_size), s->uid, s->gid);
+  uint64_t size = static_cast<uint64_t>(st->st_size);
+  if (id.lazy) {
+    Lazy lazy;
+    if (int error = find_lazy(*st, &lazy)) return error;
+    size = lazy.size;
+  }
+  timespec t = st->st_mtim;  // the daemon gave the cache file, or the handle, the object's
+  set_file(st, dataset_dev(id.dataset_id), id.inode, size, s->uid, s->gid);
   set_times(st, t);
-  return true;
+  return 1;
 }
 
 int check_access(const Found& f, int mode) {
@@ -118,27 +125,35 @@ int answer(const Found& f, struct stat* st) {
 }
 
 // A path may lead to a cache file by the kernel's own ways (/dev/stdin, /proc/self/fd/3, "."), or, through a symlink, to a
-// directory that a mount covers. True: st now says what it is.
-bool patch_any(struct stat* st) {
-  if (patch_stat(st)) return true;
+// directory that a mount covers. 1: st now says what it is; 0: nothing of ours; -errno: a lazy object that is gone.
+__attribute__((noinline)) int patch_any(struct stat* st) {
+  if (int r = patch_stat(st)) return r;
   State* s = S_ISDIR(st->st_mode) ? current_state() : nullptr;
-  if (s == nullptr || s->covered_count == 0) return false;
+  if (s == nullptr || s->covered_count == 0) return 0;
   Scratch<Found> f;
-  if (!f || !route_covered(*st, f.get())) return false;
+  if (!f || !route_covered(*st, f.get())) return 0;
   fill_stat(*f.get(), st);
-  return true;
+  return 1;
 }
 
-int patched(int r, struct stat* st) {
-  if (r == 0 && st != nullptr) patch_any(st);
-  return r;
+// The quick test before: other files of the cache's tmpfs are not ours either.
+inline bool may_need_patch(const State* s, const struct stat& st) {
+  if (st.st_dev == s->cache_dev && s->inodes != nullptr && s->inodes->find(st.st_ino, s->inode_mask) != nullptr) return true;
+  return S_ISDIR(st.st_mode) && s->covered_count != 0;
+}
+
+inline int patched(int r, struct stat* st) {
+  State* s = r == 0 && st != nullptr ? current_state() : nullptr;
+  if (s == nullptr || !may_need_patch(s, *st)) return r;
+  const int error = patch_any(st);
+  return error < 0 ? fail(-error) : r;
 }
 
 template <typename Native>
 int stat_wrapper(int dirfd, const char* path, struct stat* st, int flags, Native native) {
   return dispatch(
-      dirfd, path, (flags & AT_SYMLINK_NOFOLLOW) == 0, [&](Found& f) { return answer(f, st); },
-      [&](int at, const char* p) { return patched(native(at, p), st); });
+      dirfd, path, (flags & AT_SYMLINK_NOFOLLOW) == 0, [st](Found& f) { return answer(f, st); },
+      [st, native](int at, const char* p) { return patched(native(at, p), st); });
 }
 
 int raw_stat(int dirfd, const char* path, struct stat* st, int flags) {
@@ -166,7 +181,7 @@ using namespace larder;
 // glibc before 2.33 has no stat functions but __xstat's: then the kernel is asked.
 #define STAT(name, type, flags)                                                                 \
   int larder_##name(const char* path, type* st) {                                               \
-    return stat_wrapper(AT_FDCWD, path, plain(st), flags, [&](int at, const char* p) {                                 \
+    return stat_wrapper(AT_FDCWD, path, plain(st), flags, [=](int at, const char* p) {                                 \
       return next.name ? next.name(p, st) : raw_stat(at, p, plain(st), flags);      \
     });                                                                                         \
   }
@@ -182,7 +197,7 @@ FSTAT(fstat64, struct stat64)
 
 #define FSTATAT(name, type)                                                                              \
   int larder_##name(int dirfd, const char* path, type* st, int flags) {                                  \
-    return stat_wrapper(dirfd, path, plain(st), flags, [&](int at, const char* p) {                                             \
+    return stat_wrapper(dirfd, path, plain(st), flags, [=](int at, const char* p) {                                             \
       return next.name ? next.name(at, p, st, flags) : raw_stat(at, p, plain(st), flags);    \
     });                                                                                                  \
   }
@@ -192,7 +207,7 @@ FSTATAT(fstatat64, struct stat64)
 #define XSTAT(name, type, flags)                                                                             \
   int larder_##name(int ver, const char* path, type* st) {                                                   \
     if (ver != kStatVersion && next.name) return next.name(ver, path, st);                                   \
-    return stat_wrapper(AT_FDCWD, path, plain(st), flags, [&](int at, const char* p) {                                              \
+    return stat_wrapper(AT_FDCWD, path, plain(st), flags, [=](int at, const char* p) {                                              \
       return next.name ? next.name(ver, p, st) : raw_stat(at, p, plain(st), flags);              \
     });                                                                                                      \
   }
@@ -212,7 +227,7 @@ FXSTAT(__fxstat64, struct stat64)
 #define FXSTATAT(name, type)                                                                                    \
   int larder_##name(int ver, int dirfd, const char* path, type* st, int flags) {                                \
     if (ver != kStatVersion && next.name) return next.name(ver, dirfd, path, st, flags);                        \
-    return stat_wrapper(dirfd, path, plain(st), flags, [&](int at, const char* p) {                                                    \
+    return stat_wrapper(dirfd, path, plain(st), flags, [=](int at, const char* p) {                                                    \
       return next.name ? next.name(ver, at, p, st, flags) : raw_stat(at, p, plain(st), flags);      \
     });                                                                                                         \
   }
@@ -246,7 +261,10 @@ int patched_statx(int r, int dirfd, const char* path, int flags, struct statx* x
   if (dev != s->cache_dev && !(S_ISDIR(x->stx_mode) && s->covered_count != 0)) return r;
   struct stat st;
   constexpr int kKnown = AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT;
-  if (sys::fstatat(dirfd, path, &st, flags & kKnown) == 0 && patch_any(&st)) to_statx(st, x);
+  if (sys::fstatat(dirfd, path, &st, flags & kKnown) != 0) return r;
+  const int ours = patch_any(&st);
+  if (ours < 0) return fail(-ours);
+  if (ours > 0) to_statx(st, x);
   return r;
 }
 
@@ -275,6 +293,15 @@ int larder_statx(int dirfd, const char* path, int flags, unsigned mask, struct s
 
 namespace {
 
+// A symlink to a folder that a mount covers: the folder may be writable, what covers it is not.
+bool leads_to_covered(int dirfd, const char* path, int flags) {
+  State* s = current_state();
+  struct stat st;
+  if (s == nullptr || s->covered_count == 0) return false;
+  Scratch<Found> f;
+  return f && sys::fstatat(dirfd, path, &st, flags & AT_SYMLINK_NOFOLLOW) == 0 && route_covered(st, f.get());
+}
+
 template <typename Native>
 int access_wrapper(int dirfd, const char* path, int mode, int flags, Native native) {
   return dispatch(
@@ -283,7 +310,10 @@ int access_wrapper(int dirfd, const char* path, int mode, int flags, Native nati
         int error = check_access(f, mode);
         return error ? fail(error) : 0;
       },
-      native);
+      [=](int at, const char* p) {
+        int r = native(at, p);
+        return r == 0 && (mode & W_OK) != 0 && leads_to_covered(at, p, flags) ? fail(EROFS) : r;
+      });
 }
 
 int raw_access(int dirfd, const char* path, int mode) {
@@ -306,4 +336,10 @@ int larder_euidaccess(const char* path, int mode) {
 }
 int larder_eaccess(const char* path, int mode) {
   return access_wrapper(AT_FDCWD, path, mode, 0, [&](int, const char* p) { return resolve_next(), next.eaccess(p, mode); });
+}
+
+key_t larder_ftok(const char* path, int id) {
+  struct stat st;
+  if (larder_stat(path, &st) != 0) return -1;
+  return static_cast<key_t>((st.st_ino & 0xffff) | (st.st_dev & 0xff) << 16 | (static_cast<unsigned>(id) & 0xffu) << 24);
 }

@@ -11,8 +11,8 @@ inline constexpr long kBlockSize = 256 * 1024;
 
 void fill_stat(const Found& f, struct stat* st);
 
-// The kernel's answer for a descriptor, turned into what stat says of its path. False: not ours, nothing changed.
-bool patch_stat(struct stat* st);
+// The kernel's answer for a descriptor, turned into what stat says of its path. 1: done; 0: not ours, nothing changed; -errno.
+int patch_stat(struct stat* st);
 
 // 0, or the errno of access(2) on a read-only file system.
 int check_access(const Found& f, int mode);

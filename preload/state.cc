@@ -3,9 +3,12 @@
 #include <errno.h>
 #include <string.h>
 
+#include "preload/greeting.h"
 #include "preload/miss.h"
 #include "preload/next.h"
+#include "preload/read.h"
 #include "preload/sys.h"
+#include "preload/view.h"
 
 extern "C" {
 extern char** environ;
@@ -19,20 +22,15 @@ constinit Process process;
 
 namespace {
 
-constexpr int kStates = 16;  // that many refreshes within the grace; a State that was never used costs no memory
-constexpr int kViews = 2 * kMaxMounts + kStates;
 constexpr int64_t kGraceMs = 1'000;
-constexpr int kGreetPatienceMs = 2'000;
 
 constinit State states[kStates];
-constinit View views[kViews];
 constinit Range inode_range;
 constinit uint64_t inode_table_id = 0;
 constinit uint64_t instance = 0;
 constinit std::atomic<int> build_lock{0};  // pid of the process whose thread builds a State
 constinit std::atomic<int64_t> retry_at_ms{0};  // after a greeting that failed
 constinit const void* presence = nullptr;
-constinit char cache_path[512] = {};  // LARDER_CACHE
 
 // ---- the build lock -------------------------------------------------------------------------------------------------
 // Held with all signals blocked, across raw system calls alone: its thread can only vanish by fork, and then the child
@@ -55,114 +53,6 @@ class BuildLock {
  private:
   sys::SignalGuard signals_;
 };
-
-// ---- mapping --------------------------------------------------------------------------------------------------------
-
-constexpr size_t kPage = 4096;
-size_t pages(size_t n) { return (n + kPage - 1) & ~(kPage - 1); }
-
-// Maps a whole file over the range (grown if needed). Returns its size, or 0.
-uint64_t map_over(Range* range, int fd, int prot) {
-  struct stat st;
-  if (sys::fstat(fd, &st) != 0 || st.st_size <= 0) return 0;
-  size_t need = pages(static_cast<size_t>(st.st_size));
-  if (need > range->bytes) {
-    size_t bytes = pages(need + need / 2);  // room, so that a growing dataset does not leave a trail of ranges
-    void* base = sys::mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (base == nullptr) return 0;
-    *range = {base, bytes};
-  }
-  if (sys::mmap(range->base, need, prot, MAP_SHARED | MAP_FIXED, fd, 0) == nullptr) return 0;
-  return static_cast<uint64_t>(st.st_size);
-}
-
-void unmap(Range* range) {
-  if (range->base != nullptr) {
-    sys::mmap(range->base, range->bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-  }
-}
-
-int open_in(int root, const char* folder, const char* stem, uint64_t number) {
-  char path[64];
-  size_t n = 0;
-  for (const char* p = folder; *p; ++p) path[n++] = *p;
-  if (n) path[n++] = '/';
-  for (const char* p = stem; *p; ++p) path[n++] = *p;
-  hex16(number, path + n);
-  return sys::openat(root, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-}
-
-// ---- views ----------------------------------------------------------------------------------------------------------
-
-View* existing_view(uint64_t dataset_id, uint64_t version) {
-  for (View& v : views) {
-    if (v.users > 0 && v.dataset_id == dataset_id && v.version == version) return &v;
-  }
-  return nullptr;
-}
-
-View* free_view() {
-  for (View& v : views) {
-    if (v.users == 0 && v.holders.load() == 0) return &v;
-  }
-  return nullptr;
-}
-
-// Maps what a dataset version consists of. `touch_fd` may be -1. Null if a file is gone (a newer version came) or damaged.
-View* make_view(int root, uint64_t dataset_id, uint64_t version, int touch_fd) {
-  View* v = free_view();
-  if (v == nullptr) return nullptr;
-  char folder[17];
-  if (dataset_id != 0) hex16(dataset_id, folder);
-  else memcpy(folder, kNamespaceFolder, strlen(kNamespaceFolder) + 1);
-  sys::Fd catalog(open_in(root, folder, "catalog.", version));
-  if (catalog.get() < 0) return nullptr;
-  uint64_t bytes = map_over(&v->catalog_range, catalog.get(), PROT_READ);
-  Catalog c;
-  if (bytes == 0 || !c.attach(v->catalog_range.base, bytes) || c.header->dataset_id != dataset_id) return nullptr;
-  v->residency = nullptr;
-  v->touch = nullptr;
-  if (dataset_id != 0) {
-    sys::Fd residency(open_in(root, folder, "residency.", version));
-    if (residency.get() < 0) return nullptr;
-    bytes = map_over(&v->residency_range, residency.get(), PROT_READ);
-    auto* r = static_cast<const Residency*>(v->residency_range.base);
-    if (bytes < residency_bytes(c.entry_count) || r->magic != kResidencyMagic || r->entry_count != c.entry_count) {
-      return nullptr;
-    }
-    v->residency = r;
-    if (touch_fd >= 0 && map_over(&v->touch_range, touch_fd, PROT_READ | PROT_WRITE) >= c.entry_count) {
-      v->touch = static_cast<uint8_t*>(v->touch_range.base);
-    }
-  }
-  v->catalog = c;
-  v->dataset_id = dataset_id;
-  v->version = version;
-  v->mapped = true;
-  return v;
-}
-
-View* use_view(int root, uint64_t dataset_id, uint64_t version, int touch_fd) {
-  View* v = existing_view(dataset_id, version);
-  if (v == nullptr) v = make_view(root, dataset_id, version, touch_fd);
-  if (v != nullptr) ++v->users;
-  return v;
-}
-
-void drop_view(View* v) {
-  if (v != nullptr) --v->users;
-}
-
-// Gives back the memory of versions that no State names and no directory stream iterates.
-void empty_unused_views() {
-  for (View& v : views) {
-    if (!v.mapped || v.users > 0 || v.holders.load() > 0) continue;
-    unmap(&v.catalog_range);
-    unmap(&v.residency_range);
-    unmap(&v.touch_range);
-    v.mapped = false;
-  }
-}
 
 // ---- states ---------------------------------------------------------------------------------------------------------
 
@@ -189,57 +79,6 @@ State* take_state() {
   }
   empty_unused_views();
   return free;
-}
-
-// ---- greeting -------------------------------------------------------------------------------------------------------
-
-struct Greeting {
-  int root = -1;
-  int fds[kMaxHelloFds];
-  int count = 0;
-  uint64_t generation = 0;  // 0: attached without the daemon
-};
-
-void close_greeting(Greeting* g) {
-  for (int i = 0; i < g->count; ++i) sys::close(g->fds[i]);
-  g->count = 0;
-}
-
-bool greet(Greeting* g) {
-  Request request = {};
-  request.magic = kWireMagic;
-  request.version = kWireVersion;
-  request.op = Op::kHello;
-  Reply reply;
-  int error = exchange(request, nullptr, &reply, g->fds, kMaxHelloFds, &g->count, sys::now_ms() + kGreetPatienceMs);
-  if (error == 0 && reply.status == 0 && g->count >= 2) {
-    g->root = g->fds[0];
-    g->generation = reply.generation;
-    return true;
-  }
-  close_greeting(g);
-  return false;
-}
-
-// The daemon is down, but its cache directory is known and visible: cached files stay readable.
-bool attach_by_path(Greeting* g) {
-  if (cache_path[0] == 0) return false;
-  int fd = sys::openat(AT_FDCWD, cache_path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return false;
-  g->fds[0] = g->root = fd;
-  g->count = 1;
-  g->generation = 0;
-  return true;
-}
-
-// Above the numbers that shells and programs count on, below what makes fork copy a larger table.
-int park(int fd) {
-  int parked = -1;
-  for (int from : {512, 128, 32}) {
-    parked = sys::fcntl(fd, F_DUPFD_CLOEXEC, from);
-    if (parked >= 0) break;
-  }
-  return parked >= 0 ? parked : sys::fcntl(fd, F_DUPFD_CLOEXEC, 3);
 }
 
 // ---- building -------------------------------------------------------------------------------------------------------
@@ -300,6 +139,26 @@ void find_ancestors(State* s) {
   }
 }
 
+Head head_of(const MountView& m) {
+  Head h;
+  size_t n = m.path_len < sizeof(h.bytes) ? m.path_len : sizeof(h.bytes);
+  memcpy(&h.bytes, m.path, n);
+  memset(&h.mask, 0xff, n);
+  return h;
+}
+
+// What all the mounts' heads have in common, byte by byte from the start.
+Head common_head(const State* s) {
+  if (s->mount_count == 0) return {1, ~0ULL};  // a path that begins with 1 and NUL
+  Head h = head_of(s->mounts[0]);
+  for (uint32_t i = 1; i < s->mount_count; ++i) {
+    Head other = head_of(s->mounts[i]);
+    h.mask &= other.mask;
+    while (!h.matches(other.bytes)) h.mask >>= 8;  // the lowest byte is the first one
+  }
+  return h;
+}
+
 // Copies the mounts out of control under its seqlock. False if control moved meanwhile or is being written.
 bool copy_mounts(const Control* c, State* s, uint64_t* ns_version, uint64_t versions[], uint64_t* inodes) {
   uint64_t before = c->generation.load(std::memory_order_acquire);
@@ -329,6 +188,7 @@ bool copy_mounts(const Control* c, State* s, uint64_t* ns_version, uint64_t vers
   if (c->generation.load(std::memory_order_relaxed) != before) return false;
   s->generation = before;
   s->mount_count = n;
+  s->head = common_head(s);
   return true;
 }
 
@@ -404,7 +264,7 @@ State* build_once(bool* again) {
   *again = false;
   State* s = take_state();
   Greeting g;
-  if (s == nullptr || (!greet(&g) && !attach_by_path(&g))) return nullptr;
+  if (s == nullptr || !greet(&g)) return nullptr;
   const Control* control = newest_control(g.root);
   bool good = control != nullptr && build_from(s, control, g);
   *again = control != nullptr && !good;
@@ -437,18 +297,19 @@ const char* variable(const char* name) {
 }
 
 __attribute__((constructor)) void start() {
-  if (const char* cache = variable("LARDER_CACHE")) {
-    if (cache[0] == '/' && strlen(cache) < sizeof(cache_path)) memcpy(cache_path, cache, strlen(cache) + 1);
-  }
+  configure_cache(variable("LARDER_CACHE"));
   configure_socket(variable("LARDER_SOCKET"), variable("XDG_RUNTIME_DIR"));
   resolve_next();
   __register_atfork(nullptr, nullptr, child_after_fork, &__dso_handle);
   process.pid.store(sys::getpid(), std::memory_order_release);
+  replace_stdin();
 }
 
 }  // namespace
 
 bool own_process() { return sys::getpid() == process.pid.load(std::memory_order_relaxed); }
+
+namespace {
 
 State* refresh_state(State* seen) {
   if (process.pid.load(std::memory_order_acquire) == 0 || !own_process()) return seen;
@@ -471,6 +332,13 @@ State* refresh_state(State* seen) {
   return built;
 }
 
+}  // namespace
+
+State* moved_state() {
+  State* s = process.current.load(std::memory_order_acquire);
+  return s == nullptr && process.tried.load(std::memory_order_relaxed) ? nullptr : refresh_state(s);
+}
+
 bool attach_late() {
   if (process.pid.load(std::memory_order_acquire) == 0) return false;
   if (sys::now_ms() < retry_at_ms.load(std::memory_order_relaxed)) return false;
@@ -482,7 +350,7 @@ void reopen_root(int lost_fd) {
   BuildLock lock;
   if (process.root_fd.load() != lost_fd) return;  // another thread did it
   Greeting g;
-  if (!greet(&g) && !attach_by_path(&g)) return;
+  if (!greet(&g)) return;
   adopt_fds(g);
   close_greeting(&g);
 }

@@ -37,6 +37,8 @@ struct View {
   Range catalog_range, residency_range, touch_range;
 };
 
+inline constexpr int kStates = 16;  // that many refreshes within the grace; a State that was never used costs no memory
+
 struct MountView {
   View* view;
   uint64_t dataset_id;
@@ -48,14 +50,21 @@ struct MountView {
   char path[kMaxMountPath + 1];
 };
 
+// The first eight bytes of a path, to be compared in one go; the mask leaves out what a shorter path does not have.
+struct Head {
+  uint64_t bytes = 0, mask = 0;
+  bool matches(uint64_t word) const { return ((word ^ bytes) & mask) == 0; }
+};
+
 struct State {
   std::atomic<uint64_t> stamp{0};  // odd: being filled
   uint64_t generation = 0;
-  int64_t retired_ms = 0;
+  Head head;                       // what the heads of all mount points have in common; without mounts it matches nothing
   uint32_t mount_count = 0;
   uint32_t wait_ms = 0;
   uint32_t uid = 0, gid = 0;
   uint64_t cache_dev = 0;
+  int64_t retired_ms = 0;
   const InodeTable* inodes = nullptr;
   uint32_t inode_mask = 0;
   View* ns = nullptr;             // mount points and the folders above them; null without mounts
@@ -86,17 +95,20 @@ struct Session {
 };
 
 // Slow: greets the daemon if that has not happened, or again if control moved. Returns the state to use, or null.
-State* refresh_state(State* seen);
+State* moved_state();
+
+// The current State, if there is one and control has not moved since.
+inline State* unmoved_state() {
+  State* s = process.current.load(std::memory_order_acquire);
+  if (__builtin_expect(s == nullptr, 0)) return nullptr;
+  const Control* c = process.control.load(std::memory_order_relaxed);
+  return __builtin_expect(c->generation.load(std::memory_order_relaxed) == s->generation, 1) ? s : nullptr;
+}
 
 // The current State. Null: no daemon, nothing is ours.
 inline State* current_state() {
-  State* s = process.current.load(std::memory_order_acquire);
-  if (__builtin_expect(s == nullptr, 0)) {
-    return process.tried.load(std::memory_order_relaxed) ? nullptr : refresh_state(nullptr);
-  }
-  const Control* c = process.control.load(std::memory_order_relaxed);
-  if (__builtin_expect(c->generation.load(std::memory_order_relaxed) != s->generation, 0)) return refresh_state(s);
-  return s;
+  State* s = unmoved_state();
+  return __builtin_expect(s != nullptr, 1) ? s : moved_state();
 }
 
 inline bool left_intact(const Session& s) {

@@ -3,7 +3,9 @@
 #include <string.h>
 
 #include "preload/next.h"
+#include "preload/lazy.h"
 #include "preload/open.h"
+#include "preload/read.h"
 #include "preload/sys.h"
 
 namespace larder {
@@ -26,6 +28,38 @@ int parse_mode(const char* mode) {
   return flags;
 }
 
+// ---- streams of lazy objects ----------------------------------------------------------------------------------------
+// libc reads its streams without asking read(). A cookie stream asks us; it is given its descriptor, so fileno() is right.
+
+int cookie_fd(void* cookie) { return static_cast<int>(reinterpret_cast<intptr_t>(cookie)); }
+
+ssize_t cookie_read(void* cookie, char* buffer, size_t size) { return larder_read(cookie_fd(cookie), buffer, size); }
+
+int cookie_seek(void* cookie, off64_t* offset, int whence) {
+  const off64_t r = larder_lseek64(cookie_fd(cookie), *offset, whence);
+  if (r < 0) return -1;
+  *offset = r;
+  return 0;
+}
+
+int cookie_close(void* cookie) {
+  const int r = sys::close(cookie_fd(cookie));
+  return r < 0 ? fail(-r) : 0;
+}
+
+bool is_lazy(int fd) {
+  struct stat st;
+  return current_state() != nullptr && sys::fstat(fd, &st) == 0 && S_ISDIR(st.st_mode) && identify(st).lazy;
+}
+
+FILE* lazy_stream(int fd, const char* mode) {
+  if (mode[0] != 'r' || strchr(mode, '+') != nullptr || strchr(mode, ',') != nullptr) return errno = EINVAL, nullptr;
+  cookie_io_functions_t calls = {cookie_read, nullptr, cookie_seek, cookie_close};
+  FILE* stream = ::fopencookie(reinterpret_cast<void*>(static_cast<intptr_t>(fd)), "r", calls);
+  if (stream != nullptr) stream->_fileno = fd;
+  return stream;
+}
+
 FILE* open_stream(Found& f, const char* mode) {
   int flags = mode != nullptr ? parse_mode(mode) : -1;
   if (flags < 0) {
@@ -38,6 +72,15 @@ FILE* open_stream(Found& f, const char* mode) {
     return nullptr;
   }
   FILE* stream;
+  if (is_lazy(fd)) {
+    stream = lazy_stream(fd, mode);
+    if (stream == nullptr) {
+      const int error = errno;
+      sys::close(fd);
+      errno = error;
+    }
+    return stream;
+  }
   if (strchr(mode, ',') != nullptr) {  // ",ccs=": only fopen knows it
     char path[32];
     sys::fd_path(fd, path);
@@ -74,6 +117,18 @@ FILE* reopen_stream(Found& f, const char* mode, FILE* stream, FILE* (*real)(cons
     errno = -fd;
     return nullptr;
   }
+  // The stream's own buffer and descriptor stay libc's, which would get EISDIR from a handle: the object must be whole.
+  Lazy lazy;
+  if (find_lazy(fd, &lazy) == 0) {
+    const int whole = open_whole(lazy);
+    sys::close(fd);
+    fd = whole;
+    if (fd < 0) {
+      ::fclose(stream);
+      errno = -fd;
+      return nullptr;
+    }
+  }
   char path[32];
   sys::fd_path(fd, path);
   FILE* result = real(path, mode, stream);
@@ -90,7 +145,7 @@ FILE* freopen_wrapper(const char* path, const char* mode, FILE* stream, Real rea
   if (f.rebased) path = f.path;
   // A failed freopen closes the stream: what the kernel does not know must be found out before.
   struct stat st;
-  if (path != nullptr && current_state() != nullptr && sys::fstatat(AT_FDCWD, path, &st, 0) == -ENOENT) {
+  if (path != nullptr && path[0] != 0 && current_state() != nullptr && sys::fstatat(AT_FDCWD, path, &st, 0) == -ENOENT) {
     Scratch<Found> late;
     if (late && route_missing(AT_FDCWD, path, true, late.get())) return reopen_stream(*late.get(), mode, stream, real);
   }
@@ -98,6 +153,15 @@ FILE* freopen_wrapper(const char* path, const char* mode, FILE* stream, Real rea
 }
 
 }  // namespace
+
+void replace_stdin() {
+  struct stat st;
+  if (sys::fstat(0, &st) != 0 || !S_ISDIR(st.st_mode) || !is_lazy(0)) return;
+  auto** in = static_cast<FILE**>(program_symbol("stdin"));
+  FILE* stream = in != nullptr ? lazy_stream(0, "r") : nullptr;
+  if (stream != nullptr) *in = stream;
+}
+
 }  // namespace larder
 
 using namespace larder;
@@ -110,6 +174,15 @@ using namespace larder;
 FOPEN(fopen)
 FOPEN(fopen64)
 FOPEN(_IO_fopen)
+
+#define FDOPEN(name)                                                   \
+  FILE* larder_##name(int fd, const char* mode) {                      \
+    resolve_next();                                                    \
+    if (mode != nullptr && is_lazy(fd)) return lazy_stream(fd, mode);  \
+    return next.name(fd, mode);                                        \
+  }
+FDOPEN(fdopen)
+FDOPEN(_IO_fdopen)
 
 #define FREOPEN(name)                                                       \
   FILE* larder_##name(const char* path, const char* mode, FILE* stream) {   \

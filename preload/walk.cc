@@ -150,10 +150,19 @@ class Walk {
 
 // Trees that hold something of ours: a dataset, a folder above one.
 template <typename Stat, typename Native>
-int walk_wrapper(const char* path, WalkCall<Stat> call, int flags, Native native) {
-  struct stat st;
-  if (current_state() == nullptr || path == nullptr || larder_stat(path, &st) != 0) return native();
-  struct stat real;
+int walk_wrapper(const char* name, WalkCall<Stat> call, int flags, Native native) {
+  struct stat st, real;
+  char path[PATH_MAX];
+  size_t len = name != nullptr ? strlen(name) : 0;
+  if (current_state() == nullptr || len == 0 || len >= PATH_MAX) return native();
+  memcpy(path, name, len + 1);
+  while (len > 1 && path[len - 1] == '/') path[--len] = 0;  // as glibc: "file/" is a file
+  if (larder_stat(path, &st) != 0) {
+    const int error = errno;
+    int r = native();  // a symlink that leads nowhere is reported as one
+    if (r == -1 && errno == ENOENT) errno = error;
+    return r;
+  }
   bool ours = (path[0] != '/' && cwd_is_ours()) || sys::fstatat(AT_FDCWD, path, &real, 0) != 0 || real.st_dev != st.st_dev || real.st_ino != st.st_ino;
   if (!ours && ancestor_entry(real) == kNoEntry) return native();
   return Walk<Stat>(call, flags).run(path);

@@ -14,9 +14,12 @@ namespace {
 // What a read-only file system says to each class of call.
 int refuse_change(const Found& f) { return f.kind == Kind::kMissing ? f.error : EROFS; }  // chmod, utime, setxattr
 int refuse_truncate(const Found& f) { return f.is_dir() ? EISDIR : refuse_change(f); }
-int refuse_create(const Found& f) {  // mkdir, symlink, mknod, link
-  if (f.kind != Kind::kMissing) return EEXIST;
-  return f.creatable ? EROFS : f.error;
+int refuse_folder(const Found& f) {  // mkdir
+  if (f.kind != Kind::kMissing || (f.creatable && f.error == ENOTDIR)) return EEXIST;
+  return f.creatable && f.error == ENOENT ? EROFS : f.error;
+}
+int refuse_create(const Found& f) {  // symlink, mknod, link
+  return f.kind == Kind::kMissing && f.slash && f.error == ENOENT ? ENOENT : refuse_folder(f);
 }
 // Refused before the last component is looked at; but a mount point belongs to the file system above it.
 int refuse_unlink(const Found& f) {
@@ -36,18 +39,53 @@ int guarded(int dirfd, const char* path, bool follow, Refuse refuse, Native nati
   return dispatch_missing(dirfd, path, follow, r, [&](Found& late) { return fail(refuse(late)); }, call);
 }
 
-// rename and link: EXDEV between two file systems, which cp and mv take as "copy, then".
+// Whether a path that is not lexically ours leads to us all the same. Else *error: what the kernel finds wrong with it, or with
+// its folder alone where the last component need not exist.
+bool leads_to_ours(int dirfd, const char* path, bool whole, Found* f, int* error) {
+  struct stat st;
+  *error = -sys::fstatat(dirfd, path, &st, AT_SYMLINK_NOFOLLOW);
+  if (path[0] == 0) return false;
+  if (*error != ENOENT && *error != ENOTDIR) return false;
+  if (may_lead_to_ours(dirfd, path) && route_missing(dirfd, path, false, f)) return true;
+  size_t n = strlen(path);
+  while (n > 0 && path[n - 1] == '/') --n;
+  while (n > 0 && path[n - 1] != '/') --n;
+  if (whole || n > PATH_MAX) return false;
+  memcpy(f->buffer, n > 0 ? path : ".", n > 0 ? n : 1);
+  f->buffer[n > 0 ? n : 1] = 0;
+  *error = -sys::fstatat(dirfd, f->buffer, &st, 0);
+  return false;
+}
+
+// What a read-only file system says to rename and link, as soon as one side is ours. EXDEV between two file systems, which cp
+// and mv take as "copy, then".
+int refuse_pair(const Found& a, bool a_ours, const Found& b, bool b_ours, bool creates) {
+  if (b_ours && b.kind == Kind::kMissing && !b.creatable) return b.error;
+  if (b_ours && creates && refuse_create(b) != EROFS) return refuse_create(b);
+  return a_ours != b_ours || a.dev != b.dev ? EXDEV : EROFS;
+}
+
 template <typename Native>
 int guarded_pair(int fd1, const char* from, int fd2, const char* to, bool creates, Native native) {
   Found a;
   Scratch<Found> b;
   if (!b) return fail(ENOMEM);
+  if (from == nullptr || to == nullptr) return native(fd1, from, fd2, to);
   bool a_ours = route_for_write(fd1, from, &a), b_ours = route_for_write(fd2, to, b.get());
-  if (a_ours && a.kind == Kind::kMissing && (!a.creatable || creates)) return fail(a.error);
-  if (b_ours && b->kind == Kind::kMissing && !b->creatable) return fail(b->error);
-  if (b_ours && creates && b->kind != Kind::kMissing) return fail(EEXIST);
-  if (a_ours || b_ours) return fail(a_ours != b_ours || a.dev != b->dev ? EXDEV : EROFS);
-  return native(a.rebased ? AT_FDCWD : fd1, a.rebased ? a.path : from, b->rebased ? AT_FDCWD : fd2, b->rebased ? b->path : to);
+  if (!a_ours && !b_ours) {
+    int r = native(a.rebased ? AT_FDCWD : fd1, a.rebased ? a.path : from, b->rebased ? AT_FDCWD : fd2, b->rebased ? b->path : to);
+    if (!failed_missing(r) || current_state() == nullptr) return r;
+  }
+  const int kept = errno;
+  int a_error = 0, b_error = 0;
+  const bool a_out = a.rebased, b_out = b->rebased;
+  if (!a_ours && !a_out && (a_ours = leads_to_ours(fd1, from, creates, &a, &a_error))) a_error = 0;
+  if (!b_ours && !b_out) b_ours = leads_to_ours(fd2, to, false, b.get(), &b_error);
+  if (!a_ours && !b_ours) return fail(kept);
+  if (a_ours && a.kind == Kind::kMissing && (!a.creatable || creates)) a_error = a.error;
+  if (a_error != 0) return fail(a_error);
+  if (!b_ours && b_error != 0) return fail(b_error);
+  return fail(refuse_pair(a, a_ours, *b.get(), b_ours, creates));
 }
 
 long checked(long r) { return r < 0 && r > -4096 && r != -1 ? fail(static_cast<int>(-r)) : r; }
@@ -68,8 +106,8 @@ PATH_CALL(unlink, (const char* path), AT_FDCWD, path, false, refuse_unlink, p)
 PATH_CALL(unlinkat, (int dirfd, const char* path, int flags), dirfd, path, false, (flags & AT_REMOVEDIR ? refuse_rmdir : refuse_unlink), at, p, flags)
 PATH_CALL(remove, (const char* path), AT_FDCWD, path, false, refuse_rmdir, p)
 PATH_CALL(rmdir, (const char* path), AT_FDCWD, path, false, refuse_rmdir, p)
-PATH_CALL(mkdir, (const char* path, mode_t mode), AT_FDCWD, path, false, refuse_create, p, mode)
-PATH_CALL(mkdirat, (int dirfd, const char* path, mode_t mode), dirfd, path, false, refuse_create, at, p, mode)
+PATH_CALL(mkdir, (const char* path, mode_t mode), AT_FDCWD, path, false, refuse_folder, p, mode)
+PATH_CALL(mkdirat, (int dirfd, const char* path, mode_t mode), dirfd, path, false, refuse_folder, at, p, mode)
 PATH_CALL(mkfifo, (const char* path, mode_t mode), AT_FDCWD, path, false, refuse_create, p, mode)
 PATH_CALL(mkfifoat, (int dirfd, const char* path, mode_t mode), dirfd, path, false, refuse_create, at, p, mode)
 PATH_CALL(symlink, (const char* target, const char* path), AT_FDCWD, path, false, refuse_create, target, p)
@@ -175,8 +213,8 @@ namespace {
 template <typename Native>
 int guarded_fd(int fd, Native native) {
   struct stat st;
-  if (current_state() != nullptr && sys::fstat(fd, &st) == 0 && identify(st).kind != Kind::kNone) return fail(EROFS);
-  return native();
+  if (current_state() == nullptr || sys::fstat(fd, &st) != 0 || identify(st).kind == Kind::kNone) return native();
+  return fail(sys::fcntl(fd, F_GETFL, 0) & O_PATH ? EBADF : EROFS);
 }
 
 template <typename Native>
@@ -202,6 +240,14 @@ int larder_futimens(int fd, const struct timespec* times) {
 int larder_futimes(int fd, const struct timeval* times) {
   resolve_next();
   return guarded_fd(fd, [&] { return next.futimes(fd, times); });
+}
+int larder_fsetxattr(int fd, const char* name, const void* value, size_t size, int flags) {
+  resolve_next();
+  return guarded_fd(fd, [&] { return next.fsetxattr(fd, name, value, size, flags); });
+}
+int larder_fremovexattr(int fd, const char* name) {
+  resolve_next();
+  return guarded_fd(fd, [&] { return next.fremovexattr(fd, name); });
 }
 int larder_fchmod(int fd, mode_t mode) {
   resolve_next();

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs every test there is and ends with exactly one line: N passed, N failed[, N skipped].
 
-    python3 tests/run.py --build build [--only unit|python] [--heavy] [--match TEXT]
+    python3 tests/run.py --build build [--only unit|python] [--heavy | --all] [--match TEXT]
 
 The unit tests are one GoogleTest program; the others are tests/**/*_test.py, each a process of its own in its own session with
 a time limit, so that a test that hangs costs its limit and leaves nothing behind. Exit status 0 only if nothing failed.
@@ -20,13 +20,20 @@ import unittest
 HERE = os.path.dirname(os.path.abspath(__file__))
 UNIT_SECONDS = 600      # a minute or two when nothing is wrong; sanitizers are ten times slower
 PYTHON_SECONDS = 420    # for one file
-TOTAL_SECONDS = 40 * 60
+TOTAL_SECONDS = 60 * 60
 
 
 class Totals:
     def __init__(self):
         self.passed = self.failed = 0
         self.skipped, self.failures = [], []
+        self.suites = []  # (name, tests, seconds): where the time went
+
+    def run(self, name, function, *arguments):
+        """function(*arguments) with its tests and its time noted under a name."""
+        before, start = self.passed + self.failed + len(self.skipped), time.monotonic()
+        function(*arguments)
+        self.suites.append((name, self.passed + self.failed + len(self.skipped) - before, time.monotonic() - start))
 
     def fail(self, name):
         self.failed += 1
@@ -130,10 +137,11 @@ def run_module(path, report, match):
     return 0
 
 
-def python_files(heavy):
-    """tests/frameworks needs gigabytes of packages: on its own, or not at all."""
+def python_files(light, heavy):
+    """tests/frameworks needs gigabytes of packages: it is what `heavy` means, and comes last."""
     files = sorted(glob.glob(os.path.join(HERE, "**", "*_test.py"), recursive=True))
-    return [f for f in files if (os.path.basename(os.path.dirname(f)) == "frameworks") == heavy]
+    frameworks = [f for f in files if os.path.basename(os.path.dirname(f)) == "frameworks"]
+    return ([f for f in files if f not in frameworks] if light else []) + (frameworks if heavy else [])
 
 
 def main():
@@ -141,6 +149,7 @@ def main():
     parser.add_argument("--build", default="build")
     parser.add_argument("--only", choices=("unit", "python"))
     parser.add_argument("--heavy", action="store_true", help="the tests of tests/frameworks, and only those")
+    parser.add_argument("--all", action="store_true", help="those of tests/frameworks, too")
     parser.add_argument("--match", default="", help="only tests whose name contains this")
     parser.add_argument("--module", help=argparse.SUPPRESS)
     parser.add_argument("--report", help=argparse.SUPPRESS)
@@ -149,10 +158,12 @@ def main():
         return run_module(args.module, args.report, args.match)
     totals, deadline = Totals(), time.monotonic() + TOTAL_SECONDS
     if args.only != "python" and not args.heavy:
-        run_unit(args.build, args.match, totals, deadline)
+        totals.run("unit_tests", run_unit, args.build, args.match, totals, deadline)
     if args.only != "unit":
-        for path in python_files(args.heavy):
-            run_python(path, args.build, args.match, totals, deadline)
+        for path in python_files(light=not args.heavy, heavy=args.heavy or args.all):
+            totals.run(os.path.relpath(path, HERE), run_python, path, args.build, args.match, totals, deadline)
+    for name, tests, seconds in totals.suites:
+        print(f"{seconds:6.0f} s  {tests:5} tests  {name}")
     for name in totals.skipped:
         print(f"skipped: {name}")
     for name in totals.failures:

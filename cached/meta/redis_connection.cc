@@ -1,51 +1,15 @@
 #include "cached/meta/redis_connection.h"
 
 #include <fmt/format.h>
-#include <hiredis.h>
 
 #include "cached/store/errors.h"
 
 namespace larder {
 namespace {
 
-constexpr size_t kReadBytes = 256 * 1024;       // a segment takes three reads; hiredis' own 16 KiB would take forty
-constexpr uint64_t kMaxReplyBytes = 64u << 20;  // segments are cut at 1 MB, a directory of 100 M objects has less
-
-// ---- hiredis' parser builds RedisReply
-// --------------------------------------------------------------------------------- An array grows as its items arrive,
-// so that a length alone costs no memory. While an item is filled its parent does not grow: the pointers that the
-// parser keeps stay good. Only the root is on the heap by itself.
-
-RedisReply* place(const redisReadTask* task, RedisReply::Type type) {
-  RedisReply* reply = nullptr;
-  if (task->parent == nullptr) {
-    reply = std::make_unique<RedisReply>().release();  // freed by free_reply() or taken over by receive()
-  } else {
-    reply = &static_cast<RedisReply*>(task->parent->obj)->items.emplace_back();
-  }
-  reply->type = type;
-  return reply;
-}
-
-void* make_string(const redisReadTask* task, char* text, size_t size) {
-  RedisReply* reply = place(task, task->type == REDIS_REPLY_ERROR ? RedisReply::Type::kError : RedisReply::Type::kText);
-  reply->text.assign(text, size);
-  return reply;
-}
-void* make_array(const redisReadTask* task, int) { return place(task, RedisReply::Type::kArray); }
-void* make_integer(const redisReadTask* task, long long value) {
-  RedisReply* reply = place(task, RedisReply::Type::kInteger);
-  reply->integer = value;
-  return reply;
-}
-void* make_nil(const redisReadTask* task) { return place(task, RedisReply::Type::kNil); }
-void free_reply(void* reply) { std::unique_ptr<RedisReply>(static_cast<RedisReply*>(reply)); }
-
-redisReplyObjectFunctions kFunctions = {make_string, make_array, make_integer, make_nil, free_reply};
+constexpr size_t kReadBytes = 256 * 1024;  // a segment takes three reads; hiredis' own 16 KiB would take forty
 
 }  // namespace
-
-std::string_view redis_error_kind(std::string_view text) { return text.substr(0, text.find(' ')); }
 
 RedisCommand& RedisCommand::add(std::string_view argument) {
   body_ += fmt::format("${}\r\n", argument.size());
@@ -62,16 +26,8 @@ RedisCommand& RedisCommand::key(std::string_view name) {
 
 std::string RedisCommand::wire() const { return fmt::format("*{}\r\n", count_) + body_; }
 
-void RedisConnection::ReaderFree::operator()(redisReader* reader) const { redisReaderFree(reader); }
-
 RedisConnection::RedisConnection(RedisEndpoint endpoint, std::unique_ptr<RedisSocket> socket)
-    : endpoint_(std::move(endpoint)),
-      socket_(std::move(socket)),
-      reader_(redisReaderCreateWithFunctions(&kFunctions)),
-      buffer_(kReadBytes) {
-  if (reader_) reader_->maxbuf = 0;  // keep the buffer: it is filled again at once
-  broken_ = !reader_;
-}
+    : endpoint_(std::move(endpoint)), socket_(std::move(socket)), buffer_(kReadBytes) {}
 RedisConnection::~RedisConnection() = default;
 
 Result<std::unique_ptr<RedisConnection>> RedisConnection::connect(const RedisEndpoint& endpoint,
@@ -82,7 +38,6 @@ Result<std::unique_ptr<RedisConnection>> RedisConnection::connect(const RedisEnd
   auto socket = RedisSocket::connect(endpoint, login.tls, deadline);
   if (!socket) return told(socket.error());
   std::unique_ptr<RedisConnection> connection(new RedisConnection(endpoint, std::move(*socket)));
-  if (connection->broken_) return told(make_error(ENOMEM, "out of memory"));
   if (auto status = connection->log_in(login, deadline); !status) return status.error();
   return connection;
 }
@@ -128,22 +83,16 @@ Status RedisConnection::send(const RedisCommand& command, Deadline deadline) {
 Result<RedisReply> RedisConnection::receive(Deadline deadline) {
   if (broken_) return make_error(ECONNRESET, "the connection to Redis broke");
   while (true) {
-    void* whole = nullptr;
-    if (redisReaderGetReply(reader_.get(), &whole) != REDIS_OK)
-      return failed(make_error(EIO, fmt::format("no Redis answers there: {}", printable(reader_->errstr))));
-    if (whole != nullptr) {
-      const std::unique_ptr<RedisReply> reply(static_cast<RedisReply*>(whole));
-      reply_bytes_ = 0;
+    auto reply = reader_.next();
+    if (!reply) return failed(reply.error());
+    if (*reply) {
       if (owed_ > 0) --owed_;
-      return std::move(*reply);
+      return std::move(**reply);
     }
     auto n = socket_->read(buffer_.data(), buffer_.size(), deadline);
-    if (!n && n.error().code == ETIMEDOUT && owed_ == 0 && reply_bytes_ == 0) return n.error();
+    if (!n && n.error().code == ETIMEDOUT && owed_ == 0 && !reader_.in_reply()) return n.error();
     if (!n) return failed(n.error());
-    reply_bytes_ += *n;
-    if (reply_bytes_ > kMaxReplyBytes) return failed(make_error(EIO, "a reply is too large"));
-    if (redisReaderFeed(reader_.get(), buffer_.data(), *n) != REDIS_OK)
-      return failed(make_error(ENOMEM, "out of memory"));
+    if (auto fed = reader_.feed({buffer_.data(), *n}); !fed) return failed(fed.error());
   }
 }
 

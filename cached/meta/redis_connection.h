@@ -1,5 +1,4 @@
-// One connection to one Redis: commands out, replies in, in order. hiredis parses (redisReader), into values of our own
-// that are bounded by what was received: a hostile length allocates nothing.
+// One connection to one Redis: commands out, replies in (redis_reply.h), in order.
 //
 // Not for two threads at once. After an error of send() or receive() other than a receive's ETIMEDOUT at a moment when
 // nothing was owed (a subscription), the connection is broken() and only good for destruction.
@@ -10,22 +9,10 @@
 #include <string_view>
 #include <vector>
 
+#include "cached/meta/redis_reply.h"
 #include "cached/meta/redis_socket.h"
 
-struct redisReader;
-
 namespace larder {
-
-// A reply. Untrusted: types and sizes are checked where it is used.
-struct RedisReply {
-  enum class Type { kNil, kInteger, kText, kError, kArray };
-  Type type = Type::kNil;
-  int64_t integer = 0;
-  std::string text;  // bulk string, status, error
-  std::vector<RedisReply> items;
-  bool is(Type t) const { return type == t; }
-  bool is_text() const { return type == Type::kText; }
-};
 
 // A command, encoded as it is added to. `key`, if there is one, says which node of a Cluster it belongs to.
 class RedisCommand {
@@ -61,23 +48,16 @@ class RedisConnection {
   const RedisEndpoint& endpoint() const { return endpoint_; }
 
  private:
-  struct ReaderFree {
-    void operator()(redisReader* reader) const;
-  };
   RedisConnection(RedisEndpoint endpoint, std::unique_ptr<RedisSocket> socket);
   Status log_in(const RedisLogin& login, Deadline deadline);
   Error failed(const Error& why);
 
   const RedisEndpoint endpoint_;
   const std::unique_ptr<RedisSocket> socket_;
-  const std::unique_ptr<redisReader, ReaderFree> reader_;
+  RedisReplyReader reader_;
   std::vector<char> buffer_;
-  size_t owed_ = 0;           // replies to commands that were sent
-  uint64_t reply_bytes_ = 0;  // received since the last whole reply
+  size_t owed_ = 0;  // replies to commands that were sent
   bool broken_ = false;
 };
-
-// The first word of an error reply ("MOVED", "WRONGTYPE").
-std::string_view redis_error_kind(std::string_view text);
 
 }  // namespace larder

@@ -4,6 +4,7 @@
 
 #include "cached/meta/definition.h"
 #include "cached/meta/node_board.h"
+#include "cached/meta/redis_records.h"
 #include "cached/meta/redis_scripts.h"
 #include "cached/meta/redis_values.h"
 #include "cached/meta/redis_version.h"
@@ -16,58 +17,11 @@ namespace {
 
 using Type = RedisReply::Type;
 
-Error newer_schema(const RedisUrl& url, std::string_view found) {
-  return make_error(EPROTO, fmt::format("{} was written by a newer larder (schema {}, this one knows {}): use that "
-                                        "version, or another Redis database or prefix",
-                                        url.text(), printable(found, 20), kRedisSchema));
-}
-
 std::string full_prefix(const RedisClient& client) {
   const RedisUrl& url = client.url();
   std::string out = url.prefix.empty() || url.prefix.ends_with(':') ? url.prefix : url.prefix + ":";
   if (client.is_cluster() && url.db != 0) out = fmt::format("db{}:{}", url.db, out);
   return out;
-}
-
-Result<DatasetDef> parse_definition(const RedisUrl& url, std::string_view name, const RedisReply& flat) {
-  auto wrong = [&](const char* what) {
-    return make_error(
-        EIO, fmt::format("metadata in Redis: dataset '{}': its {} is missing or wrong; `larder format` writes it anew",
-                         printable(name, 80), what));
-  };
-  auto schema = number_field<int64_t>(flat, "schema");
-  if (!schema) return wrong("schema");
-  if (*schema > kRedisSchema) return newer_schema(url, std::to_string(*schema));
-  const std::string *source = field(flat, "source"), *options = field(flat, "options"), *group = field(flat, "group");
-  auto id = number_field(flat, "id");
-  if (!id || *id == 0) return wrong("id");
-  if (!source || source->size() > 4096) return wrong("source");
-  if (!options || !group || group->size() > 255) return wrong("description");
-  auto parsed = parse_options_text(name, *options);
-  if (!parsed) return parsed.error();
-  return DatasetDef{std::string(name), *id, *source, std::move(*parsed), *group};
-}
-
-// "version files bytes expires_ms"
-bool parse_beat(std::string_view text, int64_t now_ms, NodeInfo& out) {
-  uint64_t numbers[4];
-  for (uint64_t& number : numbers) {
-    auto one = whole_number(text.substr(0, text.find(' ')));
-    if (!one) return false;
-    number = *one;
-    text.remove_prefix(std::min(text.size(), text.find(' ') + (text.find(' ') == std::string_view::npos ? 0 : 1)));
-  }
-  out.version = numbers[0];
-  out.files = numbers[1];
-  out.bytes = numbers[2];
-  const int64_t left = static_cast<int64_t>(numbers[3]) - now_ms;
-  out.age_s = static_cast<uint32_t>(std::clamp<int64_t>(kNodeExpirySeconds - left / 1000, 0, kNodeExpirySeconds));
-  return true;
-}
-
-bool plain_text(std::string_view text, size_t max) {
-  return !text.empty() && text.size() <= max &&
-         std::all_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) > ' ' && c != 0x7f; });
 }
 
 }  // namespace
@@ -215,7 +169,7 @@ Result<std::unique_ptr<VersionWriter>> RedisMeta::write_version(std::string_view
   return std::unique_ptr<VersionWriter>(std::make_unique<RedisWriter>(shared_, std::move(**def)));
 }
 
-Status RedisMeta::load(std::string_view name, uint64_t version, const std::function<Status(ObjectInfo&&)>& object) {
+Status RedisMeta::load(std::string_view name, uint64_t version, const ObjectReceiver& object) {
   if (auto status = shared_->ready(); !status) return status;
   return load_version(*shared_, name, version, object);
 }
@@ -229,7 +183,7 @@ void RedisMeta::watch(std::function<void(const std::string& name)> changed) {
 
 Status RedisMeta::publish_node(std::string_view name, const NodeInfo& node) {
   if (!valid_dataset_name(name)) return no_dataset(name);
-  if (!plain_text(node.node, 255))
+  if (!valid_node_name(node.node))
     return make_error(EINVAL, fmt::format("'{}' cannot be the name of a node", printable(node.node, 80)));
   if (auto status = shared_->ready(); !status) return status;
   auto there = shared_->client.run(RedisEval(redis_scripts::kBeat)
@@ -256,9 +210,7 @@ Result<std::vector<NodeInfo>> RedisMeta::nodes(std::string_view name) {
   const int64_t now_ms = whole_number<int64_t>(flat->items[1].text).value_or(0);
   std::vector<NodeInfo> out;
   for (size_t i = 2; i + 1 < flat->items.size(); i += 2) {
-    NodeInfo node;
-    node.node = flat->items[i].text;
-    if (plain_text(node.node, 255) && parse_beat(flat->items[i + 1].text, now_ms, node)) out.push_back(std::move(node));
+    if (auto node = parse_beat(flat->items[i].text, flat->items[i + 1].text, now_ms)) out.push_back(std::move(*node));
   }
   sort_nodes(out);
   return out;

@@ -93,6 +93,7 @@ class HttpStore final : public Store {
   Result<ObjectInfo> head(std::string_view key) override;
   void get(GetRequest request) override;
   StoreCounters counters() const override;
+  bool can_range(std::string_view etag) const override { return !context_->dialect->version(etag).if_match.empty(); }
   StoreWriter* writer() override { return writer_.get(); }
 
  private:

@@ -27,6 +27,18 @@ struct ObjectInfo {
   std::string etag;      // without quotes, at most 255 bytes; changes whenever the content does; sent back in If-Match
 };
 
+// The same without owning its texts, for passing millions.
+struct ObjectView {
+  std::string_view key;
+  uint64_t size = 0;
+  int64_t mtime_ns = 0;
+  std::string_view etag;
+  ObjectView() = default;
+  ObjectView(std::string_view k, uint64_t s, int64_t m, std::string_view e) : key(k), size(s), mtime_ns(m), etag(e) {}
+  ObjectView(const ObjectInfo& o) : ObjectView(o.key, o.size, o.mtime_ns, o.etag) {}
+  operator ObjectInfo() const { return {std::string(key), size, mtime_ns, std::string(etag)}; }
+};
+
 struct GetRequest {
   std::string key;               // relative to the prefix
   std::string etag;              // If-Match; empty: whatever is there
@@ -60,6 +72,8 @@ class Store {
   virtual Status list(const std::function<Status(std::vector<ObjectInfo>&&)>& page) = 0;
   virtual Result<ObjectInfo> head(std::string_view key) = 0;
   virtual void get(GetRequest request) = 0;
+  // Do ranges of an object with this etag, fetched at different times, surely come from one version?
+  virtual bool can_range(std::string_view etag) const { return !etag.empty(); }
   virtual StoreCounters counters() const = 0;
   // What writes into it (upload.h), owned by the store; null for a store that can only be read.
   virtual StoreWriter* writer() { return nullptr; }

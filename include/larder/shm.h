@@ -11,6 +11,7 @@
 //       catalog.<version>     include/larder/catalog.h
 //       residency.<version>   Residency
 //       m/<hash>              mirror directories: one real, empty directory for a directory that a program opened
+//       l/                    lazy objects: include/larder/chunks.h
 //       <object id>           cache files (32 hex digits), mode 0444, whole, mtime = the object's Last-Modified
 //   tmp/                      what the daemon is still making
 //
@@ -90,7 +91,7 @@ static_assert(std::atomic<uint64_t>::is_always_lock_free);
 //     inode table. A reader loads it (acquire) before it opens the file.
 //  2. Before the daemon unlinks a cache file it stores ABSENT. A reader that read RESIDENT a moment before gets ENOENT from
 //     openat and takes the miss path. A cache file is never truncated, written or punched after it was linked.
-//  3. LAZY is reserved for files with a chunk map.
+//  3. LAZY: the object has a handle and a chunk map (include/larder/chunks.h); some of it may be there.
 
 inline constexpr uint64_t kResidencyMagic = 0x31534552444c4c4cULL;
 inline constexpr uint32_t kResidencyFormat = 1;
@@ -123,7 +124,12 @@ inline constexpr uint64_t kInodeTableMagic = 0x31424154494c4c4cULL;
 inline constexpr uint32_t kInodeTableFormat = 1;
 inline constexpr uint64_t kTombstone = ~0ULL;
 
-enum class InodeKind : uint32_t { kFile = 1, kDirectory = 2, kNamespaceDirectory = 3 };
+enum class InodeKind : uint32_t {
+  kFile = 1,
+  kDirectory = 2,
+  kNamespaceDirectory = 3,
+  kLazyObject = 4,  // the handle of a lazy object: really a directory, to programs a file (include/larder/chunks.h)
+};
 
 struct InodeSlot {
   std::atomic<uint64_t> real_inode;  // 0: empty

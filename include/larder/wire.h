@@ -28,6 +28,9 @@ enum class Op : uint16_t {
   // Path of a directory. Makes its mirror directory. Reply: one O_RDONLY|O_DIRECTORY descriptor. dataset_id 0: an absolute
   // path (without the leading slash) in the namespace catalog.
   kDirectory = 3,
+  // ChunkRequest: waits until the chunks of a lazy object are there. Reply: no descriptors. ESTALE: the object changed in the store,
+  // or the handle is of no object any more.
+  kChunks = 4,
   // JSON text after the header; replies carry JSON. kMore in flags: another reply follows (progress). See docs/protocol.md.
   kAdmin = 16,
 };
@@ -46,6 +49,19 @@ struct Request {
   uint64_t reserved;
 };
 static_assert(sizeof(Request) == 48);
+
+// Payload of kChunks. include/larder/chunks.h.
+struct ChunkRequest {
+  uint64_t handle_inode;  // real inode number of the handle
+  uint32_t first;         // chunk
+  uint32_t count;         // 1 to kMaxChunkCount, 0 with kChunksWhole
+  uint32_t flags;
+  uint32_t reserved;
+};
+static_assert(sizeof(ChunkRequest) == 24);
+inline constexpr uint32_t kMaxChunkCount = 32;
+inline constexpr uint32_t kChunksAdvise = 1;  // nobody waits: fetch ahead; the reply may be left unread
+inline constexpr uint32_t kChunksWhole = 2;   // all of it, until it is an ordinary cache file: EFBIG if that cannot fit
 
 struct Reply {
   uint32_t magic;

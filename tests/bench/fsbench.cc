@@ -6,11 +6,13 @@
 //   fsbench walk ROOT                           opendir, readdir, stat of everything below
 //   fsbench pread FILE COUNT SEED               4 KiB preads at random places
 //   fsbench mmap FILE COUNT SEED                the same places through a mapping
-//   fsbench outside open|stat|read PATH COUNT   the call again and again on one path
-//   fsbench start PRELOAD COUNT                 posix_spawn of /bin/true with LD_PRELOAD=PRELOAD ("-": without)
+//   fsbench outside open|stat|read PATH COUNT   the call again and again on one path, as the program finds it and as libc
+//                                               itself has it, in turn; "more" is the median of the differences
+//   fsbench start PRELOAD COUNT PROGRAM [ARG].. posix_spawn and end of it with LD_PRELOAD=PRELOAD ("-": without)
 //
 // Prints one JSON line: {"ops": N, "ns": N per op, "sum": checksum of what was read}. LIST has a relative path a line.
 #include <dirent.h>
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <spawn.h>
 #include <sys/mman.h>
@@ -192,34 +194,72 @@ Result bench_mmap(int fd, const std::vector<uint64_t>& at) {
   return r;
 }
 
-Result bench_outside(const char* what, const char* path, uint64_t count) {
-  Result r;
-  int fd = open_or_die(path);
-  for (r.ops = 0; r.ops < count; ++r.ops) {
+// The calls that a row is about: what the program was linked to (under a preload, its), or libc's own.
+struct Calls {
+  int (*open_file)(const char*, int, ...) = ::open;
+  int (*stat_file)(const char*, struct stat*) = ::stat;
+  ssize_t (*pread_file)(int, void*, size_t, off_t) = ::pread;
+
+  static Calls of_libc() {
+    void* libc = dlopen("libc.so.6", RTLD_NOW | RTLD_NOLOAD);
+    Calls c;
+    if (!libc || !(c.open_file = reinterpret_cast<decltype(c.open_file)>(dlsym(libc, "open"))) ||
+        !(c.stat_file = reinterpret_cast<decltype(c.stat_file)>(dlsym(libc, "stat"))) ||
+        !(c.pread_file = reinterpret_cast<decltype(c.pread_file)>(dlsym(libc, "pread"))))
+      die("dlsym");
+    return c;
+  }
+};
+
+double call_outside(const Calls& calls, char what, const char* path, int fd, uint64_t count, Result& r) {
+  Stopwatch watch;
+  for (uint64_t i = 0; i < count; ++i) {
     struct stat st;
     char byte = 0;
-    if (what[0] == 'o') close(open(path, O_RDONLY | O_CLOEXEC));
-    else if (what[0] == 's') r.sum += stat(path, &st) == 0 ? 1 : 0;
-    else r.sum += pread(fd, &byte, 1, 0) == 1 ? 1 : 0;
+    if (what == 'o') r.sum += close(calls.open_file(path, O_RDONLY | O_CLOEXEC)) == 0 ? 1 : 0;
+    else if (what == 's') r.sum += calls.stat_file(path, &st) == 0 ? 1 : 0;
+    else r.sum += calls.pread_file(fd, &byte, 1, 0) == 1 ? 1 : 0;
   }
-  close(fd);
-  return r;
+  r.ops += count;
+  return watch.ns() / static_cast<double>(count);
 }
 
-Result bench_start(const std::string& preload, uint64_t count) {
+double median(std::vector<double> v) {
+  std::nth_element(v.begin(), v.begin() + static_cast<long>(v.size() / 2), v.end());
+  return v[v.size() / 2];
+}
+
+// Short turns, so that whatever else the machine does hits both alike.
+int bench_outside(const char* what, const char* path, uint64_t count) {
+  constexpr uint64_t kTurn = 100;
+  Calls program, libc = Calls::of_libc();
+  Result r, base;
+  int fd = open_or_die(path);
+  std::vector<double> ours, theirs, more;
+  for (uint64_t done = 0; done < count; done += kTurn) {
+    double b = call_outside(libc, what[0], path, fd, kTurn, base), a = call_outside(program, what[0], path, fd, kTurn, r);
+    double c = call_outside(libc, what[0], path, fd, kTurn, base);
+    ours.push_back(a), theirs.push_back(b), more.push_back(a - (b + c) / 2);
+  }
+  close(fd);
+  if (r.sum != r.ops || base.sum != base.ops) die(what);
+  printf("{\"ops\": %" PRIu64 ", \"ns\": %.1f, \"libc_ns\": %.1f, \"more\": %.1f, \"sum\": %" PRIu64 "}\n", r.ops, median(ours),
+         median(theirs), median(more), r.sum);
+  return 0;
+}
+
+Result bench_start(const std::string& preload, uint64_t count, char** argv) {
   std::string variable = "LD_PRELOAD=" + preload;
   std::vector<char*> env;
   for (char** e = environ; *e; ++e)
     if (strncmp(*e, "LD_PRELOAD=", 11) != 0) env.push_back(*e);
   if (preload != "-") env.push_back(variable.data());
   env.push_back(nullptr);
-  char name[] = "true";
-  char* argv[] = {name, nullptr};
   Result r;
   for (; r.ops < count; ++r.ops) {
     pid_t pid;
     int status;
-    if (posix_spawn(&pid, "/bin/true", nullptr, nullptr, argv, env.data()) != 0 || waitpid(pid, &status, 0) != pid)
+    if (posix_spawn(&pid, argv[0], nullptr, nullptr, argv, env.data()) != 0 || waitpid(pid, &status, 0) != pid)
       die("spawn");
     r.sum += static_cast<uint64_t>(status);
   }
@@ -266,7 +306,7 @@ int main(int argc, char** argv) {
     return timed([&] { return what == "pread" ? bench_pread(fd, at) : bench_mmap(fd, at); });
   }
   if (what == "outside" && n == 3)
-    return timed([&] { return bench_outside(a[0], a[1], static_cast<uint64_t>(atoll(a[2]))); });
-  if (what == "start" && n == 2) return timed([&] { return bench_start(a[0], static_cast<uint64_t>(atoll(a[1]))); });
+    return bench_outside(a[0], a[1], static_cast<uint64_t>(atoll(a[2])));
+  if (what == "start" && n >= 3) return timed([&] { return bench_start(a[0], static_cast<uint64_t>(atoll(a[1])), a + 2); });
   return usage();
 }

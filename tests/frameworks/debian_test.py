@@ -2,31 +2,39 @@
 import os
 import shutil
 import subprocess
+import tempfile
 import unittest
 
-from frameworks import BUILD, LIBRARY, Compat, md5
+from frameworks import LIBRARY, Compat, md5
 
+CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "larder")  # chroots are kept, as venv.sh keeps its own
 MIRROR = "http://deb.debian.org/debian"
 CHROOT = ('mount --bind "$2" "$1/mnt/liblarder.so" && mount --bind "$3" "$1/mnt/socket" && mount -t proc proc "$1/proc" && '
           'if [ -n "$4" ]; then mount --bind "$4" "$1$5" && mount -o remount,bind,ro "$1$5"; fi && root="$1" && shift 5 && exec chroot "$root" "$@"')
 SCRIPT = ('set -e; D=$1; export LC_ALL=C.UTF-8; find $D -type f | sort | xargs -d "\\n" md5sum; ls -lR --time-style=+%s $D | sed "s/^total.*//"; cat < $D/text/00.txt | wc -l; '
           'perl -e \'opendir(D, "$ARGV[0]/images") or die; print join(" ", sort readdir D), " ", -s "$ARGV[0]/text/03.txt", "\\n"\' $D; '
-          'tar cf - --sort=name -C $D . | md5sum; cd $D/text && pwd && ls | wc -l && cat ../odd/.hidden; cp -a $D/images /tmp/copy && diff -r $D/images /tmp/copy && rm -rf /tmp/copy; echo x > $D/new || echo refused')
+          'tar cf - --sort=name -C $D . | md5sum; cd $D/text && pwd && ls | wc -l && cat ../odd/.hidden; t=$(mktemp -d); cp -a $D/images $t/copy && diff -r $D/images $t/copy && rm -rf $t; echo x > $D/new || echo refused')
 
 
 class Debian(Compat):
     def chroot(self, suite):
         if not shutil.which("debootstrap"):
             self.skipTest("debootstrap is not installed here")
-        root = os.path.join(BUILD, "frameworks", "debian-" + suite)
-        if not os.path.exists(root + "/mnt/socket"):
-            shutil.rmtree(root, ignore_errors=True)
-            done = subprocess.run(["debootstrap", "--variant=minbase", suite, root, MIRROR], capture_output=True, text=True, timeout=300)
-            if done.returncode != 0:
-                self.skipTest(f"debootstrap {suite}: {(done.stdout + done.stderr).strip().splitlines()[-1:]}")
-            for name in ("liblarder.so", "socket"):
-                with open(f"{root}/mnt/{name}", "w"):
-                    pass
+        root = os.path.join(CACHE, "debian-" + suite)
+        if os.path.exists(root + "/mnt/socket"):
+            return root
+        os.makedirs(CACHE, exist_ok=True)
+        fresh = tempfile.mkdtemp(prefix="debian-new-", dir=CACHE)
+        self.addCleanup(shutil.rmtree, fresh, ignore_errors=True)
+        done = subprocess.run(["debootstrap", "--variant=minbase", suite, fresh, MIRROR], capture_output=True, text=True, timeout=300)
+        if done.returncode != 0:
+            self.skipTest(f"debootstrap {suite}: {(done.stdout + done.stderr).strip().splitlines()[-1:]}")
+        for name in ("liblarder.so", "socket"):
+            with open(f"{fresh}/mnt/{name}", "w"):
+                pass
+        os.chmod(fresh, 0o755)
+        if not os.path.exists(root):
+            os.rename(fresh, root)
         return root
 
     def in_chroot(self, root, preload, path):

@@ -1,7 +1,9 @@
 // What metadata in Redis costs: bytes an object (MEMORY USAGE), time to publish, time until a fresh node has its catalog;
-// beside the layout that comes to mind first, one HASH with a field an object. Starts a redis-server of its own.
+// beside the layout that comes to mind first, one HASH with a field an object. Starts a redis-server of its own; prints a
+// line of JSON a layout.
 //
 //   build/bench/cached/redis_meta [OBJECTS, 1000000 unless given]
+//   build/bench/cached/redis_meta OBJECTS URL SOURCE    publishes the dataset "bench" with this source there, and no more
 #include <fmt/format.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -15,6 +17,7 @@
 #include <thread>
 
 #include "cached/catalog_builder.h"
+#include "cached/dataset.h"
 #include "cached/meta/redis_client.h"
 #include "cached/meta/redis_meta.h"
 
@@ -81,30 +84,34 @@ Result<double> memory_of(RedisClient& client, const std::string& pattern) {
   return bytes;
 }
 
+Result<VersionInfo> publish(Meta& meta, const std::string& source, uint64_t objects) {
+  if (auto s = meta.put_dataset({"bench", dataset_id("bench", source), source, {}, ""}); !s) return s.error();
+  auto writer = meta.write_version("bench");
+  if (!writer) return writer.error();
+  for (uint64_t i = 0; i < objects; ++i)
+    if (auto s = (*writer)->add(object_of(i)); !s) return s.error();
+  return (*writer)->commit(0);
+}
+
 Status segments(Meta& meta, RedisClient& client, uint64_t objects) {
-  if (auto s = meta.put_dataset({"bench", 1, "s3://bench/", {}, ""}); !s) return s;
   Result<VersionInfo> info = make_error(EIO, "");
-  const double written = seconds([&] {
-    auto writer = meta.write_version("bench");
-    for (uint64_t i = 0; writer && i < objects; ++i)
-      if (!(*writer)->add(object_of(i))) break;
-    if (writer) info = (*writer)->commit(0);
-  });
+  const double written = seconds([&] { info = publish(meta, "s3://bench/", objects); });
   if (!info) return info.error();
   Status loaded, built;
   uint64_t seen = 0;
-  const double load = seconds([&] { loaded = meta.load("bench", info->version, [&](ObjectInfo&&) -> Status { return ++seen, Status(); }); });
+  const double load = seconds([&] { loaded = meta.load("bench", info->version, [&](const ObjectView&) { return ++seen, Status(); }); });
   if (!loaded) return loaded;
   if (seen != objects) return make_error(EIO, "objects are missing");
   const double ready = seconds([&] {
     CatalogBuilder builder(1);
-    built = meta.load("bench", info->version, [&](ObjectInfo&& o) { return builder.add(o); });
+    builder.expect(objects);
+    built = meta.load("bench", info->version, [&](const ObjectView& o) { return builder.add(o); });
     if (built && !builder.finish(info->version, 0)) built = make_error(EIO, "the catalog could not be built");
   });
   if (!built) return built;
   auto bytes = memory_of(client, "ds:{bench}:*");
   if (!bytes) return bytes.error();
-  fmt::print("segments: {:.1f} bytes an object, published in {:.2f} s, loaded in {:.2f} s, catalog ready in {:.2f} s\n",
+  fmt::print("{{\"layout\": \"segments\", \"bytes_an_object\": {:.1f}, \"written_s\": {:.3f}, \"loaded_s\": {:.3f}, \"catalog_s\": {:.3f}}}\n",
              *bytes / static_cast<double>(objects), written, load, ready);
   return {};
 }
@@ -135,7 +142,8 @@ Status hash_layout(RedisClient& client, uint64_t objects) {
   if (seen < objects) return make_error(EIO, "objects are missing");
   auto bytes = memory_of(client, "hash");
   if (!bytes) return bytes.error();
-  fmt::print("one HASH: {:.1f} bytes an object, written in {:.2f} s, loaded in {:.2f} s\n", *bytes / static_cast<double>(objects), written, load);
+  fmt::print("{{\"layout\": \"hash\", \"bytes_an_object\": {:.1f}, \"written_s\": {:.3f}, \"loaded_s\": {:.3f}}}\n", *bytes / static_cast<double>(objects),
+             written, load);
   return {};
 }
 
@@ -144,6 +152,11 @@ Status hash_layout(RedisClient& client, uint64_t objects) {
 int main(int argc, char** argv) {
   const uint64_t objects = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : 1'000'000;
   if (objects == 0) return fail(make_error(EINVAL, fmt::format("'{}' is no number of objects", argv[1])));
+  if (argc == 4) {
+    auto meta = RedisMeta::open(argv[2]);
+    auto info = meta ? publish(**meta, argv[3], objects) : Result<VersionInfo>(meta.error());
+    return info ? 0 : fail(info.error());
+  }
   const Server server;
   const std::string url = "unix://" + server.socket() + "?timeout=60000";
   for (int i = 0; i < 200 && access(server.socket().c_str(), F_OK) != 0; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(20));
@@ -152,7 +165,6 @@ int main(int argc, char** argv) {
   if (!meta) return fail(meta.error());
   if (!parsed) return fail(parsed.error());
   RedisClient client(*parsed);
-  fmt::print("{} objects in a redis-server on a Unix socket\n", objects);
   if (auto s = segments(**meta, client, objects); !s) return fail(s.error());
   if (auto s = hash_layout(client, objects); !s) return fail(s.error());
   return 0;

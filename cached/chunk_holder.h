@@ -1,0 +1,37 @@
+// What lies in the cache by chunks, as ObjectCache sees it. All calls come with ObjectCache's lock held; none may call it back.
+// Byte counts are bytes on disk that came free.
+#pragma once
+#include <cstdint>
+#include <memory>
+
+#include "cached/dataset.h"
+
+namespace larder {
+
+class ChunkHolder {
+ public:
+  virtual ~ChunkHolder() = default;
+  // Takes over what a former daemon left of a dataset: bytes that are there.
+  virtual uint64_t take_over(const std::shared_ptr<Dataset>& dataset) = 0;
+  // The dataset's version is known: entries of lazy objects become LAZY, what no entry names goes.
+  virtual uint64_t adopt(Dataset& dataset, CatalogVersion& version) = 0;
+  // An object is of no version any more.
+  virtual uint64_t drop(const Dataset& dataset, ObjectId oid) = 0;
+  // All of a dataset, which is no longer known; its files stay.
+  virtual uint64_t forget(const Dataset& dataset) = 0;
+  // The oldest staged chunk; 0: there is none.
+  virtual uint64_t evict_staged() = 0;
+  // One kept chunk of a dataset (null: of any, least recently used first); 0: there is none.
+  virtual uint64_t evict_kept(const Dataset* of) = 0;
+  // All chunks of one object that is not whole.
+  virtual uint64_t evict_object(const Dataset& dataset, ObjectId oid) = 0;
+  virtual uint64_t staged_bytes() const = 0;
+  virtual uint64_t staging_share() const = 0;
+  // Of one dataset.
+  struct Usage {
+    uint64_t bytes = 0, files = 0;
+  };
+  virtual Usage usage_of(const Dataset& dataset) const = 0;
+};
+
+}  // namespace larder

@@ -1,0 +1,78 @@
+// One lazy object on disk: handle, data file, chunk map (include/larder/chunks.h). The words are atomics that programs read; who
+// changes them, and when, is LazyFiles' business.
+#pragma once
+#include <atomic>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "cached/charge.h"
+#include "cached/dataset.h"
+#include "cached/fd.h"
+#include "cached/inode_table.h"
+#include "larder/chunks.h"
+
+namespace larder {
+
+class LazyFile {
+ public:
+  // Makes handle, data and map in the dataset's folder. The handle is known in the inode table before it has its name.
+  static Result<std::shared_ptr<LazyFile>> create(const Object& object, uint32_t chunk_shift, int tmp_fd, InodeTableWriter& inodes, Meter& meter);
+  // What a former daemon left under this object id, with its absent chunks punched. EBADMSG, ENOENT: it is not whole or not ours.
+  static Result<std::shared_ptr<LazyFile>> take_over(const std::shared_ptr<Dataset>& dataset, ObjectId oid, InodeTableWriter& inodes, Meter& meter);
+  // For a handle whose object was whole and was evicted: the same handle with a new, empty data file and map.
+  static Result<std::shared_ptr<LazyFile>> renew(const LazyFile& old, Meter& meter);
+  // Removes what is on disk. The handle stays in the inode table: who has it open gets ESTALE, not another object.
+  void remove_files();
+
+  const ChunkMap& map() const { return *static_cast<const ChunkMap*>(map_.data()); }
+  uint64_t handle_inode() const { return map().handle_inode; }
+  uint32_t chunk_count() const { return map().chunk_count; }
+  bool present(uint32_t chunk) const { return word(chunk).load(std::memory_order_acquire) & kChunkPresent; }
+  uint64_t chunk_offset(uint32_t chunk) const { return uint64_t{chunk} << map().chunk_shift; }
+  uint64_t chunk_length(uint32_t chunk) const;
+  uint64_t chunk_on_disk(uint32_t chunk) const;
+  bool is_whole() const { return map().whole.load(std::memory_order_acquire) != 0; }
+
+  void set_present(uint32_t chunk, uint64_t sum);
+  // Stores ABSENT, then gives the memory back.
+  void punch(uint32_t chunk);
+  void set_mark(uint32_t chunk, bool on);
+  // XXH3-64 of the chunk as it arrived; 0: not known (taken over).
+  uint64_t sum(uint32_t chunk) const { return sums_[chunk]; }
+
+  // A fresh descriptor of the handle.
+  Result<Fd> open_handle() const;
+  int data_fd() const { return data_.get(); }
+  uint64_t data_inode() const { return map().data_inode; }
+  // The data file becomes <dataset>/<object id>: 0444, with the object's time. `whole` is set, the daemon's descriptor closed.
+  Status rename_to_whole();
+
+  // Path and etag may be missing after take_over() until the catalog is there; nothing is fetched before.
+  Object object;
+  std::atomic<int64_t> last_use_ns{0};
+
+  // Guarded by LazyFiles' lock.
+  uint32_t present_chunks = 0;
+  uint64_t present_bytes = 0;  // on disk
+  uint32_t in_flight = 0;      // chunks under way
+  uint32_t evict_cursor = 0;
+  bool busy_completing = false;
+  std::atomic<bool> dropped{false};
+  bool pinned = false;
+
+ private:
+  LazyFile() = default;
+  Status make_files(int folder, uint64_t handle_inode, Meter& meter);
+  Status open_files(int folder, uint64_t handle_inode, ObjectId oid, Meter& meter);
+  void punch_absent();
+  std::atomic<uint32_t>& word(uint32_t chunk) const { return static_cast<ChunkMap*>(map_.data())->words[chunk]; }
+
+  uint32_t shift_ = 0;
+  Fd data_;
+  Mapping map_;
+  std::vector<uint64_t> sums_;
+  Charge charge_;
+};
+
+}  // namespace larder

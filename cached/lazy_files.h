@@ -1,0 +1,104 @@
+// All lazy objects of all datasets: which chunks are there, which go, when an object has become whole. Thread-safe.
+//
+// Policy (docs/shared_memory.md, "Lazy objects"): a chunk is to a lazy object what a file is to a dataset. While there is room it is
+// kept; afterwards it goes through a staging share, first in first out, so that chunks behind sequential readers go first and what is
+// kept gives its part of the hits in every epoch. A chunk can go at any time: its readers notice (the word), mappings fault again.
+//
+// Locks: ObjectCache's before this one. Callbacks of ObjectCache (ChunkHolder) come with its lock held.
+#pragma once
+#include <condition_variable>
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <unordered_map>
+
+#include "cached/lazy_file.h"
+#include "cached/object_cache.h"
+
+namespace larder {
+
+using LazyPtr = std::shared_ptr<LazyFile>;
+
+class LazyFiles : public ChunkHolder {
+ public:
+  // Objects larger than `threshold` bytes are lazy.
+  LazyFiles(CacheDir& dir, InodeTableWriter& inodes, ObjectCache& cache, Meter& meter, uint64_t threshold);
+  ~LazyFiles();
+
+  // Is this object to be lazy? Its store must be able to prove that ranges belong together.
+  bool wants(const Object& object) const;
+  // The lazy file of an object of the current version; made if there is none. Sets its entry LAZY. Null: it is RESIDENT.
+  Result<LazyPtr> open(const Object& object);
+  // By the real inode number of its handle; an evicted whole one is revived. ESTALE: none.
+  Result<LazyPtr> find(uint64_t handle_inode);
+
+  // A chunk that is written becomes visible. False: it is not wanted any more (dropped); its bytes are punched.
+  bool landed(const LazyPtr& file, uint32_t chunk, uint64_t sum, Room room);
+  // A chunk that was not finished: its bytes are punched.
+  void failed(const LazyPtr& file, uint32_t chunk);
+  void started(const LazyPtr& file);
+  void set_mark(const LazyPtr& file, uint32_t chunk, bool on);
+  void pin(const LazyPtr& file, bool on);
+  // How many chunks of readahead one stream may have: they must survive in the staging share until they are read.
+  uint32_t window(const LazyFile& file, uint32_t streams) const;
+  // Waits until an object whose chunks are all there is an ordinary cache file (or is not complete any more).
+  void when_whole(const LazyPtr& file, std::function<void(const Status&)> done);
+
+  // Chunks that are there, compared with their checksums; those that differ go. Returns how many.
+  uint32_t scrub(const Dataset& dataset, ObjectId oid);
+
+  void stop();
+
+  // ---- ChunkHolder
+  uint64_t take_over(const std::shared_ptr<Dataset>& dataset) override;
+  uint64_t adopt(Dataset& dataset, CatalogVersion& version) override;
+  uint64_t drop(const Dataset& dataset, ObjectId oid) override;
+  uint64_t forget(const Dataset& dataset) override;
+  uint64_t evict_staged() override;
+  uint64_t evict_kept(const Dataset* of) override;
+  uint64_t evict_object(const Dataset& dataset, ObjectId oid) override;
+  Usage usage_of(const Dataset& dataset) const override;
+  uint64_t staged_bytes() const override { return staged_bytes_; }
+  uint64_t staging_share() const override { return share_; }
+
+ private:
+  struct Staged {
+    LazyPtr file;
+    uint32_t chunk;
+  };
+  struct WhenWhole {
+    LazyPtr file;
+    std::function<void(const Status&)> done;
+  };
+  LazyPtr of_object_locked(const Object& object) const;
+  uint64_t punch_locked(LazyFile& file, uint32_t chunk);
+  uint64_t drop_locked(const LazyPtr& file);
+  void complete_soon_locked(const LazyPtr& file);
+  void run_completer();
+  Status complete(LazyFile& file);
+  Result<uint64_t> sum_whole(LazyFile& file);
+  void answer(LazyFile& file, const Status& status);
+
+  CacheDir& dir_;
+  InodeTableWriter& inodes_;
+  ObjectCache& cache_;
+  Meter& meter_;
+  const uint64_t threshold_;
+  uint32_t shift_;
+  uint64_t share_;
+  mutable std::mutex mutex_;
+  std::unordered_map<uint64_t, LazyPtr> by_handle_;
+  std::map<std::pair<uint64_t, std::pair<uint64_t, uint64_t>>, LazyPtr> by_object_;  // dataset id, object id
+  std::deque<Staged> staged_;
+  std::unordered_map<const LazyFile*, std::vector<bool>> staged_chunks_;
+  std::atomic<uint64_t> staged_bytes_{0};
+  std::vector<WhenWhole> waiting_;
+  std::deque<LazyPtr> to_complete_;
+  std::condition_variable wake_;
+  bool stopping_ = false;
+  std::thread completer_;
+};
+
+}  // namespace larder

@@ -1,0 +1,374 @@
+#include "preload/lazy.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "preload/miss.h"
+#include "preload/sys.h"
+
+namespace larder {
+namespace {
+
+constexpr uint32_t kSlots = 64;     // lazy objects that a process has open files of; more take turns
+constexpr int kAttempts = 5;        // an object that becomes whole, is evicted and comes again while it is opened
+constexpr uint32_t kAtOnce = kMaxChunkCount;
+constexpr uint64_t kAdviseBytes = 32 << 20;  // of a long read, beyond the chunk that is waited for
+
+// A direct-mapped table. A slot is read without a lock: its stamp is odd while it is filled, and another one afterwards.
+struct Slot {
+  std::atomic<uint32_t> stamp{0};
+  uint64_t handle_inode = 0;
+  uint64_t dataset_id = 0;
+  uint64_t data_inode = 0;
+  int data_fd = -1;
+  const ChunkMap* map = nullptr;
+  void* base = nullptr;  // of the range that shows the map; stays mapped for ever, grows by a new one
+  size_t bytes = 0;
+};
+constinit Slot slots[kSlots] = {};
+constinit std::atomic<int> fill_lock{0};  // pid of the process whose thread fills a slot
+
+// As state.cc's: held with all signals blocked, across raw system calls alone, and taken over by a forked child.
+class FillLock {
+ public:
+  FillLock() {
+    const int me = sys::getpid();
+    for (;;) {
+      int holder = 0;
+      if (fill_lock.compare_exchange_strong(holder, me, std::memory_order_acquire)) return;
+      if (holder != me && fill_lock.compare_exchange_strong(holder, me, std::memory_order_acquire)) return;
+      sys::sleep_ms(1);
+    }
+  }
+  ~FillLock() { fill_lock.store(0, std::memory_order_release); }
+  FillLock(const FillLock&) = delete;
+  FillLock& operator=(const FillLock&) = delete;
+
+ private:
+  sys::SignalGuard signals_;
+};
+
+Slot& slot_of(uint64_t handle_inode) { return slots[(handle_inode ^ handle_inode >> 6) % kSlots]; }
+
+constexpr size_t kPage = 4096;
+size_t pages(size_t n) { return (n + kPage - 1) & ~(kPage - 1); }
+
+// ---- opening --------------------------------------------------------------------------------------------------------
+
+// "<dataset id>/l/<handle inode>" and a suffix. `out` has 64 bytes.
+void lazy_name(uint64_t dataset_id, uint64_t handle_inode, const char* suffix, char* out) {
+  hex16(dataset_id, out);
+  memcpy(out + 16, "/l/", 3);
+  hex16(handle_inode, out + 19);
+  memcpy(out + 35, suffix, strlen(suffix) + 1);
+}
+
+int open_in_cache(const char* name, int flags) {
+  const int root = process.root_fd.load(std::memory_order_acquire);
+  const int fd = sys::openat(root, name, flags | O_CLOEXEC | O_NOFOLLOW);
+  if (fd != -EBADF && fd != -ENOTDIR) return fd;
+  reopen_root(root);
+  return sys::openat(process.root_fd.load(std::memory_order_acquire), name, flags | O_CLOEXEC | O_NOFOLLOW);
+}
+
+// Above the numbers that programs count on.
+int parked(int fd) {
+  if (fd < 0) return fd;
+  for (int from : {512, 128, 32}) {
+    const int high = sys::fcntl(fd, F_DUPFD_CLOEXEC, from);
+    if (high < 0) continue;
+    sys::close(fd);
+    return high;
+  }
+  return fd;
+}
+
+bool is_file(int fd, uint64_t dev, uint64_t inode) {
+  struct stat st;
+  return sys::fstat(fd, &st) == 0 && st.st_ino == inode && st.st_dev == dev;
+}
+
+// How a program of this mount waits for the daemon.
+struct Patience {
+  Fallback fallback = Fallback::kWait;
+  uint32_t wait_ms = 30000;
+  uint64_t cache_dev = 0;
+};
+
+Patience patience(uint64_t dataset_id) {
+  for (;;) {
+    Session session;
+    Patience p;
+    if (!enter(&session)) return p;
+    p.wait_ms = session.state->wait_ms;
+    p.cache_dev = session.state->cache_dev;
+    for (uint32_t i = 0; i < session.state->mount_count; ++i)
+      if (session.state->mounts[i].dataset_id == dataset_id) p.fallback = session.state->mounts[i].fallback;
+    if (left_intact(session)) return p;
+  }
+}
+
+int ask_chunks(uint64_t dataset_id, uint64_t handle_inode, uint32_t first, uint32_t chunks, uint32_t flags) {
+  Request request = {};
+  request.magic = kWireMagic;
+  request.version = kWireVersion;
+  request.op = Op::kChunks;
+  request.dataset_id = dataset_id;
+  request.payload_len = sizeof(ChunkRequest);
+  const ChunkRequest wanted = {handle_inode, first, chunks, flags, 0};
+  const Patience p = patience(dataset_id);
+  const int r = ask_status(request, &wanted, p.fallback, p.wait_ms);
+  if (r == -EIO || r == -ENOTCONN) count(&StatSlot::errors);
+  return r == -ENOTCONN ? -EIO : r;
+}
+
+// The data file, under either of its names: an object that has become whole is an ordinary cache file.
+int open_data(uint64_t dataset_id, uint64_t handle_inode, const ChunkMap* map, uint64_t dev) {
+  char name[64];
+  lazy_name(dataset_id, handle_inode, "", name);
+  int fd = open_in_cache(name, O_RDONLY);
+  if (fd == -ENOENT) {
+    hex16(dataset_id, name);
+    name[16] = '/';
+    object_name(map->oid, name + 17);
+    fd = open_in_cache(name, O_RDONLY);
+  }
+  if (fd >= 0 && !is_file(fd, dev, map->data_inode)) {
+    sys::close(fd);
+    return -ENOENT;
+  }
+  return fd;
+}
+
+bool good_map(const ChunkMap* m, uint64_t bytes, uint64_t handle_inode) {
+  return m->magic == kChunkMapMagic && m->format == kChunkMapFormat && m->handle_inode == handle_inode && m->chunk_shift >= 12 &&
+         m->chunk_shift < 40 && m->size > 0 && m->chunk_count > 0 && (m->size - 1) >> m->chunk_shift == m->chunk_count - 1u &&
+         bytes >= chunk_map_bytes(m->chunk_count);
+}
+
+// Shows a map file in the slot's range. 0 or -errno.
+int show_map(Slot& s, int fd, uint64_t handle_inode) {
+  struct stat st;
+  if (sys::fstat(fd, &st) != 0 || st.st_size < static_cast<long>(sizeof(ChunkMap))) return -EIO;
+  const size_t need = pages(static_cast<size_t>(st.st_size));
+  if (need > s.bytes) {
+    void* base = sys::mmap(nullptr, need, PROT_READ, MAP_SHARED, fd, 0);
+    if (base == nullptr) return -ENOMEM;
+    s.base = base;
+    s.bytes = need;
+  } else if (sys::mmap(s.base, need, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0) == nullptr) {
+    return -ENOMEM;
+  }
+  s.map = static_cast<const ChunkMap*>(s.base);
+  return good_map(s.map, static_cast<uint64_t>(st.st_size), handle_inode) ? 0 : -EIO;
+}
+
+int try_fill(Slot& s, uint64_t dataset_id, uint64_t handle_inode, uint64_t dev) {
+  char name[64];
+  lazy_name(dataset_id, handle_inode, ".map", name);
+  sys::Fd map(open_in_cache(name, O_RDONLY));
+  if (map.get() < 0) return map.get();
+  if (int error = show_map(s, map.get(), handle_inode)) return error;
+  const int data = parked(open_data(dataset_id, handle_inode, s.map, dev));
+  if (data < 0) return data;
+  s.data_fd = data;
+  s.data_inode = s.map->data_inode;
+  s.dataset_id = dataset_id;
+  s.handle_inode = handle_inode;
+  return 0;
+}
+
+// Fills the slot of a handle. 0 or -errno; -ESTALE: the daemon does not know it any more.
+int fill(uint64_t dataset_id, uint64_t handle_inode, uint64_t dev) {
+  Slot& s = slot_of(handle_inode);
+  for (int attempt = 0;; ++attempt) {
+    int r;
+    {
+      FillLock lock;
+      const bool there = s.handle_inode == handle_inode && s.data_fd >= 0 && is_file(s.data_fd, dev, s.data_inode);
+      if (there) return 0;  // another thread did it
+      s.stamp.fetch_add(1, std::memory_order_acq_rel);
+      if (s.data_fd >= 0 && is_file(s.data_fd, dev, s.data_inode)) sys::close(s.data_fd);
+      s.data_fd = -1;
+      s.handle_inode = 0;
+      r = try_fill(s, dataset_id, handle_inode, dev);
+      s.stamp.fetch_add(1, std::memory_order_release);
+    }
+    if (r != -ENOENT || attempt >= kAttempts) return r == -ENOENT ? -ESTALE : r;
+    r = ask_chunks(dataset_id, handle_inode, 0, 1, 0);  // was whole and went: it comes again under the same handle
+    if (r != 0) return r;
+  }
+}
+
+bool read_slot(const Slot& s, uint64_t handle_inode, Lazy* out) {
+  const uint32_t stamp = s.stamp.load(std::memory_order_acquire);
+  if ((stamp & 1) || s.handle_inode != handle_inode || s.map == nullptr) return false;
+  out->handle_inode = handle_inode;
+  out->dataset_id = s.dataset_id;
+  out->data_fd = s.data_fd;
+  out->data_inode = s.data_inode;
+  out->map = s.map;
+  out->size = s.map->size;
+  out->mtime_ns = s.map->mtime_ns;
+  out->chunk_shift = s.map->chunk_shift;
+  out->chunk_count = s.map->chunk_count;
+  out->oid = s.map->oid;
+  out->slot = static_cast<uint32_t>(&s - slots);
+  out->stamp = stamp;
+  std::atomic_thread_fence(std::memory_order_acquire);
+  return s.stamp.load(std::memory_order_relaxed) == stamp;
+}
+
+bool unchanged(const Lazy& lazy) {
+  std::atomic_thread_fence(std::memory_order_acquire);
+  return slots[lazy.slot].stamp.load(std::memory_order_relaxed) == lazy.stamp;
+}
+
+// The slot of a handle, filled if need be and its descriptor checked.
+int acquire(uint64_t dataset_id, uint64_t handle_inode, Lazy* out) {
+  const uint64_t dev = patience(dataset_id).cache_dev;
+  for (int attempt = 0; attempt < 100; ++attempt) {
+    if (read_slot(slot_of(handle_inode), handle_inode, out) && is_file(out->data_fd, dev, out->data_inode)) return 0;
+    if (!own_process()) return -EIO;  // a vfork child shares our memory, but not our descriptors
+    if (int error = fill(dataset_id, handle_inode, dev)) return error;
+  }
+  return -EIO;
+}
+
+}  // namespace
+
+int find_lazy(const struct stat& st, Lazy* out) {
+  if (!S_ISDIR(st.st_mode)) return -EISDIR;
+  const Identity id = identify(st);
+  if (!id.lazy) return -EISDIR;
+  return acquire(id.dataset_id, st.st_ino, out);
+}
+
+int find_lazy(int fd, Lazy* out) {
+  struct stat st;
+  const int r = sys::fstat(fd, &st);
+  return r < 0 ? r : find_lazy(st, out);
+}
+
+int ensure_chunks(const Lazy& lazy, uint64_t offset, uint64_t length) {
+  if (length == 0 || offset >= lazy.size) return 0;
+  const uint32_t last = static_cast<uint32_t>((offset + (length < lazy.size - offset ? length : lazy.size - offset) - 1) >> lazy.chunk_shift);
+  for (uint32_t i = static_cast<uint32_t>(offset >> lazy.chunk_shift); i <= last;) {
+    if (lazy.map->words[i].load(std::memory_order_acquire) & kChunkPresent) {
+      ++i;
+      continue;
+    }
+    const uint32_t count = last - i + 1 < kAtOnce ? last - i + 1 : kAtOnce;
+    if (int error = ask_chunks(lazy.dataset_id, lazy.handle_inode, i, count, 0)) return error;
+    i += count;
+  }
+  return 0;
+}
+
+void advise_chunks(const Lazy& lazy, uint64_t offset, uint64_t length) {
+  if (offset >= lazy.size || length == 0) return;
+  const uint32_t first = static_cast<uint32_t>(offset >> lazy.chunk_shift);
+  const uint64_t end = length < lazy.size - offset ? offset + length : lazy.size;
+  uint32_t count = static_cast<uint32_t>((end - 1) >> lazy.chunk_shift) - first + 1;
+  if (count > kAtOnce) count = kAtOnce;
+  Request request = {};
+  request.magic = kWireMagic;
+  request.version = kWireVersion;
+  request.op = Op::kChunks;
+  request.dataset_id = lazy.dataset_id;
+  request.payload_len = sizeof(ChunkRequest);
+  const ChunkRequest chunks = {lazy.handle_inode, first, count, kChunksAdvise, 0};
+  sys::Fd sent(start_request(request, &chunks));
+}
+
+namespace {
+
+// One chunk's part of a read. Bytes, -errno, or 0: read again (the chunk is absent, went meanwhile, or the table changed).
+ssize_t read_chunk(Lazy& lazy, char* buffer, size_t length, uint64_t offset) {
+  const uint32_t chunk = static_cast<uint32_t>(offset >> lazy.chunk_shift);
+  const uint64_t end = (uint64_t{chunk} + 1) << lazy.chunk_shift;
+  if (length > end - offset) length = end - offset;
+  const uint32_t word = lazy.map->words[chunk].load(std::memory_order_acquire);
+  if (!(word & kChunkPresent)) return 0;
+  const long n = sys::call(SYS_pread64, lazy.data_fd, sys::arg(buffer), static_cast<long>(length), static_cast<long>(offset));
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  const uint32_t after = lazy.map->words[chunk].load(std::memory_order_relaxed);
+  if (!unchanged(lazy) || n == -EBADF) {
+    const int error = acquire(lazy.dataset_id, lazy.handle_inode, &lazy);
+    return error;
+  }
+  if (!same_chunk(word, after)) return 0;
+  if (n == 0) return -EIO;  // the data file is shorter than its map says
+  if ((after & kChunkMark) && n > 0) advise_chunks(lazy, offset, 1);
+  return n;
+}
+
+// Waits for the first absent chunk of a range that will be read; says that more of it will be wanted.
+int fetch_here(const Lazy& lazy, uint64_t offset, uint64_t length) {
+  const uint64_t here = (((offset >> lazy.chunk_shift) + 1) << lazy.chunk_shift) - offset;
+  if (length > here) advise_chunks(lazy, offset + here, length - here < kAdviseBytes ? length - here : kAdviseBytes);
+  return ensure_chunks(lazy, offset, 1);
+}
+
+}  // namespace
+
+ssize_t lazy_pread(Lazy& lazy, void* buffer, size_t length, uint64_t offset) {
+  if (offset >= lazy.size) return 0;
+  if (length > lazy.size - offset) length = lazy.size - offset;
+  size_t done = 0;
+  for (int64_t give_up = 0; done < length;) {
+    ssize_t n = read_chunk(lazy, static_cast<char*>(buffer) + done, length - done, offset + done);
+    if (n == 0) {
+      n = fetch_here(lazy, offset + done, length - done);
+      // It may be evicted again before it is read; that this happens time after time is a daemon that is ill.
+      const int64_t now = sys::now_ms();
+      if (give_up == 0) give_up = now + 2 * patience(lazy.dataset_id).wait_ms;
+      if (n == 0 && now > give_up) n = -EIO;
+      if (n == 0) continue;
+    }
+    if (n < 0) return done > 0 ? static_cast<ssize_t>(done) : n;
+    done += static_cast<size_t>(n);
+    give_up = 0;
+  }
+  return static_cast<ssize_t>(done);
+}
+
+int open_whole(const Lazy& lazy) {
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    char name[64];
+    hex16(lazy.dataset_id, name);
+    name[16] = '/';
+    object_name(lazy.oid, name + 17);
+    const int fd = open_in_cache(name, O_RDONLY);
+    if (fd != -ENOENT) return fd;
+    if (int error = ask_chunks(lazy.dataset_id, lazy.handle_inode, 0, 0, kChunksWhole)) return error;
+  }
+  return -EIO;
+}
+
+int open_lazy_files(uint64_t dataset_id, uint64_t handle_inode, LazyFiles* out) {
+  const uint64_t dev = patience(dataset_id).cache_dev;
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    char name[64];
+    lazy_name(dataset_id, handle_inode, ".map", name);
+    sys::Fd map(open_in_cache(name, O_RDONLY));
+    ChunkMap header;
+    int data = map.get();
+    if (map.get() >= 0) {
+      const long n = sys::call(SYS_pread64, map.get(), sys::arg(&header), sizeof(header), 0);
+      if (n != static_cast<long>(sizeof(header)) || header.magic != kChunkMapMagic || header.handle_inode != handle_inode) return -EIO;
+      data = open_data(dataset_id, handle_inode, &header, dev);
+    }
+    if (data >= 0) {
+      out->data = data;
+      out->map = map.release();
+      return 0;
+    }
+    if (data != -ENOENT) return data;
+    if (int error = ask_chunks(dataset_id, handle_inode, 0, 1, 0)) return error;
+  }
+  return -ESTALE;
+}
+
+}  // namespace larder

@@ -1,0 +1,219 @@
+// read, pread, their vectors and lseek. The kernel is asked first; a handle of a lazy object is a directory to it, and only its
+// EISDIR (EINVAL of lseek) leads here: descriptors of anything else pay one compare.
+#include "preload/read.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <unistd.h>
+
+#include "preload/next.h"
+#include "preload/sys.h"
+
+namespace larder {
+namespace {
+
+constexpr size_t kMostAtOnce = 0x7ffff000;  // of one read(2)
+
+// The call on a handle; `r` is the kernel's answer. errno stays as it was unless the descriptor is a handle.
+template <typename OnLazy>
+__attribute__((noinline)) ssize_t on_handle(int fd, ssize_t r, OnLazy on_lazy) {
+  const int error = errno;
+  Lazy lazy;
+  const int found = find_lazy(fd, &lazy);
+  if (found == -EISDIR || found == -EBADF) return errno = error, r;
+  const ssize_t got = found < 0 ? found : on_lazy(lazy);
+  if (got < 0) return fail(static_cast<int>(-got));
+  return errno = error, got;
+}
+
+template <typename OnLazy>
+inline ssize_t or_lazy(int fd, ssize_t r, OnLazy on_lazy) {
+  if (__builtin_expect(r < 0 && errno == EISDIR, 0)) return on_handle(fd, r, on_lazy);
+  return r;
+}
+
+ssize_t checked(long r) { return r < 0 && r > -4096 && r != -1 ? fail(static_cast<int>(-r)) : r; }
+
+// Sum of the parts' sizes, or -1: too many parts or bytes.
+ssize_t total(const struct iovec* parts, int count) {
+  if (count < 0 || count > IOV_MAX) return -1;
+  size_t sum = 0;
+  for (int i = 0; i < count; ++i) {
+    if (parts[i].iov_len > SSIZE_MAX - sum) return -1;
+    sum += parts[i].iov_len;
+  }
+  return static_cast<ssize_t>(sum);
+}
+
+ssize_t read_parts(Lazy& lazy, const struct iovec* parts, int count, uint64_t offset, size_t limit) {
+  size_t done = 0;
+  for (int i = 0; i < count && done < limit; ++i) {
+    const size_t want = parts[i].iov_len < limit - done ? parts[i].iov_len : limit - done;
+    if (want == 0) continue;
+    const ssize_t n = lazy_pread(lazy, parts[i].iov_base, want, offset + done);
+    if (n < 0) return done > 0 ? static_cast<ssize_t>(done) : n;
+    done += static_cast<size_t>(n);
+    if (static_cast<size_t>(n) < want) break;
+  }
+  return static_cast<ssize_t>(done);
+}
+
+ssize_t lazy_readv(int fd, Lazy& lazy, const struct iovec* parts, int count) {
+  const ssize_t wanted = total(parts, count);
+  if (wanted < 0) return -EINVAL;
+  Claim claim(fd, static_cast<size_t>(wanted), lazy.size);
+  if (claim.error != 0) return -claim.error;
+  const ssize_t n = read_parts(lazy, parts, count, claim.offset, claim.size);
+  claim.keep(n);
+  return n;
+}
+
+ssize_t lazy_preadv(Lazy& lazy, const struct iovec* parts, int count, off_t offset) {
+  const ssize_t wanted = total(parts, count);
+  if (wanted < 0 || offset < 0) return -EINVAL;
+  return read_parts(lazy, parts, count, static_cast<uint64_t>(offset), static_cast<size_t>(wanted) < kMostAtOnce ? static_cast<size_t>(wanted) : kMostAtOnce);
+}
+
+constexpr int kNoWait = 8;  // RWF_NOWAIT
+
+ssize_t lazy_preadv2(int fd, Lazy& lazy, const struct iovec* parts, int count, off_t offset, int flags) {
+  if (flags & kNoWait) return -EAGAIN;  // whether it would wait is known only when it has
+  return offset == -1 ? lazy_readv(fd, lazy, parts, count) : lazy_preadv(lazy, parts, count, offset);
+}
+
+ssize_t lazy_pread_at(Lazy& lazy, void* buffer, size_t size, off_t offset) {
+  if (offset < 0) return -EINVAL;
+  return lazy_pread(lazy, buffer, size < kMostAtOnce ? size : kMostAtOnce, static_cast<uint64_t>(offset));
+}
+
+ssize_t raw_read(int fd, void* buffer, size_t size) { return checked(sys::call(SYS_read, fd, sys::arg(buffer), static_cast<long>(size))); }
+ssize_t raw_pread(int fd, void* buffer, size_t size, off_t offset) {
+  return checked(sys::call(SYS_pread64, fd, sys::arg(buffer), static_cast<long>(size), offset));
+}
+
+}  // namespace
+
+Claim::Claim(int handle, size_t wanted, uint64_t object_size) : fd(handle) {
+  const long step = static_cast<long>(wanted < kMostAtOnce ? wanted : kMostAtOnce);
+  long end = sys::lseek(fd, step, SEEK_CUR);
+  if (end == -EINVAL || end == -EOVERFLOW) {  // so far behind the end that it would wrap
+    const long at = sys::lseek(fd, 0, SEEK_CUR);
+    if (at < 0) error = static_cast<int>(-at);
+    else offset = static_cast<uint64_t>(at);
+    return;
+  }
+  if (end < 0) {
+    error = static_cast<int>(-end);
+    return;
+  }
+  offset = static_cast<uint64_t>(end - step);
+  size = static_cast<size_t>(step);
+  if (offset < object_size && size > object_size - offset) {
+    sys::lseek(fd, static_cast<long>(object_size - offset) - step, SEEK_CUR);
+    size = object_size - offset;
+  } else if (offset >= object_size && size > 0) {
+    sys::lseek(fd, -step, SEEK_CUR);
+    size = 0;
+  }
+}
+
+void Claim::keep(ssize_t got) {
+  const ssize_t used = got > 0 ? got : 0;
+  if (used < static_cast<ssize_t>(size)) sys::lseek(fd, used - static_cast<ssize_t>(size), SEEK_CUR);
+}
+
+ssize_t lazy_read(int fd, Lazy& lazy, void* buffer, size_t size) {
+  if (size == 0) return 0;
+  Claim claim(fd, size, lazy.size);
+  if (claim.error != 0) return -claim.error;
+  if (claim.size == 0) return 0;
+  const ssize_t n = lazy_pread(lazy, buffer, claim.size, claim.offset);
+  claim.keep(n);
+  return n;
+}
+
+off_t lazy_seek(int fd, const Lazy& lazy, off_t offset, int whence) {
+  const off_t size = static_cast<off_t>(lazy.size);
+  switch (whence) {
+    case SEEK_END: offset = __builtin_add_overflow(offset, size, &offset) ? -1 : offset; break;
+    case SEEK_DATA:
+      if (offset < 0 || offset >= size) return -ENXIO;
+      break;
+    case SEEK_HOLE:
+      if (offset < 0 || offset >= size) return -ENXIO;
+      offset = size;
+      break;
+    default: return -EINVAL;
+  }
+  return offset < 0 ? -EINVAL : sys::lseek(fd, offset, SEEK_SET);
+}
+
+}  // namespace larder
+
+using namespace larder;
+
+#define READ(name)                                                                                                   \
+  ssize_t larder_##name(int fd, void* buffer, size_t size) {                                                         \
+    return or_lazy(fd, next.name ? next.name(fd, buffer, size) : raw_read(fd, buffer, size),                         \
+                   [&](Lazy& lazy) { return lazy_read(fd, lazy, buffer, size); });                                   \
+  }
+READ(read)
+READ(__read)
+ssize_t larder___read_chk(int fd, void* buffer, size_t size, size_t buflen) {
+  resolve_next();
+  return or_lazy(fd, next.__read_chk(fd, buffer, size, buflen), [&](Lazy& lazy) { return lazy_read(fd, lazy, buffer, size); });
+}
+
+#define PREAD(name, type)                                                                                            \
+  ssize_t larder_##name(int fd, void* buffer, size_t size, type offset) {                                            \
+    return or_lazy(fd, next.name ? next.name(fd, buffer, size, offset) : raw_pread(fd, buffer, size, offset),        \
+                   [&](Lazy& lazy) { return lazy_pread_at(lazy, buffer, size, offset); });                           \
+  }
+PREAD(pread, off_t)
+PREAD(pread64, off64_t)
+PREAD(__pread64, off64_t)
+
+#define PREAD_CHK(name, type)                                                                                        \
+  ssize_t larder_##name(int fd, void* buffer, size_t size, type offset, size_t buflen) {                             \
+    resolve_next();                                                                                                  \
+    return or_lazy(fd, next.name(fd, buffer, size, offset, buflen),                                                  \
+                   [&](Lazy& lazy) { return lazy_pread_at(lazy, buffer, size, offset); });                           \
+  }
+PREAD_CHK(__pread_chk, off_t)
+PREAD_CHK(__pread64_chk, off64_t)
+
+ssize_t larder_readv(int fd, const struct iovec* parts, int count) {
+  const ssize_t r = next.readv ? next.readv(fd, parts, count) : checked(sys::call(SYS_readv, fd, sys::arg(parts), count));
+  return or_lazy(fd, r, [&](Lazy& lazy) { return lazy_readv(fd, lazy, parts, count); });
+}
+
+#define PREADV(name, type)                                                                                           \
+  ssize_t larder_##name(int fd, const struct iovec* parts, int count, type offset) {                                 \
+    resolve_next();                                                                                                  \
+    return or_lazy(fd, next.name(fd, parts, count, offset), [&](Lazy& lazy) { return lazy_preadv(lazy, parts, count, offset); }); \
+  }
+PREADV(preadv, off_t)
+PREADV(preadv64, off64_t)
+
+// glibc before 2.26 has no preadv2.
+#define PREADV2(name, type)                                                                                          \
+  ssize_t larder_##name(int fd, const struct iovec* parts, int count, type offset, int flags) {                      \
+    resolve_next();                                                                                                  \
+    const ssize_t r = next.name ? next.name(fd, parts, count, offset, flags)                                         \
+                                : checked(sys::call(SYS_preadv2, fd, sys::arg(parts), count, offset, 0, flags));     \
+    return or_lazy(fd, r, [&](Lazy& lazy) { return lazy_preadv2(fd, lazy, parts, count, offset, flags); });          \
+  }
+PREADV2(preadv2, off_t)
+PREADV2(preadv64v2, off64_t)
+
+// The kernel moves a directory's position by SEEK_SET and SEEK_CUR as a file's, and knows no end of it.
+#define LSEEK(name, type)                                                                                            \
+  type larder_##name(int fd, type offset, int whence) {                                                              \
+    const type r = next.name ? next.name(fd, offset, whence) : checked(sys::lseek(fd, offset, whence));              \
+    if (__builtin_expect(r >= 0 || errno != EINVAL || whence == SEEK_SET || whence == SEEK_CUR, 1)) return r;        \
+    return on_handle(fd, r, [&](Lazy& lazy) { return lazy_seek(fd, lazy, offset, whence); });                        \
+  }
+LSEEK(lseek, off_t)
+LSEEK(lseek64, off64_t)
+LSEEK(__lseek, off_t)
+LSEEK(llseek, off64_t)
