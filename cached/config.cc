@@ -8,6 +8,13 @@
 #include <cstdlib>
 #include <functional>
 #include <sstream>
+#include <stdexcept>
+
+// toml++ 3.3 asserts what a wrong text can break ("[[" at the end of a line): an error, not the end of the process.
+constexpr void require_toml(bool holds) {
+  if (!holds) throw std::invalid_argument("this is no TOML");
+}
+#define TOML_ASSERT(expr) require_toml(static_cast<bool>(expr))
 #include <toml++/toml.h>
 
 #include "cached/files.h"
@@ -262,6 +269,8 @@ Status apply_toml(std::string_view text, const std::string& file, Config& config
     return {};
   } catch (const toml::parse_error& e) {
     return make_error(EINVAL, fmt::format("{}:{}: {}; correct the line", file, e.source().begin.line, shown(e.description())));
+  } catch (const std::invalid_argument& e) {
+    return make_error(EINVAL, fmt::format("{}: {}; correct its keys and brackets", file, e.what()));
   }
 }
 

@@ -325,12 +325,14 @@ Result<S3Address> parse_endpoint(std::string_view text) {
   }
   out.host = rest;
   const size_t colon = rest.rfind(':');
+  if (!rest.starts_with('[') && rest.find(':') != colon) return bad("the host has more than one ':'");
   if (colon != std::string_view::npos && rest.find(']', colon) == std::string_view::npos) {
     unsigned port = 0;
     const std::string_view digits = rest.substr(colon + 1);
     auto [end, failure] = std::from_chars(digits.data(), digits.data() + digits.size(), port);
     if (failure != std::errc() || end != digits.data() + digits.size() || port == 0 || port > 65535)
       return bad("the port is no port");
+    if (colon == 0) return bad("the host is missing");
     if (port == (out.scheme == "http" ? 80u : 443u)) out.host = rest.substr(0, colon);  // clients leave it out of Host
   }
   return out;
