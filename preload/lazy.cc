@@ -90,12 +90,7 @@ bool is_file(int fd, uint64_t dev, uint64_t inode) {
   return sys::fstat(fd, &st) == 0 && st.st_ino == inode && st.st_dev == dev;
 }
 
-// How a program of this mount waits for the daemon.
-struct Patience {
-  Fallback fallback = Fallback::kWait;
-  uint32_t wait_ms = 30000;
-  uint64_t cache_dev = 0;
-};
+}  // namespace
 
 Patience patience(uint64_t dataset_id) {
   for (;;) {
@@ -109,6 +104,8 @@ Patience patience(uint64_t dataset_id) {
     if (left_intact(session)) return p;
   }
 }
+
+namespace {
 
 int ask_chunks(uint64_t dataset_id, uint64_t handle_inode, uint32_t first, uint32_t chunks, uint32_t flags) {
   Request request = {};

@@ -46,6 +46,14 @@ struct Lazy {
   size_t own_map = 0;    // bytes of a mapping that is this one's alone; then the table does not matter
 };
 
+// How a program of this mount waits for the daemon.
+struct Patience {
+  Fallback fallback = Fallback::kWait;
+  uint32_t wait_ms = 30000;
+  uint64_t cache_dev = 0;
+};
+Patience patience(uint64_t dataset_id);
+
 // Is fd the handle of a lazy object? 0 and *out, or -EBADF, -EISDIR (a directory, or anything else: not ours), -EIO, -ESTALE.
 int find_lazy(int fd, Lazy* out);
 // The same from what fstat said of it.

@@ -173,7 +173,7 @@ File* intern(const PagedFile& f) {
   if (file != nullptr) {
     sys::munmap(const_cast<ChunkMap*>(f.map), f.map_bytes);
     file->f.wait_ms = f.wait_ms;
-    file->f.patient = f.patient;
+    file->f.hasty = f.hasty;
     return file;
   }
   for (File& free : files) {
@@ -382,7 +382,7 @@ void failed(Fetch& fetch) {
 void try_later(Fetch& fetch, int64_t now) {
   if (fetch.socket >= 0) sys::close(fetch.socket);
   fetch.socket = -1;
-  if (!files[fetch.file].f.patient || now + fetch.pause_ms > fetch.deadline_ms) return failed(fetch);
+  if (files[fetch.file].f.hasty || now + fetch.pause_ms > fetch.deadline_ms) return failed(fetch);
   fetch.next_try_ms = now + fetch.pause_ms;
   if (fetch.pause_ms < 200) fetch.pause_ms *= 2;
 }

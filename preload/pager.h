@@ -26,7 +26,7 @@ struct PagedFile {
   const ChunkMap* map = nullptr;  // a mapping that the pager takes over
   uint64_t map_bytes = 0;
   uint32_t wait_ms = 0;           // so long may a fault take
-  bool patient = true;            // while larderd is away, too
+  bool hasty = false;             // a fault fails at once while larderd is away
 };
 
 enum class Order : uint32_t {
