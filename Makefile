@@ -92,8 +92,8 @@ $(BUILD)/unit_tests: $(call obj,$(TEST_SRC) $(CLI_SRC)) $(BUILD)/libcached.a
 	$(CXX) $(OPT) -o $@ $^ $(DAEMON_LIBS) -lgtest -lgmock -lgtest_main
 
 # Programs that tests run bare and preloaded.
-TEST_PROGRAMS := $(BUILD)/unit_tests $(BUILD)/probe $(BUILD)/model
-$(BUILD)/probe $(BUILD)/model: $(BUILD)/%: tests/preload/%.cc
+TEST_PROGRAMS := $(BUILD)/unit_tests $(BUILD)/probe $(BUILD)/probe_twins $(BUILD)/model
+$(BUILD)/probe $(BUILD)/probe_twins $(BUILD)/model: $(BUILD)/%: tests/preload/%.cc
 	@mkdir -p $(@D)
 	$(CXX) -std=c++20 -O2 -Wall -I. -MMD -MP -MF $@.d -o $@ $<
 
