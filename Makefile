@@ -54,6 +54,7 @@ help:
 	@echo 'make test-all        both'
 	@echo 'make demo            deps, build, two epochs over an S3 bucket with real photographs'
 	@echo 'make bench           the table of docs/benchmarks.md; make bench-peers adds other file systems'
+	@echo 'make bench-sync      larder sync beside rclone and the AWS CLI'
 	@echo 'make asan tsan       the unit tests under AddressSanitizer and UBSan, under ThreadSanitizer'
 	@echo 'make fuzz            what comes from outside, under libFuzzer, ASan and UBSan; FUZZ_SECONDS=10 a target'
 	@echo 'make cross           compile and link liblarder.so for aarch64'
@@ -88,14 +89,20 @@ $(BUILD)/larderd: $(call obj,cached/main/larderd.cc) $(BUILD)/libcached.a
 $(BUILD)/larder: $(call obj,cached/main/larder.cc $(CLI_SRC)) $(BUILD)/libcached.a
 	$(CXX) $(OPT) -o $@ $^ $(DAEMON_LIBS)
 
-$(BUILD)/unit_tests: $(call obj,$(TEST_SRC) $(CLI_SRC)) $(BUILD)/libcached.a
+# Parts of liblarder.so that need nothing of the rest of it, and have tests of their own.
+PAGER_SRC := preload/pager.cc preload/mapping.cc preload/thread.cc preload/miss.cc
+
+$(BUILD)/unit_tests: $(call obj,$(TEST_SRC) $(CLI_SRC) $(PAGER_SRC)) $(BUILD)/libcached.a
 	$(CXX) $(OPT) -o $@ $^ $(DAEMON_LIBS) -lgtest -lgmock -lgtest_main
 
 # Programs that tests run bare and preloaded.
-TEST_PROGRAMS := $(BUILD)/unit_tests $(BUILD)/probe $(BUILD)/probe_twins $(BUILD)/model
-$(BUILD)/probe $(BUILD)/probe_twins $(BUILD)/model: $(BUILD)/%: tests/preload/%.cc
+TEST_PROGRAMS := $(addprefix $(BUILD)/,unit_tests probe probe_twins model lazy_model unseen unseen_static)
+$(BUILD)/probe $(BUILD)/probe_twins $(BUILD)/model $(BUILD)/lazy_model $(BUILD)/unseen: $(BUILD)/%: tests/preload/%.cc
 	@mkdir -p $(@D)
 	$(CXX) -std=c++20 -O2 -Wall -I. -MMD -MP -MF $@.d -o $@ $<
+$(BUILD)/unseen_static: tests/preload/unseen.cc
+	@mkdir -p $(@D)
+	$(CXX) -std=c++20 -O2 -Wall -static -o $@ $<
 
 # The benchmark's programs run under the preload and bare: plain C++ on libc, one file each.
 BENCH_PLAIN := $(filter-out tests/bench/cached/%,$(BENCH_SRC))
@@ -203,6 +210,12 @@ bench-peers:
 	@$(PYTHON) tests/bench/peers.py install --build $(BUILD)
 	@$(PYTHON) tests/bench/bench.py --build $(BUILD) --peers $(BENCH_ARGS)
 
+bench-sync:
+	@sh tests/tools/deps.sh $(BUILD_PACKAGES) $(TEST_PACKAGES)
+	$(submake) all
+	@sh tests/tools/venv.sh build/venv >/dev/null
+	@$(PYTHON) tests/bench/sync_bench.py --build $(BUILD) $(BENCH_ARGS)
+
 # ---- install ---------------------------------------------------------------------------------------------------------
 
 install: all
@@ -216,5 +229,5 @@ install: all
 clean:
 	rm -rf build build-asan build-tsan build-fuzz build-cross $(BUILD)
 
-.PHONY: all help bench_programs replay_programs fuzz_programs fuzz deps test frameworks test-frameworks test-all asan tsan cross demo bench bench-peers install clean
+.PHONY: all help bench_programs replay_programs fuzz_programs fuzz deps test frameworks test-frameworks test-all asan tsan cross demo bench bench-peers bench-sync install clean
 -include $(shell find $(BUILD)/obj $(BUILD)/bench -name '*.d' 2>/dev/null) $(wildcard $(BUILD)/*.d)

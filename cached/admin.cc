@@ -181,7 +181,7 @@ Admin::Answer Admin::status(const Call&) {
   json mounts = mounts_status(), datasets = json::array();
   for (auto& d : p_.datasets.all()) {
     if (d->def.name.empty() || datasets.size() >= kMaxDatasets) continue;
-    datasets.push_back({{"name", d->def.name}, {"source", d->def.source}, {"mounted", d->version() != nullptr}});
+    datasets.push_back({{"name", d->def.name}, {"source", d->def.source}, {"mounted", d->version() != nullptr}, {"trouble", d->trouble()}});
   }
   return json{{"version", kVersion}, {"pid", ::getpid()}, {"uptime_s", seconds_since(started_)}, {"private", p_.config.is_private},
               {"socket", p_.config.socket}, {"cache_dir", p_.config.cache_dir}, {"meta", without_password(p_.config.meta)},

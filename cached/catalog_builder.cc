@@ -60,8 +60,16 @@ static bool good_path(std::string_view path) {
 }
 
 CatalogBuilder::CatalogBuilder(uint64_t dataset_id) : dataset_id_(dataset_id) {
-  new_node(0, "", "", EntryType::kDirectory);
-  open_.push_back({0, 0});
+  OpenFolder nobody{0, 0};
+  open_.push_back({new_node(nobody, "", "", EntryType::kDirectory), 0});
+}
+
+void CatalogBuilder::expect(uint64_t objects) {
+  constexpr uint64_t kNameBytes = 60;  // name, NUL and an MD5: more is grown into
+  const uint64_t entries = std::min<uint64_t>(objects, kMaxEntries) * 65 / 64 + 64;  // and some folders
+  nodes_.reserve(entries);
+  hashes_.reserve(entries);
+  names_.reserve(entries * kNameBytes);
 }
 
 Status CatalogBuilder::in_order(std::string_view key) {
@@ -72,7 +80,7 @@ Status CatalogBuilder::in_order(std::string_view key) {
   return {};
 }
 
-Status CatalogBuilder::add(const ObjectInfo& object) {
+Status CatalogBuilder::add(const ObjectView& object) {
   if (Status ordered = in_order(object.key); !ordered) return ordered;
   if (object.etag.size() > kMaxName)
     return make_error(EINVAL, fmt::format("object \"{}\" has an etag of {} bytes; 255 are possible", shown(object.key),
@@ -94,20 +102,25 @@ Status CatalogBuilder::add_mount_point(std::string_view path, int64_t mtime_ns) 
   return add_folder(path, mtime_ns, EntryType::kMount);
 }
 
-uint32_t CatalogBuilder::new_node(uint32_t parent, std::string_view path, std::string_view name, EntryType type) {
+uint32_t CatalogBuilder::new_node(OpenFolder& parent, std::string_view path, std::string_view name, EntryType type) {
+  const auto node = static_cast<uint32_t>(nodes_.size());
   CatalogEntry e{};
   e.name_off = names_.size();
   e.name_len = static_cast<uint16_t>(name.size());
-  e.parent = parent;
+  e.parent = parent.node;
   e.type = type;
-  names_.append(name);
-  names_.push_back('\0');
   uint64_t hash = path_hash(path.data(), path.size());
   if (e.is_dir()) e.dir_hash = hash;
-  if (!nodes_.empty()) ++nodes_[parent].dir.child_count;
+  if (node != 0) {
+    CatalogEntry& p = nodes_[parent.node];
+    if (p.dir.child_count++ > 0 && name_of(parent.last_child) >= name) p.dir.reserved = 1;
+    parent.last_child = node;
+  }
+  names_.insert(names_.end(), name.begin(), name.end());
+  names_.push_back('\0');
   nodes_.push_back(e);
   hashes_.push_back(hash);
-  return static_cast<uint32_t>(nodes_.size() - 1);
+  return node;
 }
 
 // Leaves the folders that `path` is not in, makes and enters those it is in. Returns the node of the innermost.
@@ -124,7 +137,7 @@ uint32_t CatalogBuilder::enter_folders(std::string_view path, bool last_is_folde
     size_t slash = path.find('/', start);
     if (slash == path.npos && !last_is_folder) break;
     size_t end = slash == path.npos ? path.size() : slash;
-    uint32_t node = new_node(open_.back().node, path.substr(0, end), path.substr(start, end - start), EntryType::kDirectory);
+    uint32_t node = new_node(open_.back(), path.substr(0, end), path.substr(start, end - start), EntryType::kDirectory);
     open_.push_back({node, static_cast<uint32_t>(end)});
     if (slash == path.npos) break;
   }
@@ -132,18 +145,18 @@ uint32_t CatalogBuilder::enter_folders(std::string_view path, bool last_is_folde
   return open_.back().node;
 }
 
-Status CatalogBuilder::add_file(const ObjectInfo& object) {
+Status CatalogBuilder::add_file(const ObjectView& object) {
   if (nodes_.size() >= kMaxEntries - kMaxPath / 2) return make_error(E2BIG, "more objects than a catalog can have (2^30)");
   std::string_view path = object.key;
-  uint32_t parent = enter_folders(path, false);
+  enter_folders(path, false);
   size_t start = path.rfind('/') == path.npos ? 0 : path.rfind('/') + 1;
-  uint32_t node = new_node(parent, path, path.substr(start), EntryType::kFile);
+  uint32_t node = new_node(open_.back(), path, path.substr(start), EntryType::kFile);
   CatalogEntry& e = nodes_[node];
   e.size = object.size;
   e.mtime_ns = object.mtime_ns;
   e.oid = make_object_id(dataset_id_, path, object.size, object.etag);
   e.etag_len = static_cast<uint8_t>(object.etag.size());
-  names_.append(object.etag);
+  names_.insert(names_.end(), object.etag.begin(), object.etag.end());
   return {};
 }
 
@@ -171,37 +184,41 @@ uint32_t CatalogBuilder::drop_shadowed(uint32_t* children, uint32_t count) {
   return kept;
 }
 
-// Fills children (node numbers, grouped by parent; those of node p start at first[p]) and sorts each group by name. A file
-// with the name of a folder goes.
-void CatalogBuilder::sort_children(std::vector<uint32_t>& first, std::vector<uint32_t>& children) {
+// Node numbers grouped by parent; the children of node p start at first[p].
+void CatalogBuilder::group_children(LargeVector<uint32_t>& first, LargeVector<uint32_t>& children) {
   uint32_t n = static_cast<uint32_t>(nodes_.size());
-  first.resize(n + 1);
+  first.resize(n);
   children.resize(n - 1);
   uint32_t sum = 0;
   for (uint32_t i = 0; i < n; ++i) {
     first[i] = sum;
     if (nodes_[i].is_dir()) sum += nodes_[i].dir.child_count;
   }
-  first[n] = sum;
-  std::vector<uint32_t> next(first.begin(), first.end() - 1);
-  for (uint32_t i = 1; i < n; ++i) children[next[nodes_[i].parent]++] = i;
+  for (uint32_t i = 1; i < n; ++i) children[first[nodes_[i].parent]++] = i;  // moves each start behind its group
+  for (uint32_t i = 0; i < n; ++i)
+    if (nodes_[i].is_dir()) first[i] -= nodes_[i].dir.child_count;
+}
+
+// Sorts by name what did not come so. A file with the name of a folder goes.
+void CatalogBuilder::sort_children(const LargeVector<uint32_t>& first, LargeVector<uint32_t>& children) {
   auto less = [this](uint32_t a, uint32_t b) {
     int order = name_of(a).compare(name_of(b));
     return order != 0 ? order < 0 : nodes_[a].is_dir() > nodes_[b].is_dir();
   };
-  for (uint32_t i = 0; i < n; ++i) {
-    if (nodes_[i].is_file() || nodes_[i].dir.child_count == 0) continue;
+  for (uint32_t i = 0; i < nodes_.size(); ++i) {
+    if (nodes_[i].is_file() || !nodes_[i].dir.reserved) continue;
+    nodes_[i].dir.reserved = 0;
     auto begin = children.begin() + first[i], end = begin + nodes_[i].dir.child_count;
-    if (!std::is_sorted(begin, end, less)) std::sort(begin, end, less);
+    std::sort(begin, end, less);
     nodes_[i].dir.child_count = drop_shadowed(&*begin, nodes_[i].dir.child_count);
   }
 }
 
 // Breadth-first order: entries and their hashes in their final places.
-void CatalogBuilder::number(const std::vector<uint32_t>& first, const std::vector<uint32_t>& children, CatalogImage& image,
-                            std::vector<uint64_t>& hashes) {
+void CatalogBuilder::number(const LargeVector<uint32_t>& first, const LargeVector<uint32_t>& children, CatalogImage& image,
+                            LargeVector<uint64_t>& hashes) {
   auto& out = image.entries;
-  std::vector<uint32_t> source{0};
+  LargeVector<uint32_t> source{0};
   source.reserve(nodes_.size());
   out.reserve(nodes_.size());
   hashes.reserve(nodes_.size());
@@ -223,7 +240,8 @@ void CatalogBuilder::number(const std::vector<uint32_t>& first, const std::vecto
   }
 }
 
-static void date_folders(std::vector<CatalogEntry>& entries) {
+// A folder is as new as the newest below it.
+static void date_folders(LargeVector<CatalogEntry>& entries) {
   for (uint32_t i = static_cast<uint32_t>(entries.size()); --i > 0;) {
     CatalogEntry& parent = entries[entries[i].parent];
     parent.mtime_ns = std::max(parent.mtime_ns, entries[i].mtime_ns);
@@ -236,17 +254,20 @@ static uint32_t slots_for(size_t entries) {
   return count;
 }
 
-static Status fill_slots(CatalogImage& image, const std::vector<uint64_t>& hashes) {
-  uint32_t mask = slots_for(image.entries.size()) - 1;
-  image.slots.assign(size_t{mask} + 1, CatalogSlot{0, 0});
-  for (uint32_t i = 0; i < image.entries.size(); ++i) {
+static Status fill_slots(CatalogImage& image, const LargeVector<uint64_t>& hashes) {
+  constexpr uint32_t kAhead = 16;  // slots are in random order: memory answers while others are filled
+  const uint32_t mask = slots_for(image.entries.size()) - 1, n = static_cast<uint32_t>(hashes.size());
+  image.slots.resize(size_t{mask} + 1);
+  CatalogSlot* slots = image.slots.data();
+  for (uint32_t i = 0; i < n; ++i) {
+    if (i + kAhead < n) __builtin_prefetch(slots + (static_cast<uint32_t>(hashes[i + kAhead]) & mask), 1);
     uint32_t tag = static_cast<uint32_t>(hashes[i] >> 32), s = static_cast<uint32_t>(hashes[i]) & mask;
-    for (; image.slots[s].entry_plus1 != 0; s = (s + 1) & mask) {
-      uint32_t other = image.slots[s].entry_plus1 - 1;
-      if (hashes[other] == hashes[i] && image.entries[i].is_dir() && image.entries[other].is_dir())
+    for (; slots[s].entry_plus1 != 0; s = (s + 1) & mask) {
+      uint32_t other = slots[s].entry_plus1 - 1;
+      if (slots[s].tag == tag && hashes[other] == hashes[i] && image.entries[i].is_dir() && image.entries[other].is_dir())
         return make_error(EEXIST, fmt::format("two folders have one path hash ({:016x}); rename one of them", hashes[i]));
     }
-    image.slots[s] = CatalogSlot{tag, i + 1};
+    slots[s] = CatalogSlot{tag, i + 1};
   }
   return {};
 }
@@ -286,14 +307,19 @@ static void fill_header(CatalogImage& image) {
 static_assert(sizeof(CatalogHeader) % 8 == 0 && sizeof(CatalogEntry) % 8 == 0);  // so no padding between the areas
 
 Result<CatalogImage> CatalogBuilder::finish(uint64_t version, int64_t published_ns) {
-  std::vector<uint32_t> first, children;
-  sort_children(first, children);
   CatalogImage image;
-  std::vector<uint64_t> hashes;
-  number(first, children, image, hashes);
+  LargeVector<uint64_t> hashes;
+  {
+    LargeVector<uint32_t> first, children;
+    group_children(first, children);
+    sort_children(first, children);
+    number(first, children, image, hashes);
+  }
+  nodes_ = {};
+  hashes_ = {};
   date_folders(image.entries);
   image.names = std::move(names_);
-  image.names.append(aligned(image.names.size()) - image.names.size(), '\0');
+  image.names.resize(aligned(image.names.size()), '\0');
   if (Status filled = fill_slots(image, hashes); !filled) return filled.error();
   image.header.dataset_id = dataset_id_;
   image.header.version = version;
@@ -304,12 +330,24 @@ Result<CatalogImage> CatalogBuilder::finish(uint64_t version, int64_t published_
   return image;
 }
 
-Status write_catalog(const CatalogImage& image, int fd) {
+template <typename T>
+static Status write_area(LargeVector<T> area, int fd, uint64_t offset) {
+  constexpr size_t kStep = 16u << 20;
+  char* p = reinterpret_cast<char*>(area.data());
+  for (size_t left = area.size() * sizeof(T), n; left > 0; p += n, offset += n, left -= n) {
+    n = std::min(left, kStep);
+    if (Status s = pwrite_all(fd, p, n, offset); !s) return s;
+    give_back(area, p, n);
+  }
+  return {};
+}
+
+Status write_catalog(CatalogImage&& image, int fd) {
   const CatalogHeader& h = image.header;
   if (Status s = pwrite_all(fd, &h, sizeof h, 0); !s) return s;
-  if (Status s = pwrite_all(fd, image.entries.data(), image.entries.size() * sizeof(CatalogEntry), h.entries_off); !s) return s;
-  if (Status s = pwrite_all(fd, image.slots.data(), image.slots.size() * sizeof(CatalogSlot), h.slots_off); !s) return s;
-  if (Status s = pwrite_all(fd, image.names.data(), image.names.size(), h.names_off); !s) return s;
+  if (Status s = write_area(std::move(image.entries), fd, h.entries_off); !s) return s;
+  if (Status s = write_area(std::move(image.slots), fd, h.slots_off); !s) return s;
+  if (Status s = write_area(std::move(image.names), fd, h.names_off); !s) return s;
   if (::fchmod(fd, 0444) != 0) return os_error("cannot set the mode of a catalog");
   return {};
 }

@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "cached/large_vector.h"
 #include "cached/store/store.h"
 #include "larder/catalog.h"
 #include "larder/result.h"
@@ -24,9 +25,9 @@ ObjectId make_object_id(uint64_t dataset_id, std::string_view path, uint64_t siz
 // A catalog in memory.
 struct CatalogImage {
   CatalogHeader header{};
-  std::vector<CatalogEntry> entries;
-  std::vector<CatalogSlot> slots;
-  std::string names;
+  LargeVector<CatalogEntry> entries;
+  LargeVector<CatalogSlot> slots;
+  LargeVector<char> names;
 
   Catalog view() const;
   uint64_t file_bytes() const;
@@ -43,8 +44,10 @@ class CatalogBuilder {
  public:
   explicit CatalogBuilder(uint64_t dataset_id);
 
+  // So many objects will come, about: saves growing.
+  void expect(uint64_t objects);
   // EINVAL: out of order, or an etag above 255 bytes. E2BIG: more entries than a catalog can have.
-  Status add(const ObjectInfo& object);
+  Status add(const ObjectView& object);
   // Namespace catalog: an absolute path without its leading slash, in ascending order of path + "/".
   Status add_mount_point(std::string_view path, int64_t mtime_ns);
   // EEXIST: two folders with one path hash. `version` and the time go into the header.
@@ -56,26 +59,29 @@ class CatalogBuilder {
   struct OpenFolder {
     uint32_t node;
     uint32_t path_len;
+    uint32_t last_child = 0;
   };
   Status in_order(std::string_view key);
   uint32_t enter_folders(std::string_view path, bool last_is_folder);
-  uint32_t new_node(uint32_t parent, std::string_view path, std::string_view name, EntryType type);
-  Status add_file(const ObjectInfo& object);
+  uint32_t new_node(OpenFolder& parent, std::string_view path, std::string_view name, EntryType type);
+  Status add_file(const ObjectView& object);
   Status add_folder(std::string_view path, int64_t mtime_ns, EntryType type);
-  void sort_children(std::vector<uint32_t>& first, std::vector<uint32_t>& children);
+  void group_children(LargeVector<uint32_t>& first, LargeVector<uint32_t>& children);
+  void sort_children(const LargeVector<uint32_t>& first, LargeVector<uint32_t>& children);
   uint32_t drop_shadowed(uint32_t* children, uint32_t count);
   std::string path_of_node(uint32_t node) const;
-  void number(const std::vector<uint32_t>& first, const std::vector<uint32_t>& children, CatalogImage& image,
-              std::vector<uint64_t>& hashes);
+  void number(const LargeVector<uint32_t>& first, const LargeVector<uint32_t>& children, CatalogImage& image, LargeVector<uint64_t>& hashes);
 
   std::string_view name_of(uint32_t node) const {
     return {names_.data() + nodes_[node].name_off, nodes_[node].name_len};
   }
 
   uint64_t dataset_id_;
-  std::vector<CatalogEntry> nodes_;  // in the order of keys; parent is a node number, dir.child_count is kept up to date
-  std::vector<uint64_t> hashes_;     // path hash of each node
-  std::string names_;
+  // In the order of keys; parent is a node number, dir.child_count is kept up to date, dir.reserved tells whether the
+  // children came in another order than that of their names (keys sort "a-b" before "a/x").
+  LargeVector<CatalogEntry> nodes_;
+  LargeVector<uint64_t> hashes_;  // path hash of each node
+  LargeVector<char> names_;
   std::vector<OpenFolder> open_;     // folders on the way to last_path_
   std::string last_key_;
   std::string last_path_;            // the last key that was accepted
@@ -83,8 +89,9 @@ class CatalogBuilder {
   SkippedKeys skipped_;
 };
 
-// Writes an image into an empty file, and makes it 0444.
-Status write_catalog(const CatalogImage& image, int fd);
+// Writes an image into an empty file, and makes it 0444. The image is used up while it is written, but for its header: its
+// memory serves the file.
+Status write_catalog(CatalogImage&& image, int fd);
 
 // Everything a catalog promises (invariants 1-5, the checksum, that each entry is found under its path), for files that
 // come from the disk. EBADMSG with what is wrong.

@@ -22,10 +22,10 @@ Result<Fd> sealed_memory(const char* name, size_t bytes) {
   return fd;
 }
 
-Result<std::shared_ptr<CatalogVersion>> CatalogVersion::create(int folder, int tmp, const CatalogImage& image, Meter& meter) {
+Result<std::shared_ptr<CatalogVersion>> CatalogVersion::create(int folder, int tmp, CatalogImage&& image, Meter& meter) {
   Result<Fd> fd = unnamed_file(tmp);
   if (!fd) return fd.error();
-  if (Status s = write_catalog(image, fd->get()); !s) return s.error();
+  if (Status s = write_catalog(std::move(image), fd->get()); !s) return s.error();
   if (Status s = link_file_over(fd->get(), tmp, folder, catalog_name(image.header.version)); !s) return s.error();
   auto v = std::make_shared<CatalogVersion>();
   Status s = v->map_catalog(folder, image.header.dataset_id, image.header.version);

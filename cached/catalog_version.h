@@ -19,7 +19,7 @@ class CatalogVersion {
  public:
   // Writes catalog and residency (all ABSENT) into the folder and opens them. A residency of this version that is there
   // and fits stays, because programs have it mapped.
-  static Result<std::shared_ptr<CatalogVersion>> create(int folder, int tmp, const CatalogImage& image, Meter& meter);
+  static Result<std::shared_ptr<CatalogVersion>> create(int folder, int tmp, CatalogImage&& image, Meter& meter);
   // Opens what is there; EBADMSG or ENOENT if the catalog is not good.
   static Result<std::shared_ptr<CatalogVersion>> open(int folder, int tmp, uint64_t dataset_id, uint64_t version, Meter& meter);
 

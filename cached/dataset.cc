@@ -82,6 +82,16 @@ void Dataset::drop_retired_stores() {
   std::erase(retired_, nullptr);
 }
 
+std::string Dataset::trouble() const {
+  std::lock_guard lock(mutex_);
+  return trouble_;
+}
+
+void Dataset::set_trouble(std::string what) {
+  std::lock_guard lock(mutex_);
+  trouble_ = std::move(what);
+}
+
 void Dataset::used_now() { last_use_ns.store(wall_ns(), std::memory_order_relaxed); }
 
 Object object_at(std::shared_ptr<Dataset> dataset, const CatalogVersion& version, uint32_t entry) {

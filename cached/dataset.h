@@ -40,6 +40,10 @@ class Dataset {
 
   void used_now();
 
+  // What keeps the metadata from being followed, or "": programs are served all the same.
+  std::string trouble() const;
+  void set_trouble(std::string what);
+
   const DatasetDef def;
   const std::optional<gid_t> group;
   const Fd folder;
@@ -64,6 +68,7 @@ class Dataset {
   std::shared_ptr<CatalogVersion> version_;
   std::shared_ptr<Store> store_;
   Error store_error_;
+  std::string trouble_;
   std::vector<std::shared_ptr<Store>> retired_;
 };
 

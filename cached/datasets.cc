@@ -16,6 +16,7 @@ using Clock = std::chrono::steady_clock;
 // the listing took.
 static constexpr std::chrono::seconds kRefreshPause{2};
 static constexpr std::chrono::seconds kRetryMounts{30};
+static constexpr uint64_t kMostExpected = 16'000'000;  // memory is set aside for so many entries on the metadata's word alone
 
 // ---- names -----------------------------------------------------------------------------------------------------------
 
@@ -45,7 +46,14 @@ static std::string list_file(const Config& c) {
   return fmt::format("{}/mounts-{:016x}.json", c.state_dir, XXH3_64bits(c.cache_dir.data(), c.cache_dir.size()));
 }
 
-Datasets::Datasets(Parts parts) : p_(std::move(parts)), list_(list_file(p_.config)) {}
+// An engine of this machine alone is its own copy.
+static std::string copies_file(const Config& c) { return c.meta.starts_with("local:") ? "" : c.state_dir + "/datasets.json"; }
+
+static bool may_pass(int code) {
+  return code == EIO || code == ETIMEDOUT || code == ECONNREFUSED || code == EHOSTUNREACH || code == ENETUNREACH || code == EAGAIN || code == ECONNRESET;
+}
+
+Datasets::Datasets(Parts parts) : p_(std::move(parts)), list_(list_file(p_.config)), copies_(copies_file(p_.config)) {}
 
 Datasets::~Datasets() { stop(); }
 
@@ -124,6 +132,36 @@ Result<std::shared_ptr<Dataset>> Datasets::open_dataset(const DatasetDef& def) {
   return d;
 }
 
+// "catalog.<version>" of the newest version in a dataset's folder; 0: none.
+static uint64_t newest_catalog(int folder) {
+  uint64_t newest = 0;
+  (void)for_each_name(folder, [&](const char* name) {
+    std::string_view n = name;
+    uint64_t v = 0;
+    if (n.starts_with("catalog.") && parse_hex(n.substr(8), 16, &v)) newest = std::max(newest, v);
+  });
+  return newest;
+}
+
+// Only if there is a catalog to serve with it.
+Result<DatasetDef> Datasets::copy_of(const std::string& name) const {
+  std::optional<DatasetDef> copy = copies_.find(name);
+  if (!copy) return make_error(ENOENT, "no copy");
+  Result<Fd> folder = open_dir(p_.dir.fd(), fmt::format("{:016x}", copy->id));
+  if (!folder) return folder.error();
+  if (newest_catalog(folder->get()) == 0) return make_error(ENOENT, "no catalog");
+  return *copy;
+}
+
+// What the metadata says, or, if it is away or has lost the dataset, what it said before.
+Result<std::optional<DatasetDef>> Datasets::definition(const std::string& name) {
+  Result<std::optional<DatasetDef>> def = p_.meta.get_dataset(name);
+  if (def && *def) copies_.remember(**def);
+  if ((def && *def) || (!def && !may_pass(def.error().code))) return def;
+  Result<DatasetDef> copy = copy_of(name);
+  return copy ? Result<std::optional<DatasetDef>>(std::optional(*copy)) : def;
+}
+
 Result<std::shared_ptr<Dataset>> Datasets::dataset_for(const MountRequest& r, bool* registered) {
   std::string name = r.name;
   if (name.empty()) {
@@ -131,7 +169,7 @@ Result<std::shared_ptr<Dataset>> Datasets::dataset_for(const MountRequest& r, bo
     if (!url) return url.error();
     name = name_for_source(url->text(), r.options);
   }
-  Result<std::optional<DatasetDef>> def = p_.meta.get_dataset(name);
+  Result<std::optional<DatasetDef>> def = definition(name);
   if (!def) return def.error();
   if (!*def && r.source.empty())
     return make_error(ENOENT, fmt::format("there is no dataset \"{}\"; register it with larder format, or mount a source", shown(name)));
@@ -151,6 +189,7 @@ Result<std::shared_ptr<Dataset>> Datasets::dataset_for(const MountRequest& r, bo
 // A dataset that was registered for a mount that failed.
 void Datasets::discard(const std::shared_ptr<Dataset>& d) {
   (void)p_.meta.remove_dataset(d->def.name);
+  copies_.forget(d->def.name);
   std::lock_guard lock(mutex_);
   p_.cache.remove(*d);
   datasets_.erase(d->id());
@@ -169,18 +208,19 @@ void Datasets::log_skipped(const Dataset& d, const SkippedKeys& skipped) {
   spdlog::warn("{}: {} objects have keys that no path can name, such as {}; larder refresh --json lists them", d.label(), skipped.count, examples);
 }
 
-Result<CatalogImage> Datasets::build_stored(Dataset& d, uint64_t version) {
+Result<CatalogImage> Datasets::build_stored(Dataset& d, const VersionInfo& info) {
   CatalogBuilder builder(d.id());
-  Status loaded = p_.meta.load(d.def.name, version, [&](ObjectInfo&& o) { return builder.add(o); });
+  builder.expect(std::min<uint64_t>(info.objects, kMostExpected));
+  Status loaded = p_.meta.load(d.def.name, info.version, [&](const ObjectView& o) { return builder.add(o); });
   if (!loaded) return loaded.error();
-  return builder.finish(version, wall_ns());
+  return builder.finish(info.version, wall_ns());
 }
 
-Result<std::shared_ptr<CatalogVersion>> Datasets::create_version(Dataset& d, const CatalogImage& image) {
+Result<std::shared_ptr<CatalogVersion>> Datasets::create_version(Dataset& d, CatalogImage&& image) {
   uint64_t bytes = version_bytes(image.view());
   if (!p_.cache.make_table_room(bytes))
     return make_error(ENOSPC, fmt::format("the catalog of {} takes {} bytes, and the cache has no room for it; give a larger cache_size", d.label(), bytes));
-  return CatalogVersion::create(d.folder_fd(), p_.dir.tmp_fd(), image, p_.meter);
+  return CatalogVersion::create(d.folder_fd(), p_.dir.tmp_fd(), std::move(image), p_.meter);
 }
 
 // From the cache folder if it is there and good, else from the metadata.
@@ -188,15 +228,40 @@ Result<std::shared_ptr<CatalogVersion>> Datasets::stored_version(Dataset& d, con
   Result<std::shared_ptr<CatalogVersion>> v = CatalogVersion::open(d.folder_fd(), p_.dir.tmp_fd(), d.id(), info.version, p_.meter);
   if (v) return v;
   if (v.error().code != ENOENT) spdlog::warn("{}: {}; it is built again", d.label(), v.error().message);
-  Result<CatalogImage> image = build_stored(d, info.version);
+  Result<CatalogImage> image = build_stored(d, info);
   if (!image) return image.error();
-  return create_version(d, *image);
+  return create_version(d, std::move(*image));
 }
 
-// Makes the version that the metadata has current in memory. With the dataset's refresh_mutex held.
+// Makes a version present in memory: the metadata's current one, else what this node has. With the dataset's refresh_mutex held.
 Status Datasets::load_stored(Dataset& d, bool* found) {
   *found = true;
   if (d.version()) return {};
+  Status s = load_current(d, found);
+  if (s && (*found || !copies_.find(d.def.name))) return s;
+  if (!s && !may_pass(s.error().code)) return s;
+  if (s) {  // no version: a dataset that is new to the metadata, or metadata that was emptied
+    Result<std::optional<DatasetDef>> def = p_.meta.get_dataset(d.def.name);
+    if (!def || *def) return {};
+    s = make_error(ENOENT, fmt::format("the metadata has lost it; larder format {} {} --restore publishes it again", d.def.name, d.def.source));
+  }
+  *found = true;
+  return load_copy(d, s.error());
+}
+
+// What this node served last. `why` it must do, or what comes back if it cannot.
+Status Datasets::load_copy(Dataset& d, const Error& why) {
+  const uint64_t newest = newest_catalog(d.folder_fd());
+  if (newest == 0) return why;
+  Result<std::shared_ptr<CatalogVersion>> v = CatalogVersion::open(d.folder_fd(), p_.dir.tmp_fd(), d.id(), newest, p_.meter);
+  if (!v) return make_error(why.code, fmt::format("{}; and this node's catalog cannot be used: {}", why.message, v.error().message));
+  if (Status s = p_.cache.adopt(d, std::move(*v)); !s) return s;
+  d.set_trouble(why.message);
+  spdlog::warn("{}: version {} is served from what this node has: {}", d.label(), newest, why.message);
+  return {};
+}
+
+Status Datasets::load_current(Dataset& d, bool* found) {
   Result<std::optional<VersionInfo>> info = p_.meta.current(d.def.name);
   if (!info) return info.error();
   *found = info->has_value();
@@ -267,7 +332,7 @@ Result<RefreshResult> Datasets::list_and_install(Dataset& d, const Progress& pro
   if (!info) return info.error();
   std::optional<CatalogImage> stored;
   if (!current && *info)
-    if (Result<CatalogImage> built = build_stored(d, (*info)->version)) stored = std::move(*built);
+    if (Result<CatalogImage> built = build_stored(d, **info)) stored = std::move(*built);
   std::optional<Catalog> before;
   if (current) before = current->catalog();
   else if (stored) before = stored->view();
@@ -282,15 +347,15 @@ Result<RefreshResult> Datasets::list_and_install(Dataset& d, const Progress& pro
   r.info = *committed;
   listing->image.header.version = committed->version;  // the header is not part of the checksum
   if (current)
-    if (Status s = install(d, listing->image); !s) return s.error();
+    if (Status s = install(d, std::move(listing->image)); !s) return s.error();
   spdlog::info("{}: version {}: {} objects, {} bytes; {} added, {} changed, {} removed", d.label(), r.info.version, r.info.objects, r.info.bytes,
                r.added, r.changed, r.removed);
   return r;
 }
 
 // The new version of a mounted dataset reaches programs.
-Status Datasets::install(Dataset& d, const CatalogImage& image) {
-  Result<std::shared_ptr<CatalogVersion>> next = create_version(d, image);
+Status Datasets::install(Dataset& d, CatalogImage&& image) {
+  Result<std::shared_ptr<CatalogVersion>> next = create_version(d, std::move(image));
   if (!next) return next.error();
   std::shared_ptr<CatalogVersion> before = d.version();
   std::vector<ObjectCache::Match> matches;
@@ -323,9 +388,9 @@ Status Datasets::catch_up(Dataset& d) {
   Result<std::optional<VersionInfo>> info = p_.meta.current(d.def.name);
   if (!info) return info.error();
   if (!*info || (*info)->version <= current->version()) return {};
-  Result<CatalogImage> image = build_stored(d, (*info)->version);
+  Result<CatalogImage> image = build_stored(d, **info);
   if (!image) return image.error();
-  if (Status s = install(d, *image); !s) return s;
+  if (Status s = install(d, std::move(*image)); !s) return s;
   spdlog::info("{}: version {} of another node: {} objects, {} bytes", d.label(), (*info)->version, (*info)->objects, (*info)->bytes);
   return {};
 }
@@ -412,6 +477,7 @@ Status Datasets::ready(const std::shared_ptr<Dataset>& d, const MountRequest& r,
     if (!found)
       if (Status s = load_stored(*d, &found); !s) return s;
   }
+  if (std::string trouble = d->trouble(); !trouble.empty()) result.warnings.push_back("this node serves what it has: " + trouble);
   const CatalogHeader& h = *d->version()->catalog().header;
   result.info = {h.version, h.published_ns, h.file_count, h.total_bytes, h.skipped};
   if (h.file_count == 0) result.warnings.push_back("there is no object below " + d->def.source + "; check the prefix");
@@ -536,17 +602,13 @@ Status Datasets::forget_transient_mounts() {
 
 // ---- start -----------------------------------------------------------------------------------------------------------
 
-static bool may_pass(int code) {
-  return code == EIO || code == ETIMEDOUT || code == ECONNREFUSED || code == EHOSTUNREACH || code == ENETUNREACH || code == EAGAIN || code == ECONNRESET;
-}
-
 Status Datasets::take_over_folders() {
   adopt_mirrors(p_.dir.namespace_mirrors_fd(), 0, p_.inodes);
   Result<std::vector<DatasetDef>> defs = p_.meta.datasets();
   if (!defs && !may_pass(defs.error().code)) return defs.error();
   if (!defs) {
     spdlog::error("the metadata cannot be read now: {}", defs.error().message);
-    defs = std::vector<DatasetDef>();
+    defs = copies_.all();
   }
   for (uint64_t id : p_.dir.dataset_folders()) {
     auto it = std::find_if(defs->begin(), defs->end(), [&](const DatasetDef& def) { return def.id == id; });

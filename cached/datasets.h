@@ -18,6 +18,7 @@
 
 #include "cached/config.h"
 #include "cached/dataset.h"
+#include "cached/definition_copies.h"
 #include "cached/filler.h"
 #include "cached/mount_list.h"
 #include "cached/object_cache.h"
@@ -120,16 +121,20 @@ class Datasets {
   };
 
   Result<std::shared_ptr<Dataset>> dataset_for(const MountRequest& request, bool* registered);
+  Result<std::optional<DatasetDef>> definition(const std::string& name);
+  Result<DatasetDef> copy_of(const std::string& name) const;
   Result<std::shared_ptr<Dataset>> open_dataset(const DatasetDef& def);
   Result<std::shared_ptr<Store>> store_for(const DatasetDef& def, const StoreOptions& request_options);
   void discard(const std::shared_ptr<Dataset>& dataset);
   Status load_stored(Dataset& dataset, bool* found);
+  Status load_current(Dataset& dataset, bool* found);
+  Status load_copy(Dataset& dataset, const Error& why);
   Result<std::shared_ptr<CatalogVersion>> stored_version(Dataset& dataset, const VersionInfo& info);
-  Result<CatalogImage> build_stored(Dataset& dataset, uint64_t version);
-  Result<std::shared_ptr<CatalogVersion>> create_version(Dataset& dataset, const CatalogImage& image);
+  Result<CatalogImage> build_stored(Dataset& dataset, const VersionInfo& info);
+  Result<std::shared_ptr<CatalogVersion>> create_version(Dataset& dataset, CatalogImage&& image);
   Result<Listing> list_source(Dataset& dataset, const Progress& progress);
   Result<RefreshResult> list_and_install(Dataset& dataset, const Progress& progress);
-  Status install(Dataset& dataset, const CatalogImage& image);
+  Status install(Dataset& dataset, CatalogImage&& image);
   Status catch_up(Dataset& dataset);
   std::shared_ptr<Dataset> mounted(const std::string& name) const;
   Status ready(const std::shared_ptr<Dataset>& dataset, const MountRequest& request, const Progress& progress, MountResult& result);
@@ -148,6 +153,7 @@ class Datasets {
 
   Parts p_;
   MountList list_;
+  DefinitionCopies copies_;
   mutable std::mutex mutex_;         // datasets_, mounts_, pending_; held for publications, not for listings
   std::map<uint64_t, std::shared_ptr<Dataset>> datasets_;
   std::vector<Mount> mounts_;

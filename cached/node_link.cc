@@ -70,6 +70,7 @@ void NodeLink::beat() {
       told = make_error(ENOENT, fmt::format("the metadata has lost it; it is served from here as it was; larder format "
                                             "{} {} --restore publishes it again",
                                             name, m.dataset->def.source));
+    m.dataset->set_trouble(told ? "" : told.error().message);
     note("heartbeat for " + name, told);
   }
 }

@@ -581,7 +581,8 @@ std::vector<bool> ObjectCache::check_folder(Dataset& d, const CatalogVersion& v,
 Status ObjectCache::adopt(Dataset& d, std::shared_ptr<CatalogVersion> v) {
   Result<Sums> sums = d.sums->load();
   if (!sums) return sums.error();
-  std::vector<uint32_t> files = files_by_oid(v->catalog());
+  std::vector<uint32_t> files;
+  if (usage_of(d).files > 0) files = files_by_oid(v->catalog());  // a fresh node has none: millions need not be sorted
   std::lock_guard lock(mutex_);
   std::vector<bool> present = check_folder(d, *v, files, *sums);
   for (uint32_t i = 0; i < v->catalog().entry_count; ++i) {

@@ -114,7 +114,7 @@ Result<uint64_t> Publisher::write_namespace(const std::vector<MountView>& mounts
   if (!image) return image.error();
   Result<Fd> fd = unnamed_file(dir_.tmp_fd());
   if (!fd) return fd.error();
-  if (Status s = write_catalog(*image, fd->get()); !s) return s.error();
+  if (Status s = write_catalog(std::move(*image), fd->get()); !s) return s.error();
   Result<Mapping> map = Mapping::map(fd->get(), image->file_bytes(), false);
   if (!map) return map.error();
   if (Status s = link_file_over(fd->get(), dir_.tmp_fd(), dir_.namespace_fd(), catalog_name(version)); !s) return s.error();

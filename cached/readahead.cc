@@ -5,6 +5,7 @@
 namespace larder {
 
 static constexpr uint32_t kFirstWindow = 2;  // of a reader that starts at the beginning: most read on
+static constexpr uint32_t kRunIsSequential = 2;  // neighbours in a row: one alone is often chance
 
 Readahead::Stream* Readahead::find(uint32_t chunk) {
   for (Stream& s : streams_)
@@ -34,10 +35,9 @@ Readahead::Plan Readahead::asked(uint32_t first, uint32_t count, uint32_t chunks
   Stream* s = find(first);
   if (!s) {
     s = &oldest();
-    *s = Stream{0, 0, first == 0 ? kFirstWindow : 0, now};
-  } else {
-    if (first + count > s->next) s->window = std::max(kFirstWindow, s->window * 2);
-    if (s->window > longest) s->window = longest;
+    *s = Stream{0, 0, first == 0 ? kFirstWindow : 0, first == 0 ? kRunIsSequential : 0, now};
+  } else if (first + count > s->next && ++s->run >= kRunIsSequential) {
+    s->window = std::min(longest, std::max(kFirstWindow, s->window * 2));
   }
   s->last = now;
   return go_on(*s, std::max(s->next, first + count), chunks, longest);

@@ -28,6 +28,7 @@ class Readahead {
     uint32_t next = 0;    // the chunk after the last one that was asked for
     uint32_t end = 0;     // fetched ahead up to here
     uint32_t window = 0;
+    uint32_t run = 0;     // requests in order
     Clock::time_point last{};
   };
   Stream* find(uint32_t chunk);

@@ -106,6 +106,8 @@ std::string render_status(const Json& s) {
   for (const Json& d : list(s, "datasets"))
     if (!truth(d, "mounted"))
       out += fmt::format("\nnot mounted: {} ({})\n", printable(text(d, "name")), printable(text(d, "source")));
+    else if (!text(d, "trouble").empty())
+      out += fmt::format("\n{} does not follow its metadata now: {}\n", printable(text(d, "name")), printable(text(d, "trouble")));
   return out;
 }
 

@@ -433,7 +433,7 @@ Result<std::unique_ptr<VersionWriter>> LocalMeta::write_version(std::string_view
   return std::unique_ptr<VersionWriter>(std::move(writer));
 }
 
-Status LocalMeta::load(std::string_view name, uint64_t version, const std::function<Status(ObjectInfo&&)>& object) {
+Status LocalMeta::load(std::string_view name, uint64_t version, const ObjectReceiver& object) {
   auto db = Sqlite::open(db_->path());
   if (!db.ok()) return db.error();
   Transaction snapshot(**db, "BEGIN");  // what is dropped meanwhile stays visible here
@@ -456,9 +456,9 @@ Status LocalMeta::load(std::string_view name, uint64_t version, const std::funct
     if (!*row) break;
     if (rows.number(0) != seen) return damaged(fmt::format("segment {} is missing", seen));
     Status inner;
-    auto status = decode_segment(rows.text(1), &last_key, seen == 0, [&](ObjectInfo&& one) {
+    auto status = decode_segment(rows.text(1), &last_key, seen == 0, [&](const ObjectView& one) {
       ++objects;
-      return inner = object(std::move(one));
+      return inner = object(one);
     });
     if (!inner.ok()) return inner;  // the receiver's own
     if (!status.ok()) return damaged(status.error().message);

@@ -46,7 +46,7 @@ class LocalMeta final : public Meta {
   Status remove_dataset(std::string_view name) override;
   Result<std::optional<VersionInfo>> current(std::string_view name) override;
   Result<std::unique_ptr<VersionWriter>> write_version(std::string_view name) override;
-  Status load(std::string_view name, uint64_t version, const std::function<Status(ObjectInfo&&)>& object) override;
+  Status load(std::string_view name, uint64_t version, const ObjectReceiver& object) override;
   Status publish_node(std::string_view name, const NodeInfo& node) override;
   Result<std::vector<NodeInfo>> nodes(std::string_view name) override;
 

@@ -52,6 +52,9 @@ class VersionWriter {
   virtual Result<VersionInfo> commit(uint64_t skipped) = 0;
 };
 
+// Gets one object after the other; the view holds during the call. Its error ends the load.
+using ObjectReceiver = std::function<Status(const ObjectView&)>;
+
 class Meta {
  public:
   virtual ~Meta() = default;
@@ -62,7 +65,7 @@ class Meta {
   virtual Result<std::optional<VersionInfo>> current(std::string_view name) = 0;
   virtual Result<std::unique_ptr<VersionWriter>> write_version(std::string_view name) = 0;
   // Objects of a version in ascending order. Stored data is untrusted: EIO with a message if it does not decode.
-  virtual Status load(std::string_view name, uint64_t version, const std::function<Status(ObjectInfo&&)>& object) = 0;
+  virtual Status load(std::string_view name, uint64_t version, const ObjectReceiver& object) = 0;
 
   // From now on calls `changed` with a dataset's name when somebody else may have published a version of it; within
   // seconds, perhaps more often than needed, on a thread of the engine's own, until the engine is destroyed. At most

@@ -1,7 +1,8 @@
 // Commands to a Redis, wherever it is: standalone, behind Sentinel, or a Cluster. Connections are kept and made again.
 //
 // Every command is retried until `patience` is over, so every command must be one that may be run twice. Waiting is
-// bounded: when Redis was away for a whole patience, each further command makes one attempt only, until one succeeds.
+// bounded: at the start, and when Redis was away for a whole patience, each command makes one attempt only, until one
+// succeeds.
 // Errors: EACCES (login, permissions), ENOSPC (Redis is out of memory), EIO and connection errors for the rest; the
 // message says which Redis and what it answered. Thread-safe.
 #pragma once
@@ -58,7 +59,7 @@ class RedisClient {
 
   const RedisUrl url_;
   std::atomic<Mode> mode_{Mode::kUnknown};
-  std::atomic<bool> away_{false};
+  std::atomic<bool> away_{true};  // until it answered once: who starts is told soon
   std::atomic<bool> stopping_{false};
   std::mutex mutex_;  // the rest; never held over the network
   std::map<std::string, std::vector<std::unique_ptr<RedisConnection>>> idle_;

@@ -169,7 +169,7 @@ Result<std::unique_ptr<VersionWriter>> RedisMeta::write_version(std::string_view
   return std::unique_ptr<VersionWriter>(std::make_unique<RedisWriter>(shared_, std::move(**def)));
 }
 
-Status RedisMeta::load(std::string_view name, uint64_t version, const std::function<Status(ObjectInfo&&)>& object) {
+Status RedisMeta::load(std::string_view name, uint64_t version, const ObjectReceiver& object) {
   if (auto status = shared_->ready(); !status) return status;
   return load_version(*shared_, name, version, object);
 }

@@ -12,6 +12,6 @@ Result<VersionInfo> parse_version_info(std::string_view name, uint64_t version, 
 Result<std::vector<SegmentRow>> read_directory(RedisShared& shared, std::string_view name, uint64_t version);
 
 Status load_version(RedisShared& shared, std::string_view name, uint64_t version,
-                    const std::function<Status(ObjectInfo&&)>& object);
+                    const ObjectReceiver& object);
 
 }  // namespace larder

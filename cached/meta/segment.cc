@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstring>
 
 #include "larder/hash.h"
@@ -115,34 +116,32 @@ class Reader {
   const char* end_;
 };
 
-void append_hex(std::string& out, std::string_view raw) {
+constexpr size_t kMaxHexParts = 32 + 1 + 10;  // "hex-4294967295"
+
+char* put_digits(char* to, std::string_view raw) {
   static const char kHexDigits[] = "0123456789abcdef";
   for (unsigned char c : raw) {
-    out.push_back(kHexDigits[c >> 4]);
-    out.push_back(kHexDigits[c & 15]);
+    *to++ = kHexDigits[c >> 4];
+    *to++ = kHexDigits[c & 15];
   }
+  return to;
 }
 
-bool read_etag(Reader& in, uint8_t form, std::string& etag) {
+// The etag as a part of the segment, or in `buffer`.
+bool read_etag(Reader& in, uint8_t form, char (&buffer)[kMaxHexParts], std::string_view& etag) {
   std::string_view raw;
   uint64_t number = 0;
-  switch (form) {
-    case kNone:
-      return true;
-    case kHex:
-    case kHexParts:
-      if (!in.bytes(16, raw)) return false;
-      append_hex(etag, raw);
-      if (form == kHex) return true;
-      if (!in.varint(number) || number == 0 || number > UINT32_MAX) return false;
-      etag += '-';
-      etag += std::to_string(number);
-      return true;
-    default:
-      if (!in.varint(number) || number == 0 || number > kMaxEtag || !in.bytes(number, raw)) return false;
-      etag = raw;
-      return true;
+  if (form == kNone) return true;
+  if (form == kText) return in.varint(number) && number != 0 && number <= kMaxEtag && in.bytes(number, etag);
+  if (!in.bytes(16, raw)) return false;
+  char* end = put_digits(buffer, raw);
+  if (form == kHexParts) {
+    if (!in.varint(number) || number == 0 || number > UINT32_MAX) return false;
+    *end++ = '-';
+    end = std::to_chars(end, buffer + kMaxHexParts, number).ptr;
   }
+  etag = {buffer, static_cast<size_t>(end - buffer)};
+  return true;
 }
 
 // The key into `key`, which holds the one before.
@@ -226,7 +225,7 @@ std::string SegmentWriter::finish() {
 }
 
 Status decode_segment(std::string_view bytes, std::string* last_key, bool first,
-                      const std::function<Status(ObjectInfo&&)>& object) {
+                      const std::function<Status(const ObjectView&)>& object) {
   uint32_t count = 0;
   auto payload = checked_payload(bytes, count);
   if (!payload.ok()) return payload.error();
@@ -235,7 +234,8 @@ Status decode_segment(std::string_view bytes, std::string* last_key, bool first,
   uint64_t mtime = 0;
   for (uint32_t i = 0; i < count; ++i) {
     if (auto status = read_key(in, key, i > 0, first && i == 0); !status.ok()) return status;
-    ObjectInfo one;
+    ObjectView one;
+    char etag[kMaxHexParts];
     uint8_t form = 0;
     uint64_t delta = 0;
     if (!in.byte(form) || form > 15 || !in.varint(one.size) || one.size > kMaxSize)
@@ -244,9 +244,9 @@ Status decode_segment(std::string_view bytes, std::string* last_key, bool first,
     if (unit != 0 && !in.varint(delta)) return broken("an object ends too soon");
     mtime += static_cast<uint64_t>(unzigzag(delta)) * static_cast<uint64_t>(kUnits[unit]);
     one.mtime_ns = static_cast<int64_t>(mtime);
-    if (!read_etag(in, form & 3, one.etag)) return broken("an etag ends too soon");
+    if (!read_etag(in, form & 3, etag, one.etag)) return broken("an etag ends too soon");
     one.key = key;
-    if (auto status = object(std::move(one)); !status.ok()) return status;
+    if (auto status = object(one); !status.ok()) return status;
   }
   if (!in.at_end()) return broken("bytes after the last object");
   return {};

@@ -52,6 +52,6 @@ class SegmentWriter {
 // `first`) and of this one (out). The bytes are untrusted: EIO with a reason for anything a writer would not have
 // written.
 Status decode_segment(std::string_view bytes, std::string* last_key, bool first,
-                      const std::function<Status(ObjectInfo&&)>& object);
+                      const std::function<Status(const ObjectView&)>& object);
 
 }  // namespace larder

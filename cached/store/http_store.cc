@@ -122,6 +122,8 @@ Result<HttpRequest> StoreExchange::prepare() {
     return make_error(EACCES, object() + ": " + request.error().message);
   }
   request->body = next.body;
+  // Without it libcurl asks first, above 1 MiB, and waits a second where nobody answers.
+  if (!next.body.empty()) request->headers.push_back("Expect:");
   request->patience = next.patience;
   ++attempts_;
   count_attempt();

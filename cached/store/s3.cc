@@ -291,6 +291,18 @@ Result<S3Config> s3_config(const SourceUrl& source, const StoreOptions& options,
   return out;
 }
 
+// With the option `profile`, that profile says who signs: as in the AWS tools, keys in the environment do not count then.
+Environment with_profile(const StoreOptions& options, const Environment& env) {
+  const std::string profile = option(options, "profile");
+  if (profile.empty()) return env;
+  return [profile, env](const char* name) -> std::optional<std::string> {
+    const std::string_view wanted = name;
+    if (wanted == "AWS_PROFILE") return profile;
+    const bool keys = wanted == "AWS_ACCESS_KEY_ID" || wanted == "AWS_SECRET_ACCESS_KEY" || wanted == "AWS_SESSION_TOKEN";
+    return keys ? std::nullopt : env(name);
+  };
+}
+
 }  // namespace
 
 Result<S3Address> parse_endpoint(std::string_view text) {
@@ -361,7 +373,9 @@ Result<ListPage> parse_list_v2(std::string_view xml) {
   return page;
 }
 
-Result<std::unique_ptr<Store>> open_s3(const SourceUrl& source, const StoreOptions& options, const Environment& env) {
+Result<std::unique_ptr<Store>> open_s3(const SourceUrl& source, const StoreOptions& options,
+                                       const Environment& environment) {
+  const Environment env = with_profile(options, environment);
   const Profile profile = load_profile(env);
   auto config = s3_config(source, options, env, profile);
   if (!config.ok()) return config.error();

@@ -27,6 +27,18 @@ struct ObjectInfo {
   std::string etag;      // without quotes, at most 255 bytes; changes whenever the content does; sent back in If-Match
 };
 
+// The same without owning its texts, for passing millions.
+struct ObjectView {
+  std::string_view key;
+  uint64_t size = 0;
+  int64_t mtime_ns = 0;
+  std::string_view etag;
+  ObjectView() = default;
+  ObjectView(std::string_view k, uint64_t s, int64_t m, std::string_view e) : key(k), size(s), mtime_ns(m), etag(e) {}
+  ObjectView(const ObjectInfo& o) : ObjectView(o.key, o.size, o.mtime_ns, o.etag) {}
+  operator ObjectInfo() const { return {std::string(key), size, mtime_ns, std::string(etag)}; }
+};
+
 struct GetRequest {
   std::string key;               // relative to the prefix
   std::string etag;              // If-Match; empty: whatever is there

@@ -88,6 +88,8 @@ Status Endpoint::read(const ObjectInfo& object, uint64_t offset, std::span<std::
   request.on_done = [ended](Status status) { ended->set_value(std::move(status)); };
   store->get(std::move(request));
   Status status = ended->get_future().get();
+  if (!status.ok() && status.error().code == ESTALE && status.error().message.find("changed") == std::string::npos)
+    return make_error(ESTALE, status.error().message + "; it changed since it was listed");
   if (status.ok() && at != out.size()) return make_error(EIO, object.key + ": fewer bytes than were asked for");
   return status;
 }

@@ -7,9 +7,11 @@
 bare's time by Larder's time in the same round: above 1 Larder is faster. The table goes to stdout, everything to the JSON file.
 """
 import argparse
+import contextlib
 import json
 import os
 import platform
+import socket
 import statistics
 import subprocess
 import sys
@@ -18,7 +20,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "..", "integration"), os.path.join(HERE, "..", "tools")]
 
-from harness import Daemon, Proxy, clean_environment, content, s3_environment, s3_server, scratch  # noqa: E402, F401
+from harness import LARDERD, Daemon, Proxy, clean_environment, content, s3_environment, s3_server, scratch, wait_for  # noqa: E402, F401
 
 JPEG_BYTES = 110_000
 
@@ -302,9 +304,9 @@ def row_cold_large(bench, stack):
     bench.compare(f"cold {size >> 20} MiB object, one reader, 30 ms", {"16 bare ranges": bare, "larder": larder}, 3, ">= 0.9 x bare", "ms")
 
 
-def resident_mib(pid):
+def memory_mib(pid, what):
     with open(f"/proc/{pid}/status") as f:
-        return next(int(line.split()[1]) for line in f if line.startswith("VmRSS:")) / 1024
+        return next(int(line.split()[1]) for line in f if line.startswith(what + ":")) / 1024
 
 
 def row_catalog(bench, stack):
@@ -319,13 +321,94 @@ def row_catalog(bench, stack):
     daemon = stack.enter_context(Daemon(cache_size="256MiB", log_level="info"))
     start = time.perf_counter()
     daemon.mount("file://" + plain, "/data/bench")
-    seconds, memory = time.perf_counter() - start, resident_mib(daemon.process.pid)
+    seconds, memory = time.perf_counter() - start, memory_mib(daemon.process.pid, "VmRSS")
     bench.add({"row": f"larderd with {count:,} entries: resident memory", "goal": "<= 300 MiB a million", "mib": memory, "mount_s": seconds,
                "text": f"{memory:.0f} MiB (listed and mounted in {seconds:.1f} s)"})
 
 
+class RedisBench:
+    """A redis-server on a Unix socket with the dataset "bench" of so many objects; nodes that start with nothing."""
+
+    def __init__(self, bench, stack, objects):
+        folder = stack.enter_context(scratch())
+        self.objects, self.socket = objects, os.path.join(folder, "redis")
+        self.source = stack.enter_context(scratch())
+        self.server = subprocess.Popen(["redis-server", "--port", "0", "--unixsocket", self.socket, "--save", "", "--appendonly", "no", "--dir", folder,
+                                        "--slowlog-log-slower-than", "500", "--slowlog-max-len", "100000"],
+                                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        stack.callback(lambda: (self.server.kill(), self.server.wait()))
+        wait_for(lambda: os.path.exists(self.socket), 20, "redis-server")
+        self.meta = f"unix://{self.socket}?timeout=60000"
+        subprocess.run([bench.program("cached/redis_meta"), str(objects), self.meta, "file://" + self.source], check=True, timeout=600)
+
+    def fresh_node(self, stack):
+        """Starts a larderd with an empty cache; how long until it says that it is ready, and what it took."""
+        node = Daemon(meta=self.meta, cache_size="4GiB", log_level="warn")
+        stack.callback(node.remove)
+        path = node.write_config()
+        with open(path, "a") as f:
+            f.write('[[mount]]\npath = "/data/bench"\ndataset = "bench"\n')
+        told = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        told.bind(os.path.join(node.work, "notify"))
+        told.settimeout(300)
+        start = time.perf_counter()
+        with open(node.log, "ab") as log:
+            node.process = subprocess.Popen([LARDERD, "--config", path], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                            env={**node.env, "NOTIFY_SOCKET": told.getsockname()})
+        told.recv(100)
+        ready = time.perf_counter() - start
+        with open(f"/proc/{node.process.pid}/stat") as f:
+            ticks = sum(map(int, f.read().rsplit(")", 1)[1].split()[11:13]))
+        tables = sum(os.path.getsize(os.path.join(d, f)) for d, _, names in os.walk(node.cache) for f in names if f.startswith(("catalog.", "residency.")))
+        return node, {"ready_s": ready, "cpu_s": ticks / os.sysconf("SC_CLK_TCK"), "resident_mib": memory_mib(node.process.pid, "VmRSS"),
+                      "peak_mib": memory_mib(node.process.pid, "VmHWM"), "table_bytes": tables / self.objects}
+
+    def slowest_us(self):
+        """Of all commands so far: how long Redis was busy with one."""
+        from redis_servers import encode, read_reply
+        with socket.socket(socket.AF_UNIX) as s:
+            s.connect(self.socket)
+            s.sendall(encode(["SLOWLOG", "GET", "100000"]))
+            with s.makefile("rb") as stream:
+                return max((entry[2] for entry in read_reply(stream)), default=500)
+
+    def name(self, i):
+        folder = f"n{i // 1300 + 1440764:08}"
+        return f"train/{folder}/{folder}_{i:08}.JPEG"
+
+
+def row_redis(bench, stack):
+    """Metadata in Redis: what it takes there, and how soon a node that has nothing serves it. --redis-objects 10000000 for large ones."""
+    import random
+    objects = 100_000 if bench.args.quick else bench.args.redis_objects
+    out = subprocess.run([bench.program("cached/redis_meta"), str(objects)], capture_output=True, text=True, check=True, timeout=900).stdout
+    layouts = {r["layout"]: r for r in map(json.loads, out.splitlines())}
+    for name, r in layouts.items():
+        bench.add({"row": f"redis: {objects:,} objects as {name}", "goal": "<= 60 B" if name == "segments" else "JuiceFS' documents: 300 B", **r,
+                   "text": f"{r['bytes_an_object']:.1f} B an object   written in {r['written_s']:.2f} s   loaded in {r['loaded_s']:.2f} s"})
+    redis = RedisBench(bench, stack, objects)
+    runs = []
+    for _ in range(1 if objects > 2_000_000 else 5):
+        with contextlib.ExitStack() as one:
+            runs.append(redis.fresh_node(one)[1])
+    node, last = redis.fresh_node(stack)
+    runs.append(last)
+    middle = {k: statistics.median(r[k] for r in runs) for k in runs[0]}
+    bench.add({"row": f"redis: fresh node, {objects:,} objects: ready", "goal": "< 1 s a million", "runs": runs,
+               "text": f"{middle['ready_s']:.2f} s ({middle['cpu_s']:.2f} s of processor)"})
+    bench.add({"row": "redis: its memory, when ready and at most", "goal": "<= 300 MiB a million", "text": f"{middle['resident_mib']:.0f} MiB, {middle['peak_mib']:.0f} MiB"})
+    slowest = redis.slowest_us()
+    bench.add({"row": "redis: the longest that one command kept it", "goal": "a few ms", "us": slowest, "text": f"{slowest / 1000:.1f} ms"})
+    names = random.Random(1).sample(range(objects), min(objects, 100_000))
+    name_bytes = statistics.mean(len(redis.name(i).rsplit("/", 1)[1]) for i in names)
+    bench.add({"row": "redis: catalog and residency, bytes an object", "goal": "<= 100 besides its name", "text": f"{middle['table_bytes'] - name_bytes:.1f} besides {name_bytes:.0f} of name"})
+    listing = write_list(node.work, [redis.name(i) for i in names])
+    stats = [bench.fsbench(node.preload_env(), "stat", "/data/bench", listing, n)["ns"] for n in range(bench.args.rounds)]
+    bench.add({"row": f"redis: stat among {objects:,}", "goal": "as with few", "ns": stats, "text": f"{statistics.median(stats):.0f} ns"})
+
+
 ROWS = {"warm": row_warm, "walk": row_walk, "large": row_large, "outside": row_outside, "start": row_start, "cold": row_cold,
-        "cold-large": row_cold_large, "catalog": row_catalog}
+        "cold-large": row_cold_large, "catalog": row_catalog, "redis": row_redis}
 
 
 def machine():
@@ -335,10 +418,10 @@ def machine():
 
 
 def main():
-    import contextlib
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", default="build")
     parser.add_argument("--rows", default=",".join(ROWS), help="of " + ",".join(ROWS))
+    parser.add_argument("--redis-objects", type=int, default=1_000_000, help="of the row redis; 10000000 takes two minutes and 5 GB")
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--quick", action="store_true", help="small data: for trying the benchmark itself")
     parser.add_argument("--peers", action="store_true", help="other file systems, where tests/bench/peers.py installed them")

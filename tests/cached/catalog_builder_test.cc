@@ -30,7 +30,7 @@ CatalogImage build(std::vector<ObjectInfo> objects, SkippedKeys* skipped = nullp
 
 std::string bytes_of(const CatalogImage& image) {
   Fd fd(::open("/tmp", O_TMPFILE | O_RDWR, 0600));
-  EXPECT_TRUE(write_catalog(image, fd.get()).ok());
+  EXPECT_TRUE(write_catalog(CatalogImage(image), fd.get()).ok());
   std::string bytes(image.file_bytes(), 0);
   EXPECT_EQ(::pread(fd.get(), bytes.data(), bytes.size(), 0), static_cast<ssize_t>(bytes.size()));
   return bytes;

@@ -135,6 +135,7 @@ class FakeStore : public Store {
   Status serve(const GetRequest& r) {
     std::string body;
     Status s = body_of(r, &body);
+    if (r.offset > 0 || r.length < body.size()) body = body.substr(std::min<size_t>(r.offset, body.size()), r.length);
     size_t half = body.size() / 2;
     for (auto [at, len] : {std::pair<size_t, size_t>{0, half}, {half, body.size() - half}})
       if (s && len > 0) s = r.on_data(std::as_bytes(std::span(body.data() + at, len)));
@@ -202,9 +203,9 @@ class FakeMeta : public Meta {
     w->name = name;
     return std::unique_ptr<VersionWriter>(std::move(w));
   }
-  Status load(std::string_view name, uint64_t version, const std::function<Status(ObjectInfo&&)>& object) override {
-    for (ObjectInfo o : s_->versions[std::string(name)].at(version - 1).second)
-      if (Status s = object(std::move(o)); !s) return s;
+  Status load(std::string_view name, uint64_t version, const ObjectReceiver& object) override {
+    for (const ObjectInfo& o : s_->versions[std::string(name)].at(version - 1).second)
+      if (Status s = object(o); !s) return s;
     return {};
   }
 

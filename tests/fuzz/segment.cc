@@ -41,7 +41,7 @@ bool same(const ObjectInfo& a, const ObjectInfo& b) {
 
 Status decode_all(std::string_view bytes, std::vector<ObjectInfo>& out) {
   std::string last;
-  return decode_segment(bytes, &last, true, [&](ObjectInfo&& o) -> Status { return out.push_back(std::move(o)), Status(); });
+  return decode_segment(bytes, &last, true, [&](const ObjectView& o) { return out.push_back(o), Status(); });
 }
 
 // What decodes is what a writer writes: it can be written again and comes back the same, and makes a good catalog.

@@ -66,7 +66,8 @@ def toml(value):
 class Daemon:
     """A larderd with its own socket, cache, state and log."""
 
-    def __init__(self, env=None, **config):
+    def __init__(self, env=None, prefix=(), **config):
+        self.prefix = list(prefix)  # what starts it: nsenter
         self.work = tempfile.mkdtemp(prefix="larder-test-")
         self.cache = tempfile.mkdtemp(prefix="larder-test-", dir="/dev/shm")
         self.socket = os.path.join(self.work, "s")
@@ -96,7 +97,7 @@ class Daemon:
     def start(self):
         path = self.write_config()
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen([LARDERD, "--config", path], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env)
+            self.process = subprocess.Popen([*self.prefix, LARDERD, "--config", path], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env)
         wait_for(self._answers, 30, "larderd")
 
     def _answers(self):
@@ -260,6 +261,9 @@ class Proxy:
 
     def clear(self):
         self._call("DELETE", "log")
+
+    def rules(self, *rules):
+        self._call("PUT", "rules", json.dumps(rules).encode())
 
 
 class LarderTest(unittest.TestCase):

@@ -4,54 +4,14 @@ is away, emptied or restored takes nothing from whoever reads."""
 import json
 import os
 import shutil
-import socket
+import signal
+import struct
 import subprocess
-import tempfile
 import time
 import unittest
 
-from harness import PYTHON, Daemon, clean_environment, run_program, scratch, tree_digests, wait_for, LARDER
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-class Redis:
-    def __init__(self):
-        self.dir = tempfile.mkdtemp(prefix="larder-test-")
-        self.port = free_port()
-        self.process = None
-        self.start()
-
-    def start(self):
-        self.process = subprocess.Popen(
-            ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--requirepass", "redis-pw",
-             "--dir", self.dir], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wait_for(self.answers, 20, "redis-server")
-
-    def answers(self):
-        try:
-            return self.command("PING") == b"+PONG\r\n"
-        except OSError:
-            return False
-
-    def command(self, *words):
-        with socket.create_connection(("127.0.0.1", self.port), 5) as s:
-            for line in (("AUTH", "redis-pw"), words):
-                s.sendall(f"*{len(line)}\r\n".encode() + b"".join(b"$%d\r\n%s\r\n" % (len(w), w.encode()) for w in line))
-                reply = s.recv(4096)
-            return reply
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-
-    def remove(self):
-        self.kill()
-        shutil.rmtree(self.dir, ignore_errors=True)
+from harness import PYTHON, Daemon, clean_environment, run_program, scratch, wait_for, LARDER
+from redis_servers import PASSWORD, Redis, Wire
 
 
 READ = """
@@ -68,14 +28,14 @@ print(h.hexdigest())
 class NodesTest(unittest.TestCase):
     def setUp(self):
         self.redis = Redis()
-        self.addCleanup(self.redis.remove)
+        self.addCleanup(self.redis.close)
         self.meta = f"redis://127.0.0.1:{self.redis.port}/0?timeout=1000"
         source = scratch()
         self.folder = source.__enter__()
         self.addCleanup(source.__exit__, None, None, None)
         for i in range(40):
             self.write(f"c{i % 4}/{i:03}.bin", bytes([i]) * (1000 + i))
-        self.env = {**clean_environment(), "REDIS_PASSWORD": "redis-pw"}
+        self.env = {**clean_environment(), "REDIS_PASSWORD": PASSWORD}
 
     def write(self, name, data):
         path = os.path.join(self.folder, name)
@@ -85,7 +45,7 @@ class NodesTest(unittest.TestCase):
         os.rename(path + ".new", path)
 
     def node(self, name):
-        d = Daemon(env={"REDIS_PASSWORD": "redis-pw", "LARDER_NODE": name}, meta=self.meta)
+        d = Daemon(env={"REDIS_PASSWORD": PASSWORD, "LARDER_NODE": name}, meta=self.meta)
         d.__enter__()
         self.addCleanup(d.__exit__)
         return d
@@ -174,7 +134,99 @@ class NodesTest(unittest.TestCase):
         wait_for(lambda: self.exists(two, "c0/after.bin"), 15, "the new file on the other node")
         self.assertEqual(self.digest(two), self.plain())
         for n in (one, two):
-            self.assertNotIn("redis-pw", n.log_tail(10**6))
+            self.assertNotIn(PASSWORD, n.log_tail(10**6))
+
+    # ---- a publisher that dies
+
+    def whole_version(self):
+        """The objects of the current version, of which every part must be there."""
+        key = lambda what: "ds:{shared}:" + what
+        version = self.redis.command("GET", key("cur")).decode()
+        flat = self.redis.command("HGETALL", key(version + ":meta"))
+        meta, rows = dict(zip(flat[::2], flat[1::2])), self.redis.command("GET", key(version + ":dir"))
+        at, objects = 16, 0
+        for _ in range(struct.unpack_from("<I", rows, 4)[0]):
+            low, high, size, count, first_key = struct.unpack_from("<QQIIH", rows, at)
+            segment = self.redis.command("GET", key(f"seg:{high:016x}{low:016x}"))
+            self.assertEqual(len(segment or b""), size)
+            at, objects = at + 26 + first_key, objects + count
+        self.assertEqual((at, objects), (len(rows), int(meta[b"objects"])))
+        for part in ("cur", "def", "versions", version + ":meta", version + ":dir"):
+            self.assertEqual(self.redis.command("TTL", key(part)), -1, f"{part} would go")
+        return objects
+
+    def refresh_killed_at(self, wire, number, passed_on):
+        """True if the refresh was ended by SIGKILL at its command of this number, before or after Redis got it."""
+        sent, publisher = 0, []
+
+        def on_command(_, forward):
+            nonlocal sent
+            sent += 1
+            if sent != number:
+                return forward()
+            if passed_on:
+                forward()
+            wait_for(lambda: publisher, 5, "the publisher's pid")
+            publisher[0].send_signal(signal.SIGKILL)
+            raise OSError("it is dead")
+
+        wire.on_command = on_command
+        publisher.append(subprocess.Popen([LARDER, "refresh", "shared", "--meta", f"redis://127.0.0.1:{wire.port}/0"], env=self.env,
+                                          stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+        out, err = publisher[0].communicate(timeout=60)
+        self.assertIn(publisher[0].returncode, (0, -signal.SIGKILL), err)
+        return publisher[0].returncode != 0
+
+    def test_a_publisher_killed_at_any_of_its_commands_leaves_a_whole_version(self):
+        one, two = self.two_nodes()
+        wire = Wire(("127.0.0.1", self.redis.port))
+        self.addCleanup(wire.close)
+        objects, published, kept = 40, 0, 0
+        for number in range(1, 60):
+            for passed_on in (False, True):
+                self.write(f"c0/{number:02}{passed_on}.bin", b"one more")
+                killed = self.refresh_killed_at(wire, number, passed_on)
+                now = self.whole_version()
+                new = len(os.listdir(self.folder + "/c0")) + 30
+                self.assertIn(now, (objects, new), "neither the old version nor the new one")
+                published, kept, objects = published + (now == new), kept + (now != new), now
+                self.redis.command("DEL", "ds:{shared}:lock")  # which ends by itself, but after 30 s
+            if not killed:
+                break
+        self.assertGreater(number, 10)
+        self.assertGreater(published, 2)
+        self.assertGreater(kept, 10)
+        two.larder("refresh", "shared")
+        for node in (one, two):
+            wait_for(lambda n=node: self.digest(n) == self.plain(), 15, "the newest version")
+
+    def trouble(self, node):
+        return next(d["trouble"] for d in node.status()["datasets"] if d["name"] == "shared")
+
+    def test_a_node_that_restarts_without_redis_serves_what_it_has_and_follows_again(self):
+        one, two = self.two_nodes()
+        warm = self.digest(one)
+        self.redis.kill()
+        for node in (one, two):
+            node.kill()
+            node.start()
+        self.assertEqual(self.digest(one), warm)
+        self.assertEqual(self.digest(two), warm, "what is not cached comes from the store, with the catalog of before")
+        for node in (one, two):
+            self.assertIn(str(self.redis.port), self.trouble(node))
+            self.assertIn("is served from what this node has", node.log_tail(200))
+            self.assertIn("does not follow its metadata", node.larder("status").stdout)
+        self.redis.start()  # empty
+        wait_for(lambda: "--restore" in self.trouble(two), 30, "word that the metadata was emptied")
+        two.stop()
+        two.start()
+        self.assertEqual(self.digest(two), warm, "emptied metadata empties no node that starts")
+        one.larder("format", "shared", f"file://{self.folder}", "--restore")
+        self.write("c0/after.bin", b"after")
+        one.larder("refresh", "shared")
+        wait_for(lambda: self.exists(two, "c0/after.bin"), 15, "the new file on the other node")
+        self.assertEqual(self.digest(two), self.plain())
+        wait_for(lambda: self.trouble(one) == "" and self.trouble(two) == "", 25, "the end of the trouble")
 
 
 if __name__ == "__main__":

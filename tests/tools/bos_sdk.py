@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Baidu's official Python SDK as a command: what it wrote and read is what larder is compared with.
 
-    build/venv/bin/python tests/tools/bos_sdk.py put  ENDPOINT BUCKET PREFIX DIR    uploads a folder
+    build/venv/bin/python tests/tools/bos_sdk.py put  ENDPOINT BUCKET PREFIX DIR    uploads a folder; what is larger than 5 MB in parts
     build/venv/bin/python tests/tools/bos_sdk.py read ENDPOINT BUCKET PREFIX        lists and reads; prints JSON
                                                  {KEY: [size, mtime, sha256, sha256 of the bytes from size/3 to 2*size/3]}
 The keys come from BDCLOUD_ACCESS_KEY, BDCLOUD_SECRET_KEY and BDCLOUD_SESSION_TOKEN.
@@ -18,6 +18,9 @@ from baidubce.bce_client_configuration import BceClientConfiguration
 from baidubce.services.bos.bos_client import BosClient
 
 
+LARGE = 5 * 1000 * 1000
+
+
 def client(endpoint):
     keys = BceCredentials(os.environ["BDCLOUD_ACCESS_KEY"], os.environ["BDCLOUD_SECRET_KEY"])
     return BosClient(BceClientConfiguration(keys, endpoint, security_token=os.environ.get("BDCLOUD_SESSION_TOKEN") or None))
@@ -27,8 +30,12 @@ def put(bos, bucket, prefix, folder):
     for where, _, names in os.walk(folder):
         for name in names:
             path = os.path.join(where, name)
+            key = prefix + os.path.relpath(path, folder)
+            if os.path.getsize(path) > LARGE:
+                bos.put_super_object_from_file(bucket, key, path, chunk_size=1)
+                continue
             with open(path, "rb") as f:
-                bos.put_object_from_string(bucket, prefix + os.path.relpath(path, folder), f.read())
+                bos.put_object_from_string(bucket, key, f.read())
 
 
 def middle(size):

@@ -5,12 +5,12 @@
 
 Prints one JSON line {"endpoint","access_key","secret_key","session_token","pid"} and runs until its stdin closes or SIGTERM.
 There is no BOS to run locally: this one keeps objects in memory and answers what docs of BOS and the SDKs (Go, Python, Java)
-describe: PUT, GET, HEAD and DELETE of objects (Range, If-Match, If-None-Match, Content-MD5, x-bce-content-crc32), lists with
-prefix, delimiter, marker and maxKeys, JSON errors. Buckets exist once something was put into them. Path style, and
+describe: PUT, GET, HEAD and DELETE of objects (Range, If-Match, If-None-Match, Content-MD5, x-bce-content-crc32, x-bce-meta-*), uploads in
+parts, removal of many objects, lists with prefix, delimiter, marker and maxKeys, JSON errors. Buckets exist once something was put into them. Path style, and
 virtual-host style below "localhost". Importable: `with BosServer() as s:`.
 
 The keys may be changed while it runs (set_keys(), or PUT /__test__/keys with JSON: access_key, secret_key, session_token);
-PUT /__test__/clock?offset=SECONDS moves its clock.
+PUT /__test__/clock?offset=SECONDS moves its clock; PUT /__test__/put?bucket=B&key=K stores the body, for keys that no client can send.
 """
 import argparse
 import base64
@@ -41,13 +41,24 @@ class Refusal(Exception):
         self.status, self.code, self.message = status, code, message
 
 
+MIN_PART = 100 * 1024
+
+
 class Stored:
-    def __init__(self, data, content_type):
+    def __init__(self, data, content_type, meta=None, etag=None):
         self.data = data
         self.type = content_type
-        self.etag = hashlib.md5(data).hexdigest()
+        self.meta = meta or {}
+        self.md5 = hashlib.md5(data)
+        self.etag = etag or self.md5.hexdigest()
         self.crc32 = zlib.crc32(data)
         self.modified = int(time.time())
+
+
+class Upload:
+    def __init__(self, bucket, key, content_type, meta):
+        self.bucket, self.key, self.type, self.meta = bucket, key, content_type, meta
+        self.parts = {}
 
 
 def parse_range(text, size):
@@ -75,7 +86,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.serve()
 
-    do_HEAD = do_PUT = do_DELETE = do_GET
+    do_HEAD = do_PUT = do_POST = do_DELETE = do_GET
 
     def serve(self):
         self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -154,6 +165,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return found
 
     def get_object(self, bucket, key):
+        if "uploadId" in self.query:
+            return self.list_parts(bucket, key)
         with self.server.bos.lock:
             found = self.objects(bucket).get(key)
         if found is None:
@@ -161,7 +174,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.check_conditions(found)
         headers = {"ETag": f'"{found.etag}"', "Content-Type": found.type, "Accept-Ranges": "bytes",
                    "Last-Modified": email.utils.formatdate(found.modified, usegmt=True), "x-bce-storage-class": "STANDARD",
-                   "Content-MD5": base64.b64encode(bytes.fromhex(found.etag)).decode(), "x-bce-content-crc32": str(found.crc32)}
+                   "x-bce-content-crc32": str(found.crc32), **found.meta}
+        if not found.etag.startswith("-"):
+            headers["Content-MD5"] = base64.b64encode(found.md5.digest()).decode()
         if "Range" not in self.headers:
             return self.reply(200, found.data, headers)
         first, last = parse_range(self.headers["Range"], len(found.data))
@@ -177,9 +192,21 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if none_match is not None and none_match.strip('"') in (found.etag, "*"):
             raise Refusal(304, "NotModified", "Not modified.")
 
+    def check_digest(self):
+        wanted = self.headers.get("Content-MD5")
+        if wanted and base64.b64decode(wanted) != hashlib.md5(self.body).digest():
+            raise Refusal(400, "BadDigest", "The Content-MD5 you specified did not match what we received.")
+
+    def described(self):
+        kind = self.headers.get("Content-Type") or "application/octet-stream"
+        return kind, {k.lower(): v for k, v in self.headers.items() if k.lower().startswith("x-bce-meta-")}
+
     def put_object(self, bucket, key):
+        self.check_digest()
+        if "uploadId" in self.query:
+            return self.put_part(bucket, key)
         with self.server.bos.lock:
-            stored = Stored(self.body, self.headers.get("Content-Type") or "application/octet-stream")
+            stored = Stored(self.body, *self.described())
             self.server.bos.buckets.setdefault(bucket, {})[key] = stored
         self.reply(200, b"", {"ETag": f'"{stored.etag}"', "x-bce-content-crc32": str(stored.crc32)})
 
@@ -188,7 +215,81 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.server.bos.buckets.setdefault(bucket, {})
         self.reply(200, b"", {})
 
+    # ---- uploads in parts ----
+
+    def upload(self, bucket, key):
+        found = self.server.bos.uploads.get(self.query["uploadId"])
+        if found is None or (found.bucket, found.key) != (bucket, key):
+            raise Refusal(404, "NoSuchUpload", "The specified upload does not exist.")
+        return found
+
+    def post_object(self, bucket, key):
+        if "uploads" in self.query:
+            with self.server.bos.lock:
+                self.objects(bucket)
+                name = secrets.token_hex(16)
+                self.server.bos.uploads[name] = Upload(bucket, key, *self.described())
+            return self.reply_json({"bucket": bucket, "key": key, "uploadId": name})
+        if "uploadId" in self.query:
+            return self.complete(bucket, key)
+        raise Refusal(405, "MethodNotAllowed", "The method is not allowed here.")
+
+    def put_part(self, bucket, key):
+        number = int(self.query["partNumber"])
+        if not 1 <= number <= 10000:
+            raise Refusal(400, "InvalidArgument", "partNumber must be from 1 to 10000.")
+        with self.server.bos.lock:
+            part = Stored(self.body, "")
+            self.upload(bucket, key).parts[number] = part
+        self.reply(200, b"", {"ETag": f'"{part.etag}"', "x-bce-content-crc32": str(part.crc32)})
+
+    def list_parts(self, bucket, key):
+        after, limit = int(self.query.get("partNumberMarker") or 0), min(int(self.query.get("maxParts") or 1000), self.server.bos.page)
+        with self.server.bos.lock:
+            parts = sorted((n, p) for n, p in self.upload(bucket, key).parts.items() if n > after)
+        page = parts[:limit]
+        self.reply_json({"bucket": bucket, "key": key, "uploadId": self.query["uploadId"], "partNumberMarker": after, "maxParts": limit,
+                         "nextPartNumberMarker": page[-1][0] if page else 0, "isTruncated": len(parts) > limit,
+                         "parts": [{"partNumber": n, "eTag": p.etag, "size": len(p.data)} for n, p in page]})
+
+    def complete(self, bucket, key):
+        wanted = json.loads(self.body)["parts"]
+        with self.server.bos.lock:
+            upload = self.upload(bucket, key)
+            if [p["partNumber"] for p in wanted] != sorted({p["partNumber"] for p in wanted}) or not wanted:
+                raise Refusal(400, "InvalidPartOrder", "The list of parts was not in ascending order.")
+            for p in wanted:
+                if p["partNumber"] not in upload.parts or upload.parts[p["partNumber"]].etag != p["eTag"]:
+                    raise Refusal(400, "InvalidPart", "One of the parts could not be found or its eTag did not match.")
+            parts = [upload.parts[p["partNumber"]] for p in wanted]
+            if any(len(p.data) < MIN_PART for p in parts[:-1]):
+                raise Refusal(400, "EntityTooSmall", "A part is smaller than the minimum.")
+            etag = "-" + hashlib.md5("".join(p.etag for p in parts).encode()).hexdigest()
+            stored = Stored(b"".join(p.data for p in parts), upload.type, upload.meta, etag)
+            self.server.bos.buckets.setdefault(bucket, {})[key] = stored
+            del self.server.bos.uploads[self.query["uploadId"]]
+        self.reply_json({"location": self.path, "bucket": bucket, "key": key, "eTag": etag})
+
+    def post_bucket(self, bucket, _):
+        if "delete" not in self.query:
+            raise Refusal(405, "MethodNotAllowed", "The method is not allowed here.")
+        self.check_digest()
+        errors = []
+        with self.server.bos.lock:
+            for entry in json.loads(self.body)["objects"]:
+                if self.objects(bucket).pop(entry["key"], None) is None:
+                    errors.append({"key": entry["key"], "code": "NoSuchKey", "message": "The specified key does not exist."})
+        self.reply_json({"errors": errors} if errors else {})
+
+    def reply_json(self, value):
+        self.reply(200, json.dumps(value).encode(), {"Content-Type": "application/json; charset=utf-8"})
+
     def delete_object(self, bucket, key):
+        if "uploadId" in self.query:
+            with self.server.bos.lock:
+                self.upload(bucket, key)
+                del self.server.bos.uploads[self.query["uploadId"]]
+            return self.reply(204, b"", {})
         with self.server.bos.lock:
             if self.objects(bucket).pop(key, None) is None:
                 raise Refusal(404, "NoSuchKey", "The specified key does not exist.")
@@ -253,10 +354,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
             bos.set_keys(**json.loads(self.body))
         elif what == "clock":
             bos.clock_offset = int(self.query["offset"])
+        elif what == "put":
+            bos.put(self.query["bucket"], self.query["key"], self.body)
         elif what == "options":
             for name, value in json.loads(self.body).items():
                 setattr(bos, name, value)
-        state = {"requests": bos.requests, "verified": bos.verified}
+        state = {"requests": bos.requests, "verified": bos.verified, "uploads": len(bos.uploads)}
         self.reply(200, json.dumps(state).encode(), {"Content-Type": "application/json"})
 
 
@@ -274,7 +377,7 @@ class BosServer:
 
     def __init__(self, port=0, page=1000, session_token=""):
         self.lock = threading.Lock()
-        self.buckets, self.requests = {}, []
+        self.buckets, self.requests, self.uploads = {}, [], {}
         self.verified = 0
         self.page, self.next_marker, self.public = page, True, False
         self.clock_offset = 0

@@ -21,6 +21,8 @@ A rule: {"match": regex on "METHOD target", "fault": NAME, ...}; the first that 
   length      Content-Length off by "by" bytes         flip       flips the lowest bit of body byte "at"
   stall       sends "at" bytes, then nothing for "seconds"        drip  sends "rate" bytes a second
   headers     replaces or adds reply "headers" (a null removes one)
+  cut_upload  RST after "at" bytes of the request's body         flip_upload  flips the lowest bit of byte "at" of it
+  after       the store does it, but the client gets a RST instead of the reply
 """
 import argparse
 import asyncio
@@ -149,14 +151,23 @@ class Proxy:
 
     async def request(self, head, reader, writer):
         method, target, _ = head.first.split(" ", 2)
+        ours = target.startswith("/__fault__/")
+        rule = {} if ours else self.pick(f"{method} {target}")
+        if rule.get("fault") == "cut_upload" and int(head.get("content-length") or 0) > rule.get("at", 0):
+            self.note(method, target, head, rule)
+            await reader.readexactly(rule.get("at", 0))
+            raise Cut(True)
         body = b"".join([piece async for piece in body_pieces(reader, head)])
-        if target.startswith("/__fault__/"):
+        if ours:
             await self.control(method, target, body, writer)
             return True
+        if rule.get("fault") == "flip_upload" and len(body) > rule.get("at", 0):
+            body = bytearray(body)
+            body[rule.get("at", 0)] ^= 1
         self.log.in_flight += 1
         self.log.max_in_flight = max(self.log.max_in_flight, self.log.in_flight)
         try:
-            return await self.pass_on(method, target, head, body, writer)
+            return await self.pass_on(method, target, head, bytes(body), rule, writer)
         finally:
             self.log.in_flight -= 1
 
@@ -170,8 +181,7 @@ class Proxy:
         self.log.requests.append(entry)
         return entry
 
-    async def pass_on(self, method, target, head, body, writer):
-        rule = self.pick(f"{method} {target}")
+    async def pass_on(self, method, target, head, body, rule, writer):
         entry = self.note(method, target, head, rule)
         if delay := self.latency + rule.get("delay", 0):
             await asyncio.sleep(delay)
@@ -214,6 +224,8 @@ class Proxy:
         empty = method == "HEAD" or entry["status"] in (204, 304)
         try:
             pieces = () if empty else body_pieces(up_reader, Head(reply.encode()))  # its own head: faults change the other
+            if rule.get("fault") == "after":
+                raise Cut(True)
             await self.reply(reply, pieces, rule, writer)
         except BaseException:
             up_writer.close()

@@ -44,7 +44,8 @@ def _die_with_parent():
 class S3Server:
     """Starts weed; .endpoint, .access_key, .secret_key, .region; stop() ends it."""
 
-    def __init__(self, directory, port=0, venv=DEFAULT_VENV, access_key=None, secret_key=None, timeout=60):
+    def __init__(self, directory, port=0, venv=DEFAULT_VENV, access_key=None, secret_key=None, timeout=60, host="127.0.0.1"):
+        self.host = host
         self.directory = os.path.abspath(directory)
         self.port = port
         self.weed = os.path.join(os.path.abspath(venv), "bin", "weed")
@@ -81,12 +82,12 @@ class S3Server:
         config = os.path.join(self.directory, "s3.json")
         with open(os.open(config, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as f:
             json.dump(identities, f)
-        p = free_ports(9)
+        p = free_ports(9, self.host)
         s3_port = self.port or p[8]
         data = os.path.join(self.directory, "data")
         os.makedirs(data, exist_ok=True)
-        self.endpoint = f"http://127.0.0.1:{s3_port}"
-        args = [self.weed, "-logtostderr=true", "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
+        self.endpoint = f"http://{self.host}:{s3_port}"
+        args = [self.weed, "-logtostderr=true", "server", f"-dir={data}", f"-ip={self.host}", f"-ip.bind={self.host}",
                 f"-master.port={p[0]}", f"-master.port.grpc={p[1]}", "-master.telemetry=false",
                 "-master.volumeSizeLimitMB=1024", "-master.volumePreallocate=false",
                 f"-volume.port={p[2]}", f"-volume.port.grpc={p[3]}", "-volume.max=0", "-volume.preStopSeconds=0",

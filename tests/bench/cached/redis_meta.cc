@@ -1,5 +1,6 @@
 // What metadata in Redis costs: bytes an object (MEMORY USAGE), time to publish, time until a fresh node has its catalog;
-// beside the layout that comes to mind first, one HASH with a field an object. Starts a redis-server of its own.
+// beside the layout that comes to mind first, one HASH with a field an object. Starts a redis-server of its own; prints a
+// line of JSON a layout.
 //
 //   build/bench/cached/redis_meta [OBJECTS, 1000000 unless given]
 //   build/bench/cached/redis_meta OBJECTS URL SOURCE    publishes the dataset "bench" with this source there, and no more
@@ -98,18 +99,19 @@ Status segments(Meta& meta, RedisClient& client, uint64_t objects) {
   if (!info) return info.error();
   Status loaded, built;
   uint64_t seen = 0;
-  const double load = seconds([&] { loaded = meta.load("bench", info->version, [&](ObjectInfo&&) -> Status { return ++seen, Status(); }); });
+  const double load = seconds([&] { loaded = meta.load("bench", info->version, [&](const ObjectView&) { return ++seen, Status(); }); });
   if (!loaded) return loaded;
   if (seen != objects) return make_error(EIO, "objects are missing");
   const double ready = seconds([&] {
     CatalogBuilder builder(1);
-    built = meta.load("bench", info->version, [&](ObjectInfo&& o) { return builder.add(o); });
+    builder.expect(objects);
+    built = meta.load("bench", info->version, [&](const ObjectView& o) { return builder.add(o); });
     if (built && !builder.finish(info->version, 0)) built = make_error(EIO, "the catalog could not be built");
   });
   if (!built) return built;
   auto bytes = memory_of(client, "ds:{bench}:*");
   if (!bytes) return bytes.error();
-  fmt::print("segments: {:.1f} bytes an object, published in {:.2f} s, loaded in {:.2f} s, catalog ready in {:.2f} s\n",
+  fmt::print("{{\"layout\": \"segments\", \"bytes_an_object\": {:.1f}, \"written_s\": {:.3f}, \"loaded_s\": {:.3f}, \"catalog_s\": {:.3f}}}\n",
              *bytes / static_cast<double>(objects), written, load, ready);
   return {};
 }
@@ -140,7 +142,8 @@ Status hash_layout(RedisClient& client, uint64_t objects) {
   if (seen < objects) return make_error(EIO, "objects are missing");
   auto bytes = memory_of(client, "hash");
   if (!bytes) return bytes.error();
-  fmt::print("one HASH: {:.1f} bytes an object, written in {:.2f} s, loaded in {:.2f} s\n", *bytes / static_cast<double>(objects), written, load);
+  fmt::print("{{\"layout\": \"hash\", \"bytes_an_object\": {:.1f}, \"written_s\": {:.3f}, \"loaded_s\": {:.3f}}}\n", *bytes / static_cast<double>(objects),
+             written, load);
   return {};
 }
 
@@ -162,7 +165,6 @@ int main(int argc, char** argv) {
   if (!meta) return fail(meta.error());
   if (!parsed) return fail(parsed.error());
   RedisClient client(*parsed);
-  fmt::print("{} objects in a redis-server on a Unix socket\n", objects);
   if (auto s = segments(**meta, client, objects); !s) return fail(s.error());
   if (auto s = hash_layout(client, objects); !s) return fail(s.error());
   return 0;

@@ -1,0 +1,92 @@
+// Objects on their way from the thread that decodes them to the one that uses them.
+#pragma once
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "cached/meta/meta.h"
+
+namespace larder {
+
+// The objects of one segment. Two allocations, however many there are.
+class ObjectBatch {
+ public:
+  explicit ObjectBatch(size_t objects = 0) { rows_.reserve(std::min(objects, kMostReserved)); }
+  void add(const ObjectView& o) {
+    texts_ += o.key;
+    texts_ += o.etag;
+    rows_.push_back({static_cast<uint32_t>(o.key.size()), static_cast<uint32_t>(o.etag.size()), o.size, o.mtime_ns});
+  }
+  size_t size() const { return rows_.size(); }
+  // Stops at the receiver's first error.
+  Status each(const ObjectReceiver& object) const {
+    std::string_view rest = texts_;
+    for (const Row& r : rows_) {
+      if (Status s = object({rest.substr(0, r.key), r.size, r.mtime_ns, rest.substr(r.key, r.etag)}); !s) return s;
+      rest.remove_prefix(r.key + r.etag);
+    }
+    return {};
+  }
+
+ private:
+  static constexpr size_t kMostReserved = 16'384;  // of a number that somebody claims
+  struct Row {
+    uint32_t key, etag;
+    uint64_t size;
+    int64_t mtime_ns;
+  };
+  std::string texts_;
+  std::vector<Row> rows_;
+};
+
+// One giver, one taker. Holds few batches: who decodes faster than the other uses waits.
+class ObjectPipe {
+ public:
+  // False: the taker has stopped.
+  bool give(ObjectBatch&& batch) {
+    std::unique_lock lock(mutex_);
+    moved_.wait(lock, [&] { return batches_.size() < kMost || stopped_; });
+    if (stopped_) return false;
+    batches_.push_back(std::move(batch));
+    moved_.notify_all();
+    return true;
+  }
+  // False: there are no more; status() tells why.
+  bool take(ObjectBatch& batch) {
+    std::unique_lock lock(mutex_);
+    moved_.wait(lock, [&] { return !batches_.empty() || closed_; });
+    if (batches_.empty()) return false;
+    batch = std::move(batches_.front());
+    batches_.pop_front();
+    moved_.notify_all();
+    return true;
+  }
+  // The giver's last word.
+  void close(Status status) {
+    std::lock_guard lock(mutex_);
+    status_ = std::move(status);
+    closed_ = true;
+    moved_.notify_all();
+  }
+  void stop() {
+    std::lock_guard lock(mutex_);
+    stopped_ = true;
+    moved_.notify_all();
+  }
+  Status status() {
+    std::lock_guard lock(mutex_);
+    return status_;
+  }
+
+ private:
+  static constexpr size_t kMost = 4;
+  std::mutex mutex_;
+  std::condition_variable moved_;
+  std::deque<ObjectBatch> batches_;
+  Status status_;
+  bool closed_ = false, stopped_ = false;
+};
+
+}  // namespace larder

@@ -1,0 +1,371 @@
+#include "cached/lazy_files.h"
+
+#include <random>
+
+#include "cached/chunk_flights.h"
+#include "cached/verifier.h"
+#include "tests/cached/fakes.h"
+
+namespace larder {
+namespace {
+
+using test::Inside;
+using test::Outside;
+
+// A daemon's parts with lazy objects: 64 KiB chunks in a cache of 2 MiB.
+struct Lazily : Inside {
+  explicit Lazily(Outside& o) : Inside(o), lazy(*dir, *inodes, cache, meter, 128 << 10), chunks(lazy, cache, 8, 300) {
+    flights.on_large([this](const Object& object, bool demand, std::function<void(const Status&)> done) {
+      if (!lazy.wants(object)) return false;
+      Result<LazyPtr> f = lazy.open(object);
+      if (!f) done(f.error());
+      else chunks.fetch_whole(*f, demand, std::move(done));
+      return true;
+    });
+  }
+  ~Lazily() {
+    out.bucket->set_open(true);
+    EXPECT_TRUE(chunks.stop(std::chrono::seconds(5)));
+    lazy.stop();
+  }
+  Status want(const LazyPtr& f, uint32_t first, uint32_t count = 1) {
+    std::mutex m;
+    std::condition_variable c;
+    std::optional<Status> status;
+    chunks.want(f, first, count, [&](const Status& s) {
+      std::lock_guard lock(m);
+      status = s;
+      c.notify_all();
+    });
+    std::unique_lock lock(m);
+    while (!c.wait_for(lock, std::chrono::milliseconds(10), [&] { return status.has_value(); })) {
+      lock.unlock();
+      chunks.tick();
+      lock.lock();
+    }
+    return *status;
+  }
+  LazyPtr open(const std::shared_ptr<Dataset>& d, const std::string& path) {
+    Result<LazyPtr> f = lazy.open(object(d, path));
+    EXPECT_TRUE(f.ok()) << (f.ok() ? "" : f.error().message);
+    return f.ok() ? *f : nullptr;
+  }
+  static std::string bytes(const LazyFile& f, uint32_t chunk) {
+    std::string b(f.chunk_length(chunk), 0);
+    b.resize(static_cast<size_t>(std::max<ssize_t>(0, ::pread(f.data_fd(), b.data(), b.size(), static_cast<off_t>(f.chunk_offset(chunk))))));
+    return b;
+  }
+
+  LazyFiles lazy;
+  ChunkFlights chunks;
+};
+
+class Lazy : public ::testing::Test {
+ protected:
+  static constexpr size_t kChunk = 64 << 10;
+  Lazy() { out.limits = {2 << 20, 0, 64 << 10}; }
+  static std::string body(size_t size, uint64_t seed = 1) {
+    std::mt19937_64 rng(seed);
+    std::string b(size, 0);
+    for (char& c : b) c = static_cast<char>(rng());
+    return b;
+  }
+  // What the cache folder really takes on disk, tables included.
+  uint64_t on_tmpfs() const { return disk_usage(out.config.cache_dir); }
+  Outside out;
+};
+
+TEST_F(Lazy, ToTheKernelAHandleIsADirectoryThatNobodyReads) {
+  out.bucket->put("big", body(10 * kChunk));
+  Lazily in(out);
+  auto d = in.mount();
+  LazyPtr f = in.open(d, "big");
+  Result<Fd> h = f->open_handle();
+  ASSERT_TRUE(h.ok());
+  EXPECT_EQ(in.state(d, "big"), kLazy);
+  char c;
+  EXPECT_EQ(::read(h->get(), &c, 1), -1);
+  EXPECT_EQ(errno, EISDIR);
+  EXPECT_EQ(::pread(h->get(), &c, 1, 0), -1);
+  EXPECT_EQ(errno, EISDIR);
+  EXPECT_EQ(::mmap(nullptr, 4096, PROT_READ, MAP_PRIVATE, h->get(), 0), MAP_FAILED);
+  EXPECT_EQ(errno, ENODEV);
+  Fd again(::open(fmt::format("/proc/self/fd/{}", h->get()).c_str(), O_RDONLY));  // also for root, also opened anew
+  ASSERT_TRUE(again.valid());
+  EXPECT_EQ(::read(again.get(), &c, 1), -1);
+  EXPECT_EQ(errno, EISDIR);
+  EXPECT_EQ(::lseek(h->get(), 123456789, SEEK_SET), 123456789) << "its position is the file's";
+}
+
+TEST_F(Lazy, OneChunkIsOneGetAndTheRestStaysAbsent) {
+  std::string all = body(10 * kChunk + 77);
+  out.bucket->put("big", all);
+  Lazily in(out);
+  auto d = in.mount();
+  LazyPtr f = in.open(d, "big");
+  ASSERT_EQ(f->chunk_count(), 11u);
+  ASSERT_TRUE(in.want(f, 5).ok());
+  EXPECT_EQ(in.bytes(*f, 5), all.substr(5 * kChunk, kChunk));
+  ASSERT_TRUE(in.want(f, 10).ok());
+  EXPECT_EQ(in.bytes(*f, 10), all.substr(10 * kChunk));
+  ASSERT_TRUE(in.want(f, 5).ok());
+  EXPECT_EQ(out.bucket->get_count(), 2u);
+  for (uint32_t i = 0; i < 11; ++i) EXPECT_EQ(f->present(i), i == 5 || i == 10) << i;
+}
+
+TEST_F(Lazy, ManyWaitersOfAChunkCauseOneGet) {
+  out.bucket->put("big", body(10 * kChunk));
+  Lazily in(out);
+  auto d = in.mount();
+  LazyPtr f = in.open(d, "big");
+  out.bucket->set_open(false);
+  std::atomic<int> done{0};
+  for (int i = 0; i < 50; ++i) in.chunks.want(f, 3, 1, [&](const Status& s) { done += s.ok(); });
+  out.bucket->set_open(true);
+  EXPECT_TRUE(test::eventually([&] { return done == 50; }));
+  EXPECT_EQ(out.bucket->get_count(), 1u);
+}
+
+TEST_F(Lazy, WhatHasAllItsChunksBecomesAnOrdinaryFile) {
+  std::string all = body(12 * kChunk + 5);
+  out.bucket->put("big", all);
+  Lazily in(out);
+  auto d = in.mount();
+  LazyPtr f = in.open(d, "big");
+  uint64_t handle = f->handle_inode();
+  ASSERT_TRUE(in.want(f, 4).ok());
+  EXPECT_EQ(in.read(d, "big"), all);
+  EXPECT_EQ(in.state(d, "big"), kResident);
+  EXPECT_TRUE(f->is_whole());
+  EXPECT_EQ(out.bucket->get_count(), 13u) << "no chunk twice";
+  CheckCounts counts;
+  ASSERT_TRUE(verify(in.cache, d, "", counts, [](auto&) { return true; }).ok());
+  EXPECT_EQ(counts.files, 1u);
+  EXPECT_TRUE(counts.corrupt.empty()) << "its checksum was written with it";
+  Result<LazyPtr> same = in.lazy.find(handle);
+  ASSERT_TRUE(same.ok()) << "who has the handle open goes on";
+  EXPECT_EQ(*same, f);
+}
+
+TEST_F(Lazy, AWholeOneThatWasEvictedComesAgainUnderItsHandle) {
+  std::string all = body(8 * kChunk);
+  out.bucket->put("big", all);
+  Lazily in(out);
+  auto d = in.mount();
+  uint64_t handle = in.open(d, "big")->handle_inode();
+  ASSERT_EQ(in.read(d, "big"), all);
+  ASSERT_EQ(in.cache.evict(*d, "big").files, 1u);
+  Result<LazyPtr> again = in.lazy.find(handle);
+  ASSERT_TRUE(again.ok());
+  EXPECT_FALSE((*again)->is_whole());
+  EXPECT_EQ((*again)->handle_inode(), handle);
+  EXPECT_EQ(in.state(d, "big"), kLazy);
+  ASSERT_TRUE(in.want(*again, 2).ok());
+  EXPECT_EQ(in.bytes(**again, 2), all.substr(2 * kChunk, kChunk));
+}
+
+// "An object larger than the cache streams through it", and "cache_size holds": looked at after every chunk.
+TEST_F(Lazy, AnObjectLargerThanTheCacheStreamsThroughIt) {
+  std::string all = body(100 * kChunk + 1);
+  out.bucket->put("huge", all);
+  Lazily in(out);
+  auto d = in.mount();
+  LazyPtr f = in.open(d, "huge");
+  for (uint32_t i = 0; i < f->chunk_count(); ++i) {
+    std::string got;
+    for (int attempt = 0; attempt < 20 && got != all.substr(i * kChunk, kChunk); ++attempt) {  // read ahead may push it out again
+      ASSERT_TRUE(in.want(f, i).ok()) << i;
+      got = in.bytes(*f, i);
+    }
+    ASSERT_EQ(got, all.substr(i * kChunk, kChunk)) << i;
+    ASSERT_LE(on_tmpfs(), out.limits.cache_size + (64 << 10)) << i;  // folders and the inode of each file are not in st_blocks
+    ASSERT_LE(in.cache.usage().used, out.limits.cache_size);
+  }
+}
+
+// "keep": what came first stays, so that every epoch of random reads hits c of N.
+TEST_F(Lazy, KeepsItsPartOfAnObjectThatDoesNotFit) {
+  constexpr uint32_t kChunks = 60;
+  out.bucket->put("huge", body(kChunks * kChunk));
+  Lazily in(out);
+  auto d = in.mount();
+  LazyPtr f = in.open(d, "huge");
+  std::mt19937 rng(3);
+  std::vector<uint32_t> order(kChunks);
+  for (uint32_t i = 0; i < kChunks; ++i) order[i] = i;
+  uint64_t hits = 0, kept = 0;
+  for (int epoch = 0; epoch < 5; ++epoch) {
+    std::shuffle(order.begin(), order.end(), rng);
+    for (uint32_t i : order) {
+      hits += epoch > 0 && f->present(i);
+      ASSERT_TRUE(in.want(f, i).ok());
+    }
+    if (epoch == 0) kept = f->present_chunks;
+  }
+  // The staging share (a quarter here: 8 of 32 chunks) is lost to the hits.
+  EXPECT_GE(hits, 4 * (kept - 9));
+}
+
+// The reader's protocol (word, read, word) against eviction at every point between its steps, and against what comes after: a
+// chunk that was fetched again, or whose place holds something else.
+TEST_F(Lazy, AReaderNeverTakesWhatWasEvictedUnderIt) {
+  std::string all = body(4 * kChunk);
+  out.bucket->put("big", all);
+  Lazily in(out);
+  auto d = in.mount();
+  LazyPtr f = in.open(d, "big");
+  std::string poison(kChunk, '\xdb');
+  enum Event { kNothing, kEvict, kEvictPoison, kEvictRefetch };
+  for (int point = 0; point < 4; ++point) {
+    for (Event event : {kNothing, kEvict, kEvictPoison, kEvictRefetch}) {
+      ASSERT_TRUE(in.want(f, 1).ok());
+      auto at = [&](int here) {
+        if (here != point || event == kNothing) return;
+        in.cache.evict(*d, "big");
+        if (event == kEvictPoison) {
+          ASSERT_EQ(::pwrite(f->data_fd(), poison.data(), kChunk, kChunk), static_cast<ssize_t>(kChunk));
+        }
+        if (event == kEvictRefetch) {
+          ASSERT_TRUE(in.want(f, 1).ok());
+        }
+      };
+      at(0);
+      uint32_t before = f->map().words[1].load(std::memory_order_acquire);
+      at(1);
+      std::string got = in.bytes(*f, 1);
+      at(2);
+      uint32_t after = f->map().words[1].load(std::memory_order_acquire);
+      at(3);
+      bool accepted = (before & kChunkPresent) && same_chunk(before, after);
+      if (accepted) {
+        EXPECT_EQ(got, all.substr(kChunk, kChunk)) << "point " << point << " event " << event;
+      }
+      EXPECT_EQ(accepted, event == kNothing || point == 3 || (point == 0 && event == kEvictRefetch)) << "point " << point << " event " << event;
+      in.cache.evict(*d, "big");
+    }
+  }
+}
+
+TEST_F(Lazy, AChangedObjectIsStaleAndTheNewOneIsAnother) {
+  out.bucket->put("big", body(10 * kChunk, 1));
+  Lazily in(out);
+  auto d = in.mount();
+  LazyPtr f = in.open(d, "big");
+  ASSERT_TRUE(in.want(f, 0).ok());
+  std::string next = body(10 * kChunk, 2);
+  out.bucket->put("big", next);
+  Status s = in.want(f, 7);
+  ASSERT_FALSE(s.ok());
+  EXPECT_EQ(s.error().code, ESTALE);
+  ASSERT_TRUE(in.datasets.refresh(d->def.name, {}).ok());
+  Result<LazyPtr> gone = in.lazy.find(f->handle_inode());
+  ASSERT_FALSE(gone.ok());
+  EXPECT_EQ(gone.error().code, ESTALE);
+  LazyPtr g = in.open(d, "big");
+  EXPECT_NE(g->handle_inode(), f->handle_inode());
+  ASSERT_TRUE(in.want(g, 7).ok());
+  EXPECT_EQ(in.bytes(*g, 7), next.substr(7 * kChunk, kChunk));
+}
+
+TEST_F(Lazy, ARefreshThatLeavesItAloneKeepsItsChunks) {
+  out.bucket->put("big", body(10 * kChunk));
+  Lazily in(out);
+  auto d = in.mount();
+  LazyPtr f = in.open(d, "big");
+  ASSERT_TRUE(in.want(f, 6).ok());
+  out.bucket->put("other", "new");
+  ASSERT_TRUE(in.datasets.refresh(d->def.name, {}).ok());
+  EXPECT_EQ(in.state(d, "big"), kLazy);
+  EXPECT_TRUE(f->present(6));
+  EXPECT_EQ(in.open(d, "big"), f);
+}
+
+TEST_F(Lazy, TheNextDaemonTakesOverWhatIsThere) {
+  std::string all = body(10 * kChunk);
+  out.bucket->put("big", all);
+  uint64_t handle;
+  {
+    Lazily in(out);
+    auto d = in.mount();
+    LazyPtr f = in.open(d, "big");
+    handle = f->handle_inode();
+    ASSERT_TRUE(in.want(f, 2, 3).ok());
+    // As if it had died in the middle of chunk 7: bytes are there, the word is not.
+    ASSERT_EQ(::pwrite(f->data_fd(), all.data(), 5000, 7 * kChunk), 5000);
+  }
+  uint64_t gets = out.bucket->get_count();
+  Lazily in(out);
+  auto d = in.mount();
+  Result<LazyPtr> f = in.lazy.find(handle);
+  ASSERT_TRUE(f.ok());
+  EXPECT_EQ(in.state(d, "big"), kLazy);
+  for (uint32_t i : {2u, 3u, 4u}) EXPECT_EQ(in.bytes(**f, i), all.substr(i * kChunk, kChunk)) << i;
+  EXPECT_EQ(in.bytes(**f, 7), std::string(kChunk, '\0')) << "given back";
+  ASSERT_TRUE(in.want(*f, 3).ok());
+  EXPECT_EQ(out.bucket->get_count(), gets);
+  struct stat st;
+  ASSERT_EQ(::fstat((*f)->data_fd(), &st), 0);
+  EXPECT_EQ(st.st_blocks * 512ull, (*f)->present_bytes);
+}
+
+TEST_F(Lazy, ADamagedMapIsNotTakenOver) {
+  out.bucket->put("big", body(10 * kChunk));
+  std::string map;
+  {
+    Lazily in(out);
+    auto d = in.mount();
+    LazyPtr f = in.open(d, "big");
+    ASSERT_TRUE(in.want(f, 2).ok());
+    map = fmt::format("{}/{:016x}/l/{:016x}.map", out.config.cache_dir, d->id(), f->handle_inode());
+  }
+  std::filesystem::permissions(map, std::filesystem::perms::owner_all);
+  ASSERT_EQ(::truncate(map.c_str(), 100), 0);
+  std::filesystem::permissions(map, std::filesystem::perms::owner_read);
+  Lazily in(out);
+  auto d = in.mount();
+  EXPECT_EQ(in.state(d, "big"), kAbsent);
+  EXPECT_FALSE(std::filesystem::exists(map));
+  LazyPtr f = in.open(d, "big");
+  EXPECT_TRUE(in.want(f, 2).ok());
+}
+
+TEST_F(Lazy, SmallFilesFindRoomAmongChunks) {
+  out.bucket->put("huge", body(60 * kChunk));
+  for (int i = 0; i < 30; ++i) out.bucket->put(fmt::format("small/{}", i), std::string(8000, static_cast<char>('a' + i % 26)));
+  Lazily in(out);
+  auto d = in.mount();
+  LazyPtr f = in.open(d, "huge");
+  for (uint32_t i = 0; i < 60; ++i) ASSERT_TRUE(in.want(f, i).ok());
+  for (int i = 0; i < 30; ++i) ASSERT_EQ(in.read(d, fmt::format("small/{}", i)), std::string(8000, static_cast<char>('a' + i % 26))) << i;
+  EXPECT_LE(in.cache.usage().used, out.limits.cache_size);
+}
+
+TEST_F(Lazy, ACorruptChunkIsFoundAndDropped) {
+  out.bucket->put("big", body(10 * kChunk));
+  Lazily in(out);
+  auto d = in.mount();
+  LazyPtr f = in.open(d, "big");
+  ASSERT_TRUE(in.want(f, 2, 3).ok());
+  ASSERT_EQ(::pwrite(f->data_fd(), "!", 1, 3 * kChunk + 17), 1);
+  EXPECT_EQ(in.lazy.scrub(*d, f->object.oid), 1u);
+  EXPECT_TRUE(f->present(2));
+  EXPECT_FALSE(f->present(3));
+}
+
+TEST_F(Lazy, WhatIsLargerThanTheCacheCannotBeWhole) {
+  out.bucket->put("huge", body(60 * kChunk));
+  Lazily in(out);
+  auto d = in.mount();
+  EXPECT_EQ(in.read(d, "huge"), "errno 27");  // EFBIG
+}
+
+TEST_F(Lazy, WithoutAnEtagRangesMayBeOfTwoVersions) {
+  out.bucket->put("big", body(10 * kChunk), "-");
+  out.bucket->objects["big"].etag = "";
+  Lazily in(out);
+  auto d = in.mount();
+  EXPECT_FALSE(in.lazy.wants(in.object(d, "big")));
+}
+
+}  // namespace
+}  // namespace larder

@@ -1,0 +1,284 @@
+"""Files larger than a chunk and larger than the cache, in real processes: docs/semantics.md, S15 to S19."""
+import array
+import os
+import random
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+from harness import BUILD, PYTHON, Daemon, LarderTest, MiB, clean_environment, content, digest, run_program, scratch, wait_for
+
+LAZY = dict(cache_size="32MiB", lazy_threshold="1MiB", reserve="16MiB", wait_ms=20000)
+
+
+def cache_bytes(folder):
+    total = 0
+    for where, _, files in os.walk(folder):
+        for name in files:
+            try:
+                total += os.lstat(os.path.join(where, name)).st_blocks * 512
+            except OSError:
+                pass
+    return total
+
+
+class PeakWatch:
+    """Samples what the cache folder takes."""
+
+    def __init__(self, folder):
+        self.folder, self.peak, self.ended = folder, 0, threading.Event()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self):
+        while not self.ended.wait(0.01):
+            self.peak = max(self.peak, cache_bytes(self.folder))
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.thread.join()
+
+
+class LazyTest(LarderTest):
+    def setUp(self):
+        self.source = self.enterContext(scratch())
+        self.stack = []
+
+    def enterContext(self, context):  # Python 3.11 has it, 3.10 not
+        value = context.__enter__()
+        self.addCleanup(context.__exit__, None, None, None)
+        return value
+
+    def write(self, name, size, seed=1):
+        rng = random.Random(seed)
+        with open(os.path.join(self.source, name), "wb") as f:
+            while size > 0:
+                f.write(rng.randbytes(min(size, 4 * MiB)))
+                size -= min(size, 4 * MiB)
+
+    def daemon(self, **config):
+        d = self.enterContext(Daemon(**{**LAZY, **config}))
+        d.mount("file://" + self.source, "/data/lazy")
+        return d
+
+    def same(self, daemon, command):
+        """The command's output is the same on the plain folder (@) and on the dataset."""
+        bare = run_program(command.replace("@", self.source), clean_environment())
+        ours = run_program(command.replace("@", "/data/lazy"), daemon.preload_env())
+        self.assertEqual((bare.returncode, bare.stdout), (ours.returncode, ours.stdout), f"{command}: {ours.stderr[-500:]}")
+        return ours.stdout
+
+
+class ProgramsTest(LazyTest):
+    COMMANDS = [
+        "stat -c '%s %F' @/big.bin",
+        "head -c 100 @/big.bin", "tail -c 77 @/big.bin", "tail -n 3 @/lines.txt",
+        "sha256sum < @/big.bin", "cat @/big.bin | md5sum", "cmp @/big.bin @/big.bin && echo same",
+        "sort -u @/lines.txt | md5sum", "sort < @/lines.txt | tail -1", "wc -l < @/lines.txt",
+        "(read a; read b; echo $b; md5sum) < @/lines.txt", "sed -n 99999p @/lines.txt", "awk 'NR % 50000 == 0' @/lines.txt",
+        "dd if=@/big.bin bs=1M skip=20 count=9 2>/dev/null | md5sum", "cp @/big.bin /dev/stdout | md5sum", "grep -c 99 @/lines.txt",
+        "tar cf - -C @ big.bin lines.txt | tar xOf - | md5sum", "perl -ne 'print if $. == 70000' @/lines.txt",
+        "find @ -size +20M -exec md5sum < {} \\; | md5sum; exec 7< @/big.bin; dd bs=1 skip=5 count=9 <&7 2>/dev/null; md5sum <&7",
+        "python3 -c \"import hashlib, shutil, subprocess, sys; f = open('@/big.bin', 'rb'); f.seek(30000001); "
+        "print(hashlib.md5(f.read(9000000)).hexdigest()); f.seek(-5, 2); print(f.read()); f.seek(0); f.flush(); "
+        "print(subprocess.run(['md5sum'], stdin=open('@/big.bin', 'rb'), capture_output=True).stdout)\"",
+        "python3 -c \"import shutil, hashlib, os; shutil.copyfile('@/big.bin', '/dev/shm/larder-copy-$$'); "
+        "print(hashlib.md5(open('/dev/shm/larder-copy-$$', 'rb').read()).hexdigest()); os.unlink('/dev/shm/larder-copy-$$')\"",
+    ]
+
+    def test_programs_read_the_same_through_a_cache_that_is_too_small(self):
+        self.write("big.bin", 70 * MiB + 12345)
+        with open(os.path.join(self.source, "lines.txt"), "w") as f:
+            f.writelines(f"line {i} of the file\n" for i in range(1_500_000))
+        d = self.daemon()
+        for command in self.COMMANDS:
+            with self.subTest(command):
+                self.same(d, command)
+        self.assertLessEqual(d.status()["cache"]["used"], 32 * MiB)
+
+    def test_open_does_not_wait_for_the_object(self):
+        """One chunk, or none, is fetched for what is looked at: not the object."""
+        self.write("big.bin", 200 * MiB)
+        d = self.daemon(cache_size="512MiB", lazy_threshold="16MiB")
+        self.same(d, "head -c 10 @/big.bin")
+        self.same(d, "tail -c 10 @/big.bin")
+        self.assertLess(d.status()["store"]["bytes"], 40 * MiB)
+
+    def test_what_was_read_whole_is_an_ordinary_file(self):
+        self.write("big.bin", 20 * MiB + 1)
+        d = self.daemon(cache_size="128MiB", lazy_threshold="4MiB")
+        self.same(d, "md5sum < @/big.bin")
+        wait_for(lambda: d.status()["cache"]["files"] == 1, 20, "the whole file")
+        got = d.status()["store"]["bytes"]
+        text = self.same(d, "md5sum < @/big.bin")
+        self.assertTrue(text)
+        self.assertEqual(d.status()["store"]["bytes"], got, "nothing is fetched twice")
+        check = d.larder("check").stdout
+        self.assertIn("1", check)
+        run_program([os.path.join(BUILD, "unseen_static")], d.preload_env())
+
+    def test_warm_makes_large_objects_whole_and_says_what_does_not_fit(self):
+        self.write("fits.bin", 12 * MiB)
+        self.write("huge.bin", 80 * MiB)
+        d = self.daemon()
+        d.larder("warm", "/data/lazy/fits.bin")
+        self.assertEqual(d.status()["cache"]["files"], 1)
+        result = d.larder("warm", "/data/lazy/huge.bin", check=False)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("huge.bin", result.stderr)
+        self.assertIn("cache_size", result.stderr)
+
+
+class UnseenTest(LazyTest):
+    """S16: a reader that Larder cannot see gets an error, never zeros or a short file."""
+
+    def setUp(self):
+        super().setUp()
+        self.write("big.bin", 40 * MiB)
+        self.d = self.daemon()
+
+    def outcomes(self, text):
+        """{way: "errno N"}, and that there is nothing else."""
+        found = dict(line.split(" ", 1) for line in text.decode().splitlines())
+        self.assertLessEqual({"read", "pread", "mmap", "reopen", "io_uring", "sendfile", "splice"}, set(found))
+        return found
+
+    def assert_all_refused(self, text):
+        for way, what in self.outcomes(text).items():
+            with self.subTest(way):
+                self.assertRegex(what, "^errno [1-9]")
+
+    def test_the_program_can_read_at_all(self):
+        """On a plain file the same program reads bytes every way: its silence means something."""
+        with open(os.path.join(self.source, "big.bin"), "rb") as f:
+            text = subprocess.run([os.path.join(BUILD, "unseen")], stdin=f, capture_output=True, check=True).stdout
+        refused = [w for w, what in self.outcomes(text).items() if what.startswith("errno") and w != "io_uring"]
+        self.assertEqual(refused, [])
+
+    def test_system_calls_made_by_hand(self):
+        self.assert_all_refused(run_program(f"{BUILD}/unseen < /data/lazy/big.bin", self.d.preload_env()).stdout)
+
+    def test_a_static_child(self):
+        self.assert_all_refused(run_program(f"{BUILD}/unseen_static < /data/lazy/big.bin", self.d.preload_env()).stdout)
+
+    def test_a_child_whose_preload_was_dropped(self):
+        self.assert_all_refused(run_program(f"env -u LD_PRELOAD {BUILD}/unseen < /data/lazy/big.bin", self.d.preload_env()).stdout)
+
+    def test_a_bare_process_that_is_sent_the_descriptor(self):
+        here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        code = ("import os, socket, array; s = socket.socket(fileno=0); fd = os.open('/data/lazy/big.bin', os.O_RDONLY); os.read(fd, 10); "
+                "s.sendmsg([b'x'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [fd]))])")
+        subprocess.run([PYTHON, "-c", code], env=self.d.preload_env(), stdin=there.fileno(), check=True, timeout=60)
+        _, control, _, _ = here.recvmsg(1, socket.CMSG_SPACE(4))
+        fd = array.array("i", control[0][2])[0]
+        here.close(), there.close()
+        try:
+            self.assert_all_refused(subprocess.run([os.path.join(BUILD, "unseen")], stdin=fd, capture_output=True, check=True).stdout)
+        finally:
+            os.close(fd)
+
+    def test_a_preloaded_process_that_is_sent_the_descriptor_reads_on(self):
+        code = ("import os, socket, array, hashlib; a, b = socket.socketpair(); fd = os.open('/data/lazy/big.bin', os.O_RDONLY); os.lseek(fd, 1000, 0)\n"
+                "if os.fork() == 0:\n"
+                "    os.execv('%s', ['python3', '-c', 'import os, socket, array, hashlib, sys; s = socket.socket(fileno=int(sys.argv[1])); "
+                "m = s.recvmsg(1, 64); fd = array.array(\"i\", m[1][0][2])[0]; print(hashlib.md5(os.read(fd, 100000)).hexdigest(), flush=True)', str(b.fileno())])\n"
+                "a.sendmsg([b'x'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [fd]))]); os.wait()\n"
+                "print(os.lseek(fd, 0, 1))" % sys.executable)
+        code = code.replace("socket.socketpair()", "socket.socketpair(); b.set_inheritable(True)")
+        bare = run_program([sys.executable, "-c", code.replace("/data/lazy", self.source)], clean_environment())
+        ours = run_program([sys.executable, "-c", code], self.d.preload_env())
+        self.assertEqual(bare.stdout, ours.stdout, ours.stderr)
+        self.assertIn(b"101000", ours.stdout)
+
+
+class ModelTest(LazyTest):
+    """Random sequences of every way to read, by several processes at once, with constant eviction."""
+
+    SIZES = {"empty": 0, "one": 1, "small": 70000, "chunk": 2 * MiB, "over": 2 * MiB + 1, "mid": 17 * MiB + 333, "big": 90 * MiB + 4097}
+
+    def run_model(self, d, seeds, steps):
+        processes = [subprocess.Popen([os.path.join(BUILD, "lazy_model"), self.source, "/data/lazy", str(s), str(steps)], env=d.preload_env(),
+                                      stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for s in seeds]
+        self.addCleanup(lambda: [p.kill() for p in processes if p.poll() is None])
+        return processes
+
+    def finish(self, processes):
+        for p in processes:
+            out, err = p.communicate(timeout=240)
+            self.assertEqual((p.returncode, err), (0, b""), out)
+
+    def make(self, **config):
+        for i, (name, size) in enumerate(self.SIZES.items()):
+            self.write(name, size, seed=i)
+        with open(os.path.join(self.source, "text"), "w") as f:
+            f.writelines(f"{i} a line {'x' * (i % 97)}\n" for i in range(200_000))
+        return self.daemon(**config)
+
+    def test_every_way_to_read_with_constant_eviction(self):
+        d = self.make()
+        with PeakWatch(d.config["cache_dir"]) as watch:
+            self.finish(self.run_model(d, (1, 2, 3, 4), 6000))
+        self.assertGreater(d.status()["store"]["bytes"], 200 * MiB, "it did not evict: the test shows nothing")
+        self.assertLessEqual(watch.peak, 32 * MiB)
+
+    def test_with_larderd_killed_again_and_again(self):
+        d = self.make()
+        processes = self.run_model(d, (11, 12, 13), 6000)
+        kills = 0
+        while any(p.poll() is None for p in processes) and kills < 8:
+            time.sleep(1.5)
+            d.kill()
+            time.sleep(0.2)
+            d.start()
+            kills += 1
+        self.finish(processes)
+        self.assertGreater(kills, 1)
+
+
+class ChangesTest(LazyTest):
+    def test_a_replaced_object_is_stale_for_who_has_it_open_and_new_for_who_opens_it(self):
+        """S18. Never a mix of both."""
+        self.write("big.bin", 40 * MiB, seed=1)
+        d = self.daemon()
+        code = ("import os, sys\nfd = os.open('/data/lazy/big.bin', os.O_RDONLY)\na = os.pread(fd, 1000, 0)\nprint('ready', flush=True); sys.stdin.readline()\n"
+                "for at in range(10 << 20, 40 << 20, 1 << 20):\n"
+                "    try: os.pread(fd, 1000, at)\n"
+                "    except OSError as e: print('errno', e.errno, flush=True); break\n"
+                "import hashlib, time\n"
+                "for i in range(300):\n"
+                "    try: print(hashlib.md5(open('/data/lazy/big.bin', 'rb').read()).hexdigest(), flush=True); break\n"
+                "    except OSError: time.sleep(0.05)\n")
+        p = subprocess.Popen([PYTHON, "-c", code], env=d.preload_env(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.addCleanup(p.kill)
+        self.assertEqual(p.stdout.readline(), "ready\n")
+        self.write("new", 40 * MiB, seed=2)
+        os.rename(os.path.join(self.source, "new"), os.path.join(self.source, "big.bin"))
+        out, _ = p.communicate("go\n", timeout=60)
+        import hashlib
+        with open(os.path.join(self.source, "big.bin"), "rb") as f:
+            new = hashlib.md5(f.read()).hexdigest()
+        self.assertEqual(out.splitlines(), ["errno 116", new])
+
+    def test_the_daemon_away_for_a_while(self):
+        """What is there is read on; what is not waits for the next daemon."""
+        self.write("big.bin", 20 * MiB)
+        d = self.daemon(cache_size="128MiB", lazy_threshold="4MiB", wait_ms=20000)
+        code = ("import os, sys, hashlib\nfd = os.open('/data/lazy/big.bin', os.O_RDONLY)\nos.pread(fd, 1000, 0)\nprint('ready', flush=True); sys.stdin.readline()\n"
+                "print(len(os.pread(fd, 1000, 0)), flush=True)\nh = hashlib.md5(os.pread(fd, 20 << 20, 0)).hexdigest()\nprint(h)")
+        p = subprocess.Popen([PYTHON, "-c", code], env=d.preload_env(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.addCleanup(p.kill)
+        self.assertEqual(p.stdout.readline(), "ready\n")
+        d.kill()
+        p.stdin.write("go\n"), p.stdin.flush()
+        self.assertEqual(p.stdout.readline(), "1000\n")
+        d.start()
+        out, _ = p.communicate(timeout=60)
+        import hashlib
+        with open(os.path.join(self.source, "big.bin"), "rb") as f:
+            self.assertEqual(out.strip(), hashlib.md5(f.read()).hexdigest())
