@@ -2,10 +2,11 @@
 import glob
 import os
 import re
+import shutil
 import subprocess
 import unittest
 
-from compat import LIBRARY, PROGRAMS, PYTHON, Compat, build, build_c
+from compat import DECOY, LIBRARY, PROGRAMS, PYTHON, Compat, build, build_c
 
 
 def library(name):
@@ -106,6 +107,45 @@ class Descriptors(Compat):
         self.assertEqual((done.returncode, done.stdout), (1, b"No such file or directory\n"))
         doctor = self.larder.larder("doctor", static, check=False)
         self.assertRegex(doctor.stdout + doctor.stderr, "(?i)static")
+
+    def verdict(self, command):
+        """What `larder doctor` says of a command's programs: (word, line) each."""
+        out = self.larder.larder("doctor", command, check=False).stdout
+        return [(line.split()[0], line) for line in out.splitlines() if line.split()[1:2] == ["command"]]
+
+    def test_raw_system_calls(self):
+        """What a program asks the kernel for by itself is not there for it, the rest is; and that is said beforehand."""
+        raw = build_c("raw_opens", "raw_opens.c")
+        done = self.run_preloaded([raw, self.data + "/text/00.txt"])
+        self.assertEqual(done.stdout, b"raw No such file or directory, libc opened\n")
+        (word, line), = self.verdict(raw)
+        self.assertEqual(word, "warn")
+        self.assertRegex(line, "by itself, past the library: openat")
+        for served in ("ls", "bash", "perl", PYTHON):
+            self.assertEqual([w for w, _ in self.verdict(served)], ["ok"], served)
+
+    def test_doctor_names_who_cannot_be_served(self):
+        """Static, set-user-ID, musl's; and scripts that such programs read."""
+        static = build_c("static_reader", "static_reader.c", "-static")
+        other = os.path.join(self.base, "setuid")
+        shutil.copy("/bin/cat", other)
+        os.chown(other, 1, 1)
+        os.chmod(other, 0o4755)
+        for program, why in ((static, "statically linked"), (other, "set-user-ID")):
+            (word, line), = self.verdict(program)
+            self.assertEqual(word, "fail")
+            self.assertIn(why, line)
+            for first in (f"#!{program}", f"#! {program} -x", f"#!/usr/bin/env -S {program}"):
+                script = os.path.join(self.base, "script")
+                with open(script, "w") as f:
+                    f.write(first + "\n")
+                os.chmod(script, 0o755)
+                verdicts = self.verdict(script)
+                self.assertEqual([w for w, _ in verdicts], ["ok", "fail"], first)
+                self.assertIn(why, verdicts[1][1])
+        os.chmod(self.base, 0o755)
+        done = self.run_preloaded([other, self.data + "/decoy"])  # as said: it sees the disk
+        self.assertEqual((done.returncode, done.stdout), (0, DECOY.encode()), done.stderr)
 
     def test_deepbind(self):
         """Calls of a library loaded with RTLD_DEEPBIND go past the preload: ENOENT, never other bytes."""
