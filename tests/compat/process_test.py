@@ -49,6 +49,14 @@ class Descriptors(Compat):
     def test_closing_everything(self):
         self.part("close_everything", lines=9)
 
+    def test_without_standard_descriptors(self):
+        """A process that starts with 0, 1 and 2 closed: its first files get those numbers, cold and warm."""
+        command = f"{self.program} closed_standard $D $W/report <&- >&- 2>&-; echo $?; cat $W/report"
+        self.make_cold()
+        for _ in range(2):
+            out = self.same(command, lines=12).out
+            self.assertEqual([line.split()[1] for line in out if line.startswith(b"fd")], [b"0", b"1", b"2", b"3"])
+
     def test_a_bare_process_gets_a_descriptor(self):
         self.part("send", lines=4)
 
