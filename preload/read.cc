@@ -14,6 +14,19 @@ namespace {
 
 constexpr size_t kMostAtOnce = 0x7ffff000;  // of one read(2)
 
+// Descriptors that were handles when they were last read: saves the call that the kernel would refuse. Only a hint: whether it still is
+// one is asked every time, and a handle without a hint is found by the refusal.
+constinit std::atomic<uint64_t> hints[1024] = {};
+
+bool hinted(int fd) { return static_cast<unsigned>(fd) < 65536 && (hints[fd / 64].load(std::memory_order_relaxed) >> (fd % 64) & 1); }
+
+void set_hint(int fd, bool on) {
+  if (static_cast<unsigned>(fd) >= 65536) return;
+  const uint64_t bit = 1ULL << (fd % 64);
+  if (on) hints[fd / 64].fetch_or(bit, std::memory_order_relaxed);
+  else hints[fd / 64].fetch_and(~bit, std::memory_order_relaxed);
+}
+
 // The call on a handle; `r` is the kernel's answer. errno stays as it was unless the descriptor is a handle.
 template <typename OnLazy>
 __attribute__((noinline)) ssize_t on_handle(int fd, ssize_t r, OnLazy on_lazy) {
@@ -21,13 +34,28 @@ __attribute__((noinline)) ssize_t on_handle(int fd, ssize_t r, OnLazy on_lazy) {
   Lazy lazy;
   const int found = find_lazy(fd, &lazy);
   if (found == -EISDIR || found == -EBADF) return errno = error, r;
+  if (found == 0 && !hinted(fd)) set_hint(fd, true);
   const ssize_t got = found < 0 ? found : on_lazy(lazy);
   if (got < 0) return fail(static_cast<int>(-got));
   return errno = error, got;
 }
 
+// With a hint: the call on a handle. False: it is none, ask the kernel.
 template <typename OnLazy>
-inline ssize_t or_lazy(int fd, ssize_t r, OnLazy on_lazy) {
+__attribute__((noinline)) bool on_hinted(int fd, ssize_t* r, OnLazy on_lazy) {
+  Lazy lazy;
+  const int found = find_lazy(fd, &lazy);
+  if (found == -EISDIR || found == -EBADF) return set_hint(fd, false), false;
+  *r = found < 0 ? found : on_lazy(lazy);
+  if (*r < 0) *r = fail(static_cast<int>(-*r));
+  return true;
+}
+
+template <typename Native, typename OnLazy>
+inline ssize_t or_lazy(int fd, Native native, OnLazy on_lazy) {
+  ssize_t r;
+  if (__builtin_expect(hinted(fd), 0) && on_hinted(fd, &r, on_lazy)) return r;
+  r = native();
   if (__builtin_expect(r < 0 && errno == EISDIR, 0)) return on_handle(fd, r, on_lazy);
   return r;
 }
@@ -152,56 +180,63 @@ off_t lazy_seek(int fd, const Lazy& lazy, off_t offset, int whence) {
 
 using namespace larder;
 
-#define READ(name)                                                                                                   \
-  ssize_t larder_##name(int fd, void* buffer, size_t size) {                                                         \
-    return or_lazy(fd, next.name ? next.name(fd, buffer, size) : raw_read(fd, buffer, size),                         \
-                   [&](Lazy& lazy) { return lazy_read(fd, lazy, buffer, size); });                                   \
+#define READ(name)                                                                                                              \
+  ssize_t larder_##name(int fd, void* buffer, size_t size) {                                                                    \
+    return or_lazy(                                                                                                             \
+        fd, [&] { return next.name ? next.name(fd, buffer, size) : raw_read(fd, buffer, size); },                               \
+        [&](Lazy& lazy) { return lazy_read(fd, lazy, buffer, size); });                                                         \
   }
 READ(read)
 READ(__read)
 ssize_t larder___read_chk(int fd, void* buffer, size_t size, size_t buflen) {
   resolve_next();
-  return or_lazy(fd, next.__read_chk(fd, buffer, size, buflen), [&](Lazy& lazy) { return lazy_read(fd, lazy, buffer, size); });
+  return or_lazy(fd, [&] { return next.__read_chk(fd, buffer, size, buflen); }, [&](Lazy& lazy) { return lazy_read(fd, lazy, buffer, size); });
 }
 
-#define PREAD(name, type)                                                                                            \
-  ssize_t larder_##name(int fd, void* buffer, size_t size, type offset) {                                            \
-    return or_lazy(fd, next.name ? next.name(fd, buffer, size, offset) : raw_pread(fd, buffer, size, offset),        \
-                   [&](Lazy& lazy) { return lazy_pread_at(lazy, buffer, size, offset); });                           \
+#define PREAD(name, type)                                                                                                       \
+  ssize_t larder_##name(int fd, void* buffer, size_t size, type offset) {                                                       \
+    return or_lazy(                                                                                                             \
+        fd, [&] { return next.name ? next.name(fd, buffer, size, offset) : raw_pread(fd, buffer, size, offset); },              \
+        [&](Lazy& lazy) { return lazy_pread_at(lazy, buffer, size, offset); });                                                 \
   }
 PREAD(pread, off_t)
 PREAD(pread64, off64_t)
 PREAD(__pread64, off64_t)
 
-#define PREAD_CHK(name, type)                                                                                        \
-  ssize_t larder_##name(int fd, void* buffer, size_t size, type offset, size_t buflen) {                             \
-    resolve_next();                                                                                                  \
-    return or_lazy(fd, next.name(fd, buffer, size, offset, buflen),                                                  \
-                   [&](Lazy& lazy) { return lazy_pread_at(lazy, buffer, size, offset); });                           \
+#define PREAD_CHK(name, type)                                                                                                   \
+  ssize_t larder_##name(int fd, void* buffer, size_t size, type offset, size_t buflen) {                                        \
+    resolve_next();                                                                                                             \
+    return or_lazy(                                                                                                             \
+        fd, [&] { return next.name(fd, buffer, size, offset, buflen); },                                                        \
+        [&](Lazy& lazy) { return lazy_pread_at(lazy, buffer, size, offset); });                                                 \
   }
 PREAD_CHK(__pread_chk, off_t)
 PREAD_CHK(__pread64_chk, off64_t)
 
 ssize_t larder_readv(int fd, const struct iovec* parts, int count) {
-  const ssize_t r = next.readv ? next.readv(fd, parts, count) : checked(sys::call(SYS_readv, fd, sys::arg(parts), count));
-  return or_lazy(fd, r, [&](Lazy& lazy) { return lazy_readv(fd, lazy, parts, count); });
+  return or_lazy(
+      fd, [&] { return next.readv ? next.readv(fd, parts, count) : checked(sys::call(SYS_readv, fd, sys::arg(parts), count)); },
+      [&](Lazy& lazy) { return lazy_readv(fd, lazy, parts, count); });
 }
 
-#define PREADV(name, type)                                                                                           \
-  ssize_t larder_##name(int fd, const struct iovec* parts, int count, type offset) {                                 \
-    resolve_next();                                                                                                  \
-    return or_lazy(fd, next.name(fd, parts, count, offset), [&](Lazy& lazy) { return lazy_preadv(lazy, parts, count, offset); }); \
+#define PREADV(name, type)                                                                                                      \
+  ssize_t larder_##name(int fd, const struct iovec* parts, int count, type offset) {                                            \
+    resolve_next();                                                                                                             \
+    return or_lazy(                                                                                                             \
+        fd, [&] { return next.name(fd, parts, count, offset); }, [&](Lazy& lazy) { return lazy_preadv(lazy, parts, count, offset); }); \
   }
 PREADV(preadv, off_t)
 PREADV(preadv64, off64_t)
 
 // glibc before 2.26 has no preadv2.
-#define PREADV2(name, type)                                                                                          \
-  ssize_t larder_##name(int fd, const struct iovec* parts, int count, type offset, int flags) {                      \
-    resolve_next();                                                                                                  \
-    const ssize_t r = next.name ? next.name(fd, parts, count, offset, flags)                                         \
-                                : checked(sys::call(SYS_preadv2, fd, sys::arg(parts), count, offset, 0, flags));     \
-    return or_lazy(fd, r, [&](Lazy& lazy) { return lazy_preadv2(fd, lazy, parts, count, offset, flags); });          \
+#define PREADV2(name, type)                                                                                                     \
+  ssize_t larder_##name(int fd, const struct iovec* parts, int count, type offset, int flags) {                                 \
+    resolve_next();                                                                                                             \
+    auto native = [&] {                                                                                                         \
+      return next.name ? next.name(fd, parts, count, offset, flags)                                                             \
+                       : checked(sys::call(SYS_preadv2, fd, sys::arg(parts), count, offset, 0, flags));                         \
+    };                                                                                                                          \
+    return or_lazy(fd, native, [&](Lazy& lazy) { return lazy_preadv2(fd, lazy, parts, count, offset, flags); });                \
   }
 PREADV2(preadv2, off_t)
 PREADV2(preadv64v2, off64_t)

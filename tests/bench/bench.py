@@ -178,6 +178,31 @@ def row_large(bench, stack):
             ">= 0.97 x tmpfs", "ns")
 
 
+def row_lazy(bench, stack):
+    """Reads of a lazy object whose chunks are there, but for the last ones; the first byte of 10 GiB."""
+    size = (64 if bench.args.quick else 1024) << 20
+    read = size // 8 * 7
+    daemon = stack.enter_context(Daemon(cache_size="4GiB", lazy_threshold="16MiB"))
+    data = Dataset(stack, daemon, "/data/bench")
+    block = content("lazy", 1 << 20)
+    with open(os.path.join(data.plain, "large"), "wb") as f:
+        for _ in range(size >> 20):
+            f.write(block)
+    data.show(warm=False)
+    bench.fsbench(data.larder_env, "stream", data.mount + "/large", 1 << 20, read // 2)
+    for kib in (4, 128, 1024):
+        bench.compare(f"lazy, resident: reads of {kib} KiB", {
+            name: lambda n, e=env, r=root, k=kib: bench.fsbench(e, "stream", r + "/large", k << 10, read // 4)
+            for name, env, root in (("tmpfs", data.bare_env, data.plain), ("larder", data.larder_env, data.mount))},
+            bench.args.rounds, ">= 0.9 x tmpfs", "us")
+    for name in ("huge", "huge2", "huge3"):
+        with open(os.path.join(data.plain, name), "wb") as f:
+            f.truncate(10 << 30)
+    daemon.larder("refresh", daemon.status()["mounts"][0]["dataset"])
+    times = [bench.fsbench(data.larder_env, "stream", f"{data.mount}/{name}", 1, 1)["seconds"] for name in ("huge", "huge2", "huge3")]
+    bench.add({"row": "first byte of a cold 10 GiB object (file://)", "goal": "one chunk", "seconds": times, "text": f"{statistics.median(times) * 1e3:.1f} ms"})
+
+
 def row_outside(bench, stack):
     """What programs pay that do not touch a dataset: the library's call and libc's own in turn, in one process."""
     daemon = stack.enter_context(Daemon())
@@ -408,7 +433,7 @@ def row_redis(bench, stack):
 
 
 ROWS = {"warm": row_warm, "walk": row_walk, "large": row_large, "outside": row_outside, "start": row_start, "cold": row_cold,
-        "cold-large": row_cold_large, "catalog": row_catalog, "redis": row_redis}
+        "cold-large": row_cold_large, "lazy": row_lazy, "catalog": row_catalog, "redis": row_redis}
 
 
 def machine():

@@ -6,6 +6,7 @@
 //   fsbench walk ROOT                           opendir, readdir, stat of everything below
 //   fsbench pread FILE COUNT SEED               4 KiB preads at random places
 //   fsbench mmap FILE COUNT SEED                the same places through a mapping
+//   fsbench stream FILE SIZE BYTES              open, then reads of SIZE until BYTES are there; ops are reads
 //   fsbench outside open|stat|read PATH COUNT   the call again and again on one path, as the program finds it and as libc
 //                                               itself has it, in turn; "more" is the median of the differences
 //   fsbench start PRELOAD COUNT PROGRAM [ARG].. posix_spawn and end of it with LD_PRELOAD=PRELOAD ("-": without)
@@ -194,6 +195,20 @@ Result bench_mmap(int fd, const std::vector<uint64_t>& at) {
   return r;
 }
 
+Result bench_stream(const char* path, size_t size, uint64_t bytes) {
+  std::vector<char> buffer(size);
+  int fd = open_or_die(path);
+  Result r;
+  for (uint64_t done = 0; done < bytes; ++r.ops) {
+    ssize_t n = read(fd, buffer.data(), std::min<uint64_t>(size, bytes - done));
+    if (n <= 0) die("read");
+    r.sum += static_cast<unsigned char>(buffer[static_cast<size_t>(n) / 2]);
+    done += static_cast<uint64_t>(n);
+  }
+  close(fd);
+  return r;
+}
+
 // The calls that a row is about: what the program was linked to (under a preload, its), or libc's own.
 struct Calls {
   int (*open_file)(const char*, int, ...) = ::open;
@@ -277,7 +292,7 @@ int timed(Body body) {
 }
 
 int usage() {
-  fprintf(stderr, "fsbench read|share|stat|walk|pread|mmap|outside|start ...: see the head of fsbench.cc\n");
+  fprintf(stderr, "fsbench read|share|stat|walk|pread|mmap|stream|outside|start ...: see the head of fsbench.cc\n");
   return 2;
 }
 
@@ -305,6 +320,8 @@ int main(int argc, char** argv) {
     auto at = places(fd, a[1], a[2]);
     return timed([&] { return what == "pread" ? bench_pread(fd, at) : bench_mmap(fd, at); });
   }
+  if (what == "stream" && n == 3)
+    return timed([&] { return bench_stream(a[0], static_cast<size_t>(atoll(a[1])), static_cast<uint64_t>(atoll(a[2]))); });
   if (what == "outside" && n == 3)
     return bench_outside(a[0], a[1], static_cast<uint64_t>(atoll(a[2])));
   if (what == "start" && n >= 3) return timed([&] { return bench_start(a[0], static_cast<uint64_t>(atoll(a[1])), a + 2); });
