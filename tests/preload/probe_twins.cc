@@ -21,6 +21,7 @@
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -358,6 +359,65 @@ void changing(const char* p) {
   say(std::string("name_to_handle_at ") + (r < 0 && (errno == EOPNOTSUPP || errno == EOVERFLOW) ? "there" : strerrorname_np(errno)));
 }
 
+// ---- as system calls --------------------------------------------------------------------------------------------------------
+
+void raw(const char* p) {
+  say("-- raw " + std::string(p));
+  struct stat st;
+  struct statfs fs;
+  int fd = open(p, O_RDONLY);
+  char* argv[] = {const_cast<char*>("x"), nullptr};
+  FD(static_cast<int>(syscall(SYS_openat, AT_FDCWD, p, O_RDONLY)));
+  CALL(syscall(SYS_newfstatat, AT_FDCWD, p, &st, 0));
+  CALL(syscall(SYS_fstat, fd, &st));
+  CALL(syscall(SYS_faccessat, AT_FDCWD, p, W_OK));
+  CALL(syscall(SYS_readlinkat, AT_FDCWD, p, bytes, 100));
+  CALL(syscall(SYS_statfs, p, &fs));
+  CALL(syscall(SYS_fstatfs, fd, &fs));
+  BYTES(syscall(SYS_read, fd, bytes, 50));
+  BYTES(syscall(SYS_pread64, fd, bytes, 50, 1L));
+  CALL(syscall(SYS_getxattr, p, "user.none", bytes, 10));
+  CALL(syscall(SYS_lgetxattr, p, "user.none", bytes, 10));
+  CALL(syscall(SYS_fgetxattr, fd, "user.none", bytes, 10));
+  CALL(syscall(SYS_listxattr, p, bytes, 10));
+  CALL(syscall(SYS_llistxattr, p, bytes, 10));
+  CALL(syscall(SYS_flistxattr, fd, bytes, 10));
+  CALL(syscall(SYS_setxattr, p, "user.x", "y", 1, 0));
+  CALL(syscall(SYS_lsetxattr, p, "user.x", "y", 1, 0));
+  CALL(syscall(SYS_fsetxattr, fd, "user.x", "y", 1, 0));
+  CALL(syscall(SYS_removexattr, p, "user.x"));
+  CALL(syscall(SYS_lremovexattr, p, "user.x"));
+  CALL(syscall(SYS_fremovexattr, fd, "user.x"));
+  CALL(syscall(SYS_mkdirat, AT_FDCWD, p, 0755));
+  CALL(syscall(SYS_mknodat, AT_FDCWD, p, S_IFREG | 0644, 0));
+  CALL(syscall(SYS_symlinkat, "x", AT_FDCWD, p));
+  CALL(syscall(SYS_truncate, p, 0L));
+  CALL(syscall(SYS_fchmodat, AT_FDCWD, p, 0600));
+  CALL(syscall(SYS_fchownat, AT_FDCWD, p, 0, 0, 0));
+  CALL(syscall(SYS_fchmod, fd, 0600));
+  CALL(syscall(SYS_utimensat, AT_FDCWD, p, nullptr, 0));
+  FAILS(syscall(SYS_unlinkat, AT_FDCWD, p, 0));
+  FAILS(syscall(SYS_chroot, (std::string(p) + "/none").c_str()));
+  CALL(syscall(SYS_execve, p, argv, environ));
+  CALL(syscall(SYS_execveat, AT_FDCWD, p, argv, environ, 0));
+#if defined(__x86_64__)
+  FD(static_cast<int>(syscall(SYS_open, p, O_RDONLY)));
+  CALL(syscall(SYS_creat, p, 0644));
+  CALL(syscall(SYS_stat, p, &st));
+  CALL(syscall(SYS_lstat, p, &st));
+  CALL(syscall(SYS_access, p, R_OK));
+  CALL(syscall(SYS_mkdir, p, 0755));
+  CALL(syscall(SYS_mknod, p, S_IFREG | 0644, 0));
+  CALL(syscall(SYS_chmod, p, 0600));
+  CALL(syscall(SYS_chown, p, 0, 0));
+  CALL(syscall(SYS_lchown, p, 0, 0));
+  CALL(syscall(SYS_utime, p, nullptr));
+  CALL(syscall(SYS_utimes, p, nullptr));
+  CALL(syscall(SYS_futimesat, AT_FDCWD, p, nullptr));
+#endif
+  close(fd);
+}
+
 // ---- programs -------------------------------------------------------------------------------------------------------------
 
 // In a child: what exec said, or what the program did.
@@ -406,8 +466,9 @@ void spawning(bool by_descriptor) {
   pid_t pid = -1;
   int status = -1;
   fflush(stdout);
-  CALL(posix_spawnp(&pid, "sh", &actions, nullptr, argv, environ));
-  waitpid(pid, &status, 0);
+  const int error = posix_spawnp(&pid, "sh", &actions, nullptr, argv, environ);
+  waitpid(pid, &status, 0);  // before anything else is printed
+  CALL(error);
   CALL(status);
   CALL(posix_spawn_file_actions_destroy(&actions));
   close(fd);
@@ -424,6 +485,7 @@ int main(int argc, char** argv) {
   for (const char* rel : {"", "/a", "/a/b/deep", "/a/one", "/none"}) listing((root + rel).c_str());
   for (const char* rel : {"/a/one", "/a/big", "/a/empty"}) reading((root + rel).c_str());
   for (const char* rel : {"/a/one", "/a", "/a/none", "/none/x", "/a/one/x"}) changing((root + rel).c_str());
+  for (const char* rel : {"/a/one", "/a", "/a/none", "/none/x", "/a/one/x"}) raw((root + rel).c_str());
   for (const char* rel : {"/a/one", "/a", "/none", "/a/one/x"}) executing((root + rel).c_str());
   spawning(false);
   spawning(true);
