@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import unittest
 
-from compat import DECOY, LIBRARY, PROGRAMS, PYTHON, Compat, build, build_c
+from compat import DECOY, LIBRARY, PROGRAMS, PYTHON, ROOT, Compat, build, build_c, tool
 
 
 def library(name):
@@ -88,6 +88,12 @@ class Descriptors(Compat):
                         ours = self.run_preloaded(command, env={"LD_PRELOAD": order})
                         self.assertEqual((ours.returncode, ours.stdout, ours.stderr), (bare.returncode, bare.stdout, bare.stderr))
                         self.assertEqual(bare.returncode, 0)
+
+    def test_valgrind(self):
+        """Memcheck has nothing to say of a program on a dataset, with the suppressions that are shipped."""
+        check = [tool("valgrind"), "-q", "--error-exitcode=9", "--suppressions=" + os.path.join(ROOT, "examples", "valgrind.supp")]
+        self.same([*check, "find", self.data, "-type", "f"], sort=True, lines=150)
+        self.same([*check, "md5sum", self.data + "/text/00.txt", self.data + "/text/../odd/.hidden"], lines=2)
 
     def test_address_sanitizer(self):
         """ASan wants to be first; its interceptors then call ours."""
