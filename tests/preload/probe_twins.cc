@@ -1,6 +1,7 @@
 // The twins: every intercepted function that probe.cc does not call (other widths of off_t, fortified entry points, glibc's internal names,
 // at-forms, exec's family). probe_twins ROOT: one line a call, equal bare and preloaded. differential_test.py checks that the two
 // probes together call every function of preload/symbols.def.
+#include <aio.h>
 #include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
@@ -250,6 +251,35 @@ void listing(const char* p) {
 
 // ---- descriptors ----------------------------------------------------------------------------------------------------------
 
+void mapping(int fd) {
+  struct stat st;
+  void* (*const maps[])(void*, size_t, int, int, int, off_t) = {mmap, reinterpret_cast<void* (*)(void*, size_t, int, int, int, off_t)>(mmap64)};
+  for (auto map : maps) {
+    for (int flags : {MAP_PRIVATE, MAP_SHARED}) {
+      size_t size = fstat(fd, &st) == 0 && st.st_size > 0 ? static_cast<size_t>(st.st_size) : 1;
+      auto* m = static_cast<char*>(map(nullptr, size, PROT_READ, flags, fd, 0));
+      say(m == MAP_FAILED ? strerrorname_np(errno) : st.st_size == 0 ? "empty" : "mapped " + std::to_string(sum(m, st.st_size)));
+      if (m == MAP_FAILED) continue;
+      CALL(madvise(m, size, MADV_RANDOM));
+      auto* moved = static_cast<char*>(mremap(m, size, size + 8192, MREMAP_MAYMOVE));
+      say(moved == MAP_FAILED ? strerrorname_np(errno) : st.st_size == 0 ? "empty" : "moved " + std::to_string(sum(moved, st.st_size)));
+      CALL(munmap(moved, size + 8192));
+    }
+  }
+  struct aiocb control = {};
+  struct aiocb64 control64 = {};
+  control.aio_fildes = control64.aio_fildes = fd;
+  control.aio_buf = control64.aio_buf = bytes;
+  control.aio_nbytes = control64.aio_nbytes = 100;
+  memset(bytes, 0, 1000);
+  CALL(aio_read(&control));
+  while (aio_error(&control) == EINPROGRESS) usleep(100);
+  CALL(aio_read64(&control64));
+  while (aio_error64(&control64) == EINPROGRESS) usleep(100);
+  CALL(aio_return(&control) + 1000 * aio_return64(&control64));
+  say("aio " + std::to_string(sum(bytes, 1000)));
+}
+
 void reading(const char* p) {
   say("-- read " + std::string(p));
   int fd = open(p, O_RDONLY), to = memfd_create("probe", 0);
@@ -280,6 +310,7 @@ void reading(const char* p) {
   CALL(posix_fadvise(fd, 0, 0, POSIX_FADV_WILLNEED));
   CALL(posix_fadvise64(fd, 0, 0, POSIX_FADV_SEQUENTIAL));
   close(to);
+  mapping(fd);
   CALL(__dup2(fd, 70));
   CALL(dup3(fd, 71, O_CLOEXEC));
   CALL(fcntl64(71, F_GETFD));
