@@ -261,6 +261,7 @@ void mapping(int fd) {
       say(m == MAP_FAILED ? strerrorname_np(errno) : st.st_size == 0 ? "empty" : "mapped " + std::to_string(sum(m, st.st_size)));
       if (m == MAP_FAILED) continue;
       CALL(madvise(m, size, MADV_RANDOM));
+      CALL(posix_madvise(m, size, POSIX_MADV_WILLNEED));
       auto* moved = static_cast<char*>(mremap(m, size, size + 8192, MREMAP_MAYMOVE));
       say(moved == MAP_FAILED ? strerrorname_np(errno) : st.st_size == 0 ? "empty" : "moved " + std::to_string(sum(moved, st.st_size)));
       CALL(munmap(moved, size + 8192));
