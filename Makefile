@@ -13,7 +13,7 @@ BUILD_PACKAGES := g++ make pkg-config libcurl4-openssl-dev libssl-dev zlib1g-dev
                   libpugixml-dev libfmt-dev libspdlog-dev libmimalloc-dev libcli11-dev libtomlplusplus-dev nlohmann-json3-dev
 TEST_PACKAGES  := libgtest-dev libgmock-dev binutils ca-certificates python3 python3-numpy python3-venv rsync diffutils findutils procps tar \
                   util-linux perl git zip unzip bzip2 xz-utils libjemalloc2 libtcmalloc-minimal4 libmimalloc2.0 redis-server openssl
-FRAMEWORK_PACKAGES := python3-torch python3-torchvision libpython3.11-testsuite debootstrap \
+FRAMEWORK_PACKAGES := python3-torch python3-torchvision libpython3.11-testsuite debootstrap valgrind \
                       $(if $(shell command -v go),,golang-go) $(if $(shell command -v rustc),,rustc) \
                       $(if $(shell command -v javac),,default-jdk-headless) $(if $(shell command -v node),,nodejs)
 DEMO_PACKAGES  := ca-certificates python3 python3-venv python3-pil plasma-workspace-wallpapers
@@ -96,8 +96,8 @@ $(BUILD)/unit_tests: $(call obj,$(TEST_SRC) $(CLI_SRC) $(PAGER_SRC)) $(BUILD)/li
 	$(CXX) $(OPT) -o $@ $^ $(DAEMON_LIBS) -lgtest -lgmock -lgtest_main
 
 # Programs that tests run bare and preloaded.
-TEST_PROGRAMS := $(addprefix $(BUILD)/,unit_tests probe model lazy_model unseen unseen_static)
-$(BUILD)/probe $(BUILD)/model $(BUILD)/lazy_model $(BUILD)/unseen: $(BUILD)/%: tests/preload/%.cc
+TEST_PROGRAMS := $(addprefix $(BUILD)/,unit_tests probe probe_twins model lazy_model unseen unseen_static)
+$(BUILD)/probe $(BUILD)/probe_twins $(BUILD)/model $(BUILD)/lazy_model $(BUILD)/unseen: $(BUILD)/%: tests/preload/%.cc
 	@mkdir -p $(@D)
 	$(CXX) -std=c++20 -O2 -Wall -I. -MMD -MP -MF $@.d -o $@ $<
 $(BUILD)/unseen_static: tests/preload/unseen.cc
@@ -224,7 +224,7 @@ install: all
 	install -m 644 $(BUILD)/liblarder.so $(DESTDIR)$(PREFIX)/lib
 	sed 's|@PREFIX@|$(PREFIX)|g' examples/larderd.service.in >$(DESTDIR)$(PREFIX)/lib/systemd/system/larderd.service
 	chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/larderd.service
-	install -m 644 examples/larder.toml README.md CHANGELOG.md docs/*.md $(DESTDIR)$(PREFIX)/share/doc/larder
+	install -m 644 examples/larder.toml examples/valgrind.supp README.md CHANGELOG.md docs/*.md $(DESTDIR)$(PREFIX)/share/doc/larder
 
 clean:
 	rm -rf build build-asan build-tsan build-fuzz build-cross $(BUILD)

@@ -70,11 +70,16 @@ int larder_fchdir(int fd) {
   return r < -1 ? fail(static_cast<int>(-r)) : static_cast<int>(r);
 }
 
+// A dataset is no root to run programs in: nothing in it can be executed.
 int larder_chroot(const char* path) {
   resolve_next();
-  int r = next.chroot(path);
-  forget_cwd();
-  return r;
+  return dispatch(
+      AT_FDCWD, path, true, [](Found& f) { return fail(f.kind == Kind::kMissing ? f.error : f.kind == Kind::kFile ? ENOTDIR : EACCES); },
+      [](int, const char* p) {
+        int r = next.chroot(p);
+        forget_cwd();
+        return r;
+      });
 }
 
 char* larder_getcwd(char* buf, size_t size) {

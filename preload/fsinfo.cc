@@ -48,6 +48,16 @@ static_assert(sizeof(struct statfs) == sizeof(struct statfs64) && sizeof(struct 
 void fill(const Volume& v, struct statfs64* out) { fill(v, reinterpret_cast<struct statfs*>(out)); }
 void fill(const Volume& v, struct statvfs64* out) { fill(v, reinterpret_cast<struct statvfs*>(out)); }
 
+// A symlink led to a folder that a mount covers.
+template <typename Buf>
+void fill_covering(const char* path, Buf* buf) {
+  State* s = current_state();
+  struct stat st;
+  if (s == nullptr || s->covered_count == 0 || sys::fstatat(AT_FDCWD, path, &st, 0) != 0) return;
+  Scratch<Found> f;
+  if (f && route_covered(st, f.get())) fill({f->dataset_id, f->total_bytes, f->file_count}, buf);
+}
+
 template <typename Buf, typename Native>
 int path_volume(const char* path, Buf* buf, Native native) {
   resolve_next();
@@ -58,7 +68,11 @@ int path_volume(const char* path, Buf* buf, Native native) {
         fill({f.dataset_id, f.total_bytes, f.file_count}, buf);
         return 0;
       },
-      native);
+      [&](int at, const char* p) {
+        int r = native(at, p);
+        if (r == 0) fill_covering(p, buf);
+        return r;
+      });
 }
 
 template <typename Buf, typename Native>

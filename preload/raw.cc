@@ -20,10 +20,14 @@ constexpr long kOurs[] = {
     SYS_fchdir,  SYS_unlinkat,   SYS_mkdirat,    SYS_renameat2, SYS_linkat,    SYS_symlinkat,  SYS_mknodat,    SYS_truncate,
     SYS_fchmodat, SYS_fchownat,  SYS_utimensat,  SYS_statfs,   SYS_fstatfs,    SYS_getcwd,     SYS_fchmod,     SYS_fchown,     SYS_openat2,
     SYS_read,    SYS_pread64,    SYS_readv,      SYS_preadv,   SYS_lseek,      SYS_sendfile,   SYS_copy_file_range, SYS_readahead,
+    SYS_getxattr, SYS_lgetxattr, SYS_fgetxattr,  SYS_listxattr, SYS_llistxattr, SYS_flistxattr, SYS_setxattr,   SYS_lsetxattr,
+    SYS_fsetxattr, SYS_removexattr, SYS_lremovexattr, SYS_fremovexattr, SYS_inotify_add_watch, SYS_name_to_handle_at, SYS_chroot,
+    SYS_execve,  SYS_execveat,
 #if defined(SYS_faccessat2)
     SYS_faccessat2,
 #endif
 #if defined(__x86_64__)
+    SYS_mknod,   SYS_lchown,     SYS_utime,      SYS_utimes,   SYS_futimesat,
     SYS_open,    SYS_stat,       SYS_lstat,      SYS_access,   SYS_readlink,   SYS_unlink,     SYS_mkdir,      SYS_rmdir,
     SYS_rename,  SYS_renameat,   SYS_link,       SYS_symlink,  SYS_chmod,      SYS_chown,      SYS_creat,
 #endif
@@ -99,7 +103,29 @@ __attribute__((visibility("hidden"), used)) long larder_syscall_ours(long n, lon
     case SYS_utimensat: return larder_utimensat(fd, text(b), as<struct timespec>(c), static_cast<int>(d));
     case SYS_statfs: return larder_statfs(text(a), as<struct statfs>(b));
     case SYS_fstatfs: return larder_fstatfs(fd, as<struct statfs>(b));
+    case SYS_getxattr: return larder_getxattr(text(a), text(b), as<void>(c), static_cast<size_t>(d));
+    case SYS_lgetxattr: return larder_lgetxattr(text(a), text(b), as<void>(c), static_cast<size_t>(d));
+    case SYS_fgetxattr: return larder_fgetxattr(fd, text(b), as<void>(c), static_cast<size_t>(d));
+    case SYS_listxattr: return larder_listxattr(text(a), buffer(b), static_cast<size_t>(c));
+    case SYS_llistxattr: return larder_llistxattr(text(a), buffer(b), static_cast<size_t>(c));
+    case SYS_flistxattr: return larder_flistxattr(fd, buffer(b), static_cast<size_t>(c));
+    case SYS_setxattr: return larder_setxattr(text(a), text(b), as<void>(c), static_cast<size_t>(d), static_cast<int>(e));
+    case SYS_lsetxattr: return larder_lsetxattr(text(a), text(b), as<void>(c), static_cast<size_t>(d), static_cast<int>(e));
+    case SYS_fsetxattr: return larder_fsetxattr(fd, text(b), as<void>(c), static_cast<size_t>(d), static_cast<int>(e));
+    case SYS_removexattr: return larder_removexattr(text(a), text(b));
+    case SYS_lremovexattr: return larder_lremovexattr(text(a), text(b));
+    case SYS_fremovexattr: return larder_fremovexattr(fd, text(b));
+    case SYS_inotify_add_watch: return larder_inotify_add_watch(fd, text(b), static_cast<uint32_t>(c));
+    case SYS_name_to_handle_at: return larder_name_to_handle_at(fd, text(b), as<struct file_handle>(c), as<int>(d), static_cast<int>(e));
+    case SYS_chroot: return larder_chroot(text(a));
+    case SYS_execve: return larder_execve(text(a), as<char* const>(b), as<char* const>(c));
+    case SYS_execveat: return larder_execveat(fd, text(b), as<char* const>(c), as<char* const>(d), static_cast<int>(e));
 #if defined(__x86_64__)
+    case SYS_mknod: return larder_mknod(text(a), static_cast<mode_t>(b), static_cast<dev_t>(c));
+    case SYS_lchown: return larder_lchown(text(a), static_cast<uid_t>(b), static_cast<gid_t>(c));
+    case SYS_utime: return larder_utime(text(a), as<struct utimbuf>(b));
+    case SYS_utimes: return larder_utimes(text(a), as<struct timeval>(b));
+    case SYS_futimesat: return larder_futimesat(fd, text(b), as<struct timeval>(c));
     case SYS_open: return larder_open(text(a), static_cast<int>(b), static_cast<mode_t>(c));
     case SYS_creat: return larder_creat(text(a), static_cast<mode_t>(b));
     case SYS_stat: return larder_stat(text(a), as<struct stat>(b));

@@ -2,30 +2,10 @@
 
 #include <string.h>
 
+#include "preload/place.h"
+#include "preload/walker.h"
+
 namespace larder {
-
-constinit std::atomic<uint64_t> directory_hints[1024] = {};
-
-int find_ancestor(const State* s, const struct stat& st) {
-  for (uint32_t i = 0; i < s->ancestor_count; ++i) {
-    if (s->ancestors[i].ino == st.st_ino && s->ancestors[i].dev == st.st_dev) return static_cast<int>(i);
-  }
-  return -1;
-}
-
-void note_directory(int fd) {
-  struct stat st;
-  Session session;
-  if (!enter(&session) || session.state->ancestor_count == 0 || sys::fstat(fd, &st) != 0) return;
-  if (S_ISDIR(st.st_mode) && find_ancestor(session.state, st) >= 0) set_directory_hint(fd, true);
-}
-
-void set_directory_hint(int fd, bool on) {
-  if (fd < 0 || fd >= 65536) return;
-  uint64_t bit = 1ULL << (fd % 64);
-  if (on) directory_hints[fd / 64].fetch_or(bit, std::memory_order_relaxed);
-  else directory_hints[fd / 64].fetch_and(~bit, std::memory_order_relaxed);
-}
 
 namespace {
 
@@ -102,19 +82,6 @@ long append_plain(char* out, size_t n, size_t cap, const char* path, bool* slash
   }
   out[n] = 0;
   return static_cast<long>(n);
-}
-
-const MountView* mount_of(const State* s, const char* path, size_t len) {
-  for (uint32_t i = 0; i < s->mount_count; ++i) {
-    const MountView& m = s->mounts[i];
-    if (len < m.path_len || memcmp(path, m.path, m.path_len) != 0) continue;
-    if (len == m.path_len || path[m.path_len] == '/') return &m;
-  }
-  return nullptr;
-}
-
-bool is_prefix_folder(const char* folder, size_t n, const char* path, size_t len) {
-  return n <= len && memcmp(folder, path, n) == 0 && (n == len || path[n] == '/' || n == 0);
 }
 
 // Why a relative path is not in a catalog: ENOTDIR if one of the folders on its way is a file, ENAMETOOLONG, else ENOENT.
@@ -222,177 +189,6 @@ bool look_up_stable(bool slash, bool above_too, Found* f) {
   }
 }
 
-// ---- where relative paths start -------------------------------------------------------------------------------------
-
-// Path of a real directory above mount points ("" is the root), or -EXDEV.
-long ancestor_path(const struct stat& st, char* out) {
-  for (;;) {
-    Session session;
-    if (!enter(&session)) return -EXDEV;
-    int i = find_ancestor(session.state, st);
-    long n = -EXDEV;
-    if (i >= 0) {
-      out[0] = '/';
-      n = session.state->ns->catalog.path_of(session.state->ancestors[i].entry, out + 1, PATH_MAX - 2);
-      n = n < 0 ? -ENAMETOOLONG : n == 0 ? 0 : n + 1;
-    }
-    if (!left_intact(session)) continue;
-    if (n >= 0) out[n] = 0;
-    return n;
-  }
-}
-
-bool is_covered(const State* s, const struct stat& st) {
-  int i = s->covered_count != 0 && S_ISDIR(st.st_mode) ? find_ancestor(s, st) : -1;
-  return i >= 0 && s->ns->catalog.entries[s->ancestors[i].entry].type == EntryType::kMount;
-}
-
-// Directory that (dirfd) names, as an absolute path into out; "" is the root. -errno, or -EXDEV: neither ours nor above.
-long virtual_base(int dirfd, char* out) {
-  struct stat st;
-  int r = dirfd == AT_FDCWD ? sys::fstatat(AT_FDCWD, ".", &st, 0) : sys::fstat(dirfd, &st);
-  if (r < 0) return r;
-  Identity id = identify(st);
-  if (id.kind == Kind::kDirectory || id.kind == Kind::kAbove) return directory_path(id, out);
-  return ancestor_path(st, out);
-}
-
-// As virtual_base(), and the kernel's name for a real directory.
-long any_base(int dirfd, char* out) {
-  long n = virtual_base(dirfd, out);
-  if (n != -EXDEV) return n;
-  if (dirfd == AT_FDCWD) {
-    n = sys::getcwd(out, PATH_MAX);
-    if (n < 0) return n;
-    n -= 1;  // counts the NUL
-  } else {
-    char link[32];
-    sys::fd_path(dirfd, link);
-    n = sys::readlinkat(AT_FDCWD, link, out, PATH_MAX - 1);
-    if (n < 0) return n;
-    out[n] = 0;
-  }
-  if (out[0] != '/') return -ENOENT;  // "(unreachable)", "pipe:[1]"
-  if (n == 1) n = 0;                  // the root is ""
-  return n;
-}
-
-// ---- symlinks -------------------------------------------------------------------------------------------------------
-
-// One walk of a path, as the kernel makes it, with our datasets in the tree.
-class Walker {
- public:
-  bool crossed() const { return crossed_; }  // it went through a mount, where the kernel could not follow
-
-  // `out` holds an absolute path of length n ("" is the root) and has PATH_MAX bytes. Returns the length of the result,
-  // or -errno.
-  long walk(const State* s, char* out, size_t n, const char* path, bool follow_last) {
-    s_ = s;
-    out_ = out;
-    n_ = n;
-    size_t len = strlen(path);
-    if (len >= sizeof(rest_)) return -ENAMETOOLONG;
-    size_t at = sizeof(rest_) - 1 - len;
-    memcpy(rest_ + at, path, len + 1);
-    return run(at, follow_last);
-  }
-
- private:
-  long run(size_t at, bool follow_last) {
-    for (;;) {
-      while (rest_[at] == '/') ++at;
-      if (rest_[at] == 0) break;
-      size_t end = at;
-      while (rest_[end] != 0 && rest_[end] != '/') ++end;
-      size_t more = end;
-      while (rest_[more] == '/') ++more;
-      bool last = rest_[more] == 0;
-      long r = step(at, end, last, follow_last || rest_[end] == '/', &at);
-      if (r < 0) return r;
-    }
-    out_[n_] = 0;
-    return static_cast<long>(n_);
-  }
-
-  // Takes the component rest_[from, to). *at: where the rest begins afterwards.
-  long step(size_t from, size_t to, bool last, bool follow, size_t* at) {
-    const char* name = rest_ + from;
-    size_t len = to - from;
-    *at = to;
-    if (len == 1 && name[0] == '.') return 0;
-    if (len == 2 && name[0] == '.' && name[1] == '.') {
-      while (n_ > 0 && out_[--n_] != '/') {}
-      return 0;
-    }
-    if (n_ + 1 + len >= PATH_MAX) return -ENAMETOOLONG;
-    size_t parent = n_;
-    out_[n_++] = '/';
-    memcpy(out_ + n_, name, len);
-    n_ += len;
-    out_[n_] = 0;
-    if (const MountView* m = mount_of(s_, out_, n_)) {
-      crossed_ = true;
-      if (len > NAME_MAX && !last) return -ENAMETOOLONG;  // the last one is looked up, and so refused
-      return last ? 0 : enter_folder(*m);
-    }
-    if (last && !follow) return 0;
-    return follow_link(parent, to, at);
-  }
-
-  // Before another component: what we are at must be a folder.
-  long enter_folder(const MountView& m) {
-    if (m.view == nullptr) return -EACCES;
-    size_t off = n_ > m.path_len ? m.path_len + 1 : n_;
-    const Catalog& c = m.view->catalog;
-    uint32_t i = c.find(out_ + off, n_ - off);
-    if (i != kNoEntry) return c.entries[i].is_file() ? -ENOTDIR : 0;
-    return s_->ns != nullptr && s_->ns->catalog.find(out_ + 1, n_ - 1) != kNoEntry ? 0 : -ENOENT;
-  }
-
-  long follow_link(size_t parent, size_t to, size_t* at) {
-    long t = sys::readlinkat(AT_FDCWD, out_, target_, sizeof(target_) - 1);
-    if (t < 0) return 0;  // no symlink, or not there: go on lexically, whoever asked finds out
-    if (++links_ > 40) return -ELOOP;
-    size_t len = static_cast<size_t>(t);
-    if (len > to) return -ENAMETOOLONG;
-    // A folder of ours behind /proc/self/fd/N or /proc/self/cwd: its text is the mirror's, its inode says what it is.
-    struct stat st;
-    if (out_[1] == 'p' && sys::fstatat(AT_FDCWD, out_, &st, 0) == 0) {
-      Identity id = identify(st);
-      if (id.kind == Kind::kDirectory || id.kind == Kind::kAbove) {
-        long n = directory_path(id, out_);
-        if (n < 0) return n;
-        n_ = static_cast<size_t>(n);
-        return 0;
-      }
-    }
-    *at = to - len;
-    memcpy(rest_ + *at, target_, len);
-    n_ = target_[0] == '/' ? 0 : parent;
-    return 0;
-  }
-
-  const State* s_ = nullptr;
-  char* out_ = nullptr;
-  size_t n_ = 0;
-  int links_ = 0;
-  bool crossed_ = false;
-  char target_[PATH_MAX];
-  char rest_[2 * PATH_MAX];
-};
-
-__attribute__((noinline)) long walk_from(int dirfd, const char* path, bool follow_last, char* out, bool* crossed) {
-  Session session;
-  if (!enter(&session)) return -ENOENT;
-  long n = path[0] == '/' ? 0 : any_base(dirfd, out);
-  if (n < 0) return n;
-  Scratch<Walker> walker;
-  if (!walker) return -ENOMEM;
-  n = walker->walk(session.state, out, static_cast<size_t>(n), path, follow_last);
-  *crossed = walker->crossed();
-  return left_intact(session) ? n : walk_from(dirfd, path, follow_last, out, crossed);
-}
-
 // How a path ends: in a name and slashes ("x/"), in "." or ".." (also with slashes), or neither.
 enum class Ending { kPlain, kSlash, kDots };
 Ending ending_of(const char* path) {
@@ -417,8 +213,6 @@ bool ends_in_slash(const char* path) {
   size_t n = strlen(path);
   return n > 0 && (path[n - 1] == '/' || (n > 1 && path[n - 1] == '.' && path[n - 2] == '/'));
 }
-
-bool is_directory(const Identity& id) { return id.kind == Kind::kDirectory || id.kind == Kind::kAbove; }
 
 // Not ours: if it began in a directory of ours, or went through one, the kernel must be asked for it by another name.
 bool not_ours(int dirfd, const char* path, bool crossed, Found* f) {
@@ -576,94 +370,6 @@ bool route_for_write(int dirfd, const char* path, Found* f) {
   if (maybe || path[0] == '/' || dirfd == AT_FDCWD) return false;
   struct stat st;
   return sys::fstat(dirfd, &st) == 0 && is_directory(identify(st)) && route(dirfd, path, f);
-}
-
-Identity identify(const struct stat& st) {
-  Identity id;
-  Session session;
-  if (!enter(&session)) return id;
-  const State* s = session.state;
-  if (st.st_dev != s->cache_dev || s->inodes == nullptr) return id;
-  const InodeSlot* slot = s->inodes->find(st.st_ino, s->inode_mask);
-  if (slot == nullptr) return id;
-  id.inode = slot->inode;
-  id.dataset_id = slot->dataset_id;
-  id.lazy = slot->kind == InodeKind::kLazyObject;
-  id.kind = slot->kind == InodeKind::kFile || id.lazy ? Kind::kFile
-            : slot->kind == InodeKind::kDirectory     ? Kind::kDirectory
-                                                      : Kind::kAbove;
-  if ((slot->kind == InodeKind::kFile) != S_ISREG(st.st_mode)) return Identity{};
-  return id;
-}
-
-long directory_path(const Identity& id, char* out) {
-  for (;;) {
-    Session session;
-    if (!enter(&session)) return -ENOENT;
-    const State* s = session.state;
-    long n = -ENOENT;
-    if (id.kind == Kind::kAbove && s->ns != nullptr) {
-      uint32_t i = s->ns->catalog.find_directory(id.inode);
-      out[0] = '/';
-      if (i != kNoEntry) n = s->ns->catalog.path_of(i, out + 1, PATH_MAX - 2);
-      if (n >= 0) n += n > 0 ? 1 : 0;
-    }
-    for (uint32_t m = 0; id.kind == Kind::kDirectory && m < s->mount_count && n < 0; ++m) {
-      const MountView& mount = s->mounts[m];
-      if (mount.dataset_id != id.dataset_id || mount.view == nullptr) continue;
-      uint32_t i = mount.view->catalog.find_directory(id.inode);
-      if (i == kNoEntry) continue;
-      memcpy(out, mount.path, mount.path_len);
-      size_t at = mount.path_len;
-      out[at] = '/';
-      n = mount.view->catalog.path_of(i, out + at + 1, PATH_MAX - at - 2);
-      n = n < 0 ? -ENAMETOOLONG : n == 0 ? static_cast<long>(at) : n + static_cast<long>(at) + 1;
-    }
-    if (!left_intact(session)) continue;
-    if (n >= 0) out[n] = 0;
-    return n;
-  }
-}
-
-bool cwd_is_ours() {
-  struct stat st;
-  return sys::fstatat(AT_FDCWD, ".", &st, 0) == 0 && identify(st).kind != Kind::kNone;
-}
-
-CwdClass classify_cwd() {
-  Session session;
-  if (!enter(&session)) return CwdClass::kUnknown;
-  CwdClass answer = CwdClass::kOutside;
-  struct stat st;
-  struct Text {
-    char path[PATH_MAX];
-  };
-  Scratch<Text> here;
-  if (!here) return answer;
-  if (sys::fstatat(AT_FDCWD, ".", &st, 0) == 0 && identify(st).kind != Kind::kNone) {
-    answer = CwdClass::kMayReach;
-  } else if (long n = sys::getcwd(here->path, PATH_MAX); n > 0 && here->path[0] == '/') {
-    size_t len = n == 2 ? 0 : static_cast<size_t>(n - 1);
-    for (uint32_t i = 0; i < session.state->mount_count; ++i) {
-      const MountView& m = session.state->mounts[i];
-      if (is_prefix_folder(here->path, len, m.path, m.path_len) || is_prefix_folder(m.path, m.path_len, here->path, len)) {
-        answer = CwdClass::kMayReach;
-      }
-    }
-  }
-  if (!left_intact(session)) return CwdClass::kUnknown;
-  if (own_process()) process.cwd.store(static_cast<int>(answer), std::memory_order_relaxed);
-  return answer;
-}
-
-long current_directory(char* out) {
-  long n = any_base(AT_FDCWD, out);
-  if (n == 0) {
-    out[0] = '/';
-    out[1] = 0;
-    n = 1;
-  }
-  return n;
 }
 
 }  // namespace larder

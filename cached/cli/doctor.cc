@@ -216,8 +216,10 @@ std::vector<Finding> diagnose_command(const std::vector<ProgramInfo>& chain) {
     std::string detail = fmt::format("{} is {}", p.path, kind_name(p));
     if (p.kind == ProgramKind::kScript) detail += fmt::format(", read by {}", p.script_program);
     else if (!p.interpreter.empty()) detail += fmt::format(", loaded by {}", p.interpreter);
-    std::string why = why_not_served({p});
-    if (why.empty())
+    std::string why = why_not_served({p}), part = what_passes_by({p});
+    if (why.empty() && !part.empty())
+      out.push_back({Verdict::kWarn, "command", part, "what it asks for in that way it looks for on the disk"});
+    else if (why.empty())
       out.push_back({p.kind == ProgramKind::kUnknown ? Verdict::kWarn : Verdict::kOk, "command", detail, ""});
     else
       out.push_back({Verdict::kFail, "command", why,

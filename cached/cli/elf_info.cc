@@ -3,21 +3,26 @@
 #include <elf.h>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <cstring>
 #include <optional>
 
+#include "cached/cli/raw_calls.h"
 #include "cached/fd.h"
 
 namespace larder::cli {
 namespace {
 
 constexpr size_t kMaxTable = 4 << 20;  // no section table, string table or version list of a real program is larger
+
+constexpr uint64_t kMaxCode = 256 << 20, kCodePiece = 1 << 20;
 
 // Bytes [off, off + len) of a file, or nothing if it does not have them all.
 std::optional<std::string> read_range(int fd, uint64_t off, uint64_t len) {
@@ -81,6 +86,25 @@ class ElfFile {
     return "";
   }
 
+  // The calls that its executable segments make by themselves.
+  std::vector<std::string> raw_calls() const {
+    std::vector<std::string> found;
+    auto table = read_range(fd_, header_.e_phoff, uint64_t{header_.e_phnum} * sizeof(Elf64_Phdr));
+    for (uint64_t i = 0; table && i < header_.e_phnum; ++i) {
+      auto segment = read_struct<Elf64_Phdr>(*table, i * sizeof(Elf64_Phdr));
+      if (!segment || segment->p_type != PT_LOAD || !(segment->p_flags & PF_X)) continue;
+      uint64_t size = std::min<uint64_t>(segment->p_filesz, kMaxCode);
+      for (uint64_t at = 0; at < size; at += kCodePiece) {
+        auto code = read_range(fd_, segment->p_offset + at, std::min(kCodePiece + kRawCallWindow, size - at));
+        if (!code) break;
+        for (std::string& name : raw_path_calls(*code)) found.push_back(std::move(name));
+      }
+    }
+    std::sort(found.begin(), found.end());
+    found.erase(std::unique(found.begin(), found.end()), found.end());
+    return found;
+  }
+
   std::vector<Section> sections() {
     std::vector<Section> out;
     auto table = read_range(fd_, header_.e_shoff, uint64_t{header_.e_shnum} * sizeof(Elf64_Shdr));
@@ -119,6 +143,7 @@ void inspect_elf(int fd, std::string_view head, ProgramInfo& info) {
   info.kind = info.interpreter.empty() ? ProgramKind::kStatic : ProgramKind::kDynamic;
   info.musl = info.interpreter.find("ld-musl") != std::string::npos;
   info.go = has_go_section(*elf);
+  if (info.kind == ProgramKind::kDynamic && !info.go && !info.musl) info.raw_calls = elf->raw_calls();
 }
 
 std::vector<std::string> words_of(std::string_view line) {
@@ -258,6 +283,14 @@ std::string why_not_served(const std::vector<ProgramInfo>& chain) {
     if (p.kind == ProgramKind::kStatic) return p.path + " is statically linked, so nothing can be preloaded into it";
     if (p.musl) return p.path + " uses musl, and liblarder.so needs glibc";
     if (p.go) return p.path + " is a Go program: it calls the kernel without libc";
+  }
+  return "";
+}
+
+std::string what_passes_by(const std::vector<ProgramInfo>& chain) {
+  for (const ProgramInfo& p : chain) {
+    if (p.raw_calls.empty()) continue;
+    return fmt::format("{} makes some system calls by itself, past the library: {}", p.path, fmt::join(p.raw_calls, ", "));
   }
   return "";
 }

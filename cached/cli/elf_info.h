@@ -23,6 +23,7 @@ struct ProgramInfo {
   bool go = false;             // made by Go's compiler: it calls the kernel without libc
   bool musl = false;           // its interpreter is musl's: another libc than the library's
   bool other_machine = false;  // another architecture or word size than this program's
+  std::vector<std::string> raw_calls;  // calls about paths that its own code makes without libc (raw_calls.h)
   bool secure = false;         // set-user-ID, set-group-ID or file capabilities: the loader drops LD_PRELOAD
 };
 
@@ -34,6 +35,9 @@ Result<std::string> find_command(std::string_view command);
 
 // The chain of a command: itself, then what reads it if it is a script, and so on (at most 5, as the kernel allows).
 Result<std::vector<ProgramInfo>> inspect_command(std::string_view command);
+
+// What of a dynamic program's own calls passes by, or "": said beside why_not_served(), for the rest of it is served.
+std::string what_passes_by(const std::vector<ProgramInfo>& chain);
 
 // Why the preload cannot serve the last program of a chain, or "" if it can.
 std::string why_not_served(const std::vector<ProgramInfo>& chain);

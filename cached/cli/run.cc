@@ -52,6 +52,8 @@ int check_command(const std::string& command, const std::vector<MountSpec>& moun
   if (!chain) return 0;  // a script whose interpreter is missing: exec says so
   if (std::string why = why_not_served(*chain); !why.empty())
     warn(fmt::format("{}: it will not see the mounts (`larder doctor {}` tells more)", why, command));
+  else if (std::string part = what_passes_by(*chain); !part.empty())
+    warn(fmt::format("{}: those do not see the mounts (`larder doctor {}` tells more)", part, command));
   return 0;
 }
 

@@ -52,6 +52,7 @@ class Languages(Compat):
         binary = self.go("files_go", "files.go", "0")
         done = self.run_preloaded([binary, self.data])
         self.assertEqual((done.stdout.decode(), done.returncode), (f"{self.data}/decoy {hashlib.md5(DECOY.encode()).hexdigest()}\n", 0))
+        self.assertRegex(self.larder.larder("doctor", binary, check=False).stdout, r"fail  command .*(Go program|statically linked)")
         done = self.run_preloaded([binary, self.data + "/text"])
         self.assertEqual((done.stdout.decode(), done.returncode), (f"lstat {self.data}/text: no such file or directory\n", 1))
 

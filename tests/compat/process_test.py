@@ -2,10 +2,11 @@
 import glob
 import os
 import re
+import shutil
 import subprocess
 import unittest
 
-from compat import LIBRARY, PROGRAMS, PYTHON, Compat, build, build_c
+from compat import DECOY, LIBRARY, PROGRAMS, PYTHON, ROOT, Compat, build, build_c, tool
 
 
 def library(name):
@@ -48,6 +49,14 @@ class Descriptors(Compat):
     def test_closing_everything(self):
         self.part("close_everything", lines=9)
 
+    def test_without_standard_descriptors(self):
+        """A process that starts with 0, 1 and 2 closed: its first files get those numbers, cold and warm."""
+        command = f"{self.program} closed_standard $D $W/report <&- >&- 2>&-; echo $?; cat $W/report"
+        self.make_cold()
+        for _ in range(2):
+            out = self.same(command, lines=12).out
+            self.assertEqual([line.split()[1] for line in out if line.startswith(b"fd")], [b"0", b"1", b"2", b"3"])
+
     def test_a_bare_process_gets_a_descriptor(self):
         self.part("send", lines=4)
 
@@ -80,6 +89,12 @@ class Descriptors(Compat):
                         self.assertEqual((ours.returncode, ours.stdout, ours.stderr), (bare.returncode, bare.stdout, bare.stderr))
                         self.assertEqual(bare.returncode, 0)
 
+    def test_valgrind(self):
+        """Memcheck has nothing to say of a program on a dataset, with the suppressions that are shipped."""
+        check = [tool("valgrind"), "-q", "--error-exitcode=9", "--suppressions=" + os.path.join(ROOT, "examples", "valgrind.supp")]
+        self.same([*check, "find", self.data, "-type", "f"], sort=True, lines=150)
+        self.same([*check, "md5sum", self.data + "/text/00.txt", self.data + "/text/../odd/.hidden"], lines=2)
+
     def test_address_sanitizer(self):
         """ASan wants to be first; its interceptors then call ours."""
         program = build("opens_asan", ["g++", "-std=c++20", "-O1", "-g", "-fsanitize=address", "-o", "{out}", "{src}"], ["opens.cc"])
@@ -106,6 +121,45 @@ class Descriptors(Compat):
         self.assertEqual((done.returncode, done.stdout), (1, b"No such file or directory\n"))
         doctor = self.larder.larder("doctor", static, check=False)
         self.assertRegex(doctor.stdout + doctor.stderr, "(?i)static")
+
+    def verdict(self, command):
+        """What `larder doctor` says of a command's programs: (word, line) each."""
+        out = self.larder.larder("doctor", command, check=False).stdout
+        return [(line.split()[0], line) for line in out.splitlines() if line.split()[1:2] == ["command"]]
+
+    def test_raw_system_calls(self):
+        """What a program asks the kernel for by itself is not there for it, the rest is; and that is said beforehand."""
+        raw = build_c("raw_opens", "raw_opens.c")
+        done = self.run_preloaded([raw, self.data + "/text/00.txt"])
+        self.assertEqual(done.stdout, b"raw No such file or directory, libc opened\n")
+        (word, line), = self.verdict(raw)
+        self.assertEqual(word, "warn")
+        self.assertRegex(line, "by itself, past the library: openat")
+        for served in ("ls", "bash", "perl", PYTHON):
+            self.assertEqual([w for w, _ in self.verdict(served)], ["ok"], served)
+
+    def test_doctor_names_who_cannot_be_served(self):
+        """Static, set-user-ID, musl's; and scripts that such programs read."""
+        static = build_c("static_reader", "static_reader.c", "-static")
+        other = os.path.join(self.base, "setuid")
+        shutil.copy("/bin/cat", other)
+        os.chown(other, 1, 1)
+        os.chmod(other, 0o4755)
+        for program, why in ((static, "statically linked"), (other, "set-user-ID")):
+            (word, line), = self.verdict(program)
+            self.assertEqual(word, "fail")
+            self.assertIn(why, line)
+            for first in (f"#!{program}", f"#! {program} -x", f"#!/usr/bin/env -S {program}"):
+                script = os.path.join(self.base, "script")
+                with open(script, "w") as f:
+                    f.write(first + "\n")
+                os.chmod(script, 0o755)
+                verdicts = self.verdict(script)
+                self.assertEqual([w for w, _ in verdicts], ["ok", "fail"], first)
+                self.assertIn(why, verdicts[1][1])
+        os.chmod(self.base, 0o755)
+        done = self.run_preloaded([other, self.data + "/decoy"])  # as said: it sees the disk
+        self.assertEqual((done.returncode, done.stdout), (0, DECOY.encode()), done.stderr)
 
     def test_deepbind(self):
         """Calls of a library loaded with RTLD_DEEPBIND go past the preload: ENOENT, never other bytes."""

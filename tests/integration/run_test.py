@@ -147,6 +147,19 @@ class Run(RunCase):
         doctor = run_program([LARDER, "doctor", static], self.env)
         self.assertEqual(doctor.returncode, 1)
         self.assertIn(b"statically linked", doctor.stdout)
+        script = os.path.join(self.work, "script")
+        with open(script, "w") as f:
+            f.write(f"#!{static}\n")
+        os.chmod(script, 0o755)
+        self.assertEqual(len(re.findall("statically linked", self.run_larder(script).stderr)), 1)
+
+    def test_a_program_with_calls_of_its_own_is_told_so_once(self):
+        raw, source = os.path.join(self.work, "raw"), os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "compat", "programs", "raw_opens.c")
+        subprocess.run(["gcc", "-O1", "-o", raw, source], check=True, capture_output=True)
+        result = self.run_larder(raw, "/data/x/top.txt")
+        self.assertEqual((result.returncode, result.stdout), (0, "raw No such file or directory, libc opened\n"))
+        self.assertEqual(len(re.findall("past the library: openat", result.stderr)), 1, result.stderr)
+        self.assertNotIn("past the library", self.run_larder("cat", "/data/x/top.txt").stderr)
 
     def test_preload_by_hand(self):
         self.run_larder("/bin/true")

@@ -1,16 +1,22 @@
 """A program on a dataset gets what it gets on a read-only local directory: result, errno, content, side effects."""
 import difflib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
 import unittest
 
-from harness import BUILD, Larder, make_tree
+from harness import BUILD, ROOT, Larder, make_tree
 
-PROBE = os.path.join(BUILD, "probe")
+PROBE, TWINS = os.path.join(BUILD, "probe"), os.path.join(BUILD, "probe_twins")
 # A read-only bind mount in a mount namespace of its own is the plain directory to compare with.
 READ_ONLY = 'mount --bind "$1" "$2" && mount -o remount,bind,ro "$2" && shift 2 && exec "$@"'
+
+
+def libc():
+    loaded = subprocess.run(["ldd", PROBE], check=True, capture_output=True, text=True).stdout
+    return re.search(r"libc\.so\.6 => (\S+)", loaded).group(1)
 
 
 class Differential(unittest.TestCase):
@@ -42,8 +48,9 @@ class Differential(unittest.TestCase):
                               capture_output=True, text=True, errors="surrogateescape", timeout=120)
 
     def compare(self, where, part):
-        a = self.bare(PROBE, self.plain, part)
-        b = self.larder.run(PROBE, where, part, text=True, errors="surrogateescape")
+        program = TWINS if part == "twins" else PROBE
+        a = self.bare(program, self.plain, part)
+        b = self.larder.run(program, where, part, text=True, errors="surrogateescape")
         self.assertEqual(a.returncode, 0, a.stderr)
         # Shells that the probe starts print the tree's name too.
         left, right = a.stdout.replace(self.plain, "$R").splitlines(), b.stdout.replace(where, "$R").splitlines()
@@ -60,8 +67,24 @@ def add(part):
         setattr(Differential, f"test_{part}_{where}", test)
 
 
-for name in ("stats", "opens", "reads", "directories", "cwd", "links", "writes"):
+for name in ("stats", "opens", "reads", "directories", "cwd", "links", "writes", "twins"):
     add(name)
+
+
+class Coverage(unittest.TestCase):
+    """No intercepted function without a comparison, and no function of libc that takes a path without somebody who thought of it."""
+
+    def symbols(self, *arguments):
+        out = subprocess.run(["nm", "-D", *arguments], capture_output=True, text=True, check=True).stdout
+        return {line.split()[-1].split("@")[0] for line in out.splitlines() if line.split()}
+
+    def test_every_intercepted_function_has_a_probe(self):
+        with open(os.path.join(ROOT, "preload", "symbols.def")) as f:
+            listed = set(re.findall(r"^SYM\([^,]*, (\w+),", f.read(), re.M))
+        provided = self.symbols("--defined-only", libc())  # a newer glibc's functions are not here to be called
+        called = self.symbols("-u", PROBE) | self.symbols("-u", TWINS)
+        self.assertGreater(len(listed & provided), 180)
+        self.assertEqual(sorted(listed & provided - called), [])
 
 
 class Above(unittest.TestCase):

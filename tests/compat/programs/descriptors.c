@@ -141,6 +141,31 @@ static void close_everything(void) {
   say("lowest number", low);
 }
 
+// Started with 0, 1 and 2 closed, as daemons are: what it opens first gets those numbers, and nothing of the library's is there.
+static void closed_standard(const char* report) {
+  char text[2000] = "";
+  size_t n = 0;
+  for (int fd = 0; fd < 3; ++fd) n += (size_t)snprintf(text + n, sizeof(text) - n, "before %d\n", fcntl(fd, F_GETFD) >= 0);
+  struct stat st;
+  n += (size_t)snprintf(text + n, sizeof(text) - n, "stat %d\n", stat(in("text/00.txt"), &st));
+  DIR* d = opendir(in("text"));
+  int names = 0;
+  while (readdir(d)) ++names;
+  n += (size_t)snprintf(text + n, sizeof(text) - n, "names %d closed %d\n", names, closedir(d));
+  for (int i = 0; i < 4; ++i) {
+    char name[64];
+    snprintf(name, sizeof(name), "text/%02d.txt", i);
+    int fd = open(in(name), O_RDONLY);
+    n += (size_t)snprintf(text + n, sizeof(text) - n, "fd %d %llx\n", fd, (unsigned long long)sum_fd(fd));
+  }
+  int missing = open(in("none"), O_RDONLY);
+  n += (size_t)snprintf(text + n, sizeof(text) - n, "missing %d %d\n", missing, errno);
+  FILE* f = fopen(in("text/05.txt"), "r");
+  n += (size_t)snprintf(text + n, sizeof(text) - n, "stream %d\n", f ? fileno(f) : -1);
+  int out = open(report, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+  if (write(out, text, n) != (ssize_t)n) _exit(4);
+}
+
 static void send_over_socket(void) {
   int pair[2];
   socketpair(AF_UNIX, SOCK_STREAM, 0, pair);
@@ -316,6 +341,7 @@ int main(int argc, char** argv) {
   else if (!strcmp(part, "low_limit")) low_limit();
   else if (!strcmp(part, "huge_limit")) huge_limit();
   else if (!strcmp(part, "close_everything")) close_everything();
+  else if (!strcmp(part, "closed_standard")) closed_standard(argv[3]);
   else if (!strcmp(part, "send")) send_over_socket();
   else if (!strcmp(part, "receive")) receive(atoi(argv[2]));
   else if (!strcmp(part, "threads")) threads(argv[3]);

@@ -1,0 +1,34 @@
+// Where things lie: folders and mounts, descriptors and the current directory, as absolute paths.
+// What wrappers use of it is declared in route.h; this is for route.cc and walker.cc.
+#pragma once
+#include <string.h>
+
+#include "preload/route.h"
+
+namespace larder {
+
+// The mount that an absolute normalised path lies under, or null.
+inline const MountView* mount_of(const State* s, const char* path, size_t len) {
+  for (uint32_t i = 0; i < s->mount_count; ++i) {
+    const MountView& m = s->mounts[i];
+    if (len < m.path_len || memcmp(path, m.path, m.path_len) != 0) continue;
+    if (len == m.path_len || path[m.path_len] == '/') return &m;
+  }
+  return nullptr;
+}
+
+// Path of a real directory above mount points ("" is the root), or -EXDEV.
+long ancestor_path(const struct stat& st, char* out);
+
+// Is it a real folder that a mount covers?
+bool is_covered(const State* s, const struct stat& st);
+
+// Directory that (dirfd) names, as an absolute path into out (PATH_MAX); "" is the root. -errno, or -EXDEV: neither ours nor above.
+long virtual_base(int dirfd, char* out);
+
+// As virtual_base(), and the kernel's name for a real directory.
+long any_base(int dirfd, char* out);
+
+inline bool is_directory(const Identity& id) { return id.kind == Kind::kDirectory || id.kind == Kind::kAbove; }
+
+}  // namespace larder
