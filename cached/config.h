@@ -46,6 +46,7 @@ struct Config {
   std::optional<SizeSpec> reserve;     // none: min(5 % of the file system, 1 GiB) stays free
   SizeSpec staging{0, 1.0};            // of cache_size: recently read files of a dataset that does not fit
   uint32_t wait_ms = 30000;
+  uint32_t scrub_interval_s = 86400;   // everything cached is compared with its checksums so often; 0: never
   uint32_t linger_s = 0;               // private: end after this long without programs; 0: never
   uint32_t connections = 64;
   std::string log_level = "info";

@@ -261,6 +261,12 @@ class Proxy:
     def clear(self):
         self._call("DELETE", "log")
 
+    def rules(self, *rules):
+        self._call("PUT", "rules", json.dumps(rules).encode())
+
+    def latency(self, ms):
+        self._call("PUT", f"latency?ms={ms}")
+
 
 class LarderTest(unittest.TestCase):
     maxDiff = 4000
