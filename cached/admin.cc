@@ -169,10 +169,12 @@ json Admin::store_status() {
     sum.retries += c.retries;
     sum.bytes += c.bytes;
     sum.errors += c.errors;
+    sum.hedges += c.hedges;
+    sum.limit += c.limit;
   }
   Flights::Counts flights = p_.flights.counts();
   return {{"gets", sum.gets}, {"lists", sum.lists}, {"retries", sum.retries}, {"bytes", sum.bytes}, {"errors", sum.errors},
-          {"in_flight", flights.in_flight}, {"queued", flights.queued}};
+          {"hedges", sum.hedges}, {"limit", sum.limit}, {"in_flight", flights.in_flight}, {"queued", flights.queued}};
 }
 
 Admin::Answer Admin::status(const Call&) {

@@ -240,6 +240,7 @@ Status read_root(const toml::table& table, Config& config) {
   r.size("lazy_threshold", [&](SizeSpec v) { config.lazy_threshold = v; });
   r.number("wait_ms", 1, 3600000, &config.wait_ms);
   r.number("linger_s", 0, 1000000000, &config.linger_s);
+  r.number("scrub_interval_s", 0, 1000000000, &config.scrub_interval_s);
   r.number("connections", 1, 4096, &config.connections);
   r.boolean("private", &config.is_private);
   r.text("log_level", &config.log_level);

@@ -47,6 +47,7 @@ struct Config {
   SizeSpec staging{0, 1.0};            // of cache_size: recently read files of a dataset that does not fit
   SizeSpec lazy_threshold{64 << 20, 0};  // larger objects are read by chunks, as they are needed
   uint32_t wait_ms = 30000;
+  uint32_t scrub_interval_s = 86400;   // everything cached is compared with its checksums so often; 0: never
   uint32_t linger_s = 0;               // private: end after this long without programs; 0: never
   uint32_t connections = 64;
   std::string log_level = "info";

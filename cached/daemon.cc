@@ -74,6 +74,7 @@ class Daemon {
  private:
   Status check_before();
   Status open_parts(const CacheLimits& limits);
+  void resume_fills();
   void handle(IncomingRequest request);
   bool fetch_large(const Object& object, bool demand, std::function<void(const Status&)> done);
   void keep_house();
@@ -161,8 +162,18 @@ Status Daemon::open_parts(const CacheLimits& limits) {
   if (Status s = datasets_->start(); !s) return s;
   link_ = std::make_unique<NodeLink>(*meta_, *datasets_, *cache_, node_name(config_.is_private));
   dir_->keep();
+  resume_fills();
   flights_->add_source(filler_);
   return {};
+}
+
+// What lies there in part was being filled, or has lost something: as after a miss, the rest is fetched.
+void Daemon::resume_fills() {
+  for (auto& d : datasets_->all()) {
+    std::shared_ptr<CatalogVersion> v = d->version();
+    const uint64_t files = cache_->usage_of(*d).files;
+    if (v && files > 0 && files < v->catalog().header->file_count) filler_->resume(d);
+  }
 }
 
 void Daemon::handle(IncomingRequest r) {
@@ -227,11 +238,17 @@ void Daemon::check_idle() {
   server_->stop();
 }
 
-// What a former daemon left is compared with its checksums, when nothing else wants the processor.
+// What a former daemon left is compared with its checksums, and everything again every scrub_interval_s, when nothing else
+// wants the processor.
 void Daemon::verify_all() {
   struct sched_param idle = {};
   ::pthread_setschedparam(::pthread_self(), SCHED_IDLE, &idle);
+  Clock::time_point next = Clock::now() + std::chrono::seconds(config_.scrub_interval_s);
   for (; !ending_; std::this_thread::sleep_for(kTick)) {
+    if (config_.scrub_interval_s != 0 && Clock::now() >= next) {
+      for (auto& d : datasets_->all()) d->verified = false;
+      next = Clock::now() + std::chrono::seconds(config_.scrub_interval_s);
+    }
     for (auto& d : datasets_->all())
       if (!d->verified && d->version()) verify_one(d);
   }

@@ -7,6 +7,7 @@
 #include "cached/files.h"
 #include "cached/log.h"
 #include "cached/mirror.h"
+#include "cached/store/options.h"
 
 namespace larder {
 
@@ -707,10 +708,24 @@ void Datasets::retry_mounts() {
   }
 }
 
+// refresh_interval: an option of the dataset (larder format) or of the configuration's [stores].
+void Datasets::want_refreshes_locked() {
+  for (const Mount& m : mounts_) {
+    if (!m.dataset->version()) continue;
+    Result<int64_t> seconds = seconds_option(options_for(p_.config, m.dataset->def.source, m.dataset->def.options), "refresh_interval", 0);
+    if (!seconds || *seconds == 0) continue;
+    auto [next, is_new] = next_refresh_.try_emplace(m.dataset->id(), Clock::now() + std::chrono::seconds(*seconds));
+    if (is_new || Clock::now() < next->second) continue;
+    next->second = Clock::now() + std::chrono::seconds(*seconds);
+    wanted_[m.dataset->id()].dataset = m.dataset;
+  }
+}
+
 void Datasets::run_background() {
   Clock::time_point next_retry = Clock::now() + kRetryMounts;
   std::unique_lock lock(mutex_);
   while (!stopping_) {
+    want_refreshes_locked();
     auto due = std::find_if(wanted_.begin(), wanted_.end(), [&](auto& w) { return not_before_[w.first] <= Clock::now(); });
     if (due == wanted_.end()) {
       wake_.wait_for(lock, std::chrono::milliseconds(wanted_.empty() ? 1000 : 50));

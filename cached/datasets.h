@@ -150,6 +150,7 @@ class Datasets {
   Status mount_configured();
   void run_background();
   void retry_mounts();
+  void want_refreshes_locked();
 
   Parts p_;
   MountList list_;
@@ -160,6 +161,7 @@ class Datasets {
   std::vector<MountRequest> retry_;  // mounts whose store could not be reached
   std::map<uint64_t, Pending> wanted_;
   std::map<uint64_t, std::chrono::steady_clock::time_point> not_before_;
+  std::map<uint64_t, std::chrono::steady_clock::time_point> next_refresh_;  // of datasets with a refresh_interval
   std::condition_variable wake_;
   std::thread background_;
   std::atomic<bool> stopping_{false};

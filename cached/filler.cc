@@ -46,6 +46,16 @@ void Filler::missed(const std::shared_ptr<Dataset>& dataset, const CatalogVersio
   }
 }
 
+void Filler::resume(const std::shared_ptr<Dataset>& dataset) {
+  std::shared_ptr<CatalogVersion> v = dataset->version();
+  if (dataset->fill != larder::Fill::kEager || !v) return;
+  std::lock_guard lock(mutex_);
+  Fill& f = fills_[dataset->id()];
+  if (!f.dataset) f.dataset = dataset;
+  follow_version(f, *v);
+  f.started = true;
+}
+
 void Filler::stop(const Dataset& dataset) {
   std::lock_guard lock(mutex_);
   fills_.erase(dataset.id());

@@ -18,6 +18,8 @@ class Filler : public WorkSource {
 
   // A program missed this entry of the current version.
   void missed(const std::shared_ptr<Dataset>& dataset, const CatalogVersion& version, uint32_t entry);
+  // A former daemon was filling it: goes on, without waiting for a miss.
+  void resume(const std::shared_ptr<Dataset>& dataset);
   void stop(const Dataset& dataset);
   // Goes on where the cache was full or the store failed. Call once a second; kick the flights afterwards.
   void tick();

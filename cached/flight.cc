@@ -124,14 +124,14 @@ void Flights::pump() {
 }
 
 Flights::FlightPtr Flights::pick_locked() {
-  if (stopping_ || running_ >= connections_) return nullptr;
-  if (!queue_.empty()) {
+  if (stopping_) return nullptr;
+  if (!queue_.empty() && running_ - running_background_ < connections_) {  // the store keeps demand apart from fill itself
     FlightPtr f = std::move(queue_.front());
     queue_.pop_front();
     return f;
   }
-  uint32_t share = std::max<uint32_t>(1, connections_ * 3 / 4);
-  return running_background_ < share ? pick_background_locked() : nullptr;
+  uint32_t share = std::max<uint32_t>(1, connections_ * 7 / 8);
+  return running_ < connections_ && running_background_ < share ? pick_background_locked() : nullptr;
 }
 
 Flights::FlightPtr Flights::pick_background_locked() {

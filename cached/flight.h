@@ -1,5 +1,5 @@
 // Flights: one GET an object, however many wait for it. Demand goes before background work and may use every connection;
-// background work at most three quarters of them. Thread-safe; callbacks run without locks held, on the store's threads,
+// background work at most seven eighths of them. Thread-safe; callbacks run without locks held, on the store's threads,
 // the caller's, or the one that calls tick().
 #pragma once
 #include <atomic>

@@ -55,7 +55,7 @@ void WarmJob::finished(const Object& object, const Status& status) {
     auto target = std::find_if(targets_.begin(), targets_.end(), [&](const Target& t) { return t.dataset == object.dataset; });
     if (counts_.errors.size() < kMaxErrors) counts_.errors.emplace_back(target->mount_path + "/" + object.path, status.error().message);
   }
-  changed_.notify_all();
+  if (at_ >= items_.size() && in_flight_ == 0) changed_.notify_all();  // not for each: that wakes a thread an object
 }
 
 std::pair<WarmCounts, bool> WarmJob::wait(std::chrono::milliseconds time) {

@@ -3,11 +3,20 @@
 #include <curl/curl.h>
 
 #include <cstdio>
+#include <vector>
 #include <ctime>
 
 namespace larder {
 
 std::string Dialect::etag(const HttpReply& head) const { return clean_etag(head.header("etag")); }
+
+StoreCall Dialect::folder_call(std::string_view folder, bool split, std::string_view next) const {
+  StoreCall call = list_call(next);
+  std::erase_if(call.query, [](auto& option) { return option.first == "prefix"; });
+  call.query.emplace_back("prefix", prefix() + std::string(folder));
+  if (split) call.query.emplace_back("delimiter", "/");
+  return call;
+}
 
 int64_t http_date_ns(std::string_view text) {
   const time_t seconds = curl_getdate(std::string(text).c_str(), nullptr);

@@ -32,6 +32,7 @@ struct StoreCall {
 
 struct ListPage {
   std::vector<ObjectInfo> objects;  // full keys, in the order of the store
+  std::vector<std::string> folders; // full prefixes, with the slash; only of a folder_call
   std::string next;                 // where the next page begins; empty: this was the last
 };
 
@@ -62,6 +63,10 @@ class Dialect {
   virtual std::string hint(int status, const ServiceError& error) const = 0;  // what the user can do; may be empty
   virtual StoreCall list_call(std::string_view next) const = 0;
   virtual Result<ListPage> parse_list(std::string_view body) const = 0;
+  // A list of what is below `folder` (relative to the prefix); `split`: what lies in it, and its folders. Only if
+  // lists_folders().
+  StoreCall folder_call(std::string_view folder, bool split, std::string_view next) const;
+  virtual bool lists_folders() const { return false; }
   virtual BodyChecksum checksum(const HttpReply& head) const = 0;  // of a whole-object GET
   virtual ObjectVersion version(std::string_view etag) const { return {std::string(etag), {}}; }
   virtual std::string etag(const HttpReply& head) const;  // as a listing would give it

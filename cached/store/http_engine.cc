@@ -94,23 +94,12 @@ std::string_view HttpReply::header(std::string_view name) const {
 
 // One thread and its multi handle: connections, DNS cache and easy handles are its own (sharing them between threads is
 // a documented libcurl bug).
-class HttpEngine::Worker {
+class HttpEngine::Worker final : public Carrier {
  public:
-  explicit Worker(HttpEngine& engine) : engine_(engine), multi_(curl_multi_init()) {
+  explicit Worker(HttpEngine& engine) : Carrier(engine), multi_(curl_multi_init()) {
     // Default: 4 x the handles added so far, which drops warm connections in a lull.
     curl_multi_setopt(multi_.get(), CURLMOPT_MAXCONNECTS, static_cast<long>(engine.options_.max_connections + 8));
-    thread_ = std::thread([this] { run(); });
   }
-  ~Worker() {
-    stop_.store(true);
-    wake();
-    thread_.join();
-  }
-  Worker(const Worker&) = delete;
-  Worker& operator=(const Worker&) = delete;
-
-  void wake() { curl_multi_wakeup(multi_.get()); }
-  int load() const { return load_.load(std::memory_order_relaxed); }
 
  private:
   // One attempt under way.
@@ -125,56 +114,48 @@ class HttpEngine::Worker {
     curl_off_t sent = 0;
     bool head_told = false;
     bool stopped = false;
-    Clock::time_point last_activity;
+    bool slow_told = false;
+    Clock::time_point started, last_activity;
+    std::chrono::microseconds first_byte{0};
   };
   using Active = std::unordered_map<CURL*, std::unique_ptr<Transfer>>;
 
-  void run() {
-    while (!stop_.load()) {
+  void interrupt() override { curl_multi_wakeup(multi_.get()); }
+
+  void run() override {
+    while (!stopping()) {
       start_ready();
       int running = 0;
       curl_multi_perform(multi_.get(), &running);
       reap();
       drop_stalled();
       if (start_ready()) continue;
-      curl_multi_poll(multi_.get(), nullptr, 0, poll_ms(), nullptr);
+      const auto now = Clock::now();
+      before_wait(now);
+      const auto most = active_.empty() ? std::chrono::milliseconds(1000) : kStallCheck;
+      curl_multi_poll(multi_.get(), nullptr, 0, static_cast<int>(may_wait(now, most).count()), nullptr);
+      after_wait(Clock::now());
     }
     abandon_all();
   }
 
-  int poll_ms() const {
-    auto until = std::chrono::milliseconds(active_.empty() ? 1000 : kStallCheck.count());
-    if (!waiting_.empty()) {
-      auto left = std::chrono::duration_cast<std::chrono::milliseconds>(waiting_.begin()->first - Clock::now());
-      until = std::clamp(left + std::chrono::milliseconds(1), std::chrono::milliseconds(0), until);
-    }
-    return static_cast<int>(until.count());
-  }
-
   // True if at least one transfer was started.
   bool start_ready() {
-    const auto now = Clock::now();
-    while (!waiting_.empty() && waiting_.begin()->first <= now) {
-      Job job = std::move(waiting_.begin()->second);
-      waiting_.erase(waiting_.begin());
-      engine_.put_back(std::move(job));
-    }
     bool any = false;
     Job job;
-    while (!stop_.load() && engine_.take(job)) {
+    while (!stopping() && next_job(false, job)) {
       start(std::move(job));
       any = true;
     }
-    load_.store(static_cast<int>(active_.size()), std::memory_order_relaxed);
     return any;
   }
 
   void start(Job job) {
     auto request = job.exchange->prepare();
     if (!request.ok()) {
-      engine_.release(job, Concurrency::Outcome::kOther);
+      engine_.release(job, Concurrency::Outcome::kOther, {});
       if (request.error().code == EAGAIN) {
-        waiting_.emplace(Clock::now() + kCredentialsWait, std::move(job));
+        wait_with(std::move(job), kCredentialsWait);
       } else {
         job.exchange->abandoned(request.error());
       }
@@ -184,10 +165,10 @@ class HttpEngine::Worker {
     transfer->easy = handle();
     transfer->job = std::move(job);
     transfer->request = std::move(*request);
-    transfer->last_activity = Clock::now();
+    transfer->started = transfer->last_activity = Clock::now();
     if (!transfer->easy || !set_up(*transfer) ||
         curl_multi_add_handle(multi_.get(), transfer->easy.get()) != CURLM_OK) {
-      engine_.release(transfer->job, Concurrency::Outcome::kOther);
+      engine_.release(transfer->job, Concurrency::Outcome::kOther, {});
       transfer->job.exchange->abandoned(make_error(ENOMEM, "libcurl could not start a transfer"));
       return;
     }
@@ -271,6 +252,7 @@ class HttpEngine::Worker {
     if (t.header_bytes > kMaxHeaderBytes) return 0;
     std::string_view line = trim({data, bytes});
     if (line.starts_with("HTTP/")) {  // again after "100 Continue"
+      t.first_byte = std::chrono::duration_cast<std::chrono::microseconds>(t.last_activity - t.started);
       t.reply.headers.clear();
       return bytes;
     }
@@ -329,16 +311,23 @@ class HttpEngine::Worker {
     const auto now = Clock::now();
     if (now - last_stall_check_ < kStallCheck) return;
     last_stall_check_ = now;
-    std::vector<std::unique_ptr<Transfer>> stalled;
+    const auto slow = engine_.slow_after();
+    std::vector<std::pair<std::unique_ptr<Transfer>, CURLcode>> dropped;
     for (auto it = active_.begin(); it != active_.end();) {
-      if (now - it->second->last_activity > patience(*it->second)) {
-        stalled.push_back(std::move(it->second));
+      Transfer& t = *it->second;
+      const bool unwanted = t.job.exchange->unwanted();
+      if (now - t.last_activity > patience(t) || unwanted) {
+        dropped.emplace_back(std::move(it->second), unwanted ? CURLE_ABORTED_BY_CALLBACK : CURLE_OPERATION_TIMEDOUT);
         it = active_.erase(it);
-      } else {
-        ++it;
+        continue;
       }
+      if (!t.slow_told && t.first_byte.count() == 0 && now - t.started > slow) {
+        t.slow_told = true;
+        t.job.exchange->on_slow();
+      }
+      ++it;
     }
-    for (auto& transfer : stalled) end(std::move(transfer), CURLE_OPERATION_TIMEDOUT);
+    for (auto& [transfer, why] : dropped) end(std::move(transfer), why);
   }
 
   void end(std::unique_ptr<Transfer> t, CURLcode code) {
@@ -351,26 +340,8 @@ class HttpEngine::Worker {
     if (code != CURLE_OK && !t->stopped) reply.transport_error = t->error[0] ? t->error : curl_easy_strerror(code);
     curl_multi_remove_handle(multi_.get(), t->easy.get());
     recycle(std::move(t->easy));
-    engine_.release(t->job, outcome_of(reply));
+    engine_.release(t->job, outcome_of(reply), t->first_byte);
     conclude(std::move(t->job), reply);
-  }
-
-  void conclude(Job job, const HttpReply& reply) {
-    const Verdict verdict = job.exchange->on_end(reply);
-    if (!verdict.again) return;
-    if (verdict.wait.count() <= 0) {
-      engine_.put_back(std::move(job));
-    } else {
-      waiting_.emplace(Clock::now() + verdict.wait, std::move(job));
-    }
-  }
-
-  static Concurrency::Outcome outcome_of(const HttpReply& reply) {
-    using T = HttpReply::Transport;
-    if (reply.status == 503 || reply.status == 429) return Concurrency::Outcome::kThrottled;
-    if (reply.transport == T::kConnect || reply.transport == T::kTimeout) return Concurrency::Outcome::kThrottled;
-    return reply.transport == T::kOk && reply.status < 500 ? Concurrency::Outcome::kSuccess
-                                                           : Concurrency::Outcome::kOther;
   }
 
   // The options of a pooled handle point into the old transfer: cleared, so that nothing dangles.
@@ -388,28 +359,106 @@ class HttpEngine::Worker {
     active_.clear();
     for (auto& [easy, transfer] : active) {
       curl_multi_remove_handle(multi_.get(), easy);
-      engine_.release(transfer->job, Concurrency::Outcome::kOther);
+      engine_.release(transfer->job, Concurrency::Outcome::kOther, {});
       transfer->job.exchange->abandoned(error);
     }
-    for (auto& [when, job] : waiting_) job.exchange->abandoned(error);
-    waiting_.clear();
+    abandon_waiting(error);
   }
 
-  HttpEngine& engine_;
   const Multi multi_;
   std::vector<Easy> pool_;
   Active active_;
-  std::multimap<Clock::time_point, Job> waiting_;
   Clock::time_point last_stall_check_{};
-  std::atomic<int> load_{0};
-  std::atomic<bool> stop_{false};
-  std::thread thread_;
 };
 
-HttpEngine::HttpEngine(EngineOptions options) : options_(std::move(options)), concurrency_(options_.max_connections) {
+// ---- carriers --------------------------------------------------------------------------------------------------------
+
+thread_local HttpEngine::Carrier* HttpEngine::Carrier::current_ = nullptr;
+
+void HttpEngine::Carrier::start() {
+  thread_ = std::thread([this] {
+    current_ = this;
+    run();
+  });
+}
+
+void HttpEngine::Carrier::stop() {
+  stop_.store(true);
+  interrupt();
+  thread_.join();
+}
+
+void HttpEngine::Carrier::wake() {
+  if (current_ != this && !woken_.exchange(true)) interrupt();
+}
+
+bool HttpEngine::Carrier::next_job(bool plain, Job& job) {
+  woken_.store(false);
+  if (!waiting_.empty()) {
+    for (const auto now = Clock::now(); !waiting_.empty() && waiting_.begin()->first <= now;) {
+      engine_.put_back(std::move(waiting_.begin()->second));
+      waiting_.erase(waiting_.begin());
+    }
+  }
+  return engine_.take(*this, plain, job, ask_again_);
+}
+
+void HttpEngine::Carrier::conclude(Job job, const HttpReply& reply) {
+  const Verdict verdict = job.exchange->on_end(reply);
+  if (!verdict.again) return;
+  if (verdict.wait.count() <= 0) {
+    engine_.put_back(std::move(job));
+  } else {
+    wait_with(std::move(job), verdict.wait);
+  }
+}
+
+std::chrono::milliseconds HttpEngine::Carrier::may_wait(Clock::time_point now, std::chrono::milliseconds most) const {
+  auto until = std::min(now + most, ask_again_);
+  if (!waiting_.empty()) until = std::min(until, waiting_.begin()->first);
+  return std::max(std::chrono::milliseconds(0), std::chrono::ceil<std::chrono::milliseconds>(until - now));
+}
+
+void HttpEngine::Carrier::after_wait(Clock::time_point now) {
+  worked_ += slept_at_ - woke_at_;
+  waited_ += now - slept_at_;
+  woke_at_ = now;
+  const auto all = worked_ + waited_;
+  if (all < std::chrono::milliseconds(20)) return;
+  busy_.store(static_cast<float>(worked_.count()) / static_cast<float>(all.count()), std::memory_order_relaxed);
+  worked_ = waited_ = {};
+}
+
+void HttpEngine::Carrier::abandon_waiting(const Error& error) {
+  for (auto& [when, job] : waiting_) job.exchange->abandoned(error);
+  waiting_.clear();
+}
+
+Concurrency::Outcome outcome_of(const HttpReply& reply) {
+  using T = HttpReply::Transport;
+  if (reply.status == 503 || reply.status == 429) return Concurrency::Outcome::kThrottled;
+  if (reply.transport == T::kConnect || reply.transport == T::kTimeout) return Concurrency::Outcome::kThrottled;
+  return reply.transport == T::kOk && reply.status < 500 ? Concurrency::Outcome::kSuccess
+                                                         : Concurrency::Outcome::kOther;
+}
+
+// ---- the engine ------------------------------------------------------------------------------------------------------
+
+HttpEngine::HttpEngine(EngineOptions options)
+    : options_(std::move(options)),
+      concurrency_(options_.max_connections),
+      slowest_(std::chrono::milliseconds(options_.slow_after_ms)),
+      request_cap_(options_.max_requests_per_second),
+      byte_cap_(options_.max_bandwidth) {
   init_curl_once();
   signal(SIGPIPE, SIG_IGN);  // CURLOPT_NOSIGNAL leaves it to us
-  for (int i = 0; i < std::max(1, options_.threads); ++i) workers_.push_back(std::make_unique<Worker>(*this));
+  for (int i = 0; i < std::max(1, options_.threads); ++i) {
+    if (options_.plain) workers_[1].push_back(make_plain_worker(*this));
+    if (!options_.plain || i == 0) workers_[0].push_back(std::make_unique<Worker>(*this));
+  }
+  for (auto& workers : workers_) {
+    for (auto& worker : workers) worker->start();
+  }
 }
 
 HttpEngine::~HttpEngine() {
@@ -417,10 +466,14 @@ HttpEngine::~HttpEngine() {
     std::lock_guard lock(mutex_);
     closing_ = true;
   }
-  workers_.clear();
+  for (auto& workers : workers_) {
+    for (auto& worker : workers) worker->stop();
+  }
   const Error error = closed();
-  for (auto* queue : {&demand_, &fill_}) {
-    for (auto& job : *queue) job.exchange->abandoned(error);
+  for (auto& by_kind : queues_) {
+    for (auto& jobs : by_kind) {
+      for (auto& job : jobs) job.exchange->abandoned(error);
+    }
   }
 }
 
@@ -430,20 +483,36 @@ void HttpEngine::submit(std::shared_ptr<Exchange> exchange, bool demand) {
     lock.unlock();
     return exchange->abandoned(closed());
   }
-  (demand ? demand_ : fill_).push_back({std::move(exchange), demand});
+  const bool plain = options_.plain && exchange->object_get();
+  queue(demand, plain).push_back({std::move(exchange), demand, plain});
   if (!concurrency_.may_start(demand)) return;  // whoever ends a transfer takes it
   lock.unlock();
-  wake_idlest();
+  wake_one(plain);
 }
 
-bool HttpEngine::take(Job& job) {
-  std::lock_guard lock(mutex_);
-  for (auto* queue : {&demand_, &fill_}) {
-    const bool demand = queue == &demand_;
-    if (queue->empty() || !concurrency_.may_start(demand)) continue;
-    job = std::move(queue->front());
-    queue->pop_front();
+bool HttpEngine::take(const Carrier& who, bool plain, Job& job, Clock::time_point& ask_again) {
+  ask_again = Clock::time_point::max();
+  std::unique_lock lock(mutex_);
+  Carrier& first = *workers_[plain].front();
+  if (&who != &first && !first.busy()) {  // one thread that does it all costs less than two that share it
+    if (queue(true, plain).empty() && queue(false, plain).empty()) return false;
+    lock.unlock();
+    first.wake();
+    return false;
+  }
+  for (bool demand : {true, false}) {
+    auto& jobs = queue(demand, plain);
+    if (jobs.empty() || !concurrency_.may_start(demand)) continue;
+    const auto now = Clock::now();
+    if (auto wait = std::max(request_cap_.wait(demand, now), byte_cap_.wait(demand, now)); wait.count() > 0) {
+      ask_again = std::min(ask_again, now + wait);
+      continue;
+    }
+    job = std::move(jobs.front());
+    jobs.pop_front();
     concurrency_.started(demand);
+    request_cap_.charge(demand, 1, now);
+    byte_cap_.charge(demand, static_cast<double>(job.exchange->expected_bytes()), now);
     return true;
   }
   return false;
@@ -451,24 +520,36 @@ bool HttpEngine::take(Job& job) {
 
 void HttpEngine::put_back(Job job) {
   std::lock_guard lock(mutex_);
-  auto& queue = job.demand ? demand_ : fill_;
-  queue.push_front(std::move(job));
+  auto& jobs = queue(job.demand, job.plain);
+  jobs.push_front(std::move(job));
 }
 
-void HttpEngine::release(const Job& job, Concurrency::Outcome outcome) {
-  std::lock_guard lock(mutex_);
-  concurrency_.ended(job.demand, outcome, Clock::now());
+// A slot that comes free may be the other kind's: that one is woken, as it waits for events of its own only.
+void HttpEngine::release(const Job& job, Concurrency::Outcome outcome, std::chrono::microseconds first_byte) {
+  bool others;
+  {
+    std::lock_guard lock(mutex_);
+    concurrency_.ended(job.demand, outcome, first_byte, Clock::now());
+    if (first_byte.count() > 0) slowest_.add(first_byte);
+    others = !queue(true, !job.plain).empty() || !queue(false, !job.plain).empty();
+  }
+  if (others) wake_one(!job.plain);
 }
 
-void HttpEngine::wake_idlest() {
-  auto idlest =
-      std::min_element(workers_.begin(), workers_.end(), [](auto& a, auto& b) { return a->load() < b->load(); });
-  (*idlest)->wake();
+void HttpEngine::wake_one(bool plain) {
+  auto& workers = workers_[plain];
+  auto idle = std::find_if(workers.begin(), workers.end(), [](auto& w) { return !w->busy(); });
+  (idle == workers.end() ? workers.front() : *idle)->wake();
 }
 
 int HttpEngine::concurrency_limit() const {
   std::lock_guard lock(mutex_);
   return concurrency_.limit();
+}
+
+std::chrono::milliseconds HttpEngine::slow_after() const {
+  std::lock_guard lock(mutex_);
+  return slowest_.after();
 }
 
 uint64_t HttpEngine::in_flight() const {
@@ -478,7 +559,11 @@ uint64_t HttpEngine::in_flight() const {
 
 uint64_t HttpEngine::queued() const {
   std::lock_guard lock(mutex_);
-  return demand_.size() + fill_.size();
+  uint64_t count = 0;
+  for (auto& by_kind : queues_) {
+    for (auto& jobs : by_kind) count += jobs.size();
+  }
+  return count;
 }
 
 }  // namespace larder

@@ -1,4 +1,5 @@
-// HTTP/1.1 over libcurl: a few threads, each with its own multi handle, move all transfers of one store.
+// HTTP/1.1: a few threads move all transfers of one store. https and everything that is not a plain GET goes over libcurl,
+// a multi handle a thread; GETs of objects over http go over plain_worker.h, which costs half as much.
 //
 // A transfer is an Exchange: it makes a signed request at the moment of sending, takes the body as it comes, and
 // decides after each attempt whether there is another one. The engine owns queues, slots, waits and connections, and
@@ -12,6 +13,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -20,6 +22,7 @@
 #include <thread>
 #include <vector>
 
+#include "cached/store/digest.h"
 #include "cached/store/pacer.h"
 #include "larder/result.h"
 
@@ -69,11 +72,30 @@ class Exchange {
   virtual Verdict on_end(const HttpReply& reply) = 0;
   // Over without an attempt: prepare() failed, or the engine is being destroyed.
   virtual void abandoned(const Error& error) = 0;
+
+  // A GET of an object's bytes: what the plain transport may carry, and what is worth the rest of these.
+  virtual bool object_get() const { return false; }
+  virtual uint64_t expected_bytes() const { return 0; }  // of the body, for the bandwidth cap
+  virtual bool unwanted() const { return false; }        // nobody waits any more: the attempt may be broken off
+  // No reply within HttpEngine::slow_after(); once an attempt.
+  virtual void on_slow() {}
+  // Where the next bytes of the body may be put without a copy, after on_head(); on_placed() instead of on_body() says how
+  // many. Empty: there is no such place.
+  virtual std::span<std::byte> body_room() { return {}; }
+  virtual Status on_placed(size_t) { return {}; }
+  // A whole body whose MD5 shall be known in on_end(): told by md5_is() before, if the transport can (several at once cost
+  // little more than one, md5_lanes.h). Empty: none.
+  virtual std::span<const std::byte> md5_input() const { return {}; }
+  virtual void md5_is(const Md5&) {}
 };
 
 struct EngineOptions {
-  int threads = 2;  // one moves 12-14 k GET/s of 110 KB (measured); two leave room for TLS
+  int threads = 2;  // the second works while the first is busy all the time: TLS, or more than 1 GB/s
   int max_connections = 64;
+  double max_requests_per_second = 0;  // 0: no cap
+  double max_bandwidth = 0;            // bytes of bodies a second; 0: no cap
+  bool plain = false;                  // the store is http:// and no proxy lies between
+  int slow_after_ms = 2'000;           // SlowestRequests
   int connect_timeout_ms = 5'000;
   int stall_timeout_ms = 20'000;  // no byte for this long: the attempt ends
   int64_t max_transfer_speed = 0;  // bytes a second of one transfer, either way; 0: as fast as it goes
@@ -89,27 +111,80 @@ class HttpEngine {
 
   void submit(std::shared_ptr<Exchange> exchange, bool demand);
   int concurrency_limit() const;
+  std::chrono::milliseconds slow_after() const;
   uint64_t in_flight() const;
   uint64_t queued() const;
 
  private:
-  class Worker;
+  using Clock = std::chrono::steady_clock;
+  class Carrier;      // a thread that moves transfers
+  class Worker;       // by libcurl
+  class PlainWorker;  // by plain_worker.h
+  static std::unique_ptr<Carrier> make_plain_worker(HttpEngine& engine);
   struct Job {
     std::shared_ptr<Exchange> exchange;
     bool demand = true;
+    bool plain = false;
   };
-  // The next job that a slot is free for; the slot is taken.
-  bool take(Job& job);
+  // The next job for this kind of carrier that slot and caps allow; the slot is taken. False: `ask_again` is set if only
+  // a cap stands in the way.
+  bool take(const Carrier& who, bool plain, Job& job, Clock::time_point& ask_again);
   void put_back(Job job);  // after its wait: before the others of its kind
-  void release(const Job& job, Concurrency::Outcome outcome);
-  void wake_idlest();
+  void release(const Job& job, Concurrency::Outcome outcome, std::chrono::microseconds first_byte);
+  void wake_one(bool plain);
+  std::deque<Job>& queue(bool demand, bool plain) { return queues_[demand][plain]; }
 
   const EngineOptions options_;
   mutable std::mutex mutex_;
   bool closing_ = false;
   Concurrency concurrency_;
-  std::deque<Job> demand_, fill_;
-  std::vector<std::unique_ptr<Worker>> workers_;
+  SlowestRequests slowest_;
+  RateCap request_cap_, byte_cap_;
+  std::deque<Job> queues_[2][2];
+  std::vector<std::unique_ptr<Carrier>> workers_[2];  // [plain]
 };
+
+// A thread of the engine. Its transfers are its own; what it shares goes through the engine.
+class HttpEngine::Carrier {
+ public:
+  explicit Carrier(HttpEngine& engine) : engine_(engine) {}
+  virtual ~Carrier() = default;
+  Carrier(const Carrier&) = delete;
+  Carrier& operator=(const Carrier&) = delete;
+  void start();
+  void stop();  // and wait for it
+  // There may be work. One interruption for however many calls, and none by the thread itself: it looks before it waits.
+  void wake();
+  bool busy() const { return busy_.load(std::memory_order_relaxed) > 0.75F; }
+
+ protected:
+  virtual void run() = 0;
+  virtual void interrupt() = 0;
+  bool stopping() const { return stop_.load(); }
+  bool next_job(bool plain, Job& job);
+  // Tells the exchange that an attempt is over, and keeps the job if there is another.
+  void conclude(Job job, const HttpReply& reply);
+  void wait_with(Job job, std::chrono::milliseconds wait) { waiting_.emplace(Clock::now() + wait, std::move(job)); }
+  // How long to wait for events, at most `most`.
+  std::chrono::milliseconds may_wait(Clock::time_point now, std::chrono::milliseconds most) const;
+  void before_wait(Clock::time_point now) { slept_at_ = now; }
+  void after_wait(Clock::time_point now);
+  void abandon_waiting(const Error& error);
+
+  HttpEngine& engine_;
+
+ private:
+  static thread_local Carrier* current_;
+  std::multimap<Clock::time_point, Job> waiting_;
+  Clock::time_point ask_again_ = Clock::time_point::max();
+  Clock::time_point slept_at_{}, woke_at_ = Clock::now();
+  Clock::duration worked_{}, waited_{};
+  std::atomic<float> busy_{0};  // share of the last 20 ms or so
+  std::atomic<bool> stop_{false}, woken_{false};
+  std::thread thread_;
+};
+
+// What an attempt says about the store's load.
+Concurrency::Outcome outcome_of(const HttpReply& reply);
 
 }  // namespace larder

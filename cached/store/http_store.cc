@@ -3,12 +3,14 @@
 #include <fmt/format.h>
 
 #include <charconv>
+#include <cstdlib>
 #include <future>
 
 #include "cached/store/http_writer.h"
 #include "cached/store/list_order.h"
 #include "cached/store/options.h"
 #include "cached/store/parallel_get.h"
+#include "cached/store/parallel_list.h"
 #include "cached/store/range_get.h"
 
 namespace larder {
@@ -23,6 +25,8 @@ constexpr int kMaxRepairs = 3;
 constexpr uint64_t kBytesPerAttempt = 64 * 1024;
 // A person waits for a list or a head: a wrong endpoint shall be told in a second, not after all the retries of a GET.
 constexpr int kInteractiveConnectRetries = 3;
+// What a list may have before it is worth to begin again, many folders at once: these pages are asked for twice then.
+constexpr int kPagesInARow = 3;
 
 // A list page or a HEAD: the whole body, to somebody who waits.
 class Question final : public StoreExchange {
@@ -76,6 +80,15 @@ Result<Question::Answer> ask(HttpEngine& engine, const std::shared_ptr<StoreCont
   return answer.get();
 }
 
+// libcurl follows these; the plain transport does not.
+bool proxy_in_environment() {
+  for (const char* name : {"http_proxy", "all_proxy", "ALL_PROXY"}) {
+    const char* value = std::getenv(name);
+    if (value != nullptr && *value != '\0') return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 Result<HttpStoreOptions> http_store_options(const StoreOptions& options, bool https) {
@@ -85,21 +98,31 @@ Result<HttpStoreOptions> http_store_options(const StoreOptions& options, bool ht
   auto stall = int_option(options, "stall_timeout_ms", 20'000, 100, 600'000);
   auto retries = int_option(options, "retries", out.retries, 0, 100);
   auto speed = int_option(options, "max_transfer_speed", 0, 1, int64_t{1} << 40);
-  for (auto* number : {&connections, &connect, &stall, &retries, &speed}) {
+  auto hedge = int_option(options, "hedge_after_ms", out.engine.slow_after_ms, 1, 600'000);
+  auto bandwidth = size_option(options, "max_bandwidth", 0);
+  auto rate = int_option(options, "max_requests_per_second", 0, 1, 1'000'000);
+  for (auto* number : {&connections, &connect, &stall, &retries, &hedge, &bandwidth, &rate, &speed}) {
     if (!number->ok()) return number->error();
   }
   auto verify = choice_option(options, "verify", {"auto", "always", "never"});
   auto order = choice_option(options, "list_order", {"auto", "any"});
+  auto parallel = bool_option(options, "parallel_lists", true);
+  if (!parallel.ok()) return parallel.error();
   if (!verify.ok()) return verify.error();
   if (!order.ok()) return order.error();
   out.engine.max_connections = static_cast<int>(*connections);
   out.engine.connect_timeout_ms = static_cast<int>(*connect);
   out.engine.stall_timeout_ms = static_cast<int>(*stall);
+  out.engine.slow_after_ms = static_cast<int>(*hedge);
+  out.engine.max_bandwidth = static_cast<double>(*bandwidth);
+  out.engine.max_requests_per_second = static_cast<double>(*rate);
+  out.engine.plain = !https && !proxy_in_environment();
   out.retries = static_cast<int>(*retries);
   out.verify_md5 = *verify == "always" || (*verify == "auto" && !https);
   out.content_md5 = out.verify_md5;
   out.engine.max_transfer_speed = *speed;
   out.any_order = *order == "any";
+  out.parallel_lists = *parallel;
   return out;
 }
 
@@ -112,7 +135,7 @@ Error StoreExchange::again(std::string message) {
 }
 
 Result<HttpRequest> StoreExchange::prepare() {
-  if (cancelled()) return make_error(ECANCELED, object() + ": nobody waits for it any more");
+  if (cancelled()) return nobody_waits();
   if (attempts_ == 0) last_progress_ = Clock::now();  // time in the queue is not the store's
   const StoreCall next = call();
   auto request = store_->dialect->sign(next);
@@ -140,8 +163,18 @@ Status StoreExchange::on_head(const HttpReply& reply) {
 
 Status StoreExchange::on_body(std::span<const std::byte> data) {
   store_->bytes.fetch_add(data.size(), std::memory_order_relaxed);
-  stopped_ = cancelled() ? make_error(ECANCELED, object() + ": nobody waits for it any more") : body(data);
+  stopped_ = cancelled() ? Status(nobody_waits()) : body(data);
   return stopped_;
+}
+
+Status StoreExchange::on_placed(size_t bytes) {
+  store_->bytes.fetch_add(bytes, std::memory_order_relaxed);
+  stopped_ = cancelled() ? Status(nobody_waits()) : placed(bytes);
+  return stopped_;
+}
+
+Error StoreExchange::nobody_waits() const {
+  return make_error(ECANCELED, object() + ": nobody waits for it any more");
 }
 
 Verdict StoreExchange::on_end(const HttpReply& reply) {
@@ -151,6 +184,11 @@ Verdict StoreExchange::on_end(const HttpReply& reply) {
     progress_seen_ = progress();
     last_progress_ = Clock::now();
   }
+  const bool spoilt = reply.transport != Transport::kOk && (reply.transport != Transport::kStopped || curable_);
+  if (spoilt && has_all()) {  // its end was wrong: nothing is left to ask for
+    curable_ = false;
+    return conclude();
+  }
   if (reply.transport == Transport::kStopped) {
     if (curable_) return retry(stopped_.error(), false, store_->options.retries);
     end_with(stopped_.error());
@@ -158,6 +196,10 @@ Verdict StoreExchange::on_end(const HttpReply& reply) {
   }
   if (reply.transport != Transport::kOk) return broken(reply);
   if (!reply.success()) return refused(reply);
+  return conclude();
+}
+
+Verdict StoreExchange::conclude() {
   const Status status = complete();
   if (!status.ok() && curable_) return retry(status.error(), false, store_->options.retries);
   if (status.ok()) {
@@ -199,7 +241,11 @@ Verdict StoreExchange::refused(const HttpReply& reply) {
 Verdict StoreExchange::retry(const Error& error, bool throttled, int allowed) {
   const auto patience = demand_ ? kDemandPatience : kFillPatience;
   ++fruitless_;
-  if (cancelled() || fruitless_ > allowed || Clock::now() - last_progress_ > patience) {
+  if (cancelled()) {
+    end_with(nobody_waits());
+    return {};
+  }
+  if (fruitless_ > allowed || Clock::now() - last_progress_ > patience) {
     end_with(make_error(
         error.code, attempts_ > 1 ? fmt::format("{} (after {} attempts)", error.message, attempts_) : error.message));
     return {};
@@ -220,12 +266,13 @@ HttpStore::HttpStore(std::unique_ptr<Dialect> dialect, HttpStoreOptions options)
   context_->options = options;
   engine_ = std::make_unique<HttpEngine>(options.engine);
   if (context_->dialect->writing() != nullptr) writer_ = std::make_unique<HttpWriter>(context_, *engine_);
+  context_->engine = engine_.get();
 }
 
 HttpStore::~HttpStore() = default;
 
-Result<ListPage> HttpStore::list_page(const std::string& next) {
-  auto answer = ask(*engine_, context_, context_->dialect->list_call(next));
+Result<ListPage> HttpStore::list_page(StoreCall call) {
+  auto answer = ask(*engine_, context_, std::move(call));
   if (!answer.ok()) return answer.error();
   auto page = context_->dialect->parse_list(answer->body);
   if (!page.ok()) return make_error(EIO, context_->dialect->name("") + ": " + page.error().message);
@@ -235,15 +282,33 @@ Result<ListPage> HttpStore::list_page(const std::string& next) {
 Status HttpStore::list(const std::function<Status(std::vector<ObjectInfo>&&)>& page) {
   ListOrder order(context_->dialect->name(""), context_->dialect->prefix(), context_->options.any_order, page);
   std::string next;
+  const bool in_parallel = context_->options.parallel_lists && context_->dialect->lists_folders();
+  int pages = 0;
+  std::vector<ObjectInfo> held;  // of the first pages
   do {
-    auto one = list_page(next);
+    if (pages++ == kPagesInARow && in_parallel) return list_in_parallel(order);
+    auto one = list_page(context_->dialect->list_call(next));
     if (!one.ok()) return one.error();
     if (!one->next.empty() && one->next == next) {
       return make_error(EIO, context_->dialect->name("") + ": the store's list does not advance");
     }
     next = std::move(one->next);
-    if (auto status = order.add(std::move(one->objects)); !status.ok()) return status;
+    std::move(one->objects.begin(), one->objects.end(), std::back_inserter(held));
+    if (in_parallel && !next.empty()) continue;
+    if (auto status = order.add(std::exchange(held, {})); !status.ok()) return status;
   } while (!next.empty());
+  return order.end();
+}
+
+// Every object passes the same checks of order and prefix as in a list in one row.
+Status HttpStore::list_in_parallel(ListOrder& order) {
+  ParallelList list(
+      context_->dialect->prefix(),
+      [this](const std::string& folder, bool split, const std::string& next) {
+        return list_page(context_->dialect->folder_call(folder, split, next));
+      },
+      [&](std::vector<ObjectInfo>&& objects) { return order.add(std::move(objects)); });
+  if (auto status = list.run(); !status.ok()) return make_error(status.error().code, status.error().message);
   return order.end();
 }
 
@@ -266,10 +331,7 @@ Result<ObjectInfo> HttpStore::head(std::string_view key) {
 }
 
 void HttpStore::get(GetRequest request) {
-  if (wants_parallel(*context_, request)) {
-    start_parallel_get(context_, *engine_, std::move(request));
-    return;
-  }
+  if (wants_parallel(*context_, request)) return start_parallel_get(context_, *engine_, std::move(request));
   const bool demand = request.demand;
   engine_->submit(make_range_get(context_, std::move(request)), demand);
 }
@@ -281,6 +343,8 @@ StoreCounters HttpStore::counters() const {
   out.retries = context_->retries.load(std::memory_order_relaxed);
   out.bytes = context_->bytes.load(std::memory_order_relaxed);
   out.errors = context_->errors.load(std::memory_order_relaxed);
+  out.hedges = context_->hedges.load(std::memory_order_relaxed);
+  out.limit = static_cast<uint64_t>(engine_->concurrency_limit());
   out.in_flight = engine_->in_flight();
   out.queued = engine_->queued();
   return out;

@@ -12,6 +12,7 @@
 #include <memory>
 #include <string>
 
+#include "cached/store/body_buffers.h"
 #include "cached/store/dialect.h"
 #include "cached/store/http_engine.h"
 #include "cached/store/store.h"
@@ -28,6 +29,7 @@ struct HttpStoreOptions {
   bool verify_md5 = true;
   bool content_md5 = true;  // uploads: Content-MD5; over plain http, or with verify=always
   bool any_order = false;  // the store may list in another order than that of bytes: sort here
+  bool parallel_lists = true;
 };
 
 Result<HttpStoreOptions> http_store_options(const StoreOptions& options, bool https);
@@ -36,8 +38,10 @@ Result<HttpStoreOptions> http_store_options(const StoreOptions& options, bool ht
 struct StoreContext {
   std::unique_ptr<Dialect> dialect;
   HttpStoreOptions options;
-  std::atomic<uint64_t> gets{0}, lists{0}, retries{0}, bytes{0}, errors{0};
+  HttpEngine* engine = nullptr;  // null once the store is being destroyed
+  std::atomic<uint64_t> gets{0}, lists{0}, retries{0}, bytes{0}, errors{0}, hedges{0};
   std::atomic<int> parts_ahead{0};  // of parallel gets: bounds their memory
+  BodyBuffers buffers;
 };
 
 // Status::EIO etc. of a request; the base of all exchanges with a store: attempts, repairs, errors.
@@ -49,6 +53,8 @@ class StoreExchange : public Exchange {
   Status on_body(std::span<const std::byte> data) final;
   Verdict on_end(const HttpReply& reply) final;
   void abandoned(const Error& error) final;
+  Status on_placed(size_t bytes) final;
+  bool unwanted() const final { return cancelled(); }
 
  protected:
   virtual StoreCall call() const = 0;
@@ -57,9 +63,11 @@ class StoreExchange : public Exchange {
   // An error from these ends the attempt: final unless it is made by again().
   virtual Status head(const HttpReply& reply) = 0;
   virtual Status body(std::span<const std::byte> data) = 0;
+  virtual Status placed(size_t) { return {}; }  // so many bytes were put into body_room()
   virtual Status complete() = 0;                    // the attempt succeeded: is everything there and right?
   virtual void finish(Status status) = 0;           // exactly once, last
   virtual uint64_t progress() const = 0;            // bytes that need not be fetched again
+  virtual bool has_all() const { return false; }    // every byte is there, however the reply ended
   virtual bool cancelled() const { return false; }  // nobody waits any more
   virtual int connect_retries() const { return store_->options.retries; }
 
@@ -69,6 +77,8 @@ class StoreExchange : public Exchange {
   const std::shared_ptr<StoreContext> store_;
 
  private:
+  Error nobody_waits() const;
+  Verdict conclude();
   Verdict retry(const Error& error, bool throttled, int allowed);
   Verdict refused(const HttpReply& reply);
   Verdict broken(const HttpReply& reply);
@@ -85,6 +95,8 @@ class StoreExchange : public Exchange {
   Status stopped_;  // why the attempt was stopped
 };
 
+class ListOrder;
+
 class HttpStore final : public Store {
  public:
   HttpStore(std::unique_ptr<Dialect> dialect, HttpStoreOptions options);
@@ -97,7 +109,8 @@ class HttpStore final : public Store {
   StoreWriter* writer() override { return writer_.get(); }
 
  private:
-  Result<ListPage> list_page(const std::string& next);
+  Result<ListPage> list_page(StoreCall call);
+  Status list_in_parallel(ListOrder& order);
 
   const std::shared_ptr<StoreContext> context_;
   std::unique_ptr<StoreWriter> writer_;  // null: the dialect has no words for it

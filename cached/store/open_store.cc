@@ -12,6 +12,7 @@ Result<std::unique_ptr<Store>> open_store(std::string_view source, const StoreOp
   auto url = parse_source(source);
   if (!url.ok()) return url.error();
   if (auto status = check_option_names(options); !status.ok()) return status.error();
+  if (auto interval = seconds_option(options, "refresh_interval", 0); !interval.ok()) return interval.error();
   if (url->scheme == "file") return open_file(*url, options);
   if (url->scheme == "bos") return open_bos(*url, options, process_environment());
   if (url->scheme == "http" || url->scheme == "https") return open_manifest(*url, options);

@@ -1,14 +1,21 @@
-// How many requests are under way, and how long a failed one waits.
+// How many requests are under way, how fast they may start, and how long a failed one waits.
 #pragma once
+#include <array>
 #include <chrono>
 #include <cstdint>
 
 namespace larder {
 
-// Concurrency that adapts: additive increase, multiplicative decrease (object-stores.md C.1: a bucket prefix starts at
-// 5,500 GET/s and answers 503 SlowDown above). Starts at 32; a whole window of successes adds one; a throttle halves,
-// once per kCalm however many replies of the same burst complain; never below 4. Fill requests may use 3/4 of the
-// slots, so that a demand request always finds one. Threads: the caller's lock.
+// Concurrency that adapts (object-stores.md C.1: a bucket prefix starts at 5,500 GET/s and answers 503 SlowDown above).
+//   Starts at 32, and grows only while something had to wait for a slot: by one a success until the first sign of
+//   trouble, then by one a window (as many successes as the limit).
+//   A throttle (503, 429, timeout) halves it, once per kCalm however many replies of the same burst complain.
+//   Latency: while the mean time to the first byte of a window is twice the best one (and 10 ms more), the limit falls by
+//   a quarter. If that does not make the store faster, the slowness is not ours: it is taken back, and the new latency is
+//   the normal one.
+// Never below 4. Fill leaves free as many slots as demand used at once lately, an eighth at least, so that a demand request
+// finds one; both together never exceed the limit.
+// Threads: the caller's lock.
 class Concurrency {
  public:
   using Clock = std::chrono::steady_clock;
@@ -17,19 +24,73 @@ class Concurrency {
   static constexpr std::chrono::milliseconds kCalm{500};
 
   explicit Concurrency(int cap);
-  bool may_start(bool demand) const;
+  bool may_start(bool demand);
   void started(bool demand);
   enum class Outcome { kSuccess, kThrottled, kOther };
-  void ended(bool demand, Outcome outcome, Clock::time_point now);
+  // `first_byte`: from sending the request to the reply's head; zero: none came.
+  void ended(bool demand, Outcome outcome, std::chrono::microseconds first_byte, Clock::time_point now);
   int limit() const { return static_cast<int>(limit_); }
   int active() const { return active_; }
 
  private:
+  void measure(double first_byte_ms);
+  void judge(double mean_ms);
+  void grow();
+  int fill_share() const;
+  enum class Step { kNone, kHeld, kLowered };
+  void wait_for(Step step);
+
   const double cap_;
   double limit_;
   int active_ = 0;
   int active_fill_ = 0;
+  double reserve_ = 0;  // slots that demand used at once, forgotten over a thousand ends of fill requests
+  int hungry_ = 0;  // successes that may still grow the limit: set when something had to wait
+  bool fast_ = true;
   Clock::time_point last_decrease_{};
+  // Latency, in ms, of the current window; the best mean so far.
+  double sum_ = 0, best_ = 0;
+  int count_ = 0, window_ = 8;
+  bool slow_ = false;   // the last window was too slow to grow
+  Step step_ = Step::kNone;
+  int settling_ = 0;    // requests that say nothing yet about the last step
+  double before_ms_ = 0, before_limit_ = 0;
+};
+
+// Times to the first byte: when is a request one of the slowest? Forgets: counts are halved every 1,024 requests.
+// Threads: the caller's lock.
+class SlowestRequests {
+ public:
+  explicit SlowestRequests(std::chrono::milliseconds at_least) : at_least_(at_least) {}
+  void add(std::chrono::microseconds first_byte);
+  // max(at_least, p99); just at_least while fewer than 100 were seen.
+  std::chrono::milliseconds after() const;
+
+ private:
+  static constexpr int kBuckets = 96;  // four a doubling, from 1 ms
+  const std::chrono::milliseconds at_least_;
+  std::array<uint32_t, kBuckets> counts_{};
+  uint32_t total_ = 0;
+};
+
+// A cap on an average rate: what starts is charged in advance. Fill waits until all that was charged is paid for; demand
+// waits for demand only, so that a fill of many bytes does not hold it up, and fill pays for both afterwards. Unused time
+// buys at most kBurst. Threads: the caller's lock.
+class RateCap {
+ public:
+  using Clock = std::chrono::steady_clock;
+  static constexpr std::chrono::milliseconds kBurst{100};
+
+  explicit RateCap(double per_second) : rate_(per_second) {}  // 0: no cap
+  // Zero: it may start now. Otherwise ask again after so long.
+  Clock::duration wait(bool demand, Clock::time_point now) const;
+  void charge(bool demand, double amount, Clock::time_point now);
+
+ private:
+  void pay(Clock::time_point& paid_until, double amount, Clock::time_point now) const;
+
+  const double rate_;
+  Clock::time_point all_paid_{}, demand_paid_{};
 };
 
 // Wait before attempt number `attempt` (1: the first repetition): full jitter over an exponential scale, 50 ms to 5 s

@@ -5,6 +5,7 @@
 
 #include <charconv>
 #include <cstring>
+#include <mutex>
 #include <optional>
 
 #include "cached/store/digest.h"
@@ -83,17 +84,88 @@ class BodyCheck {
   uLong crc_ = 0;
 };
 
+// One request and the one or two RangeGets that run for it: the second is the hedge for a first that is slow. Who delivers
+// first is the only one that ever delivers, so bytes are never mixed and the end is told once. Thread-safe.
+class Race {
+ public:
+  explicit Race(GetRequest request) : request_(std::move(request)) {}
+  const GetRequest& request() const { return request_; }
+
+  // Another runner. False: there is a second one already, or somebody delivers.
+  bool join() {
+    std::lock_guard lock(mutex_);
+    if (runners_ != 1 || hedged_ || winner_ != nullptr || over_) return false;
+    ++runners_;
+    return hedged_ = true;
+  }
+  bool lost(const void* who) const {
+    std::lock_guard lock(mutex_);
+    return over_ || (winner_ != nullptr && winner_ != who);
+  }
+  Status deliver(const void* who, std::span<const std::byte> data) {
+    {
+      std::lock_guard lock(mutex_);
+      if (over_ || (winner_ != nullptr && winner_ != who)) return make_error(ECANCELED, "the other GET was faster");
+      winner_ = who;
+    }
+    return request_.on_data(data);
+  }
+  // Success, and errors that are about the object, end the request; after any other error the other one goes on.
+  void finished(const void* who, Status status) {
+    std::function<void(Status)> done;
+    {
+      std::lock_guard lock(mutex_);
+      --runners_;
+      const bool loser = over_ || (winner_ != nullptr && winner_ != who);
+      const bool final_word = status.ok() || winner_ == who || status.error().code == ESTALE || status.error().code == ENOENT;
+      if (loser || (!final_word && runners_ > 0)) return;
+      over_ = true;
+      done = std::move(request_.on_done);
+      request_.on_data = nullptr;
+    }
+    done(std::move(status));
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  GetRequest request_;
+  int runners_ = 1;
+  bool hedged_ = false;
+  bool over_ = false;
+  const void* winner_ = nullptr;
+};
+
 class RangeGet final : public StoreExchange {
  public:
-  RangeGet(std::shared_ptr<StoreContext> store, GetRequest request, std::function<bool()> cancelled)
-      : StoreExchange(std::move(store), request.demand),
-        request_(std::move(request)),
+  RangeGet(std::shared_ptr<StoreContext> store, std::shared_ptr<Race> race, std::function<bool()> cancelled)
+      : StoreExchange(std::move(store), race->request().demand),
+        race_(std::move(race)),
+        request_(race_->request()),
         cancelled_(std::move(cancelled)),
         version_(store_->dialect->version(request_.etag)),
         etag_(version_.if_match),
         whole_(request_.offset == 0 && request_.length == request_.object_size),
         buffered_(request_.length <= kDeliverAtOnce ||
                   (whole_ && store_->options.verify_md5 && request_.length <= kVerifyFirst)) {}
+
+  bool object_get() const override { return true; }
+  uint64_t expected_bytes() const override { return request_.length - received_; }
+
+  void on_slow() override {
+    if (store_->engine == nullptr || !race_->join()) return;
+    store_->hedges.fetch_add(1, std::memory_order_relaxed);
+    store_->engine->submit(std::make_shared<RangeGet>(store_, race_, cancelled_), true);
+  }
+
+  std::span<std::byte> body_room() override {
+    if (!buffered_) return {};
+    return {buffer_.data() + received_, static_cast<size_t>(request_.length - received_)};
+  }
+  std::span<const std::byte> md5_input() const override {
+    if (!md5_at_end() || received_ < request_.length) return {};
+    return {const_cast<BodyBuffers::Buffer&>(buffer_).data(), static_cast<size_t>(request_.length)};
+  }
+  void md5_is(const Md5& md5) override { md5_ = md5; }
 
  protected:
   StoreCall call() const override {
@@ -108,7 +180,8 @@ class RangeGet final : public StoreExchange {
   std::string object() const override { return store_->dialect->name(request_.key); }
   void count_attempt() override { store_->gets.fetch_add(1, std::memory_order_relaxed); }
   uint64_t progress() const override { return received_; }
-  bool cancelled() const override { return cancelled_ && cancelled_(); }
+  bool has_all() const override { return request_.length > 0 && received_ == request_.length; }
+  bool cancelled() const override { return race_->lost(this) || (cancelled_ && cancelled_()); }
 
   Status head(const HttpReply& reply) override {
     const std::string etag = clean_etag(reply.header("etag"));
@@ -120,39 +193,60 @@ class RangeGet final : public StoreExchange {
       strong_ = !reply.header("etag").starts_with("W/");
     }
     if (received_ == 0) {
-      check_.begin(whole_ ? wanted_checksum(reply) : BodyChecksum{});
-      if (buffered_) buffer_.reserve(request_.length);
+      wanted_ = whole_ ? wanted_checksum(reply) : BodyChecksum{};
+      check_.begin(md5_at_end() ? BodyChecksum{} : wanted_);
+      if (buffered_ && !buffer_) buffer_ = store_->buffers.get(request_.length);
     }
     return {};
   }
 
   Status body(std::span<const std::byte> data) override {
-    if (data.size() > request_.length - received_) return again(object() + ": more bytes than announced");
+    if (data.size() > request_.length - received_) {
+      if (buffered_) received_ = 0;  // which of them are right?
+      return again(object() + ": more bytes than announced");
+    }
+    if (buffered_) {
+      memcpy(buffer_.data() + received_, data.data(), data.size());
+      return placed(data.size());
+    }
     check_.update(data);
     received_ += data.size();
-    if (buffered_) {
-      buffer_.insert(buffer_.end(), data.begin(), data.end());
-      return {};
-    }
-    return request_.on_data(data);
+    return race_->deliver(this, data);
+  }
+
+  Status placed(size_t bytes) override {
+    check_.update({buffer_.data() + received_, bytes});
+    received_ += bytes;
+    return {};
   }
 
   Status complete() override {
     if (received_ < request_.length) return again(fmt::format("{}: body cut short at byte {}", object(), begin()));
-    if (!check_.matches()) return wrong_checksum();
-    if (buffered_ && !buffer_.empty()) return request_.on_data(buffer_);
+    if (!matches()) return wrong_checksum();
+    if (buffered_ && request_.length > 0) return race_->deliver(this, {buffer_.data(), static_cast<size_t>(request_.length)});
     return {};
   }
 
   void finish(Status status) override {
     buffer_ = {};
-    auto done = std::move(request_.on_done);
-    request_.on_data = nullptr;
-    done(std::move(status));
+    race_->finished(this, std::move(status));
   }
 
  private:
   uint64_t begin() const { return request_.offset + received_; }
+
+  // What is kept whole is hashed when it is whole: with others at once, if the transport does that.
+  bool md5_at_end() const { return buffered_ && wanted_.kind == BodyChecksum::Kind::kMd5; }
+
+  bool matches() {
+    if (!md5_at_end()) return check_.matches();
+    if (!md5_) {
+      Md5Stream stream;
+      stream.update(md5_input());
+      md5_ = stream.finish();
+    }
+    return wanted_.value.size() == md5_->size() && memcmp(wanted_.value.data(), md5_->data(), md5_->size()) == 0;
+  }
 
   Error changed(std::string_view how) const {
     return make_error(ESTALE, fmt::format("{}: changed since it was listed: {}", object(), how));
@@ -195,12 +289,13 @@ class RangeGet final : public StoreExchange {
   Status wrong_checksum() {
     std::string message = object() + ": the bytes do not match the store's checksum";
     if (!buffered_) return make_error(EIO, message);
-    buffer_.clear();
     received_ = 0;
+    md5_.reset();
     return again(message);
   }
 
-  GetRequest request_;
+  const std::shared_ptr<Race> race_;
+  const GetRequest& request_;  // the race's; its callbacks are the race's business
   const std::function<bool()> cancelled_;
   const ObjectVersion version_;
   std::string etag_;
@@ -208,15 +303,17 @@ class RangeGet final : public StoreExchange {
   const bool whole_;
   const bool buffered_;
   uint64_t received_ = 0;
-  std::vector<std::byte> buffer_;
+  BodyBuffers::Buffer buffer_;
+  BodyChecksum wanted_;
   BodyCheck check_;
+  std::optional<Md5> md5_;
 };
 
 }  // namespace
 
 std::shared_ptr<Exchange> make_range_get(std::shared_ptr<StoreContext> store, GetRequest request,
                                          std::function<bool()> cancelled) {
-  return std::make_shared<RangeGet>(std::move(store), std::move(request), std::move(cancelled));
+  return std::make_shared<RangeGet>(std::move(store), std::make_shared<Race>(std::move(request)), std::move(cancelled));
 }
 
 }  // namespace larder

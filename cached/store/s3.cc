@@ -119,6 +119,7 @@ class S3Dialect final : public Dialect {
   }
 
   Result<ListPage> parse_list(std::string_view body) const override { return parse_list_v2(body); }
+  bool lists_folders() const override { return true; }
 
   const WriteDialect* writing() const override { return &writing_; }
 
@@ -368,6 +369,10 @@ Result<ListPage> parse_list_v2(std::string_view xml) {
     auto object = parse_object(node, encoded);
     if (!object.ok()) return object.error();
     page.objects.push_back(std::move(*object));
+  }
+  for (const auto& node : root.children("CommonPrefixes")) {
+    const std::string_view folder = node.child_value("Prefix");
+    page.folders.push_back(encoded ? percent_decode(folder, true) : std::string(folder));
   }
   if (std::string_view(root.child_value("IsTruncated")) != "true") return page;
   page.next = root.child_value("NextContinuationToken");

@@ -61,6 +61,8 @@ struct StoreCounters {
   uint64_t errors = 0;     // requests that ended in an error
   uint64_t in_flight = 0;  // now
   uint64_t queued = 0;     // now, waiting for a slot
+  uint64_t hedges = 0;     // second GETs for objects whose first was slow
+  uint64_t limit = 0;      // requests at once that the store is given now; 0: it does not adapt
 };
 
 class StoreWriter;
@@ -81,8 +83,9 @@ class Store {
 
 // Options of a source, from the configuration, `larder format` or the environment. Unknown keys are an error that names them.
 //   endpoint, region, addressing (auto|path|virtual), access_key, secret_key, session_token, anonymous (true|false),
-//   ca_file, max_connections, connect_timeout_ms, stall_timeout_ms, retries, verify (auto|always|never),
-//   list_order (auto|any), requester_pays (true|false), credentials_file (bos); their meaning: docs/object_stores.md
+//   ca_file, max_connections, max_bandwidth, max_requests_per_second, hedge_after_ms, connect_timeout_ms, stall_timeout_ms, retries, verify (auto|always|never),
+//   list_order (auto|any), parallel_lists (true|false), requester_pays (true|false), credentials_file (bos),
+//   refresh_interval (of the dataset, not the store's business); their meaning: docs/object_stores.md
 using StoreOptions = std::map<std::string, std::string>;
 
 // A source URL split in parts: s3://bucket/prefix, file:///dir. `prefix` has no leading slash; it ends in '/' unless empty.

@@ -329,6 +329,80 @@ def row_cold_large(bench, stack):
     bench.compare(f"cold {size >> 20} MiB object, one reader, 30 ms", {"16 bare ranges": bare, "larder": larder}, 3, ">= 0.9 x bare", "ms")
 
 
+def cpu_ns(pid):
+    """Processor time of all threads, to the nanosecond."""
+    total = 0
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{thread}/schedstat") as f:
+            total += int(f.read().split()[0])
+    return total
+
+
+def row_cold_cpu(bench, stack):
+    """What larderd itself pays for an object over http, beside a store that costs next to nothing."""
+    import hashlib
+    import resource
+    count = 1000 if bench.args.quick else 4000
+    etag = hashlib.md5(b"x" * JPEG_BYTES).hexdigest()
+    server = subprocess.Popen([bench.program("object_server"), str(JPEG_BYTES), str(count), etag], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    stack.callback(server.wait, 10)
+    stack.callback(server.stdout.close)
+    stack.callback(server.stdin.close)
+    port = int(server.stdout.readline())
+    keys = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench", "AWS_REGION": "us-east-1"}
+    daemon = stack.enter_context(Daemon(env=keys, cache_size="2GiB", log_level="info"))
+    for verify in ("always", "never"):
+        daemon.mount("s3://bench/p", f"/data/{verify}", endpoint=f"http://127.0.0.1:{port}", verify=verify, max_connections="64" if verify == "always" else "63")
+    request = "GET /bench/p/x HTTP/1.1\r\nHost: x\r\n\r\n"
+    path = os.path.join(daemon.work, "requests")
+    with open(path, "w") as f:
+        f.write(f"{len(request)}\n{request}" * count)
+
+    def bare(_):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([bench.program("http_get"), str(port), "64", path], capture_output=True, check=True, timeout=120)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return {"ns": (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) * 1e9 / count}
+
+    def larder(verify):
+        def once(_):
+            daemon.larder("evict", f"/data/{verify}")
+            before = cpu_ns(daemon.process.pid)
+            daemon.larder("warm", f"/data/{verify}")
+            return {"ns": (cpu_ns(daemon.process.pid) - before) / count}
+        return once
+    bench.compare("processor time a GET of 110 KB over http", {"bare client, bytes thrown away": bare, "larder, MD5": larder("always"), "larder, no MD5": larder("never")},
+                  max(3, bench.args.rounds // 3), "<= 60 us")
+
+
+def row_list(bench, stack):
+    """A list of many folders behind 30 ms: in one chain of pages, and folder by folder."""
+    import s3_put
+    folders, each = (24, 1500) if bench.args.quick else (64, 1500)
+    folder = stack.enter_context(scratch("/dev/shm"))
+    server = stack.enter_context(s3_server(os.path.join(folder, "s3")))
+    proxy = stack.enter_context(Proxy(server.endpoint, latency_ms=30))
+    tree = os.path.join(folder, "tree")
+    for i in range(folders):
+        os.makedirs(os.path.join(tree, f"n{i:04}"))
+        for k in range(each):
+            with open(os.path.join(tree, f"n{i:04}", f"{k:05}"), "wb"):
+                pass
+    s3_put.put_tree(server.endpoint, server.access_key, server.secret_key, tree, "bench", "l/")
+
+    def listed(parallel):
+        def once(_):
+            with Daemon(env=s3_environment(server), cache_size="256MiB", log_level="info") as daemon:
+                start = time.perf_counter()
+                daemon.mount("s3://bench/l", "/data/bench", endpoint=proxy.endpoint, parallel_lists=parallel)
+                seconds = time.perf_counter() - start
+                if daemon.status()["mounts"][0]["objects"] != folders * each:
+                    raise RuntimeError("the list is not whole")
+            return {"ns": seconds * 1e9}
+        return once
+    bench.compare(f"list of {folders * each:,} keys in {folders} folders, 30 ms", {"one chain": listed("false"), "folders at once": listed("true")}, 3, "faster", "ms")
+
+
 def memory_mib(pid, what):
     with open(f"/proc/{pid}/status") as f:
         return next(int(line.split()[1]) for line in f if line.startswith(what + ":")) / 1024
@@ -434,7 +508,7 @@ def row_redis(bench, stack):
 
 
 ROWS = {"warm": row_warm, "walk": row_walk, "large": row_large, "outside": row_outside, "start": row_start, "cold": row_cold,
-        "cold-large": row_cold_large, "lazy": row_lazy, "catalog": row_catalog, "redis": row_redis}
+        "cold-large": row_cold_large, "cold-cpu": row_cold_cpu, "lazy": row_lazy, "list": row_list, "catalog": row_catalog, "redis": row_redis}
 
 
 def machine():

@@ -265,6 +265,9 @@ class Proxy:
     def rules(self, *rules):
         self._call("PUT", "rules", json.dumps(rules).encode())
 
+    def latency(self, ms):
+        self._call("PUT", f"latency?ms={ms}")
+
 
 class LarderTest(unittest.TestCase):
     maxDiff = 4000

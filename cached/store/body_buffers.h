@@ -1,0 +1,49 @@
+// Memory for bodies that are kept until they are whole. It is used again at once: fresh memory costs a page fault every 4
+// KiB, a tenth of what a GET of 110 KB costs. Thread-safe; outlives its buffers.
+#pragma once
+#include <cstddef>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <vector>
+
+namespace larder {
+
+class BodyBuffers {
+ public:
+  class Buffer {
+   public:
+    Buffer() = default;
+    Buffer(Buffer&& o) noexcept { *this = std::move(o); }
+    Buffer& operator=(Buffer&& o) noexcept {
+      std::swap(pool_, o.pool_);
+      std::swap(memory_, o.memory_);
+      std::swap(capacity_, o.capacity_);
+      return *this;
+    }
+    ~Buffer() { reset(); }
+    void reset();
+    explicit operator bool() const { return memory_ != nullptr; }
+    std::byte* data() { return memory_.get(); }
+
+   private:
+    friend class BodyBuffers;
+    BodyBuffers* pool_ = nullptr;
+    std::unique_ptr<std::byte[]> memory_;
+    size_t capacity_ = 0;
+  };
+
+  Buffer get(size_t size);
+
+ private:
+  static constexpr size_t kStep = 64 << 10;
+  static constexpr size_t kKeep = 32 << 20;  // bytes of idle memory
+  void give_back(std::unique_ptr<std::byte[]> memory, size_t capacity);
+
+  std::mutex mutex_;
+  std::map<size_t, std::vector<std::unique_ptr<std::byte[]>>> idle_;  // by capacity; the last one used first
+  size_t idle_bytes_ = 0;
+};
+
+}  // namespace larder

@@ -1,0 +1,19 @@
+// MD5 of several messages at once, one a lane of the processor's vector registers.
+//
+// One MD5 is a chain of dependent steps and cannot be made faster (OpenSSL: 0.77 GB/s here, 145 us for 110 KB); eight or
+// sixteen chains side by side take little longer than one. Plain C++ on the compiler's vector types, compiled for AVX-512,
+// AVX2 and the baseline; the processor decides. Thread-safe.
+#pragma once
+#include <span>
+#include <vector>
+
+#include "cached/store/digest.h"
+
+namespace larder {
+
+std::vector<Md5> md5_many(std::span<const std::span<const std::byte>> messages);
+
+// How many make use of all lanes.
+size_t md5_lanes();
+
+}  // namespace larder

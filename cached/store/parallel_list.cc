@@ -1,0 +1,175 @@
+#include "cached/store/parallel_list.h"
+
+#include <algorithm>
+#include <condition_variable>
+#include <list>
+#include <mutex>
+#include <thread>
+
+namespace larder {
+namespace {
+
+// How far ahead of what was handed on folders are listed: bounds the memory to some 100,000 objects in the usual case.
+constexpr size_t kNodesAhead = 256;
+
+bool by_key(const ObjectInfo& a, const ObjectInfo& b) { return a.key < b.key; }
+
+}  // namespace
+
+// A folder, or objects that are known already. Nodes stand in byte order of what they hold.
+struct ParallelList::Node {
+  std::string folder;
+  std::vector<ObjectInfo> objects;
+  bool started = false;
+  bool done = false;
+};
+
+struct ParallelList::State {
+  explicit State(const ParallelList& of) : list(of) {}
+
+  const ParallelList& list;
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::list<Node> nodes;
+  Status failed;
+  bool over = false;
+
+  // The first folder that nobody lists yet, near the front.
+  Node* pick() {
+    size_t looked = 0;
+    for (auto it = nodes.begin(); it != nodes.end() && looked < kNodesAhead; ++it, ++looked) {
+      if (!it->started) return &*it;
+    }
+    return nullptr;
+  }
+
+  void work() {
+    std::unique_lock lock(mutex);
+    for (;;) {
+      Node* node = nullptr;
+      changed.wait(lock, [&] { return over || !failed.ok() || (node = pick()) != nullptr; });
+      if (over || !failed.ok()) return;
+      node->started = true;
+      lock.unlock();
+      Status status = list_folder(*node);
+      lock.lock();
+      if (!status.ok() && failed.ok()) failed = status;
+      changed.notify_all();
+    }
+  }
+
+  Status list_folder(Node& node) {
+    auto first = list.ask_(node.folder, false, {});
+    if (!first.ok()) return first.error();
+    if (!first->next.empty() && worth_splitting(node.folder, first->objects)) return split(node);
+    std::vector<ObjectInfo> objects = std::move(first->objects);
+    for (std::string next = first->next; !next.empty();) {
+      auto page = list.ask_(node.folder, false, next);
+      if (!page.ok()) return page.error();
+      if (page->next == next) return make_error(EIO, "the store's list does not advance");
+      next = page->next;
+      std::move(page->objects.begin(), page->objects.end(), std::back_inserter(objects));
+    }
+    std::sort(objects.begin(), objects.end(), by_key);  // stores on top of folders have another order
+    std::lock_guard lock(mutex);
+    node.objects = std::move(objects);
+    node.done = true;
+    return {};
+  }
+
+  // A page of it tells how many keys its folders have.
+  bool worth_splitting(const std::string& folder, const std::vector<ObjectInfo>& objects) const {
+    const size_t skip = list.prefix_.size() + folder.size();
+    size_t folders = 0;
+    std::string_view last;
+    for (auto& object : objects) {
+      const size_t slash = object.key.find('/', skip);
+      if (slash == std::string::npos) continue;
+      const std::string_view name = std::string_view(object.key).substr(0, slash + 1);
+      folders += name != last;
+      last = name;
+    }
+    return folders == 1 || (folders > 0 && objects.size() / folders >= kWorthSplitting);
+  }
+
+  // The node becomes what is in it: objects and folders, in byte order.
+  Status split(Node& node) {
+    std::vector<ObjectInfo> objects;
+    std::vector<std::string> folders;
+    std::string next;
+    do {
+      auto page = list.ask_(node.folder, true, next);
+      if (!page.ok()) return page.error();
+      if (!page->next.empty() && page->next == next) return make_error(EIO, "the store's list does not advance");
+      next = page->next;
+      std::move(page->objects.begin(), page->objects.end(), std::back_inserter(objects));
+      std::move(page->folders.begin(), page->folders.end(), std::back_inserter(folders));
+    } while (!next.empty());
+    std::sort(objects.begin(), objects.end(), by_key);
+    std::sort(folders.begin(), folders.end());
+    folders.erase(std::unique(folders.begin(), folders.end()), folders.end());
+    return replace(node, std::move(objects), folders);
+  }
+
+  Status replace(Node& node, std::vector<ObjectInfo> objects, const std::vector<std::string>& folders) {
+    const std::string above = list.prefix_ + node.folder;
+    std::list<Node> in;
+    auto object = objects.begin();
+    auto objects_before = [&](const std::string* folder) {
+      auto end = folder ? std::find_if(object, objects.end(), [&](auto& o) { return o.key > *folder; }) : objects.end();
+      if (end == object) return;
+      Node& n = in.emplace_back();
+      n.objects.assign(std::make_move_iterator(object), std::make_move_iterator(end));
+      n.started = n.done = true;
+      object = end;
+    };
+    for (auto& folder : folders) {
+      if (folder.size() <= above.size() || !folder.starts_with(above) || folder.back() != '/')
+        return make_error(EIO, "the store listed a folder that is not below the one that was asked for");
+      objects_before(&folder);
+      in.emplace_back().folder = folder.substr(list.prefix_.size());
+    }
+    objects_before(nullptr);
+    std::lock_guard lock(mutex);
+    auto at = std::find_if(nodes.begin(), nodes.end(), [&](auto& n) { return &n == &node; });
+    nodes.splice(std::next(at), in);
+    at->done = true;  // it has nothing of its own any more
+    return {};
+  }
+
+  Status hand_on() {
+    std::unique_lock lock(mutex);
+    while (!nodes.empty()) {
+      changed.wait(lock, [&] { return !failed.ok() || nodes.front().done; });
+      if (!failed.ok()) return failed;
+      std::vector<ObjectInfo> objects = std::move(nodes.front().objects);
+      nodes.pop_front();
+      changed.notify_all();
+      if (objects.empty()) continue;
+      lock.unlock();
+      if (auto status = list.page_(std::move(objects)); !status.ok()) return status;
+      lock.lock();
+    }
+    return {};
+  }
+};
+
+ParallelList::ParallelList(std::string prefix, Ask ask, Page page)
+    : prefix_(std::move(prefix)), ask_(std::move(ask)), page_(std::move(page)) {}
+
+Status ParallelList::run() {
+  State state(*this);
+  state.nodes.emplace_back();
+  std::vector<std::thread> threads;
+  for (int i = 0; i < kAtOnce; ++i) threads.emplace_back([&] { state.work(); });
+  const Status status = state.hand_on();
+  {
+    std::lock_guard lock(state.mutex);
+    state.over = true;
+  }
+  state.changed.notify_all();
+  for (auto& thread : threads) thread.join();
+  return status;
+}
+
+}  // namespace larder
