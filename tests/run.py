@@ -20,6 +20,7 @@ import unittest
 HERE = os.path.dirname(os.path.abspath(__file__))
 UNIT_SECONDS = 600      # a minute or two when nothing is wrong; sanitizers are ten times slower
 PYTHON_SECONDS = 420    # for one file
+HEAVY_SECONDS = 1200    # for one of tests/frameworks: training runs, four minutes when nothing is wrong and nobody else computes
 TOTAL_SECONDS = 60 * 60
 
 
@@ -98,13 +99,14 @@ def run_python(path, build, match, totals, deadline):
         report = os.path.join(folder, "report.json")
         command = [sys.executable, os.path.abspath(__file__), "--module", path, "--report", report, "--match", match]
         env = {**os.environ, "LARDER_BUILD": os.path.abspath(build)}
-        status = run_limited(command, min(PYTHON_SECONDS, deadline - time.monotonic()), env)
+        limit = HEAVY_SECONDS if os.path.basename(os.path.dirname(path)) == "frameworks" else PYTHON_SECONDS
+        status = run_limited(command, min(limit, deadline - time.monotonic()), env)
         try:
             with open(report) as f:
                 result = json.load(f)
         except (OSError, ValueError):
             result = {"passed": 0, "failed": [], "skipped": []}
-            totals.fail(f"{path}: " + (f"took longer than {PYTHON_SECONDS} s" if status is None else f"ended with status {status}"))
+            totals.fail(f"{path}: " + (f"took longer than {limit} s" if status is None else f"ended with status {status}"))
     totals.passed += result["passed"]
     totals.skipped += result["skipped"]
     for name in result["failed"]:
