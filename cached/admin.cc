@@ -150,9 +150,11 @@ json Admin::mounts_status() {
     if (!v) continue;
     const CatalogHeader& h = *v->catalog().header;
     ObjectCache::DatasetUsage used = p_.cache.usage_of(*m.dataset);
+    double ratio = h.file_count == 0 ? 0 : std::min(1.0, used.objects / static_cast<double>(h.file_count));
     list.push_back({{"path", m.path}, {"dataset", m.dataset->def.name}, {"source", m.dataset->def.source}, {"version", h.version},
                     {"objects", h.file_count}, {"bytes", h.total_bytes}, {"skipped", h.skipped}, {"cached_files", used.files},
-                    {"cached_bytes", used.bytes},
+                    {"cached_bytes", used.bytes}, {"lazy_partial", used.lazy_partial}, {"predicted_hit_ratio", ratio},
+                    {"in_use", p_.cache.in_use(*m.dataset)},
                     {"fill", {{"state", p_.filler.state(*m.dataset)}, {"done", used.files}, {"total", h.file_count}}}});
   }
   return list;

@@ -116,11 +116,17 @@ void CatalogVersion::set_state(uint32_t entry, uint32_t state) {
   word.store((generation + 1) << 2 | state, std::memory_order_release);
 }
 
-bool CatalogVersion::take_touches() {
-  void* first = memchr(touch_map_.data(), 1, touch_map_.size());
-  if (!first) return false;
-  memset(touch_map_.data(), 0, touch_map_.size());
-  return true;
+bool CatalogVersion::take_touches(const std::function<void(uint32_t)>& each) {
+  auto* bytes = static_cast<uint8_t*>(touch_map_.data());
+  size_t size = touch_map_.size(), at = 0;
+  bool any = false;
+  while (auto* found = at < size ? static_cast<uint8_t*>(memchr(bytes + at, 1, size - at)) : nullptr) {
+    *found = 0;
+    at = static_cast<size_t>(found - bytes) + 1;
+    any = true;
+    if (at <= catalog_.entry_count) each(static_cast<uint32_t>(at - 1));
+  }
+  return any;
 }
 
 uint32_t CatalogVersion::find_file(std::string_view path) const {

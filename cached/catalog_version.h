@@ -1,6 +1,7 @@
 // One published version of a dataset as the daemon holds it: catalog (read), residency (written), touch (shared with programs).
 // Owned by shared_ptr: flights and programs' greetings may hold an old one for a while.
 #pragma once
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -34,8 +35,8 @@ class CatalogVersion {
   uint32_t state(uint32_t entry) const { return residency()->words[entry].load(std::memory_order_acquire) & kStateMask; }
   void set_state(uint32_t entry, uint32_t state);
 
-  // True if any program set a touch byte since the last call; clears them.
-  bool take_touches();
+  // True if any program set a touch byte since the last call; clears them and calls `each` with the entries.
+  bool take_touches(const std::function<void(uint32_t entry)>& each);
 
  private:
   Residency* residency() const { return static_cast<Residency*>(residency_map_.data()); }

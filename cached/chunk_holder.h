@@ -30,6 +30,7 @@ class ChunkHolder {
   // Of one dataset.
   struct Usage {
     uint64_t bytes = 0, files = 0;
+    double shares = 0;  // the files, each as the share of its chunks that is there
   };
   virtual Usage usage_of(const Dataset& dataset) const = 0;
 };

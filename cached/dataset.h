@@ -11,6 +11,7 @@
 #include "cached/catalog_version.h"
 #include "cached/config.h"
 #include "cached/fd.h"
+#include "cached/in_use.h"
 #include "cached/meta/meta.h"
 #include "cached/sum_log.h"
 
@@ -58,6 +59,7 @@ class Dataset {
   uint64_t cached_bytes = 0;  // on disk, of files that have a name
   uint64_t cached_files = 0;
   uint32_t evict_cursor = 0;
+  InUse in_use;
   Charge tables;              // of an unmounted dataset's catalog and residency on disk
 
  private:

@@ -231,6 +231,7 @@ ChunkHolder::Usage LazyFiles::usage_of(const Dataset& dataset) const {
     if (f->object.dataset.get() != &dataset || f->is_whole() || f->present_chunks == 0) continue;
     u.bytes += f->present_bytes;
     u.files += 1;
+    u.shares += static_cast<double>(f->present_chunks) / f->chunk_count();
   }
   return u;
 }

@@ -105,7 +105,13 @@ CacheUsage ObjectCache::usage() {
 ObjectCache::DatasetUsage ObjectCache::usage_of(const Dataset& d) {
   std::lock_guard lock(mutex_);
   ChunkHolder::Usage chunks = chunks_ ? chunks_->usage_of(d) : ChunkHolder::Usage{};
-  return {d.cached_files + chunks.files, d.cached_bytes + chunks.bytes};
+  return {d.cached_files + chunks.files, d.cached_bytes + chunks.bytes, chunks.files, static_cast<double>(d.cached_files) + chunks.shares};
+}
+
+uint64_t ObjectCache::in_use(Dataset& d) {
+  std::lock_guard lock(mutex_);
+  take_touches_locked(d);
+  return d.in_use.count(d.folder_fd());
 }
 
 // ---- removing files --------------------------------------------------------------------------------------------------
@@ -412,6 +418,7 @@ Result<std::shared_ptr<Fd>> ObjectCache::publish(const Object& o, ObjectWriter& 
     staged_bytes_ += bytes;
     staged_.push_back(Staged{o.dataset, o.path, o.oid});
   }
+  d.in_use.opened(o.oid);  // a program that waited gets a descriptor without a touch
   v->set_state(entry, kResident);
   if (d.sums->records() > 2 * d.cached_files + 4096) compact_sums(d, *v);
   return reader;
@@ -673,11 +680,21 @@ void ObjectCache::note_use() {
     all = datasets_;
   }
   for (auto& d : all) {
-    std::shared_ptr<CatalogVersion> v = d->version();
-    if (!v || !v->take_touches()) continue;
-    d->used_now();
-    ::futimens(d->folder_fd(), nullptr);  // so that a restart knows the order
+    std::lock_guard lock(mutex_);
+    if (!take_touches_locked(*d)) continue;
+    d->in_use.count(d->folder_fd());  // what was closed makes place for what is opened
   }
+}
+
+bool ObjectCache::take_touches_locked(Dataset& d) {
+  std::shared_ptr<CatalogVersion> v = d.version();
+  if (!v) return false;
+  bool any = v->take_touches([&](uint32_t entry) {
+    if (v->state(entry) == kResident) d.in_use.opened(v->catalog().entries[entry].oid);
+  });
+  if (any) d.used_now();
+  if (any) ::futimens(d.folder_fd(), nullptr);  // so that a restart knows the order
+  return any;
 }
 
 }  // namespace larder

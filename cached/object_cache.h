@@ -33,10 +33,6 @@
 
 namespace larder {
 
-struct OidHash {
-  size_t operator()(const ObjectId& id) const { return id.lo; }
-};
-
 class ObjectCache;
 class LazyFile;
 
@@ -135,9 +131,13 @@ class ObjectCache {
   void note_use();  // reads the touch bytes of mounted datasets
   CacheUsage usage();
   struct DatasetUsage {
-    uint64_t files, bytes;
+    uint64_t files = 0, bytes = 0;  // whole files, and lazy objects of which a part is there with that part's bytes
+    uint64_t lazy_partial = 0;      // such objects
+    double objects = 0;             // files, a lazy object as the share of its chunks that is there
   };
   DatasetUsage usage_of(const Dataset& dataset);
+  // Whole files that programs have open or mapped now, of those they opened since this daemon started (at most InUse::kMost).
+  uint64_t in_use(Dataset& dataset);
   const CacheLimits& limits() const { return limits_; }
 
  private:
@@ -170,6 +170,7 @@ class ObjectCache {
   Removed remove_file(Dataset& dataset, const char* name, bool even_if_used, const std::function<void()>& before_unlink);
   Removed remove_entry(Dataset& dataset, CatalogVersion& version, uint32_t entry, bool even_if_used);
   void forget(Dataset& dataset, CatalogVersion& version, uint32_t entry);
+  bool take_touches_locked(Dataset& dataset);
   void uncount(Dataset& dataset, uint64_t bytes);
   void forget_staged(ObjectId oid);
   void count_folder(Dataset& dataset);

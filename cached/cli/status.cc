@@ -30,6 +30,9 @@ std::string render_mount(const Json& m) {
                                 printable(text(m, "source")), count_of(m, "objects"), bytes_of(m, "bytes"),
                                 count_of(m, "cached_files"), bytes_of(m, "cached_bytes"),
                                 share(number(m, "cached_files"), number(m, "objects")));
+  if (auto ratio = m.find("predicted_hit_ratio"); ratio != m.end() && ratio->is_number())
+    out += fmt::format("  epoch    {:.1f}% hits predicted when shuffled; {} files in use, {} partly cached\n", 100 * ratio->get<double>(),
+                       count_of(m, "in_use"), count_of(m, "lazy_partial"));
   const Json& fill = member(m, "fill");
   std::string state = text(fill, "state");
   if (!state.empty() && state != "off")

@@ -10,6 +10,7 @@ namespace larder {
 namespace {
 
 using test::Inside;
+using test::must;
 using test::Outside;
 
 class Cache : public ::testing::Test {
@@ -96,6 +97,31 @@ TEST_F(Cache, AFileInUseIsNeverEvicted) {
   EXPECT_EQ(in.cache.evict(*d, "").files, 2u);
   EXPECT_EQ(in.cache.usage().files, 0u);
   EXPECT_EQ(on_tmpfs(d), 0u);
+}
+
+// "larder status shows per dataset: cached bytes and files, predicted hit ratio, in use"
+TEST_F(Cache, UsageTellsSharesAndWhatIsInUse) {
+  fill_bucket(8);
+  Inside in(out);
+  auto d = in.mount();
+  auto [body, fd] = in.fetch(in.object(d, name(0)));
+  in.read(d, name(1));
+  EXPECT_EQ(in.cache.usage_of(*d).objects, 2.0);
+  EXPECT_EQ(in.cache.in_use(*d), 1u);
+  fd.reset();
+  EXPECT_EQ(in.cache.in_use(*d), 0u);
+  // Opened from the cache, as a program does: a touch, and a descriptor that the daemon does not see.
+  uint32_t entry = d->version()->find_file(name(1));
+  Fd program = must(in.cache.open_resident(*d, entry));
+  EXPECT_EQ(in.cache.in_use(*d), 0u);
+  Mapping touch = must(Mapping::map(d->version()->touch().get(), d->version()->catalog().entry_count, true));
+  static_cast<uint8_t*>(touch.data())[entry] = 1;
+  d->last_use_ns = 0;
+  in.cache.note_use();
+  EXPECT_NE(d->last_use_ns, 0);
+  EXPECT_EQ(in.cache.in_use(*d), 1u);  // the touch is gone, the file is still open
+  program.reset();
+  EXPECT_EQ(in.cache.in_use(*d), 0u);
 }
 
 TEST_F(Cache, ReplacedFilesInUseCountUntilTheyAreClosed) {

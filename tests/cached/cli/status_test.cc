@@ -14,7 +14,7 @@ Json example() {
     "reads":{"warm_opens":30,"warm_bytes":3000,"miss_opens":10,"stats":5,"lists":2,"errors":0},
     "store":{"gets":10,"lists":1,"retries":0,"bytes":2048,"errors":0,"in_flight":4,"queued":9},
     "mounts":[{"path":"/data/x","dataset":"d","source":"s3://b","version":2,"objects":8,"bytes":8192,"skipped":1,"cached_files":4,
-               "cached_bytes":4096,"fill":{"state":"running","done":4,"total":8}}],
+               "cached_bytes":4096,"predicted_hit_ratio":0.437,"in_use":2,"lazy_partial":1,"fill":{"state":"running","done":4,"total":8}}],
     "datasets":[{"name":"d","source":"s3://b","mounted":true},{"name":"other","source":"file:///o","mounted":false}]})");
 }
 
@@ -22,6 +22,7 @@ TEST(RenderStatus, SaysWhatThereIs) {
   std::string out = render_status(example());
   for (const char* part : {"larderd 0.1.0 pid 7 (private), up 1:01", "512.0 KiB of 1.0 MiB used (50%), 3 files",
                            "75.0% hits", "4 under way, 9 wait", "s3://b", "8 (8.0 KiB), cached 4 (4.0 KiB), 50%",
+                           "43.7% hits predicted when shuffled; 2 files in use, 1 partly cached",
                            "running, 4/8", "1 objects whose keys", "not mounted: other (file:///o)"})
     EXPECT_NE(out.find(part), std::string::npos) << part << " is missing in\n" << out;
 }
