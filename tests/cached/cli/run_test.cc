@@ -139,7 +139,7 @@ TEST_F(RunStatus, TheGrammarIsCheckedFirst) {
   EXPECT_EQ(run_words({"run"}), kExitUsage);
   EXPECT_EQ(run_words({"run", "/bin/true"}), kExitUsage) << "-- is missing";
   EXPECT_EQ(run_words({"run", "--fill", "sometimes", "--", "/bin/true"}), kExitUsage);
-  EXPECT_EQ(run_words({"sync", "a", "b"}), kExitUsage) << "there is no sync yet";
+  EXPECT_EQ(run_words({"sync", "a"}), kExitUsage) << "a destination is missing";
   EXPECT_EQ(run_words({"warm"}), kExitUsage);
   EXPECT_EQ(run_words({"status"}), kExitFailed);
   EXPECT_EQ(run_words({"--help"}), kExitOk);
