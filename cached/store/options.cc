@@ -14,7 +14,8 @@ constexpr std::string_view kKnown[] = {"endpoint",   "region",          "address
                                        "retries",    "max_connections", "connect_timeout_ms", "stall_timeout_ms",
                                        "verify",     "list_order",      "requester_pays",     "credentials_file",
                                        "profile",    "symlinks",        "max_transfer_speed",
-                                       "max_bandwidth", "max_requests_per_second", "hedge_after_ms", "parallel_lists", "refresh_interval"};
+                                       "max_bandwidth", "max_requests_per_second", "hedge_after_ms", "parallel_lists", "refresh_interval",
+                                       "list_version"};
 
 std::string joined(const auto& words) { return fmt::format("{}", fmt::join(std::begin(words), std::end(words), ", ")); }
 

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <atomic>
 #include <charconv>
 #include <ctime>
@@ -51,6 +52,7 @@ struct S3Config {
   S3Address address;
   bool own_endpoint = false;  // configured: a redirect may change the region, never the host
   bool requester_pays = false;
+  bool list_v1 = false;
 };
 
 class S3Dialect final : public Dialect {
@@ -112,13 +114,15 @@ class S3Dialect final : public Dialect {
   StoreCall list_call(std::string_view next) const override {
     StoreCall call;
     call.bucket = true;
-    call.query = {{"list-type", "2"}, {"encoding-type", "url"}, {"max-keys", "1000"}};
+    // Stores that know version 1 alone do not all encode names, and some then lose the marker (Huawei OBS).
+    if (config_.list_v1) call.query = {{"max-keys", "1000"}};
+    else call.query = {{"list-type", "2"}, {"encoding-type", "url"}, {"max-keys", "1000"}};
     if (!config_.prefix.empty()) call.query.emplace_back("prefix", config_.prefix);
-    if (!next.empty()) call.query.emplace_back("continuation-token", next);
+    if (!next.empty()) call.query.emplace_back(config_.list_v1 ? "marker" : "continuation-token", next);
     return call;
   }
 
-  Result<ListPage> parse_list(std::string_view body) const override { return parse_list_v2(body); }
+  Result<ListPage> parse_list(std::string_view body) const override { return config_.list_v1 ? parse_list_v1(body) : parse_list_v2(body); }
   bool lists_folders() const override { return true; }
 
   const WriteDialect* writing() const override { return &writing_; }
@@ -278,6 +282,9 @@ Result<S3Config> s3_config(const SourceUrl& source, const StoreOptions& options,
     return make_error(EINVAL, fmt::format("region '{}' is no region name", printable(out.region)));
   }
   auto addressing = choice_option(options, "addressing", {"auto", "path", "virtual"});
+  auto version = choice_option(options, "list_version", {"2", "1"});
+  if (!version.ok()) return version.error();
+  out.list_v1 = *version == "1";
   auto pays = bool_option(options, "requester_pays", false);
   if (!addressing.ok()) return addressing.error();
   if (!pays.ok()) return pays.error();
@@ -358,12 +365,10 @@ ServiceError parse_s3_error(std::string_view xml) {
   return out;
 }
 
-Result<ListPage> parse_list_v2(std::string_view xml) {
-  pugi::xml_document document;
-  if (!load(document, xml)) return make_error(EIO, "the list of objects is no XML");
-  const auto root = document.child("ListBucketResult");
-  if (!root) return make_error(EIO, fmt::format("the list of objects is no ListBucketResult: {}", printable(xml, 120)));
-  const bool encoded = std::string_view(root.child_value("EncodingType")) == "url";
+namespace {
+
+// What both versions have. `next` stays empty; `more`: there is another page.
+Result<ListPage> parse_names(const pugi::xml_node& root, bool encoded, bool* more) {
   ListPage page;
   for (const auto& node : root.children("Contents")) {
     auto object = parse_object(node, encoded);
@@ -374,10 +379,38 @@ Result<ListPage> parse_list_v2(std::string_view xml) {
     const std::string_view folder = node.child_value("Prefix");
     page.folders.push_back(encoded ? percent_decode(folder, true) : std::string(folder));
   }
-  if (std::string_view(root.child_value("IsTruncated")) != "true") return page;
-  page.next = root.child_value("NextContinuationToken");
-  if (page.next.empty()) return make_error(EIO, "the list of objects is truncated but has no continuation token");
+  *more = std::string_view(root.child_value("IsTruncated")) == "true";
   return page;
+}
+
+template <typename Next>
+Result<ListPage> parse_page(std::string_view xml, Next next) {
+  pugi::xml_document document;
+  if (!load(document, xml)) return make_error(EIO, "the list of objects is no XML");
+  const auto root = document.child("ListBucketResult");
+  if (!root) return make_error(EIO, fmt::format("the list of objects is no ListBucketResult: {}", printable(xml, 120)));
+  const bool encoded = std::string_view(root.child_value("EncodingType")) == "url";
+  bool more = false;
+  auto page = parse_names(root, encoded, &more);
+  if (!page.ok() || !more) return page;
+  page->next = next(root, encoded, *page);
+  if (page->next.empty()) return make_error(EIO, "the list of objects is truncated but does not say where it goes on");
+  return page;
+}
+
+}  // namespace
+
+Result<ListPage> parse_list_v2(std::string_view xml) {
+  return parse_page(xml, [](const pugi::xml_node& root, bool, const ListPage&) { return std::string(root.child_value("NextContinuationToken")); });
+}
+
+Result<ListPage> parse_list_v1(std::string_view xml) {
+  return parse_page(xml, [](const pugi::xml_node& root, bool encoded, const ListPage& page) {
+    const std::string_view marker = root.child_value("NextMarker");
+    if (!marker.empty()) return encoded ? percent_decode(marker, true) : std::string(marker);
+    const std::string key = page.objects.empty() ? "" : page.objects.back().key;
+    return page.folders.empty() ? key : std::max(key, page.folders.back());
+  });
 }
 
 Result<std::unique_ptr<Store>> open_s3(const SourceUrl& source, const StoreOptions& options,

@@ -23,8 +23,10 @@ Result<S3Address> parse_endpoint(std::string_view text);
 // (no certificate matches them); virtual style otherwise.
 bool wants_path_style(std::string_view addressing, const S3Address& address, std::string_view bucket);
 
-// One page of ListObjectsV2. Untrusted text.
+// One page of ListObjectsV2, or of ListObjects (version 1), where the next page begins after NextMarker or, since without a delimiter
+// there is none, after the last name of this one. Untrusted text.
 Result<ListPage> parse_list_v2(std::string_view xml);
+Result<ListPage> parse_list_v1(std::string_view xml);
 ServiceError parse_s3_error(std::string_view xml);
 
 Result<std::unique_ptr<Store>> open_s3(const SourceUrl& source, const StoreOptions& options, const Environment& env);

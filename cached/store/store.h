@@ -84,7 +84,7 @@ class Store {
 // Options of a source, from the configuration, `larder format` or the environment. Unknown keys are an error that names them.
 //   endpoint, region, addressing (auto|path|virtual), access_key, secret_key, session_token, anonymous (true|false),
 //   ca_file, max_connections, max_bandwidth, max_requests_per_second, hedge_after_ms, connect_timeout_ms, stall_timeout_ms, retries, verify (auto|always|never),
-//   list_order (auto|any), parallel_lists (true|false), requester_pays (true|false), credentials_file (bos),
+//   list_order (auto|any), list_version (2|1), parallel_lists (true|false), requester_pays (true|false), credentials_file (bos),
 //   refresh_interval (of the dataset, not the store's business); their meaning: docs/object_stores.md
 using StoreOptions = std::map<std::string, std::string>;
 

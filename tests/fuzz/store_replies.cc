@@ -40,7 +40,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
   const std::string_view body(reinterpret_cast<const char*>(data) + 1, size - 1);
   switch (data[0] % 6) {
-    case 0: check_list(parse_list_v2(body)); break;
+    case 0:
+      check_list(parse_list_v2(body));
+      check_list(parse_list_v1(body));
+      break;
     case 1: check_list(parse_bos_list(body)); break;
     case 2: check_list(parse_manifest(body)); break;
     case 3: check_writing(S3Writing(), body); break;

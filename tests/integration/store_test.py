@@ -443,10 +443,10 @@ class Lists(OnStore):
         keys += [f"train/n0001-more/{i:05}.jpg" for i in range(150)] + [f"val/{i:06}" for i in range(1400)] + ["a.txt", "train.txt", "train/index", "z"]
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
             list(pool.map(put, keys))
-        for parallel in ("true", "false"):
-            daemon = self.daemon("tree", {"parallel_lists": parallel})
+        for options in ({"parallel_lists": "true"}, {"parallel_lists": "false"}, {"list_version": "1"}, {"list_version": "1", "parallel_lists": "false"}):
+            daemon = self.daemon("tree", options)
             result = run_program(["find", "/data/x", "-type", "f", "-printf", "%P\n"], daemon.preload_env())
-            self.assertEqual(sorted(result.stdout.decode().split()), sorted(keys), f"parallel_lists={parallel}")
+            self.assertEqual(sorted(result.stdout.decode().split()), sorted(keys), f"{options}")
             daemon.remove()
 
 

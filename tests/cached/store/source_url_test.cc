@@ -144,6 +144,22 @@ TEST(S3Xml, ListPages) {
   EXPECT_EQ(plain->next, "");
 }
 
+TEST(S3Xml, ListPagesOfVersion1) {
+  auto page = parse_list_v1("<ListBucketResult><IsTruncated>true</IsTruncated><Contents><Key>a b+c</Key><Size>1</Size></Contents>"
+                            "<Contents><Key>b</Key><Size>2</Size></Contents></ListBucketResult>");
+  ASSERT_TRUE(page.ok()) << page.error().message;
+  EXPECT_EQ(page->next, "b") << "without a delimiter there is no NextMarker";
+  auto marked = parse_list_v1("<ListBucketResult><IsTruncated>true</IsTruncated><EncodingType>url</EncodingType><NextMarker>x%2By+z</NextMarker>"
+                              "<Contents><Key>b</Key><Size>2</Size></Contents></ListBucketResult>");
+  ASSERT_TRUE(marked.ok());
+  EXPECT_EQ(marked->next, "x+y z");
+  auto split = parse_list_v1("<ListBucketResult><IsTruncated>true</IsTruncated><Contents><Key>b</Key><Size>2</Size></Contents>"
+                             "<CommonPrefixes><Prefix>c/</Prefix></CommonPrefixes></ListBucketResult>");
+  ASSERT_TRUE(split.ok());
+  EXPECT_EQ(split->next, "c/");
+  EXPECT_FALSE(parse_list_v1("<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>").ok());
+}
+
 TEST(S3Xml, HostilePagesAreErrors) {
   for (const char* text :
        {"", "<", "not xml", "<html/>", "<ListBucketResult><Contents><Size>1</Size></Contents></ListBucketResult>",
