@@ -1,0 +1,79 @@
+"""Stores that speak S3 and are not SeaweedFS: rclone's server and moto, with the settings they need. docs/object_stores.md."""
+import os
+import socket
+import subprocess
+import unittest
+
+from harness import VENV, Daemon, LarderTest, clean_environment, content, scratch, tree_digests, wait_for
+
+KEYS = {"AWS_ACCESS_KEY_ID": "larder", "AWS_SECRET_ACCESS_KEY": "larder-secret", "AWS_REGION": "us-east-1"}
+NAMES = ["a.txt", "with space.txt", "plus+sign.txt", "per%cent.txt", "über-日本.txt", "a&b=c;d.txt", "deep/er/still/x", "tilde~"]
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def answers(port):
+    with socket.socket() as s:
+        return s.connect_ex(("127.0.0.1", port)) == 0
+
+
+class Compatible(LarderTest):
+    def serve(self, *words):
+        port = free_port()
+        process = subprocess.Popen([w.replace("PORT", str(port)) for w in words], env=clean_environment(), stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.addCleanup(process.wait, 10)
+        self.addCleanup(process.terminate)
+        wait_for(lambda: answers(port), 60, words[0])
+        return f"http://127.0.0.1:{port}"
+
+    def files(self):
+        named = {name: content(name, 3000 + i) for i, name in enumerate(NAMES)}
+        many = {f"many/{i:04}": content(("many", i), 100) for i in range(1100)}
+        return {**named, **many, "large": content("large", 20 << 20), "empty": b""}
+
+    def write_tree(self, root, files):
+        for name, data in files.items():
+            path = os.path.join(root, name)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "wb") as f:
+                f.write(data)
+
+    def compare(self, endpoint, options):
+        """Whole, in parts (the large one is lazy) and through its list: the same files."""
+        plain = self.enterContext(scratch())
+        self.write_tree(plain, self.files())
+        want = tree_digests(plain)
+        for more in ({}, {"list_version": "1"}):
+            with self.subTest(**more), Daemon(env=KEYS, lazy_threshold="4MiB", cache_size="128MiB") as d:
+                d.mount("s3://bucket/p", "/data/x", endpoint=endpoint, **{**options, **more})
+                code = "import sys; sys.path.insert(0, %r); from harness import tree_digests; import json; print(json.dumps(tree_digests('/data/x')))"
+                import json
+
+                from harness import HERE, PYTHON, run_program
+                out = run_program([PYTHON, "-c", code % HERE], d.preload_env())
+                self.assertEqual(json.loads(out.stdout or b"{}"), want, out.stderr[-300:].decode() + d.log_tail(8))
+
+    def test_rclone_serve_s3(self):
+        folder = self.enterContext(scratch())
+        self.write_tree(os.path.join(folder, "bucket", "p"), self.files())
+        endpoint = self.serve(os.path.join(VENV, "bin", "rclone"), "serve", "s3", "--addr", "127.0.0.1:PORT", "--auth-key",
+                              "larder,larder-secret", "--config", "/dev/null", folder)
+        self.compare(endpoint, {})
+
+    def test_moto(self):
+        endpoint = self.serve(os.path.join(VENV, "bin", "moto_server"), "-H", "127.0.0.1", "-p", "PORT")
+        import s3_put
+        client = s3_put.Client(endpoint, "larder", "larder-secret")
+        client.make_bucket("bucket")
+        for name, data in self.files().items():
+            client.put("bucket", "p/" + name, data)
+        self.compare(endpoint, {})
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
