@@ -1,6 +1,7 @@
 #include "cached/chunk_flights.h"
 
 #include <fmt/format.h>
+#include <sys/uio.h>
 
 #include <algorithm>
 
@@ -9,11 +10,27 @@
 
 namespace larder {
 
-static constexpr size_t kPiece = 256 * 1024;      // bytes written at once: whole pages, as mappings need
+static constexpr size_t kPage = 4096;             // writes are of whole pages: what a mapping finds is complete
+static constexpr size_t kLeastWrite = 64 * 1024;  // less is gathered first: a system call costs as much as copying 16 KiB
 static constexpr size_t kMostAhead = 256;         // queued; more are forgotten, oldest first
 static constexpr uint32_t kWholeAtOnce = 8;       // chunks of one object that is fetched whole
 static constexpr int kFullRetries = 4;
 static constexpr size_t kMostReadaheads = 4096;
+
+// Both, one after the other, at an offset of the file.
+static Status pwritev_all(int fd, std::span<const std::byte> first, std::span<const std::byte> second, uint64_t offset) {
+  while (!first.empty() || !second.empty()) {
+    struct iovec parts[2] = {{const_cast<std::byte*>(first.data()), first.size()}, {const_cast<std::byte*>(second.data()), second.size()}};
+    ssize_t n = ::pwritev(fd, parts, 2, static_cast<off_t>(offset));
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return os_error("cannot write", n < 0 ? errno : ENOSPC);
+    size_t of_first = std::min(first.size(), static_cast<size_t>(n));
+    first = first.subspan(of_first);
+    second = second.subspan(static_cast<size_t>(n) - of_first);
+    offset += static_cast<uint64_t>(n);
+  }
+  return {};
+}
 
 struct ChunkFlights::Flight {
   LazyPtr file;
@@ -31,33 +48,35 @@ struct ChunkFlights::Flight {
   XXH3_state_t hash;
 
   Status take(std::span<const std::byte> bytes, ObjectCache& cache);
-  Status flush(ObjectCache& cache);
+  Status write(std::span<const std::byte> more, ObjectCache& cache);
 };
 
-Status ChunkFlights::Flight::flush(ObjectCache& cache) {
-  if (buffer.empty()) return {};
-  uint64_t at = file->chunk_offset(chunk) + written;
-  Status s = pwrite_all(file->data_fd(), buffer.data(), buffer.size(), at);
-  for (int i = 0; !s && s.error().code == ENOSPC && i < kFullRetries && cache.make_space(buffer.size()); ++i)
-    s = pwrite_all(file->data_fd(), buffer.data(), buffer.size(), at);
+// Writes `buffer` and then the first bytes of `more`.
+Status ChunkFlights::Flight::write(std::span<const std::byte> more, ObjectCache& cache) {
+  if (buffer.size() + more.size() == 0) return {};
+  auto once = [&] { return pwritev_all(file->data_fd(), buffer, more, file->chunk_offset(chunk) + written); };
+  Status s = once();
+  for (int i = 0; !s && s.error().code == ENOSPC && i < kFullRetries && cache.make_space(buffer.size() + more.size()); ++i) s = once();
   if (!s) return s;
   XXH3_64bits_update(&hash, buffer.data(), buffer.size());
-  written += buffer.size();
-  room.wrote(buffer.size());
+  XXH3_64bits_update(&hash, more.data(), more.size());
+  written += buffer.size() + more.size();
+  room.wrote(buffer.size() + more.size());
   buffer.clear();
   return {};
 }
 
+// Whole pages go on from where they arrived; what is left of the last one waits for its rest.
 Status ChunkFlights::Flight::take(std::span<const std::byte> bytes, ObjectCache& cache) {
-  if (written + buffer.size() + bytes.size() > file->chunk_length(chunk))
+  size_t have = buffer.size() + bytes.size();
+  if (written + have > file->chunk_length(chunk))
     return make_error(EPROTO, fmt::format("the store sent more than the {} bytes of a chunk", file->chunk_length(chunk)));
-  while (!bytes.empty()) {
-    size_t n = std::min(bytes.size(), kPiece - buffer.size());
-    buffer.insert(buffer.end(), bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(n));
-    bytes = bytes.subspan(n);
-    if (buffer.size() < kPiece) continue;
-    if (Status s = flush(cache); !s) return s;
+  if (have >= kLeastWrite) {
+    size_t now = have / kPage * kPage - buffer.size();
+    if (Status s = write(bytes.first(now), cache); !s) return s;
+    bytes = bytes.subspan(now);
   }
+  buffer.insert(buffer.end(), bytes.begin(), bytes.end());
   return {};
 }
 
@@ -253,7 +272,7 @@ void ChunkFlights::start(const FlightPtr& f) {
     return;
   }
   f->room = std::move(*room);
-  f->buffer.reserve(std::min<uint64_t>(kPiece, f->file->chunk_length(f->chunk)));
+  f->buffer.reserve(std::min<uint64_t>(kLeastWrite, f->file->chunk_length(f->chunk)));
   XXH3_INITSTATE(&f->hash);
   XXH3_64bits_reset(&f->hash);
   send_get(f, *store);
@@ -290,7 +309,7 @@ void ChunkFlights::send_get(const FlightPtr& f, const std::shared_ptr<Store>& st
       ++callbacks_;
     }
     FlightPtr mine = std::exchange(*held, nullptr);
-    if (status) status = mine->flush(cache_);
+    if (status) status = mine->write({}, cache_);
     if (status && mine->written != mine->file->chunk_length(mine->chunk))
       status = make_error(EIO, fmt::format("the store sent {} of {} bytes of a chunk", mine->written, mine->file->chunk_length(mine->chunk)));
     finish(mine, std::move(status));
