@@ -131,6 +131,7 @@ class Compat(unittest.TestCase):
     maxDiff = 3000
     make_tree = staticmethod(make_tree)
     cache_size = "256MiB"
+    config = ""  # of larderd, TOML
 
     @classmethod
     def setUpClass(cls):
@@ -145,7 +146,7 @@ class Compat(unittest.TestCase):
         cls.make_tree(cls.plain)
         settle(cls.plain)
         cls.addClassCleanup(subprocess.run, ["chmod", "-R", "u+w", cls.base], check=False)
-        cls.larder = Larder(cache_size=cls.cache_size)
+        cls.larder = Larder(cache_size=cls.cache_size, config=cls.config)
         cls.addClassCleanup(cls.larder.stop)
         cls.larder.mount("data", "file://" + cls.plain, cls.data)
 

@@ -102,5 +102,12 @@ for name, module in (("opencv", "cv2"), ("pillow", "PIL"), ("numpy", "numpy"), (
     setattr(Formats, f"test_{name}", test)
 
 
+# The same with everything above 16 KiB read by chunks, in a cache that holds a part of it: what no library may notice.
+LAZY = {"cache_size": "4MiB", "config": 'lazy_threshold = "16KiB"\nfill = "off"\nreserve = "16MiB"\n'}
+LazyFormats = type("LazyFormats", (Formats,), LAZY)
+LazyTensorFlow = type("LazyTensorFlow", (TensorFlow,), LAZY)
+LazyPyTorch = type("LazyPyTorch", (PyTorch,), LAZY)
+
+
 if __name__ == "__main__":
     unittest.main()
