@@ -1,4 +1,5 @@
-// What lies in the cache by chunks, as ObjectCache sees it. All calls come with ObjectCache's lock held; none may call it back.
+// What lies in the cache by chunks, as ObjectCache sees it. All calls but scrub() come with ObjectCache's lock held; none of those may
+// call it back.
 // Byte counts are bytes on disk that came free.
 #pragma once
 #include <cstdint>
@@ -25,6 +26,12 @@ class ChunkHolder {
   virtual uint64_t evict_kept(const Dataset* of) = 0;
   // All chunks of one object that is not whole.
   virtual uint64_t evict_object(const Dataset& dataset, ObjectId oid) = 0;
+  // Compares the chunks of an object that are there with their checksums; those that differ go. Without ObjectCache's lock.
+  struct Scrubbed {
+    uint64_t bytes = 0;  // that were compared
+    uint32_t bad = 0;
+  };
+  virtual Scrubbed scrub(const Dataset& dataset, ObjectId oid) = 0;
   virtual uint64_t staged_bytes() const = 0;
   virtual uint64_t staging_share() const = 0;
   // Of one dataset.

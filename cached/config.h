@@ -44,7 +44,7 @@ struct Config {
   std::string meta = "local:";
   std::optional<SizeSpec> cache_size;  // none: min(50 % of the file system, 80 % of what is free now)
   std::optional<SizeSpec> reserve;     // none: min(5 % of the file system, 1 GiB) stays free
-  SizeSpec staging{0, 1.0};            // of cache_size: recently read files of a dataset that does not fit
+  SizeSpec staging{0, 0.5};            // of cache_size: recently read files of a dataset that does not fit
   SizeSpec lazy_threshold{64 << 20, 0};  // larger objects are read by chunks, as they are needed
   uint32_t wait_ms = 30000;
   uint32_t scrub_interval_s = 86400;   // everything cached is compared with its checksums so often; 0: never

@@ -251,29 +251,31 @@ static uint64_t hash_range(int fd, uint64_t offset, uint64_t length, std::vector
   return XXH3_64bits_digest(&state);
 }
 
-uint32_t LazyFiles::scrub(const Dataset& dataset, ObjectId oid) {
+ChunkHolder::Scrubbed LazyFiles::scrub(const Dataset& dataset, ObjectId oid) {
+  Scrubbed done;
   LazyPtr f;
   {
     std::lock_guard lock(mutex_);
     auto it = by_object_.find(key_of(dataset.id(), oid));
-    if (it == by_object_.end()) return 0;
+    if (it == by_object_.end()) return done;
     f = it->second;
   }
-  uint32_t bad = 0;
   std::vector<std::byte> buffer(1 << 20);
   for (uint32_t i = 0; i < f->chunk_count(); ++i) {
     uint64_t gone = 0;
     {
-      std::lock_guard lock(mutex_);  // not evicted while it is read
-      if (f->is_whole() || f->dropped) return bad;
-      if (!f->present(i) || f->sum(i) == 0 || hash_range(f->data_fd(), f->chunk_offset(i), f->chunk_length(i), buffer, nullptr) == f->sum(i)) continue;
+      std::lock_guard lock(mutex_);  // not evicted, and not made whole, while it is read
+      if (f->is_whole() || f->dropped || f->busy_completing) return done;
+      if (!f->present(i) || f->sum(i) == 0) continue;  // taken over: its sum was the former daemon's
+      done.bytes += f->chunk_length(i);
+      if (hash_range(f->data_fd(), f->chunk_offset(i), f->chunk_length(i), buffer, nullptr) == f->sum(i)) continue;
       spdlog::error("{}: chunk {} of {} is corrupt in the cache; it is dropped", f->object.dataset->label(), i, shown(f->object.path));
       gone = punch_locked(*f, i);
     }
     cache_.chunks_gone(gone);
-    ++bad;
+    ++done.bad;
   }
-  return bad;
+  return done;
 }
 
 // ---- becoming whole --------------------------------------------------------------------------------------------------

@@ -47,9 +47,6 @@ class LazyFiles : public ChunkHolder {
   // Waits until an object whose chunks are all there is an ordinary cache file (or is not complete any more).
   void when_whole(const LazyPtr& file, std::function<void(const Status&)> done);
 
-  // Chunks that are there, compared with their checksums; those that differ go. Returns how many.
-  uint32_t scrub(const Dataset& dataset, ObjectId oid);
-
   void stop();
 
   // ---- ChunkHolder
@@ -60,6 +57,7 @@ class LazyFiles : public ChunkHolder {
   uint64_t evict_staged() override;
   uint64_t evict_kept(const Dataset* of) override;
   uint64_t evict_object(const Dataset& dataset, ObjectId oid) override;
+  Scrubbed scrub(const Dataset& dataset, ObjectId oid) override;
   Usage usage_of(const Dataset& dataset) const override;
   uint64_t staged_bytes() const override { return staged_bytes_; }
   uint64_t staging_share() const override { return share_; }

@@ -3,7 +3,7 @@
 // Policy `keep` (design §5). An object a program waits for is admitted
 //   1. for good, while there is room, or room can be made from leftovers: files of datasets that are not mounted, or not
 //      used for kIdleAfter, least recently used dataset first;
-//   2. else into the staging share: the oldest staged files go first; while staging is below its share (1 % of cache_size
+//   2. else into the staging share: the oldest staged files go first; while staging is below its share (0.5 % of cache_size
 //      unless set), or every staged file is in use, kept files of the same dataset make room, then those of others.
 // The share is small because what it takes is lost to the hit ratio: with cache/dataset = c it is c less the share.
 // Background work (fill, warm) is admitted by rule 1 alone.
@@ -121,6 +121,8 @@ class ObjectCache {
   Result<bool> make_lazy(const Object& object);
   // All chunks are there: the lazy object becomes an ordinary cache file. `bytes`: what its chunks take.
   Status publish_whole(LazyFile& file, uint64_t sum, uint64_t bytes);
+  // See ChunkHolder.
+  ChunkHolder::Scrubbed scrub_chunks(const Dataset& dataset, ObjectId oid) { return chunks_ ? chunks_->scrub(dataset, oid) : ChunkHolder::Scrubbed{}; }
   // Could it now?
   bool has_room_for_whole(uint64_t bytes) const;
 

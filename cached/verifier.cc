@@ -39,6 +39,13 @@ static void verify_file(ObjectCache& cache, const std::shared_ptr<Dataset>& d, c
   counts.corrupt.emplace_back(d, std::move(path));
 }
 
+static void verify_chunks(ObjectCache& cache, const std::shared_ptr<Dataset>& d, const CatalogVersion& v, uint32_t entry, CheckCounts& counts) {
+  ChunkHolder::Scrubbed s = cache.scrub_chunks(*d, v.catalog().entries[entry].oid);
+  counts.files += s.bytes > 0;
+  counts.bytes += s.bytes;
+  if (s.bad > 0) counts.corrupt.emplace_back(d, v.path_of(entry));
+}
+
 Status verify(ObjectCache& cache, const std::shared_ptr<Dataset>& d, const std::string& path, CheckCounts& counts,
               const std::function<bool(const CheckCounts&)>& go_on) {
   std::shared_ptr<CatalogVersion> v = d->version();
@@ -52,10 +59,11 @@ Status verify(ObjectCache& cache, const std::shared_ptr<Dataset>& d, const std::
     uint32_t i = todo.back();
     todo.pop_back();
     for (uint32_t k = 0; entries[i].is_dir() && k < entries[i].dir.child_count; ++k) todo.push_back(entries[i].dir.first_child + k);
-    if (entries[i].is_dir() || v->state(i) != kResident) continue;
+    if (entries[i].is_dir() || v->state(i) == kAbsent) continue;
     if (!go_on(counts)) return make_error(ECANCELED, "the check was cancelled");
     if (d->version() != v) return make_error(ESTALE, d->label() + " was refreshed during the check; check again");
-    verify_file(cache, d, *v, i, *sums, counts);
+    if (v->state(i) == kLazy) verify_chunks(cache, d, *v, i, counts);
+    else verify_file(cache, d, *v, i, *sums, counts);
   }
   return {};
 }

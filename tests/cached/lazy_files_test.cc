@@ -347,7 +347,11 @@ TEST_F(Lazy, ACorruptChunkIsFoundAndDropped) {
   LazyPtr f = in.open(d, "big");
   ASSERT_TRUE(in.want(f, 2, 3).ok());
   ASSERT_EQ(::pwrite(f->data_fd(), "!", 1, 3 * kChunk + 17), 1);
-  EXPECT_EQ(in.lazy.scrub(*d, f->object.oid), 1u);
+  CheckCounts counts;
+  ASSERT_TRUE(verify(in.cache, d, "", counts, [](auto&) { return true; }).ok());
+  EXPECT_EQ(counts.bytes, 3 * kChunk);
+  ASSERT_EQ(counts.corrupt.size(), 1u);
+  EXPECT_EQ(counts.corrupt[0].second, "big");
   EXPECT_TRUE(f->present(2));
   EXPECT_FALSE(f->present(3));
 }
