@@ -139,6 +139,12 @@ int open_found(Found& f, int flags) {
     }
     if (fd == -EMFILE || fd == -ENFILE || fd == -EACCES || fd == -ENOMEM) return fd;
     fd = open_missed(f, flags);
+    // The connection took the last free number, so that the file's own could not be received. It is there now.
+    if (fd == -EMFILE) {
+      fd = open_cached(f, flags);
+      if (fd == -ENOENT) fd = open_handle(f, flags);
+      return fd == -ENOENT ? -EMFILE : fd;
+    }
     if (fd != -ESTALE || attempt >= 4 || !newer_catalog(f)) return fd;
     if (!route(AT_FDCWD, f.path, &f)) return -ENOENT;  // what does the newer catalog say of the path?
   }
