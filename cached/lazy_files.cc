@@ -105,7 +105,9 @@ Result<LazyPtr> LazyFiles::find(uint64_t handle_inode) {
 
 uint32_t LazyFiles::window(const LazyFile& file, uint32_t streams) const {
   uint64_t chunk = uint64_t{1} << file.map().chunk_shift;
-  uint64_t each = share_ / 2 / chunk / std::max(1u, streams);  // the other half: what is being read
+  streams = std::max(1u, streams);
+  if (cache_.has_room(uint64_t{streams} * kLongestWindow * chunk)) return kLongestWindow;
+  uint64_t each = share_ / 2 / chunk / streams;  // the other half: what is being read
   return static_cast<uint32_t>(std::clamp<uint64_t>(each, 1, kLongestWindow));
 }
 

@@ -42,7 +42,7 @@ class LazyFiles : public ChunkHolder {
   void started(const LazyPtr& file);
   void set_mark(const LazyPtr& file, uint32_t chunk, bool on);
   void pin(const LazyPtr& file, bool on);
-  // How many chunks of readahead one stream may have: they must survive in the staging share until they are read.
+  // How many chunks of readahead one stream may have. In a full cache they must survive in the staging share until they are read.
   uint32_t window(const LazyFile& file, uint32_t streams) const;
   // Waits until an object whose chunks are all there is an ordinary cache file (or is not complete any more).
   void when_whole(const LazyPtr& file, std::function<void(const Status&)> done);

@@ -4,7 +4,7 @@
 
 namespace larder {
 
-static constexpr uint32_t kFirstWindow = 2;  // of a reader that starts at the beginning: most read on
+static constexpr uint32_t kFirstWindow = 4;  // of a reader that starts at the beginning: most read on
 static constexpr uint32_t kRunIsSequential = 2;  // neighbours in a row: one alone is often chance
 
 Readahead::Stream* Readahead::find(uint32_t chunk) {
