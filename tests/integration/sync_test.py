@@ -197,7 +197,7 @@ class ChoiceTest(SyncCase):
         os.utime(os.path.join(tree, "newer"), (future, future))
         os.unlink(os.path.join(tree, "gone"))
         shutil.rmtree(os.path.join(tree, "dir"))
-        write(os.path.join(tree, "new/one"), b"new")
+        write(os.path.join(tree, "new/one"), b"new", 1_600_000_000)  # what is written in the second of its upload is copied once more
         dry = self.larder("--dry-run", "--delete", tree, self.s3("p"))
         self.assertEqual((dry.returncode, dry.stdout.splitlines()[:-1]),
                          (0, ["would copy longer (18 B)", "would copy new/one (3 B)", "would copy newer (5 B)", "would remove dir/gone too", "would remove gone"]))
