@@ -135,14 +135,9 @@ class Order(OnStore):
             path = os.path.join(folder, "list")
             with open(path, "w") as f:
                 f.write("".join(f"/data/x/{n}\n" for n in order))
-            daemon.larder("warm", "--list", path)
+            daemon.larder("warm", "--jobs", "1", "--list", path)  # more start in this order, but may overtake each other on their way
         fetched = [r["line"].split()[1] for r in self.proxy.log()["requests"]]
-        wanted = ["/bucket/listed/" + n for n in order]
-        self.assertEqual(sorted(fetched), sorted(wanted))
-        # A kept connection that the server closed meanwhile costs a request its turn.
-        import difflib
-        kept = sum(m.size for m in difflib.SequenceMatcher(None, fetched, wanted, autojunk=False).get_matching_blocks())
-        self.assertGreaterEqual(kept, len(wanted) - 2, fetched)
+        self.assertEqual(fetched, ["/bucket/listed/" + n for n in order])
 
 
 class Caps(OnStore):
