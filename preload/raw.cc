@@ -50,6 +50,19 @@ long cwd_of_ours(char* out, size_t size) {
   return static_cast<long>(strlen(out)) + 1;
 }
 
+// libattr before 2.5 (Debian 11) makes its system calls by syscall(): if it is the next definition, a call that is not ours must not come
+// back to it.
+bool attribute_call(long n) { return n >= SYS_setxattr && n <= SYS_fremovexattr; }
+
+bool attributes_are_ours(long n, long a) {
+  if (n == SYS_fsetxattr || n == SYS_fgetxattr || n == SYS_flistxattr || n == SYS_fremovexattr) {
+    struct stat st;
+    return current_state() != nullptr && sys::fstat(static_cast<int>(a), &st) == 0 && identify(st).kind != Kind::kNone;
+  }
+  Scratch<Found> f;
+  return f && maybe_ours(AT_FDCWD, text(a)) && route(AT_FDCWD, text(a), f.get());
+}
+
 }  // namespace
 
 extern "C" {
@@ -66,6 +79,7 @@ __attribute__((visibility("hidden"), used)) long larder_syscall_early(long n, lo
 
 __attribute__((visibility("hidden"), used)) long larder_syscall_ours(long n, long a, long b, long c, long d, long e) {
   const int fd = static_cast<int>(a);
+  if (attribute_call(n) && !attributes_are_ours(n, a)) return larder_syscall_early(n, a, b, c, d, e, 0);
   switch (n) {
     case SYS_openat: return larder_openat(fd, text(b), static_cast<int>(c), static_cast<mode_t>(d));
     case SYS_openat2: return open_how_any(fd, text(b), as<const void>(c), static_cast<size_t>(d));

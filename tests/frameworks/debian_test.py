@@ -8,7 +8,6 @@ import unittest
 from frameworks import LIBRARY, Compat, md5
 
 CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "larder")  # chroots are kept, as venv.sh keeps its own
-MIRROR = "http://deb.debian.org/debian"
 CHROOT = ('mount --bind "$2" "$1/mnt/liblarder.so" && mount --bind "$3" "$1/mnt/socket" && mount -t proc proc "$1/proc" && '
           'if [ -n "$4" ]; then mount --bind "$4" "$1$5" && mount -o remount,bind,ro "$1$5"; fi && root="$1" && shift 5 && exec chroot "$root" "$@"')
 SCRIPT = ('set -e; D=$1; export LC_ALL=C.UTF-8; find $D -type f | sort | xargs -d "\\n" md5sum; ls -lR --time-style=+%s $D | sed "s/^total.*//"; cat < $D/text/00.txt | wc -l; '
@@ -26,7 +25,7 @@ class Debian(Compat):
         os.makedirs(CACHE, exist_ok=True)
         fresh = tempfile.mkdtemp(prefix="debian-new-", dir=CACHE)
         self.addCleanup(shutil.rmtree, fresh, ignore_errors=True)
-        done = subprocess.run(["debootstrap", "--variant=minbase", suite, fresh, MIRROR], capture_output=True, text=True, timeout=300)
+        done = subprocess.run(["debootstrap", "--variant=minbase", suite, fresh], capture_output=True, text=True, timeout=300)
         if done.returncode != 0:
             self.skipTest(f"debootstrap {suite}: {(done.stdout + done.stderr).strip().splitlines()[-1:]}")
         for name in ("liblarder.so", "socket"):
