@@ -102,7 +102,7 @@ $(BUILD)/probe $(BUILD)/probe_twins $(BUILD)/model $(BUILD)/lazy_model $(BUILD)/
 	$(CXX) -std=c++20 -O2 -Wall -I. -MMD -MP -MF $@.d -o $@ $<
 $(BUILD)/unseen_static: tests/preload/unseen.cc
 	@mkdir -p $(@D)
-	$(CXX) -std=c++20 -O2 -Wall -static -o $@ $<
+	$(CXX) -std=c++20 -O2 -Wall -I. -static -o $@ $<
 
 # The benchmark's programs run under the preload and bare: plain C++ on libc, one file each.
 BENCH_PLAIN := $(filter-out tests/bench/cached/%,$(BENCH_SRC))
