@@ -90,7 +90,7 @@ $(BUILD)/larder: $(call obj,cached/main/larder.cc $(CLI_SRC)) $(BUILD)/libcached
 	$(CXX) $(OPT) -o $@ $^ $(DAEMON_LIBS)
 
 # Parts of liblarder.so that need nothing of the rest of it, and have tests of their own.
-PAGER_SRC := preload/pager.cc preload/mapping.cc preload/thread.cc preload/miss.cc
+PAGER_SRC := $(addprefix preload/,pager.cc paged_files.cc chunk_fetches.cc uffd.cc mapping.cc thread.cc miss.cc)
 
 $(BUILD)/unit_tests: $(call obj,$(TEST_SRC) $(CLI_SRC) $(PAGER_SRC)) $(BUILD)/libcached.a
 	$(CXX) $(OPT) -o $@ $^ $(DAEMON_LIBS) -lgtest -lgmock -lgtest_main

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "preload/miss.h"
+#include "preload/process_lock.h"
 #include "preload/sys.h"
 
 namespace larder {
@@ -28,27 +29,7 @@ struct Slot {
   size_t bytes = 0;
 };
 constinit Slot slots[kSlots] = {};
-constinit std::atomic<int> fill_lock{0};  // pid of the process whose thread fills a slot
-
-// As state.cc's: held with all signals blocked, across raw system calls alone, and taken over by a forked child.
-class FillLock {
- public:
-  FillLock() {
-    const int me = sys::getpid();
-    for (;;) {
-      int holder = 0;
-      if (fill_lock.compare_exchange_strong(holder, me, std::memory_order_acquire)) return;
-      if (holder != me && fill_lock.compare_exchange_strong(holder, me, std::memory_order_acquire)) return;
-      sys::sleep_ms(1);
-    }
-  }
-  ~FillLock() { fill_lock.store(0, std::memory_order_release); }
-  FillLock(const FillLock&) = delete;
-  FillLock& operator=(const FillLock&) = delete;
-
- private:
-  sys::SignalGuard signals_;
-};
+constinit std::atomic<int> fill_lock{0};  // ProcessLock: of whoever fills a slot or lets it go
 
 Slot& slot_of(uint64_t handle_inode) { return slots[(handle_inode ^ handle_inode >> 7) % kSlots]; }
 
@@ -108,15 +89,8 @@ Patience patience(uint64_t dataset_id) {
 namespace {
 
 int ask_chunks(uint64_t dataset_id, uint64_t handle_inode, uint32_t first, uint32_t chunks, uint32_t flags) {
-  Request request = {};
-  request.magic = kWireMagic;
-  request.version = kWireVersion;
-  request.op = Op::kChunks;
-  request.dataset_id = dataset_id;
-  request.payload_len = sizeof(ChunkRequest);
-  const ChunkRequest wanted = {handle_inode, first, chunks, flags, 0};
   const Patience p = patience(dataset_id);
-  const int r = ask_status(request, &wanted, p.fallback, p.wait_ms);
+  const int r = ask_for_chunks(dataset_id, {handle_inode, first, chunks, flags, 0}, p.fallback, p.wait_ms);
   if (r == -EIO || r == -ENOTCONN) count(&StatSlot::errors);
   return r == -ENOTCONN ? -EIO : r;
 }
@@ -193,7 +167,7 @@ int fill(uint64_t dataset_id, uint64_t handle_inode, uint64_t dev) {
   for (int attempt = 0;; ++attempt) {
     int r;
     {
-      FillLock lock;
+      ProcessLock lock(fill_lock);
       const bool there = s.handle_inode == handle_inode && s.data_fd >= 0 && is_file(s.data_fd, dev, s.data_inode);
       if (there) return 0;  // another thread did it
       for (Slot& other : slots) {
@@ -324,14 +298,7 @@ void advise_chunks(const Lazy& lazy, uint64_t offset, uint64_t length) {
   const uint64_t end = length < lazy.size - offset ? offset + length : lazy.size;
   uint32_t count = static_cast<uint32_t>((end - 1) >> lazy.chunk_shift) - first + 1;
   if (count > kAtOnce) count = kAtOnce;
-  Request request = {};
-  request.magic = kWireMagic;
-  request.version = kWireVersion;
-  request.op = Op::kChunks;
-  request.dataset_id = lazy.dataset_id;
-  request.payload_len = sizeof(ChunkRequest);
-  const ChunkRequest chunks = {lazy.handle_inode, first, count, kChunksAdvise, 0};
-  sys::Fd sent(start_request(request, &chunks));
+  advise_chunks(lazy.dataset_id, lazy.handle_inode, first, count);
 }
 
 namespace {

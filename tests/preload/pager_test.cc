@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
+#include "preload/uffd.h"
 #include "tests/preload/fake_chunks.h"
 
 namespace larder {
@@ -350,7 +351,7 @@ TEST_F(Pager, TheKernelReadsFromAMapping) {
   char got[64];
   errno = 0;
   const ssize_t n = ::write(pipe[1], p + 12 * 65536, sizeof got);
-  if (pager_serves_kernel()) {
+  if (uffd::serves_kernel()) {
     ASSERT_EQ(n, static_cast<ssize_t>(sizeof got)) << strerror(errno);
     ASSERT_EQ(::read(pipe[0], got, sizeof got), n);
     EXPECT_EQ(wrong_bytes(got, 12 * 65536, sizeof got), 0u);
@@ -370,7 +371,7 @@ TEST_F(Pager, LocksAndAdvice) {
   EXPECT_TRUE(fake_.present(4 * 65536) && fake_.present(6 * 65536));
   EXPECT_FALSE(fake_.present(7 * 65536));
   EXPECT_FALSE(advise_paged(&fake_, 100));
-  if (pager_serves_kernel()) {
+  if (uffd::serves_kernel()) {
     EXPECT_EQ(::mlock(p + 20 * 65536, 65536), 0);
     EXPECT_TRUE(fake_.present(20 * 65536));
   }
@@ -436,7 +437,7 @@ TEST_F(Pager, AnUnprivilegedUser) {
   EXPECT_EQ(in_child([&] {
               if (!become_nobody()) return 2;
               const char* p = mapped();
-              if (pager_serves_kernel()) return 3;
+              if (uffd::serves_kernel()) return 3;
               return read_under_eviction(p) + in_child([&] { return read_under_eviction(p); });
             }),
             0);
@@ -446,7 +447,7 @@ TEST_F(Pager, AnUnprivilegedUser) {
 TEST_F(Pager, AnOlderKernel) {
   fake_.knobs().evictions_per_ms = 5;
   EXPECT_EQ(in_child([&] {
-              pager_features = ~(uint64_t{1} << 10 | uint64_t{1} << 14);
+              uffd::allowed_features = ~(uint64_t{1} << 10 | uint64_t{1} << 14);
               const char* p = mapped();
               return read_under_eviction(p) + in_child([&] { return read_under_eviction(p); });
             }),
@@ -455,7 +456,7 @@ TEST_F(Pager, AnOlderKernel) {
   fake_.knobs().status = EIO;
   fake_.evict(10 * 65536);
   EXPECT_EQ(in_child([&] {
-              pager_features = ~(uint64_t{1} << 10 | uint64_t{1} << 14);
+              uffd::allowed_features = ~(uint64_t{1} << 10 | uint64_t{1} << 14);
               return mapped()[10 * 65536];
             }),
             1000 + SIGSEGV);
