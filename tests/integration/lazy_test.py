@@ -251,6 +251,50 @@ class ThreadsTest(LazyTest):
         self.assertEqual((done.returncode, done.stderr), (0, b""))
 
 
+class DescriptorTest(LazyTest):
+    """What a process keeps open of a lazy object: the program must not be able to break it, and it must not keep the object in the cache."""
+
+    def talk(self, d, code):
+        p = subprocess.Popen([PYTHON, "-c", "import os, sys\n" + code], env=d.preload_env(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.addCleanup(p.communicate)
+        return p
+
+    def test_a_program_that_puts_other_files_over_all_its_descriptors(self):
+        self.write("big.bin", 20 * MiB)
+        code = ("def others(): return [int(n) for n in os.listdir('/proc/self/fd') if int(n) > 2 and int(n) != fd]\n"
+                "want = open('%s/big.bin', 'rb').read()\nfd = os.open('/data/lazy/big.bin', os.O_RDONLY)\n"
+                "for path in '/dev/zero', '%s/big.bin', '/', None:\n"
+                "    for at in 5, 9000000:\n"
+                "        if os.pread(fd, 100000, at) != want[at:at + 100000]: sys.exit(f'{path} at {at}')\n"
+                "    other = os.open(path, os.O_RDONLY) if path else -1\n"
+                "    for n in others():\n"
+                "        if n != other:\n"
+                "            try: os.dup2(other, n) if path else os.close(n)\n"
+                "            except OSError: pass\n"
+                "    if os.pread(fd, 100000, 300) != want[300:100300]: sys.exit(f'{path} afterwards')\n"
+                "print('right')" % (self.source, self.source))
+        result = run_program([PYTHON, "-c", "import os, sys\n" + code], self.daemon().preload_env())
+        self.assertEqual((result.returncode, result.stdout), (0, b"right\n"), result.stderr[-500:])
+
+    def test_what_became_whole_is_in_use_until_its_handle_is_closed(self):
+        self.write("big.bin", 20 * MiB)
+        d = self.daemon(cache_size="128MiB", lazy_threshold="4MiB")
+        p = self.talk(d, "fd = os.open('/data/lazy/big.bin', os.O_RDONLY)\n"
+                         "def read(): return sum(len(os.pread(fd, 1 << 20, at << 20)) for at in range(20))\n"
+                         "print(read(), flush=True); sys.stdin.readline(); print(read(), flush=True); sys.stdin.readline()\n"
+                         "os.close(fd); print('closed', flush=True); sys.stdin.readline()")
+        self.assertEqual(p.stdout.readline(), f"{20 * MiB}\n")
+        wait_for(lambda: d.status()["cache"]["files"] == 1, 20, "the whole file")
+        p.stdin.write("again\n"), p.stdin.flush()
+        self.assertEqual(p.stdout.readline(), f"{20 * MiB}\n")
+        d.larder("evict", "/data/lazy/big.bin", check=False)
+        self.assertEqual(d.status()["cache"]["files"], 1, "it is in use")
+        p.stdin.write("close\n"), p.stdin.flush()
+        self.assertEqual(p.stdout.readline(), "closed\n")
+        d.larder("evict", "/data/lazy/big.bin")
+        self.assertEqual(d.status()["cache"]["files"], 0)
+
+
 class ChangesTest(LazyTest):
     def test_a_replaced_object_is_stale_for_who_has_it_open_and_new_for_who_opens_it(self):
         """S18. Never a mix of both."""
