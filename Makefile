@@ -52,6 +52,7 @@ help:
 	@echo 'make test            deps, build, all tests'
 	@echo 'make test-frameworks PyTorch, Paddle, TensorFlow, DALI, CPython'"'"'s own tests, older Debians on a dataset'
 	@echo 'make test-all        both'
+	@echo 'make soak            large objects: a million operations, 10 GiB through 1 GiB; an hour'
 	@echo 'make demo            deps, build, two epochs over an S3 bucket with real photographs'
 	@echo 'make bench           the table of docs/benchmarks.md; make bench-peers adds other file systems'
 	@echo 'make bench-sync      larder sync beside rclone and the AWS CLI'
@@ -146,6 +147,12 @@ test:
 	@sh tests/tools/venv.sh build/venv >/dev/null
 	@$(PYTHON) tests/run.py --build $(BUILD)
 
+# What `make test` does with large objects for seconds, for an hour or so: a million operations, an object of 10 GiB. 16 GiB of memory, 8 of disk.
+soak:
+	@sh tests/tools/deps.sh $(BUILD_PACKAGES) $(TEST_PACKAGES)
+	$(submake) all $(TEST_PROGRAMS)
+	@LARDER_SOAK=1 $(PYTHON) tests/run.py --build $(BUILD) --only python --match lazy_long_test
+
 # Gigabytes of packages, kept in ~/.cache/larder. What cannot be installed is skipped, and the last lines say so.
 frameworks:
 	@sh tests/tools/deps.sh $(BUILD_PACKAGES) $(TEST_PACKAGES)
@@ -229,5 +236,5 @@ install: all
 clean:
 	rm -rf build build-asan build-tsan build-fuzz build-cross $(BUILD)
 
-.PHONY: all help bench_programs replay_programs fuzz_programs fuzz deps test frameworks test-frameworks test-all asan tsan cross demo bench bench-peers bench-sync install clean
+.PHONY: all help bench_programs replay_programs fuzz_programs fuzz deps test soak frameworks test-frameworks test-all asan tsan cross demo bench bench-peers bench-sync install clean
 -include $(shell find $(BUILD)/obj $(BUILD)/bench -name '*.d' 2>/dev/null) $(wildcard $(BUILD)/*.d)

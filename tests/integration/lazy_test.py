@@ -197,50 +197,6 @@ class UnseenTest(LazyTest):
         self.assertIn(b"101000", ours.stdout)
 
 
-class ModelTest(LazyTest):
-    """Random sequences of every way to read, by several processes at once, with constant eviction."""
-
-    SIZES = {"empty": 0, "one": 1, "small": 70000, "chunk": 2 * MiB, "over": 2 * MiB + 1, "mid": 17 * MiB + 333, "big": 90 * MiB + 4097}
-
-    def run_model(self, d, seeds, steps):
-        processes = [subprocess.Popen([os.path.join(BUILD, "lazy_model"), self.source, "/data/lazy", str(s), str(steps)], env=d.preload_env(),
-                                      stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for s in seeds]
-        self.addCleanup(lambda: [p.kill() for p in processes if p.poll() is None])
-        return processes
-
-    def finish(self, processes):
-        for p in processes:
-            out, err = p.communicate(timeout=240)
-            self.assertEqual((p.returncode, err), (0, b""), out)
-
-    def make(self, **config):
-        for i, (name, size) in enumerate(self.SIZES.items()):
-            self.write(name, size, seed=i)
-        with open(os.path.join(self.source, "text"), "w") as f:
-            f.writelines(f"{i} a line {'x' * (i % 97)}\n" for i in range(200_000))
-        return self.daemon(**config)
-
-    def test_every_way_to_read_with_constant_eviction(self):
-        d = self.make()
-        with PeakWatch(d.config["cache_dir"]) as watch:
-            self.finish(self.run_model(d, (1, 2, 3, 4), 6000))
-        self.assertGreater(d.status()["store"]["bytes"], 200 * MiB, "it did not evict: the test shows nothing")
-        self.assertLessEqual(watch.peak, 32 * MiB)
-
-    def test_with_larderd_killed_again_and_again(self):
-        d = self.make()
-        processes = self.run_model(d, (11, 12, 13), 6000)
-        kills = 0
-        while any(p.poll() is None for p in processes) and kills < 8:
-            time.sleep(1.5)
-            d.kill()
-            time.sleep(0.2)
-            d.start()
-            kills += 1
-        self.finish(processes)
-        self.assertGreater(kills, 1)
-
-
 class ThreadsTest(LazyTest):
     def test_many_threads_and_more_objects_than_a_process_keeps_open(self):
         for i in range(150):
