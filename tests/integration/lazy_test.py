@@ -6,43 +6,11 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
 import time
 
 from harness import BUILD, PYTHON, Daemon, LarderTest, MiB, clean_environment, content, digest, run_program, scratch, wait_for
 
 LAZY = dict(cache_size="32MiB", lazy_threshold="1MiB", reserve="16MiB", wait_ms=20000)
-
-
-def cache_bytes(folder):
-    total = 0
-    for where, _, files in os.walk(folder):
-        for name in files:
-            try:
-                total += os.lstat(os.path.join(where, name)).st_blocks * 512
-            except OSError:
-                pass
-    return total
-
-
-class PeakWatch:
-    """Samples what the cache folder takes."""
-
-    def __init__(self, folder):
-        self.folder, self.peak, self.ended = folder, 0, threading.Event()
-        self.thread = threading.Thread(target=self._run, daemon=True)
-
-    def _run(self):
-        while not self.ended.wait(0.01):
-            self.peak = max(self.peak, cache_bytes(self.folder))
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.ended.set()
-        self.thread.join()
 
 
 class LazyTest(LarderTest):

@@ -273,6 +273,9 @@ TEST_F(Pager, AChildOfTheRawCallHasNoMapping) {
 }
 
 TEST_F(Pager, AVforkChildReads) {
+#ifdef __SANITIZE_THREAD__
+  GTEST_SKIP() << "TSan makes vfork() a fork()";
+#endif
   const char* p = mapped();
   volatile bool right = false;
   const pid_t pid = ::vfork();
