@@ -243,6 +243,22 @@ class ChangesTest(LazyTest):
             new = hashlib.md5(f.read()).hexdigest()
         self.assertEqual(out.splitlines(), ["errno 116", new])
 
+    def test_a_read_that_fails_in_the_middle_is_short_and_leaves_the_position_there(self):
+        self.write("big.bin", 40 * MiB, seed=1)
+        d = self.daemon()
+        code = ("import os, sys\nfd = os.open('/data/lazy/big.bin', os.O_RDONLY)\na = os.pread(fd, 1000, 0)\nprint('ready', flush=True); sys.stdin.readline()\n"
+                "b = os.read(fd, 40 << 20)\nprint(0 < len(b) < 40 << 20 and b[:1000] == a and os.lseek(fd, 0, 1) == len(b))\n"
+                "for read in (lambda: os.read(fd, 1 << 20)), (lambda: os.readv(fd, [bytearray(1 << 20)])), (lambda: os.sendfile(os.memfd_create('x'), fd, None, 1 << 20)):\n"
+                "    try: print(read())\n"
+                "    except OSError as e: print(e.errno, os.lseek(fd, 0, 1) == len(b))\n")
+        p = subprocess.Popen([PYTHON, "-c", code], env=d.preload_env(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.addCleanup(p.kill)
+        self.assertEqual(p.stdout.readline(), "ready\n")
+        self.write("new", 40 * MiB, seed=2)
+        os.rename(os.path.join(self.source, "new"), os.path.join(self.source, "big.bin"))
+        out, _ = p.communicate("go\n", timeout=60)
+        self.assertEqual(out.splitlines(), ["True"] + 3 * ["116 True"])
+
     def test_the_daemon_away_for_a_while(self):
         """What is there is read on; what is not waits for the next daemon."""
         self.write("big.bin", 20 * MiB)
