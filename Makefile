@@ -56,7 +56,7 @@ help:
 	@echo 'make demo            deps, build, two epochs over an S3 bucket with real photographs'
 	@echo 'make bench           the table of docs/benchmarks.md; make bench-peers adds other file systems'
 	@echo 'make bench-sync      larder sync beside rclone and the AWS CLI'
-	@echo 'make asan tsan       the unit tests under AddressSanitizer and UBSan, under ThreadSanitizer'
+	@echo 'make asan tsan       the unit tests, and those of large objects, under AddressSanitizer and UBSan; under ThreadSanitizer'
 	@echo 'make fuzz            what comes from outside, under libFuzzer, ASan and UBSan; FUZZ_SECONDS=10 a target'
 	@echo 'make cross           compile and link liblarder.so for aarch64'
 	@echo 'make install         DESTDIR= PREFIX=/usr/local'
@@ -169,10 +169,13 @@ test-all: frameworks
 	@sh tests/tools/venv.sh build/venv >/dev/null
 	@$(PYTHON) tests/run.py --build $(BUILD) --all
 
+# liblarder.so has no runtime of a sanitizer: what UBSan finds in it ends the program. larderd and larder have both.
 asan:
 	@sh tests/tools/deps.sh $(BUILD_PACKAGES) $(TEST_PACKAGES)
-	$(submake) MODE=address,undefined BUILD=build-asan build-asan/unit_tests
+	$(submake) MODE=address,undefined BUILD=build-asan PRELOAD_EXTRA='-fsanitize=undefined -fsanitize-undefined-trap-on-error' asan_programs
 	@$(PYTHON) tests/run.py --build build-asan --only unit
+	@$(PYTHON) tests/run.py --build build-asan --only python --match lazy_,differential_test,model_test,map_test
+asan_programs: all $(TEST_PROGRAMS)
 
 tsan:
 	@sh tests/tools/deps.sh $(BUILD_PACKAGES) $(TEST_PACKAGES)
@@ -236,5 +239,5 @@ install: all
 clean:
 	rm -rf build build-asan build-tsan build-fuzz build-cross $(BUILD)
 
-.PHONY: all help bench_programs replay_programs fuzz_programs fuzz deps test soak frameworks test-frameworks test-all asan tsan cross demo bench bench-peers bench-sync install clean
+.PHONY: all help bench_programs replay_programs fuzz_programs fuzz deps test soak frameworks test-frameworks test-all asan asan_programs tsan cross demo bench bench-peers bench-sync install clean
 -include $(shell find $(BUILD)/obj $(BUILD)/bench -name '*.d' 2>/dev/null) $(wildcard $(BUILD)/*.d)

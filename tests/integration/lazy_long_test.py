@@ -218,7 +218,7 @@ class MemmapTest(SmallCache):
         self.write("tokens", self.SIZE)
         d = self.small_cache()
         d.mount("file://" + self.source, "/data/lazy")
-        command = [PYTHON, "-c", TRAIN, None, "2", str(scale(40, 1500))]
+        command = [PYTHON, "-c", TRAIN, None, "2", str(scale(40, 300))]
         plain, ours = (subprocess.run([path if w is None else w for w in command], env=env, capture_output=True, timeout=scale(200, 3000), check=False)
                        for path, env in ((os.path.join(self.source, "tokens"), clean_environment()), ("/data/lazy/tokens", d.preload_env())))
         self.assertEqual((plain.returncode, plain.stdout), (ours.returncode, ours.stdout), ours.stderr[-500:])
