@@ -1,5 +1,6 @@
 """Files larger than a chunk and larger than the cache, in real processes: docs/semantics.md, S15 to S19."""
 import array
+import hashlib
 import os
 import random
 import shutil
@@ -220,44 +221,39 @@ class DescriptorTest(LazyTest):
 
 
 class ChangesTest(LazyTest):
+    def lines_of(self, d, code):
+        """What a program prints that has the object open, as fd, and read its first 1000 bytes, as a, before it was replaced."""
+        before = ("import os, sys\nfd = os.open('/data/lazy/big.bin', os.O_RDONLY)\na = os.pread(fd, 1000, 0)\n"
+                  "print('ready', flush=True); sys.stdin.readline()\n")
+        p = subprocess.Popen([PYTHON, "-c", before + code], env=d.preload_env(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.addCleanup(p.kill)
+        self.assertEqual(p.stdout.readline(), "ready\n")
+        self.write("new", 40 * MiB, seed=2)
+        os.rename(os.path.join(self.source, "new"), os.path.join(self.source, "big.bin"))
+        return p.communicate("go\n", timeout=60)[0].splitlines()
+
     def test_a_replaced_object_is_stale_for_who_has_it_open_and_new_for_who_opens_it(self):
         """S18. Never a mix of both."""
         self.write("big.bin", 40 * MiB, seed=1)
-        d = self.daemon()
-        code = ("import os, sys\nfd = os.open('/data/lazy/big.bin', os.O_RDONLY)\na = os.pread(fd, 1000, 0)\nprint('ready', flush=True); sys.stdin.readline()\n"
-                "for at in range(10 << 20, 40 << 20, 1 << 20):\n"
-                "    try: os.pread(fd, 1000, at)\n"
-                "    except OSError as e: print('errno', e.errno, flush=True); break\n"
-                "import hashlib, time\n"
-                "for i in range(300):\n"
-                "    try: print(hashlib.md5(open('/data/lazy/big.bin', 'rb').read()).hexdigest(), flush=True); break\n"
-                "    except OSError: time.sleep(0.05)\n")
-        p = subprocess.Popen([PYTHON, "-c", code], env=d.preload_env(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.addCleanup(p.kill)
-        self.assertEqual(p.stdout.readline(), "ready\n")
-        self.write("new", 40 * MiB, seed=2)
-        os.rename(os.path.join(self.source, "new"), os.path.join(self.source, "big.bin"))
-        out, _ = p.communicate("go\n", timeout=60)
-        import hashlib
+        lines = self.lines_of(self.daemon(), "for at in range(10 << 20, 40 << 20, 1 << 20):\n"
+                              "    try: os.pread(fd, 1000, at)\n"
+                              "    except OSError as e: print('errno', e.errno, flush=True); break\n"
+                              "import hashlib, time\n"
+                              "for i in range(300):\n"
+                              "    try: print(hashlib.md5(open('/data/lazy/big.bin', 'rb').read()).hexdigest(), flush=True); break\n"
+                              "    except OSError: time.sleep(0.05)\n")
         with open(os.path.join(self.source, "big.bin"), "rb") as f:
             new = hashlib.md5(f.read()).hexdigest()
-        self.assertEqual(out.splitlines(), ["errno 116", new])
+        self.assertEqual(lines, ["errno 116", new])
 
     def test_a_read_that_fails_in_the_middle_is_short_and_leaves_the_position_there(self):
         self.write("big.bin", 40 * MiB, seed=1)
-        d = self.daemon()
-        code = ("import os, sys\nfd = os.open('/data/lazy/big.bin', os.O_RDONLY)\na = os.pread(fd, 1000, 0)\nprint('ready', flush=True); sys.stdin.readline()\n"
-                "b = os.read(fd, 40 << 20)\nprint(0 < len(b) < 40 << 20 and b[:1000] == a and os.lseek(fd, 0, 1) == len(b))\n"
-                "for read in (lambda: os.read(fd, 1 << 20)), (lambda: os.readv(fd, [bytearray(1 << 20)])), (lambda: os.sendfile(os.memfd_create('x'), fd, None, 1 << 20)):\n"
-                "    try: print(read())\n"
-                "    except OSError as e: print(e.errno, os.lseek(fd, 0, 1) == len(b))\n")
-        p = subprocess.Popen([PYTHON, "-c", code], env=d.preload_env(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.addCleanup(p.kill)
-        self.assertEqual(p.stdout.readline(), "ready\n")
-        self.write("new", 40 * MiB, seed=2)
-        os.rename(os.path.join(self.source, "new"), os.path.join(self.source, "big.bin"))
-        out, _ = p.communicate("go\n", timeout=60)
-        self.assertEqual(out.splitlines(), ["True"] + 3 * ["116 True"])
+        lines = self.lines_of(self.daemon(), "b = os.read(fd, 40 << 20)\nprint(0 < len(b) < 40 << 20 and b[:1000] == a and os.lseek(fd, 0, 1) == len(b))\n"
+                              "out = os.memfd_create('x')\n"
+                              "for read in (lambda: os.read(fd, 1 << 20)), (lambda: os.readv(fd, [bytearray(1 << 20)])), (lambda: os.sendfile(out, fd, None, 1 << 20)):\n"
+                              "    try: print(read())\n"
+                              "    except OSError as e: print(e.errno, os.lseek(fd, 0, 1) == len(b))\n")
+        self.assertEqual(lines, ["True"] + 3 * ["116 True"])
 
     def test_the_daemon_away_for_a_while(self):
         """What is there is read on; what is not waits for the next daemon."""
@@ -273,6 +269,5 @@ class ChangesTest(LazyTest):
         self.assertEqual(p.stdout.readline(), "1000\n")
         d.start()
         out, _ = p.communicate(timeout=60)
-        import hashlib
         with open(os.path.join(self.source, "big.bin"), "rb") as f:
             self.assertEqual(out.strip(), hashlib.md5(f.read()).hexdigest())
