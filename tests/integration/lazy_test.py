@@ -8,8 +8,9 @@ import socket
 import subprocess
 import sys
 import time
+import unittest
 
-from harness import BUILD, PYTHON, Daemon, LarderTest, MiB, clean_environment, content, digest, run_program, scratch, wait_for
+from harness import BUILD, LARDER, PYTHON, Daemon, LarderTest, MiB, clean_environment, content, digest, run_program, scratch, wait_for
 
 LAZY = dict(cache_size="32MiB", lazy_threshold="1MiB", reserve="16MiB", wait_ms=20000)
 
@@ -164,6 +165,29 @@ class UnseenTest(LazyTest):
         ours = run_program([sys.executable, "-c", code], self.d.preload_env())
         self.assertEqual(bare.stdout, ours.stdout, ours.stderr)
         self.assertIn(b"101000", ours.stdout)
+
+
+@unittest.skipUnless(os.geteuid() == 0, "a userfaultfd that serves the kernel: root")
+class TornTest(LazyTest):
+    """S18: a chunk that is evicted while it is read is read again."""
+
+    def test_evicted_and_fetched_again_in_the_middle_of_the_copy(self):
+        self.write("big.bin", 40 * MiB)
+        d = self.daemon(cache_size="256MiB")
+        offset, size = 4 * MiB + 4096, 512 * 1024
+        evict = f"env -u LD_PRELOAD {LARDER} evict /data/lazy/big.bin >&2"
+        fetch = f"head -c {offset + size} /data/lazy/big.bin >/dev/null"
+        with open(os.path.join(self.source, "big.bin"), "rb") as f:
+            f.seek(offset)
+            want = f.read(size)
+        for way in ("read", "pread", "readv"):
+            for first, second in ((evict, fetch), (evict, "true"), ("true", evict)):
+                with self.subTest(way, first=first, second=second):
+                    before = d.status()["store"]["bytes"]
+                    result = run_program([os.path.join(BUILD, "torn_read"), way, "/data/lazy/big.bin", str(offset), str(size), first, second], d.preload_env())
+                    self.assertEqual(result.returncode, 0, result.stderr)
+                    self.assertEqual([i for i in range(0, size, 4096) if result.stdout[i:i + 4096] != want[i:i + 4096]], [])
+                    self.assertGreater(d.status()["store"]["bytes"], before, "nothing was evicted: the test shows nothing")
 
 
 class ThreadsTest(LazyTest):
