@@ -15,6 +15,7 @@
 namespace larder {
 
 constinit std::atomic<void (*)()> pager_gave_up{nullptr};
+constinit std::atomic<void (*)(uint64_t)> pager_about_to_show{nullptr};
 
 namespace {
 
@@ -156,6 +157,7 @@ int show(MappedRange& r, const PagedFile& f, uint64_t address, uint32_t chunk, u
   const bool sequential = address == r.next && r.window >= kFirstWindow;
   r.window = sequential && r.window < kLastWindow ? r.window * 2 : sequential ? r.window : kFirstWindow;
   if (end - address > r.window) end = address + r.window;
+  if (auto told = pager_about_to_show.load(std::memory_order_relaxed)) told(offset);
   const long n = uffd::show(address, end, page);
   if (n == -EAGAIN) return -EAGAIN;
   if (n < 0 || !still(f, chunk, word)) return -ENOENT;

@@ -62,6 +62,10 @@ uint64_t paged_page();
 // Waits until the pager did it. Call with signals blocked, one at a time.
 long run_errand(const Errand& errand);
 
+// Called by the pager between its look at a chunk's word and the showing of the page, with the page's place in the file: for tests
+// that change something just then. It must not use what a thread has of libc (errno, malloc).
+extern std::atomic<void (*)(uint64_t offset)> pager_about_to_show;
+
 // Called by the pager, whenever it had to give up.
 extern std::atomic<void (*)()> pager_gave_up;
 

@@ -101,6 +101,25 @@ TEST_F(Pager, NeverShowsWhatIsThereBeforeTheWordSaysSo) {
   EXPECT_GT(fake_.knobs().evictions, 50u);
 }
 
+// The order is forced: evicted after the pager saw the word, before it shows the page.
+TEST_F(Pager, EvictedInTheMomentBeforeItIsShown) {
+  static std::atomic<int> left;
+  static FakeChunks* fake;
+  left = 3;
+  fake = &fake_;
+  const char* p = mapped();
+  if (!uffd::has_minor()) GTEST_SKIP() << "no minor faults: docs/semantics.md, S26";
+  pager_about_to_show = [](uint64_t offset) {
+    if (left.fetch_sub(1) > 0) fake->evict_to_poison(offset);
+  };
+  EXPECT_EQ(p[7 * 65536 + 100], FakeChunks::byte_at(7 * 65536 + 100));
+  pager_about_to_show = nullptr;
+  EXPECT_LE(left, 0);
+  EXPECT_GE(fake_.knobs().fills, 4u) << "it was not evicted in time: the test shows nothing";
+  EXPECT_EQ(wrong_bytes(p, 0, kSize), 0u);
+  ::munmap(const_cast<char*>(p), kSize);
+}
+
 TEST_F(Pager, EvictionUnderManyReaders) {
   fake_.knobs().evictions_per_ms = 10;
   const char* p = mapped();
