@@ -63,7 +63,7 @@ uint64_t paged_page();
 long run_errand(const Errand& errand);
 
 // Called by the pager between its look at a chunk's word and the showing of the page, with the page's place in the file: for tests
-// that change something just then. It must not use what a thread has of libc (errno, malloc).
+// have something changed just then, by another thread: the pager has no descriptors, and nothing of libc's.
 extern std::atomic<void (*)(uint64_t offset)> pager_about_to_show;
 
 // Called by the pager, whenever it had to give up.

@@ -25,7 +25,6 @@
 
 #include "preload/mapping.h"
 #include "preload/miss.h"
-#include "preload/sys.h"
 
 namespace larder {
 
@@ -83,18 +82,6 @@ class FakeChunks {
 
   bool present(uint64_t offset) const { return map_->words[offset >> shift_].load() & kChunkPresent; }
   void evict(uint64_t offset) { evict_chunk(static_cast<uint32_t>(offset >> shift_)); }
-  // Evicts and leaves wrong bytes behind, by system calls alone.
-  void evict_to_poison(uint64_t offset) {
-    static char poison[65536];
-    const uint64_t chunk = offset >> shift_, begin = chunk << shift_;
-    auto& word = map_->words[chunk];
-    if (!(word & kChunkPresent) || chunk_bytes() > sizeof poison) return;
-    for (char& c : poison) c = kPoison;
-    word.store((word + kChunkGeneration) & ~kChunkPresent);
-    sys::call(SYS_fallocate, data_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<long>(begin), static_cast<long>(chunk_bytes()));
-    sys::call(SYS_pwrite64, data_, sys::arg(poison), static_cast<long>(chunk_bytes()), static_cast<long>(begin));
-    ++knobs_->evictions;
-  }
   bool file_has(uint64_t offset) {  // is there a page in the data file?
     return ::lseek(data_, static_cast<off_t>(offset), SEEK_DATA) == static_cast<off_t>(offset);
   }

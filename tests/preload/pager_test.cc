@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
+#include "preload/sys.h"
 #include "preload/uffd.h"
 #include "tests/preload/fake_chunks.h"
 
@@ -101,21 +102,34 @@ TEST_F(Pager, NeverShowsWhatIsThereBeforeTheWordSaysSo) {
   EXPECT_GT(fake_.knobs().evictions, 50u);
 }
 
-// The order is forced: evicted after the pager saw the word, before it shows the page.
+// The order is forced: evicted, and wrong bytes in its place, after the pager saw the word and before it shows the page.
 TEST_F(Pager, EvictedInTheMomentBeforeItIsShown) {
   static std::atomic<int> left;
-  static FakeChunks* fake;
+  static std::atomic<int64_t> evict_at;
   left = 3;
-  fake = &fake_;
+  evict_at = -1;
   const char* p = mapped();
   if (!uffd::has_minor()) GTEST_SKIP() << "no minor faults: docs/semantics.md, S26";
+  fake_.knobs().show_poison = true;
+  std::thread evictor([&] {
+    while (evict_at != -2) {
+      if (evict_at >= 0) {
+        fake_.evict(static_cast<uint64_t>(evict_at));
+        evict_at = -1;
+      }
+      std::this_thread::yield();
+    }
+  });
   pager_about_to_show = [](uint64_t offset) {
-    if (left.fetch_sub(1) > 0) fake->evict_to_poison(offset);
+    if (left.fetch_sub(1) <= 0) return;
+    evict_at = static_cast<int64_t>(offset);
+    while (evict_at >= 0) sys::sleep_ms(1);
   };
   EXPECT_EQ(p[7 * 65536 + 100], FakeChunks::byte_at(7 * 65536 + 100));
   pager_about_to_show = nullptr;
-  EXPECT_LE(left, 0);
-  EXPECT_GE(fake_.knobs().fills, 4u) << "it was not evicted in time: the test shows nothing";
+  evict_at = -2;
+  evictor.join();
+  EXPECT_EQ(fake_.knobs().evictions, 3u);
   EXPECT_EQ(wrong_bytes(p, 0, kSize), 0u);
   ::munmap(const_cast<char*>(p), kSize);
 }
