@@ -185,8 +185,9 @@ void ChunkFlights::advise(const LazyPtr& file, uint32_t first, uint32_t count) {
 
 void ChunkFlights::fetch_whole(const LazyPtr& file, bool demand, Done done) {
   uint64_t bytes = on_disk(file->map().size);
-  if (bytes > cache_.limits().cache_size - std::min(cache_.limits().cache_size, files_.staging_share() / 4))
-    return done(make_error(demand ? EFBIG : ENOSPC, fmt::format("the object has {} bytes and the cache {}; give a larger cache_size", bytes, cache_.limits().cache_size)));
+  const uint64_t most = cache_.limit_of(*file->object.dataset);
+  if (bytes > most - std::min(most, files_.staging_share() / 4))
+    return done(make_error(demand ? EFBIG : ENOSPC, fmt::format("the object has {} bytes and the cache {}; give a larger cache_size or quota", bytes, most)));
   auto w = std::make_shared<Whole>();
   w->file = file;
   w->demand = demand;
@@ -266,7 +267,7 @@ void ChunkFlights::start(const FlightPtr& f) {
     std::lock_guard lock(mutex_);
     demand = f->rank != Rank::kFill || std::any_of(f->wholes.begin(), f->wholes.end(), [](auto& w) { return w->demand; });
   }
-  Result<Room> room = cache_.admit_chunk(*o.dataset, f->file->chunk_length(f->chunk), demand);
+  Result<Room> room = cache_.admit_chunk(o, f->file->chunk_length(f->chunk), demand);
   if (!room) {
     if (!park(f, room.error())) finish(f, room.error());
     return;

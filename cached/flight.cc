@@ -162,7 +162,7 @@ void Flights::start(const FlightPtr& f) {
   Result<std::shared_ptr<Store>> store = o.dataset->store();
   if (!store) return finish(f, store.error(), nullptr);
   if (large_ && large_(o, !f->background, [this, f](const Status& s) { landed_by_chunks(f, s); })) return;
-  Result<Room> room = cache_.admit(*o.dataset, o.size, !f->background);
+  Result<Room> room = cache_.admit(o, !f->background);
   if (!room) {
     if (!park(f, room.error())) finish(f, room.error(), nullptr);
     return;
