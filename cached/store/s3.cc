@@ -150,13 +150,17 @@ class S3Dialect final : public Dialect {
     out.payload_hash = call.body.empty() ? std::string(kEmptySha256)
                        : call.hash_body  ? sha256_hex(call.body)
                                          : std::string(kUnsignedPayload);
-    std::string path = "/";
+    out.path.reserve(16 + config_.bucket.size() + config_.prefix.size() + call.key.size());
+    out.path = "/";
     if (address.path_style) {
-      path += config_.bucket;
-      if (!call.bucket) path += "/";
+      percent_append(out.path, config_.bucket, true);
+      if (!call.bucket) out.path += "/";
     }
-    if (!call.bucket) path += config_.prefix + call.key;
-    out.path = percent_encode(path, true);
+    if (!call.bucket) {
+      percent_append(out.path, config_.prefix, true);
+      percent_append(out.path, call.key, true);
+    }
+    out.headers.reserve(call.headers.size() + 6);
     out.headers.emplace_back("host", address.path_style ? address.host : config_.bucket + "." + address.host);
     for (auto& header : call.headers) out.headers.push_back(header);
     if (config_.requester_pays) out.headers.emplace_back("x-amz-request-payer", "requester");
@@ -170,7 +174,10 @@ class S3Dialect final : public Dialect {
     if (!request.query.empty()) out.url += "?" + canonical_query(request.query);
     out.headers.reserve(request.headers.size() + 1);
     for (size_t i = 1; i < request.headers.size(); ++i) {  // libcurl sends host itself
-      out.headers.push_back(request.headers[i].first + ": " + request.headers[i].second);
+      const auto& [name, value] = request.headers[i];
+      std::string& line = out.headers.emplace_back();
+      line.reserve(name.size() + 2 + value.size());
+      line.append(name).append(": ").append(value);
     }
     out.headers.push_back("User-Agent: larder");
     return out;
