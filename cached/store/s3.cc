@@ -84,7 +84,9 @@ class S3Dialect final : public Dialect {
       if (!(*who)->session_token.empty()) request.headers.emplace_back("x-amz-security-token", (*who)->session_token);
       request.headers.emplace_back("authorization", signer_.authorization(request, **who, region, now));
     }
-    return wire(request, address);
+    HttpRequest out = wire(request, address);
+    out.signer = std::move(*who);
+    return out;
   }
 
   ServiceError service_error(const HttpReply& reply) const override {
@@ -95,13 +97,15 @@ class S3Dialect final : public Dialect {
     return out;
   }
 
-  bool repair(const HttpReply& reply, const ServiceError& error) override {
+  bool repair(const HttpReply& reply, const ServiceError& error, const void* signer) override {
     if (reply.status == 503 || reply.status == 404) return false;
-    return repair_clock(reply, error) || repair_credentials(error) || repair_region(reply, error);
+    return repair_clock(reply, error) || repair_credentials(error, static_cast<const Credentials*>(signer)) || repair_region(reply, error);
   }
 
   std::string hint(int status, const ServiceError& error) const override {
     if (error.code == "NoSuchBucket") return fmt::format("check the bucket's name and the endpoint ({})", endpoint());
+    if (const std::string trouble = credentials_->trouble(); !trouble.empty() && status < 500) return "newer credentials: " + trouble;
+    if (error.code == "ExpiredToken") return "the credentials have expired and no newer ones came";
     if (error.code == "InvalidAccessKeyId") return "check the access key";
     if (error.code == "SignatureDoesNotMatch") return "check the secret key";
     if (error.code == "InvalidObjectState") return "the object is archived; restore it first";
@@ -208,9 +212,11 @@ class S3Dialect final : public Dialect {
     return true;
   }
 
-  bool repair_credentials(const ServiceError& error) {
-    if (error.code != "ExpiredToken" && error.code != "TokenRefreshRequired") return false;
-    return credentials_->refresh_soon();
+  bool repair_credentials(const ServiceError& error, const Credentials* signer) {
+    const bool expired = error.code == "ExpiredToken" || error.code == "ExpiredTokenException" || error.code == "TokenRefreshRequired";
+    const bool unknown = error.code == "InvalidAccessKeyId" || error.code == "InvalidToken" || error.code == "InvalidClientTokenId" ||
+                         error.code == "SignatureDoesNotMatch";
+    return (expired || unknown) && credentials_->refused(signer, expired);
   }
 
   bool repair_region(const HttpReply& reply, const ServiceError& error) {
