@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <bit>
 
+#include "cached/body_hash.h"
 #include "cached/files.h"
 #include "cached/log.h"
 #include "cached/oid_name.h"
@@ -262,19 +263,18 @@ ChunkHolder::Usage LazyFiles::usage_of(const Dataset& dataset) const {
   return u;
 }
 
-static uint64_t hash_range(int fd, uint64_t offset, uint64_t length, std::vector<std::byte>& buffer, XXH3_state_t* whole) {
-  XXH3_state_t state;
-  XXH3_INITSTATE(&state);
-  XXH3_64bits_reset(&state);
+static uint64_t hash_range(int fd, uint64_t offset, uint64_t length, std::vector<std::byte>& buffer, BodyHash* whole) {
+  BodyHash hash;
   for (uint64_t at = 0; at < length;) {
     ssize_t n = ::pread(fd, buffer.data(), std::min<uint64_t>(buffer.size(), length - at), static_cast<off_t>(offset + at));
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) return 0;
-    XXH3_64bits_update(&state, buffer.data(), static_cast<size_t>(n));
-    if (whole) XXH3_64bits_update(whole, buffer.data(), static_cast<size_t>(n));
+    const auto piece = std::span(buffer).first(static_cast<size_t>(n));
+    hash.update(piece);
+    if (whole) whole->update(piece);
     at += static_cast<uint64_t>(n);
   }
-  return XXH3_64bits_digest(&state);
+  return hash.value();
 }
 
 ChunkHolder::Scrubbed LazyFiles::scrub(const Dataset& dataset, ObjectId oid) {
@@ -339,9 +339,7 @@ void LazyFiles::answer(LazyFile& f, const Status& status) {
 
 // The checksum of the whole; chunks that do not match their own are dropped (EIO).
 Result<uint64_t> LazyFiles::sum_whole(LazyFile& f) {
-  XXH3_state_t whole;
-  XXH3_INITSTATE(&whole);
-  XXH3_64bits_reset(&whole);
+  BodyHash whole;
   std::vector<std::byte> buffer(1 << 20);
   for (uint32_t i = 0; i < f.chunk_count(); ++i) {
     uint64_t have = hash_range(f.data_fd(), f.chunk_offset(i), f.chunk_length(i), buffer, &whole);
@@ -355,7 +353,7 @@ Result<uint64_t> LazyFiles::sum_whole(LazyFile& f) {
       return make_error(EIO, fmt::format("chunk {} of {} is corrupt in the cache", i, shown(f.object.path)));
     }
   }
-  return XXH3_64bits_digest(&whole);
+  return whole.value();
 }
 
 Status LazyFiles::complete(LazyFile& f) {

@@ -154,7 +154,7 @@ void ObjectCache::poll_zombies() {
 
 // ---- publishing ------------------------------------------------------------------------------------------------------
 
-Result<std::shared_ptr<Fd>> ObjectCache::publish(const Object& o, ObjectWriter& writer, Room room) {
+Status ObjectCache::publish(const Object& o, ObjectWriter& writer, Room room) {
   Dataset& d = *o.dataset;
   std::string name = oid_name(o.oid);
   std::lock_guard lock(mutex_);
@@ -170,15 +170,10 @@ Result<std::shared_ptr<Fd>> ObjectCache::publish(const Object& o, ObjectWriter& 
     remove_file(d, name.c_str(), true, [] {});
     s = link_file(writer.fd(), d.folder_fd(), name);
   }
-  auto reader = std::make_shared<Fd>(s ? ::openat(d.folder_fd(), name.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1);
-  if (s && !reader->valid()) {
-    s = os_error("cannot open a cache file");
-    ::unlinkat(d.folder_fd(), name.c_str(), 0);
-  }
   bool staged = room.staged_;
   uint64_t bytes = room.bytes_;
   release(room);
-  if (!s) return inodes_.remove(writer.real_inode()), s.error();
+  if (!s) return inodes_.remove(writer.real_inode()), s;
   d.cached_bytes += bytes;
   d.cached_files += 1;
   cached_bytes_ += bytes;
@@ -189,11 +184,10 @@ Result<std::shared_ptr<Fd>> ObjectCache::publish(const Object& o, ObjectWriter& 
     d.staged_bytes += bytes;
     staged_.push_back(Staged{o.dataset, o.path, o.oid});
   }
-  d.in_use.opened(o.oid);  // a program that waited gets a descriptor without a touch
   v->set_state(entry, kResident);
   if (Sieve* sieve = sieve_of(d, *v)) sieve->add(entry);
   if (d.sums->records() > 2 * d.cached_files + 4096) compact_sums(d, *v);
-  return reader;
+  return {};
 }
 
 void ObjectCache::compact_sums(Dataset& d, const CatalogVersion& v) {
@@ -213,6 +207,14 @@ Result<Fd> ObjectCache::open_resident(Dataset& d, uint32_t entry) {
   Error error = os_error("cannot open a cache file");
   if (error.code == ENOENT) forget(d, *v, entry);
   return error;
+}
+
+Result<Fd> ObjectCache::open_for_program(Dataset& d, uint32_t entry) {
+  Result<Fd> fd = open_resident(d, entry);
+  if (!fd) return fd;
+  std::lock_guard lock(mutex_);
+  if (std::shared_ptr<CatalogVersion> v = d.version(); v && entry < v->catalog().entry_count) d.in_use.opened(v->catalog().entries[entry].oid);
+  return fd;
 }
 
 // A resident file that somebody else removed.

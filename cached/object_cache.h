@@ -105,13 +105,15 @@ class ObjectCache {
   bool has_room(const Dataset& dataset, uint64_t size);
   // The most a dataset may have: its quota, or cache_size.
   uint64_t limit_of(const Dataset& dataset) const;
-  // The written and finished file gets its name and becomes resident. Returns a descriptor that keeps it from eviction.
-  // ESTALE: the object is not in the current version any more.
-  Result<std::shared_ptr<Fd>> publish(const Object& object, ObjectWriter& writer, Room room);
+  // The written and finished file gets its name and becomes resident; the writer, as long as it lives, keeps it from
+  // eviction. ESTALE: the object is not in the current version any more.
+  Status publish(const Object& object, ObjectWriter& writer, Room room);
   // Frees at least this much, for a file system that turned out to be full.
   bool make_space(uint64_t bytes);
   // Opens a resident file; ENOENT if it is not there (the entry is ABSENT then).
   Result<Fd> open_resident(Dataset& dataset, uint32_t entry);
+  // The same for a program, which gets the descriptor without a touch: in_use() knows of it.
+  Result<Fd> open_for_program(Dataset& dataset, uint32_t entry);
   // One entry or, for a folder, all below it. What is in use or pinned stays.
   EvictCounts evict(Dataset& dataset, const std::string& path);
   // A corrupt file: unlinked whoever has it open.
