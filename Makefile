@@ -233,7 +233,8 @@ install: all
 	install -m 755 $(BUILD)/larder $(BUILD)/larderd $(DESTDIR)$(PREFIX)/bin
 	install -m 644 $(BUILD)/liblarder.so $(DESTDIR)$(PREFIX)/lib
 	sed 's|@PREFIX@|$(PREFIX)|g' examples/larderd.service.in >$(DESTDIR)$(PREFIX)/lib/systemd/system/larderd.service
-	chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/larderd.service
+	sed 's|@PREFIX@|$(PREFIX)|g' examples/dev-shm-larder.mount.in >$(DESTDIR)$(PREFIX)/lib/systemd/system/dev-shm-larder.mount
+	chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/larderd.service $(DESTDIR)$(PREFIX)/lib/systemd/system/dev-shm-larder.mount
 	install -m 644 examples/larder.toml examples/valgrind.supp README.md CHANGELOG.md docs/*.md $(DESTDIR)$(PREFIX)/share/doc/larder
 
 clean:

@@ -89,6 +89,7 @@ const Admin::OpEntry* Admin::find_op(const std::string& name) {
       {"format", {&Admin::format, true, false}},   {"mount", {&Admin::mount, true, false}},
       {"umount", {&Admin::umount, true, false}},   {"refresh", {&Admin::refresh, true, false}},
       {"warm", {&Admin::warm, false, false}},      {"evict", {&Admin::evict, true, false}},
+      {"unpin", {&Admin::unpin, true, false}},
       {"check", {&Admin::check, true, false}},     {"shutdown", {&Admin::shutdown, true, false}}};
   auto it = kOps.find(name);
   return it == kOps.end() ? nullptr : &it->second;
@@ -154,7 +155,8 @@ json Admin::mounts_status() {
     list.push_back({{"path", m.path}, {"dataset", m.dataset->def.name}, {"source", m.dataset->def.source}, {"version", h.version},
                     {"objects", h.file_count}, {"bytes", h.total_bytes}, {"skipped", h.skipped}, {"cached_files", used.files},
                     {"cached_bytes", used.bytes}, {"lazy_partial", used.lazy_partial}, {"predicted_hit_ratio", ratio},
-                    {"in_use", p_.cache.in_use(*m.dataset)},
+                    {"in_use", p_.cache.in_use(*m.dataset)}, {"pinned_files", used.pinned_files}, {"pinned_bytes", used.pinned_bytes},
+                    {"policy", policy_name(m.dataset->policy)}, {"quota", m.dataset->quota.load()},
                     {"fill", {{"state", p_.filler.state(*m.dataset)}, {"done", used.files}, {"total", h.file_count}}}});
   }
   return list;
@@ -244,9 +246,10 @@ static Result<MountRequest> mount_request(const std::string& path, const std::st
 Admin::Answer Admin::mount(const Call& call) {
   Result<std::string> path = call.text("path"), name = call.text("name", false), source = call.text("source", false);
   Result<std::string> fallback = call.text("fallback", false), fill = call.text("fill", false);
+  Result<std::string> policy = call.text("policy", false), quota = call.text("quota", false);
   Result<StoreOptions> options = call.options();
   Result<bool> refresh = call.flag("refresh", false), persist = call.flag("persist", !p_.config.is_private);
-  for (const Result<std::string>* r : {&path, &name, &source, &fallback, &fill})
+  for (const Result<std::string>* r : {&path, &name, &source, &fallback, &fill, &policy, &quota})
     if (!*r) return r->error();
   if (!options) return options.error();
   if (!refresh) return refresh.error();
@@ -265,6 +268,16 @@ Admin::Answer Admin::mount(const Call& call) {
     Result<Fill> parsed = parse_fill(*fill);
     if (!parsed) return parsed.error();
     request->fill = *parsed;
+  }
+  if (!policy->empty()) {
+    Result<Policy> parsed = parse_policy(*policy);
+    if (!parsed) return parsed.error();
+    request->policy = *parsed;
+  }
+  if (!quota->empty()) {
+    Result<SizeSpec> parsed = parse_quota(*quota);
+    if (!parsed) return parsed.error();
+    request->quota = parsed->of(p_.cache.limits().cache_size);
   }
   Result<MountResult> m = p_.datasets.mount(*request, call.progress());
   if (!m) return m.error();
@@ -347,9 +360,42 @@ Admin::Answer Admin::run_warm(const std::shared_ptr<WarmJob>& job, const Call& c
   return json{{"files", c.files}, {"bytes", c.bytes}, {"fetched", c.fetched}, {"already", c.already}, {"failed", c.failed}, {"errors", errors}};
 }
 
+// All of a request, dataset by dataset. An operator's business, unlike warming: it takes room from others for good.
+Status Admin::pin(const std::vector<std::string>& paths, const Call& call) {
+  if (!allowed(call.peer)) return make_error(EPERM, "to pin is for root, the daemon's own user and the group admin_group");
+  std::map<uint64_t, std::pair<std::shared_ptr<Dataset>, std::vector<std::string>>> pins;
+  for (const std::string& path : paths) {
+    Result<Place> place = place_of(p_.datasets, path);
+    if (!place) return place.error();
+    auto& [dataset, rests] = pins[place->mount.dataset->id()];
+    dataset = place->mount.dataset;
+    rests.push_back(place->rest);
+  }
+  for (auto& [id, pin] : pins)
+    if (Status s = p_.cache.pin(*pin.first, pin.second); !s) return s;
+  return {};
+}
+
+Admin::Answer Admin::unpin(const Call& call) {
+  Result<std::vector<std::string>> paths = paths_of(call.args);
+  if (!paths) return paths.error();
+  size_t gone = 0;
+  for (const std::string& path : *paths) {
+    Result<std::string> normal = normal_mount_path(path);
+    auto [mount, rest] = p_.datasets.at_path(normal ? *normal : path);
+    if (!mount.dataset) return make_error(ENOENT, fmt::format("{} is in no mounted dataset; larder status lists the mounts", shown(path)));
+    Result<size_t> n = p_.cache.unpin(*mount.dataset, rest);
+    if (!n) return make_error(n.error().code, fmt::format("{}: {}", shown(path), n.error().message));
+    gone += *n;
+  }
+  return json{{"pins", gone}};
+}
+
 Admin::Answer Admin::warm(const Call& call) {
   Result<std::vector<std::string>> paths = paths_of(call.args);
   if (!paths) return paths.error();
+  Result<bool> pinned = call.flag("pin", false);
+  if (!pinned) return pinned.error();
   uint64_t jobs = p_.config.connections;
   if (auto it = call.args.find("jobs"); it != call.args.end() && !it->is_null()) {
     if (!it->is_number_unsigned() || it->get<uint64_t>() == 0) return make_error(EINVAL, "\"jobs\" is not a number above 0");
@@ -363,6 +409,8 @@ Admin::Answer Admin::warm(const Call& call) {
     place->mount.dataset->used_now();
     job->add(place->mount.dataset, place->version, place->entry, place->mount.path);
   }
+  if (*pinned)
+    if (Status s = pin(*paths, call); !s) return s.error();
   return run_warm(job, call);
 }
 
@@ -377,8 +425,9 @@ Admin::Answer Admin::evict(const Call& call) {
     sum.files += c.files;
     sum.bytes += c.bytes;
     sum.busy += c.busy;
+    sum.pinned += c.pinned;
   }
-  return json{{"files", sum.files}, {"bytes", sum.bytes}, {"busy", sum.busy}};
+  return json{{"files", sum.files}, {"bytes", sum.bytes}, {"busy", sum.busy}, {"pinned", sum.pinned}};
 }
 
 Status Admin::check_mount(const Mount& m, const std::string& path, CheckCounts& counts, const Call& call) {

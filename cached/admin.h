@@ -63,6 +63,7 @@ class Admin {
   Answer umount(const Call& call);
   Answer refresh(const Call& call);
   Answer warm(const Call& call);
+  Answer unpin(const Call& call);
   Answer evict(const Call& call);
   Answer check(const Call& call);
   Answer shutdown(const Call& call);
@@ -70,6 +71,7 @@ class Admin {
   nlohmann::json mounts_status();
   nlohmann::json store_status();
   Result<uint64_t> fetch_again(const CheckCounts& counts, const Call& call);
+  Status pin(const std::vector<std::string>& paths, const Call& call);
   Answer run_warm(const std::shared_ptr<WarmJob>& job, const Call& call);
   Status check_mount(const Mount& mount, const std::string& path, CheckCounts& counts, const Call& call);
 

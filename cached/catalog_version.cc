@@ -135,10 +135,9 @@ uint32_t CatalogVersion::find_file(std::string_view path) const {
 }
 
 std::string CatalogVersion::path_of(uint32_t entry) const {
-  std::string path(4095, '\0');
-  long len = catalog_.path_of(entry, path.data(), path.size());
-  path.resize(len < 0 ? 0 : static_cast<size_t>(len));
-  return path;
+  char path[4096];
+  long len = catalog_.path_of(entry, path, sizeof path - 1);
+  return std::string(path, len < 0 ? 0 : static_cast<size_t>(len));
 }
 
 std::string_view CatalogVersion::etag_of(uint32_t entry) const {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "cached/body_hash.h"
 #include "cached/files.h"
 #include "cached/log.h"
 
@@ -45,7 +46,7 @@ struct ChunkFlights::Flight {
   // Of the GET: what arrived and is not written yet, always at a page's beginning.
   std::vector<std::byte> buffer;
   uint64_t written = 0;
-  XXH3_state_t hash;
+  BodyHash hash;
 
   Status take(std::span<const std::byte> bytes, ObjectCache& cache);
   Status write(std::span<const std::byte> more, ObjectCache& cache);
@@ -58,8 +59,8 @@ Status ChunkFlights::Flight::write(std::span<const std::byte> more, ObjectCache&
   Status s = once();
   for (int i = 0; !s && s.error().code == ENOSPC && i < kFullRetries && cache.make_space(buffer.size() + more.size()); ++i) s = once();
   if (!s) return s;
-  XXH3_64bits_update(&hash, buffer.data(), buffer.size());
-  XXH3_64bits_update(&hash, more.data(), more.size());
+  hash.update(buffer);
+  hash.update(more);
   written += buffer.size() + more.size();
   room.wrote(buffer.size() + more.size());
   buffer.clear();
@@ -185,8 +186,9 @@ void ChunkFlights::advise(const LazyPtr& file, uint32_t first, uint32_t count) {
 
 void ChunkFlights::fetch_whole(const LazyPtr& file, bool demand, Done done) {
   uint64_t bytes = on_disk(file->map().size);
-  if (bytes > cache_.limits().cache_size - std::min(cache_.limits().cache_size, files_.staging_share() / 4))
-    return done(make_error(demand ? EFBIG : ENOSPC, fmt::format("the object has {} bytes and the cache {}; give a larger cache_size", bytes, cache_.limits().cache_size)));
+  const uint64_t most = cache_.limit_of(*file->object.dataset);
+  if (bytes > most - std::min(most, files_.staging_share() / 4))
+    return done(make_error(demand ? EFBIG : ENOSPC, fmt::format("the object has {} bytes and the cache {}; give a larger cache_size or quota", bytes, most)));
   auto w = std::make_shared<Whole>();
   w->file = file;
   w->demand = demand;
@@ -266,15 +268,14 @@ void ChunkFlights::start(const FlightPtr& f) {
     std::lock_guard lock(mutex_);
     demand = f->rank != Rank::kFill || std::any_of(f->wholes.begin(), f->wholes.end(), [](auto& w) { return w->demand; });
   }
-  Result<Room> room = cache_.admit_chunk(*o.dataset, f->file->chunk_length(f->chunk), demand);
+  Result<Room> room = cache_.admit_chunk(o, f->file->chunk_length(f->chunk), demand);
   if (!room) {
     if (!park(f, room.error())) finish(f, room.error());
     return;
   }
   f->room = std::move(*room);
   f->buffer.reserve(std::min<uint64_t>(kLeastWrite, f->file->chunk_length(f->chunk)));
-  XXH3_INITSTATE(&f->hash);
-  XXH3_64bits_reset(&f->hash);
+  f->hash.reset();
   send_get(f, *store);
 }
 
@@ -354,7 +355,7 @@ bool ChunkFlights::become_demand_locked(const FlightPtr& f, const Status& status
 
 void ChunkFlights::finish(const FlightPtr& f, Status status) {
   if (status) {
-    uint64_t sum = XXH3_64bits_digest(&f->hash);
+    uint64_t sum = f->hash.value();
     bool wanted = files_.landed(f->file, f->chunk, sum ? sum : 1, std::move(f->room));
     if (!wanted && f->file->dropped.load()) status = make_error(ESTALE, "the object changed while it was fetched");
   } else {

@@ -1,6 +1,6 @@
 // What lies in the cache by chunks, as ObjectCache sees it. All calls but scrub() come with ObjectCache's lock held; none of those may
 // call it back.
-// Byte counts are bytes on disk that came free.
+// Byte counts are bytes on disk that came free; the holder takes them off Dataset::chunk_bytes by itself.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -20,8 +20,10 @@ class ChunkHolder {
   virtual uint64_t drop(const Dataset& dataset, ObjectId oid) = 0;
   // All of a dataset, which is no longer known; its files stay.
   virtual uint64_t forget(const Dataset& dataset) = 0;
-  // The oldest staged chunk; 0: there is none.
-  virtual uint64_t evict_staged() = 0;
+  // What is pinned has changed (null: nothing is, the dataset is not mounted any more).
+  virtual void follow_pins(Dataset& dataset, const CatalogVersion* version) = 0;
+  // The oldest staged chunk, of one dataset or of all; 0: there is none.
+  virtual uint64_t evict_staged(const Dataset* of) = 0;
   // One kept chunk of a dataset (null: of any, least recently used first); 0: there is none.
   virtual uint64_t evict_kept(const Dataset* of) = 0;
   // All chunks of one object that is not whole.
@@ -32,7 +34,7 @@ class ChunkHolder {
     uint32_t bad = 0;
   };
   virtual Scrubbed scrub(const Dataset& dataset, ObjectId oid) = 0;
-  virtual uint64_t staged_bytes() const = 0;
+  virtual uint64_t staged_bytes(const Dataset* of) const = 0;
   virtual uint64_t staging_share() const = 0;
   // Of one dataset.
   struct Usage {

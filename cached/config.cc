@@ -75,6 +75,18 @@ Result<Fill> parse_fill(std::string_view text) {
   return bad("fill", text, "use eager, siblings or off");
 }
 
+Result<Policy> parse_policy(std::string_view text) {
+  if (text == "keep") return Policy::kKeep;
+  if (text == "sieve") return Policy::kSieve;
+  return bad("policy", text, "use keep or sieve");
+}
+
+Result<SizeSpec> parse_quota(std::string_view text) {
+  if (text == "none") return SizeSpec{};
+  if (Result<SizeSpec> size = parse_size(text)) return size;
+  return bad("quota", text, "use none, bytes (1000000), a unit (8GiB, 500M) or a share of cache_size (50%)");
+}
+
 Result<Fallback> parse_fallback(std::string_view text) {
   if (text == "wait") return Fallback::kWait;
   if (text == "origin") return Fallback::kOrigin;
@@ -119,6 +131,15 @@ class TableReader {
   }
   void text(const char* key, std::string* to) {
     text(key, [to](const std::string& v) { return *to = v, Status(); });
+  }
+  template <typename T>
+  void word(const char* key, Result<T> (*parse)(std::string_view), const std::function<void(T)>& set) {
+    text(key, [&](const std::string& v) -> Status {
+      Result<T> parsed = parse(v);
+      if (!parsed) return parsed.error();
+      set(*parsed);
+      return {};
+    });
   }
   // Sizes may be written as numbers too.
   void size(const char* key, const std::function<void(SizeSpec)>& set) {
@@ -202,18 +223,10 @@ Status read_mount(const toml::table& table, Config& config) {
   reader.text("path", &mount.path);
   reader.text("source", &mount.source);
   reader.text("dataset", &mount.dataset);
-  reader.text("fallback", [&](const std::string& v) -> Status {
-    Result<Fallback> f = parse_fallback(v);
-    if (!f) return f.error();
-    mount.fallback = *f;
-    return {};
-  });
-  reader.text("fill", [&](const std::string& v) -> Status {
-    Result<Fill> f = parse_fill(v);
-    if (!f) return f.error();
-    mount.fill = *f;
-    return {};
-  });
+  reader.word<Fallback>("fallback", parse_fallback, [&](Fallback f) { mount.fallback = f; });
+  reader.word<Fill>("fill", parse_fill, [&](Fill f) { mount.fill = f; });
+  reader.word<Policy>("policy", parse_policy, [&](Policy p) { mount.policy = p; });
+  reader.word<SizeSpec>("quota", parse_quota, [&](SizeSpec q) { mount.quota = q; });
   if (Status s = reader.finish(); !s) return s;
   Result<std::string> path = normal_mount_path(mount.path);
   if (!path) return make_error(EINVAL, "mount.path: " + path.error().message);
@@ -253,12 +266,8 @@ Status read_root(const toml::table& table, Config& config) {
   r.text("log_level", &config.log_level);
   r.text("log_file", &config.log_file);
   r.text("admin_group", &config.admin_group);
-  r.text("fill", [&](const std::string& v) -> Status {
-    Result<Fill> f = parse_fill(v);
-    if (!f) return f.error();
-    config.fill = *f;
-    return {};
-  });
+  r.word<Fill>("fill", parse_fill, [&](Fill f) { config.fill = f; });
+  r.word<Policy>("policy", parse_policy, [&](Policy p) { config.policy = p; });
   if (const toml::node* n = r.take("store")) r.fail_if("", read_options(*n, "store", &config.store));
   if (const toml::node* n = r.take("stores")) r.fail_if("", read_stores(*n, config));
   if (const toml::node* n = r.take("mount")) {

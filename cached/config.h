@@ -23,6 +23,12 @@ struct SizeSpec {
 };
 Result<SizeSpec> parse_size(std::string_view text);
 
+// What stays when a cache is full (design §5): what is there, or what is visited again (cached/sieve.h).
+enum class Policy { kKeep, kSieve };
+Result<Policy> parse_policy(std::string_view text);
+// A size, or "none": 0.
+Result<SizeSpec> parse_quota(std::string_view text);
+
 // What the first miss in a dataset starts (design §5).
 enum class Fill { kEager, kSiblings, kOff };
 Result<Fill> parse_fill(std::string_view text);
@@ -34,6 +40,8 @@ struct MountConfig {
   std::string dataset;
   Fallback fallback = Fallback::kWait;
   std::optional<Fill> fill;
+  std::optional<Policy> policy;
+  std::optional<SizeSpec> quota;  // of cache_size
 };
 
 struct Config {
@@ -54,6 +62,7 @@ struct Config {
   std::string log_file;
   std::string admin_group;
   Fill fill = Fill::kEager;
+  Policy policy = Policy::kKeep;
   StoreOptions store;                          // [store]: for every source
   std::map<std::string, StoreOptions> stores;  // [stores."s3://bucket"]: for sources that start with it
   std::vector<MountConfig> mounts;

@@ -218,7 +218,7 @@ void Daemon::keep_house() {
     chunk_flights_->tick();
     if (tick % kTicksASecond != 0) continue;
     cache_->poll_zombies();
-    cache_->keep_reserve();
+    cache_->keep_limits();
     filler_->tick();
     flights_->kick();
     for (auto& d : datasets_->all()) d->drop_retired_stores();

@@ -48,6 +48,7 @@ Result<std::shared_ptr<Dataset>> Dataset::open(const DatasetDef& def, int cache_
   if (!sums) return sums.error();
   std::shared_ptr<Dataset> d(new Dataset(def, *group, std::move(*folder), std::move(*mirrors), std::move(*sums)));
   d->last_use_ns = used;
+  d->pins = Pins::open(d->folder.get(), tmp_fd, meter);
   return d;
 }
 

@@ -13,6 +13,8 @@
 #include "cached/fd.h"
 #include "cached/in_use.h"
 #include "cached/meta/meta.h"
+#include "cached/pins.h"
+#include "cached/sieve.h"
 #include "cached/sum_log.h"
 
 namespace larder {
@@ -51,6 +53,8 @@ class Dataset {
   const Fd mirrors;  // its folder "m"
   const std::unique_ptr<SumLog> sums;
   std::atomic<Fill> fill{Fill::kOff};
+  std::atomic<Policy> policy{Policy::kKeep};
+  std::atomic<uint64_t> quota{0};       // most bytes of files, chunks and reservations; 0: none
   std::atomic<int64_t> last_use_ns{0};  // CLOCK_REALTIME
   std::atomic<bool> verified{true};     // false: files of a former daemon that nobody has compared with their checksums
   std::mutex refresh_mutex;             // one listing at a time
@@ -58,7 +62,12 @@ class Dataset {
   // Guarded by ObjectCache's lock.
   uint64_t cached_bytes = 0;  // on disk, of files that have a name
   uint64_t cached_files = 0;
+  uint64_t reserved_bytes = 0;  // of objects and chunks that are being fetched
+  uint64_t staged_bytes = 0;    // of the above, staged files and their reservations
+  std::atomic<uint64_t> chunk_bytes{0}, staged_chunk_bytes{0};  // of lazy objects
   uint32_t evict_cursor = 0;
+  std::optional<Sieve> sieve;   // of the current version's resident files, with that policy
+  std::unique_ptr<Pins> pins;
   InUse in_use;
   Charge tables;              // of an unmounted dataset's catalog and residency on disk
 

@@ -127,6 +127,7 @@ Result<std::shared_ptr<Dataset>> Datasets::open_dataset(const DatasetDef& def) {
   Result<std::shared_ptr<Dataset>> d = Dataset::open(def, p_.dir.fd(), p_.dir.tmp_fd(), p_.meter);
   if (!d) return d;
   (*d)->fill = p_.config.fill;
+  (*d)->policy = p_.config.policy;
   adopt_mirrors((*d)->mirrors.get(), def.id, p_.inodes);
   p_.cache.add(*d);
   datasets_[def.id] = *d;
@@ -196,6 +197,7 @@ void Datasets::discard(const std::shared_ptr<Dataset>& d) {
   datasets_.erase(d->id());
   std::string folder = fmt::format("{:016x}", d->id());
   ::unlinkat(d->folder_fd(), "sums", 0);
+  ::unlinkat(d->folder_fd(), "pins", 0);
   ::unlinkat(d->folder_fd(), kMirrorFolder, AT_REMOVEDIR);
   ::unlinkat(p_.dir.fd(), folder.c_str(), AT_REMOVEDIR);
 }
@@ -501,6 +503,7 @@ Status Datasets::add_mount(const MountRequest& r, const std::shared_ptr<Dataset>
     *it = mount;
   }
   if (r.fill) d->fill = *r.fill;
+  p_.cache.configure(*d, r.policy, r.quota);
   Status s = publish_locked();
   if (s) s = save_locked();
   if (!s) {
@@ -584,11 +587,12 @@ Status Datasets::save_locked() {
   std::vector<StoredMount> stored;
   for (const Mount& m : mounts_) {
     if (m.from_config) continue;
-    stored.push_back({m.path, m.dataset->def.name, m.dataset->def.source, m.fallback, m.dataset->fill, m.persist, p_.publisher.instance()});
+    stored.push_back({m.path, m.dataset->def.name, m.dataset->def.source, m.fallback, m.dataset->fill, m.dataset->policy, m.dataset->quota, m.persist, p_.publisher.instance()});
   }
   for (const MountRequest& r : retry_) {
     if (r.from_config) continue;
-    stored.push_back({r.path, r.name, r.source, r.fallback, r.fill.value_or(p_.config.fill), r.persist, p_.publisher.instance()});
+    stored.push_back({r.path, r.name, r.source, r.fallback, r.fill.value_or(p_.config.fill), r.policy.value_or(p_.config.policy),
+                      r.quota.value_or(0), r.persist, p_.publisher.instance()});
   }
   return list_.save(stored);
 }
@@ -632,6 +636,8 @@ Status Datasets::mount_stored(const std::vector<StoredMount>& stored) {
     r.source = m.source;
     r.fallback = m.fallback;
     r.fill = m.fill;
+    r.policy = m.policy;
+    r.quota = m.quota;
     r.persist = m.persist;
     Result<MountResult> mounted = mount(r, {});
     if (mounted) continue;
@@ -650,6 +656,8 @@ Status Datasets::mount_configured() {
     r.source = m.source;
     r.fallback = m.fallback;
     r.fill = m.fill.value_or(p_.config.fill);
+    r.policy = m.policy.value_or(p_.config.policy);
+    r.quota = m.quota ? m.quota->of(p_.cache.limits().cache_size) : 0;
     r.persist = false;
     r.from_config = true;
     Result<MountResult> mounted = mount(r, {});

@@ -49,6 +49,8 @@ struct MountRequest {
   StoreOptions options; // of the source
   Fallback fallback = Fallback::kWait;
   std::optional<Fill> fill;
+  std::optional<Policy> policy;
+  std::optional<uint64_t> quota;  // bytes; 0: none
   bool refresh = false;
   bool persist = true;
   bool from_config = false;

@@ -111,8 +111,8 @@ Status link_file_over(int fd, int tmp_dir, int dir_fd, const std::string& name) 
   return error;
 }
 
-Result<Fd> unnamed_file(int dir_fd) {
-  Fd fd(::openat(dir_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+Result<Fd> unnamed_file(int dir_fd, mode_t mode) {
+  Fd fd(::openat(dir_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, mode));
   if (!fd.valid()) return os_error("cannot make an unnamed file (O_TMPFILE) in the cache folder");
   return fd;
 }

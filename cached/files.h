@@ -37,8 +37,8 @@ Status link_file(int fd, int dir_fd, const std::string& name);
 // As link_file, but takes the place of a file of that name. `tmp_dir` is on the same file system.
 Status link_file_over(int fd, int tmp_dir, int dir_fd, const std::string& name);
 
-// An unnamed file in a directory.
-Result<Fd> unnamed_file(int dir_fd);
+// An unnamed file in a directory, open for reading and writing whatever its mode says (less the umask).
+Result<Fd> unnamed_file(int dir_fd, mode_t mode = 0600);
 
 // Calls `each` with the names in a directory, without "." and "..".
 Status for_each_name(int dir_fd, const std::function<void(const char*)>& each);

@@ -66,7 +66,7 @@ void Filler::tick() {
   for (auto& [id, f] : fills_) {
     if (!f.paused || Clock::now() < f.resume_at) continue;
     // At least a thousandth of the cache: not a pass over everything for each small file that goes.
-    if (f.refused_size != 0 && !cache_.has_room(std::max(f.refused_size, cache_.limits().cache_size / 1000))) continue;
+    if (f.refused_size != 0 && !cache_.has_room(*f.dataset, std::max(f.refused_size, cache_.limit_of(*f.dataset) / 1000))) continue;
     f.paused = false;
     f.refused_size = 0;
     f.refused = f.failed = 0;

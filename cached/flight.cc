@@ -15,14 +15,16 @@ Flights::~Flights() = default;
 
 // ---- asking ----------------------------------------------------------------------------------------------------------
 
-// A file that is in the cache by now. Called under the lock: a flight publishes before it leaves flights_, so an object that is
-// neither here nor there really has to be fetched.
-std::shared_ptr<Fd> Flights::resident(const Object& o) {
+// A file that is in the cache by now, for a program. fetch() calls it under the lock: a flight publishes before it leaves
+// flights_, so an object that is neither here nor there really has to be fetched.
+Result<std::shared_ptr<Fd>> Flights::resident(const Object& o) {
   std::shared_ptr<CatalogVersion> v = o.dataset->version();
   uint32_t entry = v ? v->find_file(o.path) : kNoEntry;
-  if (entry == kNoEntry || v->catalog().entries[entry].oid != o.oid || v->state(entry) != kResident) return nullptr;
-  Result<Fd> fd = cache_.open_resident(*o.dataset, entry);
-  return fd ? std::make_shared<Fd>(std::move(*fd)) : nullptr;
+  if (entry == kNoEntry || v->catalog().entries[entry].oid != o.oid) return make_error(ESTALE, "the object changed while it was fetched");
+  if (v->state(entry) != kResident) return make_error(ENOENT, "the object is not in the cache");
+  Result<Fd> fd = cache_.open_for_program(*o.dataset, entry);
+  if (!fd) return fd.error();
+  return std::make_shared<Fd>(std::move(*fd));
 }
 
 uint64_t Flights::fetch(const Object& object, Done done) {
@@ -32,7 +34,10 @@ uint64_t Flights::fetch(const Object& object, Done done) {
     std::lock_guard lock(mutex_);
     ticket = next_ticket_++;
     auto it = flights_.find(object.oid);
-    if (it == flights_.end() && (file = resident(object)) == nullptr) {
+    if (it == flights_.end()) {
+      if (auto there = resident(object)) file = std::move(*there);
+    }
+    if (it == flights_.end() && !file) {
       auto f = std::make_shared<Flight>();
       f->object = object;
       queue_.push_back(f);
@@ -162,7 +167,7 @@ void Flights::start(const FlightPtr& f) {
   Result<std::shared_ptr<Store>> store = o.dataset->store();
   if (!store) return finish(f, store.error(), nullptr);
   if (large_ && large_(o, !f->background, [this, f](const Status& s) { landed_by_chunks(f, s); })) return;
-  Result<Room> room = cache_.admit(*o.dataset, o.size, !f->background);
+  Result<Room> room = cache_.admit(o, !f->background);
   if (!room) {
     if (!park(f, room.error())) finish(f, room.error(), nullptr);
     return;
@@ -220,16 +225,14 @@ void Flights::send_get(const FlightPtr& f, const std::shared_ptr<Store>& store) 
 
 void Flights::landed(const FlightPtr& f, Status status) {
   if (status) status = f->writer->finish(f->object.mtime_ns);
-  if (!status) return finish(f, std::move(status), nullptr);
-  Result<std::shared_ptr<Fd>> file = cache_.publish(f->object, *f->writer, std::move(f->room));
-  if (!file) return finish(f, file.error(), nullptr);
-  finish(f, {}, std::move(*file));
+  if (status) status = cache_.publish(f->object, *f->writer, std::move(f->room));
+  finish(f, std::move(status), nullptr);
 }
 
 void Flights::landed_by_chunks(const FlightPtr& f, const Status& status) {
-  std::shared_ptr<Fd> file = status ? resident(f->object) : nullptr;
-  if (status && !file) finish(f, make_error(EIO, "the object was evicted as soon as it was whole"), nullptr);
-  else finish(f, status, std::move(file));
+  Result<std::shared_ptr<Fd>> file = status ? resident(f->object) : Result<std::shared_ptr<Fd>>(std::shared_ptr<Fd>());
+  if (!file) finish(f, make_error(EIO, "the object was evicted as soon as it was whole"), nullptr);
+  else finish(f, status, std::move(*file));
   pump();
 }
 
@@ -245,7 +248,7 @@ bool Flights::become_demand(const FlightPtr& f, const Status& status) {
 }
 
 void Flights::finish(const FlightPtr& f, Status status, std::shared_ptr<Fd> file) {
-  f->writer.reset();
+  std::unique_ptr<ObjectWriter> writer = std::move(f->writer);  // keeps the file from eviction until those who wait have theirs
   f->room = Room();
   {
     std::lock_guard lock(mutex_);
@@ -256,6 +259,12 @@ void Flights::finish(const FlightPtr& f, Status status, std::shared_ptr<Fd> file
     running_background_ -= f->background;
     if (running_ == 0) idle_.notify_all();
   }
+  if (status && !file && !f->waiters.empty()) {
+    Result<std::shared_ptr<Fd>> opened = resident(f->object);
+    if (opened) file = std::move(*opened);
+    else status = opened.error();
+  }
+  writer.reset();
   if (!status) log_failure(*f, status);
   bool stale = !status && (status.error().code == ESTALE || status.error().code == ENOENT);
   if (!stale || !stale_) return report(*f, status, std::move(file));

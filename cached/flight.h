@@ -83,7 +83,7 @@ class Flights {
   };
   using FlightPtr = std::shared_ptr<Flight>;
 
-  std::shared_ptr<Fd> resident(const Object& object);
+  Result<std::shared_ptr<Fd>> resident(const Object& object);
   void pump();
   FlightPtr pick_locked();
   FlightPtr pick_background_locked();

@@ -4,6 +4,7 @@
 
 #include "cached/cache_dir.h"
 #include "cached/fd.h"
+#include "cached/oid_name.h"
 
 namespace larder {
 
@@ -13,9 +14,7 @@ void InUse::opened(ObjectId oid) {
 
 uint64_t InUse::count(int folder) {
   std::erase_if(files_, [folder](const ObjectId& oid) {
-    char name[33];
-    object_name(oid, name);
-    Fd fd(::openat(folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+    Fd fd(::openat(folder, oid_name(oid).c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
     return !fd.valid() || nobody_else_has(fd.get());
   });
   return files_.size();

@@ -6,16 +6,12 @@
 #include <bit>
 
 #include "cached/files.h"
+#include "cached/oid_name.h"
 
 namespace larder {
 
 static constexpr uint32_t kMinShift = 12, kMaxShift = 30;
 
-static std::string oid_name(ObjectId oid) {
-  char name[33];
-  object_name(oid, name);
-  return name;
-}
 static std::string data_name(uint64_t handle) { return fmt::format("{:016x}", handle); }
 static std::string map_name(uint64_t handle) { return fmt::format("{:016x}.map", handle); }
 

@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <bit>
 
+#include "cached/body_hash.h"
 #include "cached/files.h"
 #include "cached/log.h"
+#include "cached/oid_name.h"
 
 namespace larder {
 
@@ -23,7 +25,7 @@ static uint32_t shift_for(uint64_t cache_size) {
 }
 
 LazyFiles::LazyFiles(CacheDir& dir, InodeTableWriter& inodes, ObjectCache& cache, Meter& meter, uint64_t threshold)
-    : dir_(dir), inodes_(inodes), cache_(cache), meter_(meter), threshold_(threshold), shift_(shift_for(cache.limits().cache_size)),
+    : dir_(dir), inodes_(inodes), cache_(cache), meter_(meter), threshold_(threshold),
       share_(std::max(cache.limits().staging, std::min(kShare, cache.limits().cache_size / 4))) {
   cache_.hold_chunks(this);
   completer_ = std::thread([this] { run_completer(); });
@@ -51,7 +53,7 @@ void LazyFiles::stop() {
 static std::pair<uint64_t, std::pair<uint64_t, uint64_t>> key_of(uint64_t dataset, ObjectId oid) { return {dataset, {oid.hi, oid.lo}}; }
 
 bool LazyFiles::wants(const Object& o) const {
-  if (o.size == 0 || (o.size <= threshold_ && on_disk(o.size) <= cache_.limits().cache_size / 2)) return false;
+  if (o.size == 0 || (o.size <= threshold_ && on_disk(o.size) <= cache_.limit_of(*o.dataset) / 2)) return false;
   Result<std::shared_ptr<Store>> store = o.dataset->store();
   return store && (*store)->can_range(o.etag);
 }
@@ -66,22 +68,23 @@ LazyPtr LazyFiles::of_object_locked(const Object& o) const {
 Result<LazyPtr> LazyFiles::open(const Object& o) {
   LazyPtr whole;
   for (;;) {
-    Result<bool> lazy = cache_.make_lazy(o);
+    Result<ObjectCache::Lazy> lazy = cache_.make_lazy(o);
     if (!lazy) return lazy.error();
     std::lock_guard lock(mutex_);
     LazyPtr f = of_object_locked(o);
-    if (!*lazy || (f && f->busy_completing)) return f;
+    if (lazy->resident || (f && f->busy_completing)) return f;
     if (f && f->is_whole() && f != whole) {
       whole = f;
       continue;
     }
     if (!f || f->is_whole()) {
-      Result<LazyPtr> made = f ? LazyFile::renew(*f, meter_) : LazyFile::create(o, shift_, dir_.tmp_fd(), inodes_, meter_);
+      Result<LazyPtr> made = f ? LazyFile::renew(*f, meter_) : LazyFile::create(o, shift_for(cache_.limit_of(*o.dataset)), dir_.tmp_fd(), inodes_, meter_);
       if (!made) return made;
       f = *made;
       by_handle_[f->handle_inode()] = f;
       by_object_[key_of(o.dataset->id(), o.oid)] = f;
     }
+    f->pinned = lazy->pinned;
     f->last_use_ns = wall_ns();
     return f;
   }
@@ -106,8 +109,9 @@ Result<LazyPtr> LazyFiles::find(uint64_t handle_inode) {
 uint32_t LazyFiles::window(const LazyFile& file, uint32_t streams) const {
   uint64_t chunk = uint64_t{1} << file.map().chunk_shift;
   streams = std::max(1u, streams);
-  if (cache_.has_room(uint64_t{streams} * kLongestWindow * chunk)) return kLongestWindow;
-  uint64_t each = share_ / 2 / chunk / streams;  // the other half: what is being read
+  const Dataset& d = *file.object.dataset;
+  if (cache_.has_room(d, uint64_t{streams} * kLongestWindow * chunk)) return kLongestWindow;
+  uint64_t each = std::min(share_, cache_.limit_of(d) / 4) / 2 / chunk / streams;  // the other half: what is being read
   return static_cast<uint32_t>(std::clamp<uint64_t>(each, 1, kLongestWindow));
 }
 
@@ -129,17 +133,19 @@ bool LazyFiles::landed(const LazyPtr& f, uint32_t chunk, uint64_t sum, Room room
       f->set_present(chunk, sum);
       ++f->present_chunks;
       f->present_bytes += bytes;
-      if (staged) {
+      if (staged && !f->pinned) {
         std::vector<bool>& bits = staged_chunks_[f.get()];
         bits.resize(f->chunk_count());
         bits[chunk] = true;
         staged_.push_back({f, chunk, std::chrono::steady_clock::now()});
         staged_bytes_ += bytes;
+        f->object.dataset->staged_chunk_bytes += bytes;
       }
       if (f->present_chunks == f->chunk_count()) complete_soon_locked(f);
       return true;
     }
     if (f->dropped) f->punch(chunk);
+    f->object.dataset->chunk_bytes -= bytes;
   }
   cache_.chunks_gone(bytes);
   return false;
@@ -155,9 +161,28 @@ void LazyFiles::set_mark(const LazyPtr& f, uint32_t chunk, bool on) {
   if (chunk < f->chunk_count()) f->set_mark(chunk, on);
 }
 
-void LazyFiles::pin(const LazyPtr& f, bool on) {
+void LazyFiles::follow_pins(Dataset& dataset, const CatalogVersion* v) {
   std::lock_guard lock(mutex_);
-  f->pinned = on;
+  for (auto& [handle, f] : by_handle_) {
+    if (f->object.dataset.get() != &dataset) continue;
+    f->pinned = v && dataset.pins->contains(v->find_file(f->object.path));
+    if (f->pinned) unstage_locked(*f);
+  }
+}
+
+void LazyFiles::uncount_staged(LazyFile& f, uint32_t chunk) {
+  staged_bytes_ -= f.chunk_on_disk(chunk);
+  f.object.dataset->staged_chunk_bytes -= f.chunk_on_disk(chunk);
+}
+
+// What is there of it is not staged any more.
+void LazyFiles::unstage_locked(LazyFile& f) {
+  auto it = staged_chunks_.find(&f);
+  if (it == staged_chunks_.end()) return;
+  for (uint32_t i = 0; i < f.chunk_count(); ++i)
+    if (it->second[i]) uncount_staged(f, i);
+  staged_chunks_.erase(it);
+  std::erase_if(staged_, [&](const Staged& s) { return s.file.get() == &f; });
 }
 
 // The chunk goes; returns what came free.
@@ -167,30 +192,30 @@ uint64_t LazyFiles::punch_locked(LazyFile& f, uint32_t chunk) {
   f.punch(chunk);
   --f.present_chunks;
   f.present_bytes -= bytes;
+  f.object.dataset->chunk_bytes -= bytes;
   auto it = staged_chunks_.find(&f);
   if (it != staged_chunks_.end() && it->second[chunk]) {
     it->second[chunk] = false;
-    staged_bytes_ -= bytes;
+    uncount_staged(f, chunk);
   }
   return bytes;
 }
 
 // Whoever waited for a chunk gets a moment to read it: else many readers of few places push out each other's.
-uint64_t LazyFiles::evict_staged() {
+uint64_t LazyFiles::evict_staged(const Dataset* of) {
   std::lock_guard lock(mutex_);
   auto now = std::chrono::steady_clock::now();
-  for (size_t n = staged_.size(); n > 0; --n) {
-    if (now - staged_.front().landed < kAMoment) return 0;
-    Staged s = std::move(staged_.front());
-    staged_.pop_front();
-    auto it = staged_chunks_.find(s.file.get());
-    if (it == staged_chunks_.end() || !it->second[s.chunk]) continue;  // went another way
-    if (s.file->busy_completing || s.file->pinned) {
-      s.landed = now;
-      staged_.push_back(std::move(s));
+  for (auto it = staged_.begin(); it != staged_.end() && now - it->landed >= kAMoment;) {
+    LazyFile& f = *it->file;
+    auto chunks = staged_chunks_.find(&f);
+    const bool there = chunks != staged_chunks_.end() && chunks->second[it->chunk];  // else it went another way
+    if (there && (f.busy_completing || (of && f.object.dataset.get() != of))) {
+      ++it;
       continue;
     }
-    if (uint64_t bytes = punch_locked(*s.file, s.chunk)) return bytes;
+    const uint64_t bytes = there ? punch_locked(f, it->chunk) : 0;
+    it = staged_.erase(it);
+    if (bytes > 0) return bytes;
   }
   return 0;
 }
@@ -238,19 +263,18 @@ ChunkHolder::Usage LazyFiles::usage_of(const Dataset& dataset) const {
   return u;
 }
 
-static uint64_t hash_range(int fd, uint64_t offset, uint64_t length, std::vector<std::byte>& buffer, XXH3_state_t* whole) {
-  XXH3_state_t state;
-  XXH3_INITSTATE(&state);
-  XXH3_64bits_reset(&state);
+static uint64_t hash_range(int fd, uint64_t offset, uint64_t length, std::vector<std::byte>& buffer, BodyHash* whole) {
+  BodyHash hash;
   for (uint64_t at = 0; at < length;) {
     ssize_t n = ::pread(fd, buffer.data(), std::min<uint64_t>(buffer.size(), length - at), static_cast<off_t>(offset + at));
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) return 0;
-    XXH3_64bits_update(&state, buffer.data(), static_cast<size_t>(n));
-    if (whole) XXH3_64bits_update(whole, buffer.data(), static_cast<size_t>(n));
+    const auto piece = std::span(buffer).first(static_cast<size_t>(n));
+    hash.update(piece);
+    if (whole) whole->update(piece);
     at += static_cast<uint64_t>(n);
   }
-  return XXH3_64bits_digest(&state);
+  return hash.value();
 }
 
 ChunkHolder::Scrubbed LazyFiles::scrub(const Dataset& dataset, ObjectId oid) {
@@ -305,13 +329,7 @@ void LazyFiles::answer(LazyFile& f, const Status& status) {
   {
     std::lock_guard lock(mutex_);
     f.busy_completing = false;
-    if (status) {
-      auto it = staged_chunks_.find(&f);
-      for (uint32_t i = 0; it != staged_chunks_.end() && i < f.chunk_count(); ++i)
-        if (it->second[i]) staged_bytes_ -= f.chunk_on_disk(i);
-      if (it != staged_chunks_.end()) staged_chunks_.erase(it);
-      std::erase_if(staged_, [&](const Staged& s) { return s.file.get() == &f; });
-    }
+    if (status) unstage_locked(f);
     for (WhenWhole& w : waiting_)
       if (w.file.get() == &f) done.push_back(std::move(w.done));
     std::erase_if(waiting_, [&](const WhenWhole& w) { return w.file.get() == &f; });
@@ -321,9 +339,7 @@ void LazyFiles::answer(LazyFile& f, const Status& status) {
 
 // The checksum of the whole; chunks that do not match their own are dropped (EIO).
 Result<uint64_t> LazyFiles::sum_whole(LazyFile& f) {
-  XXH3_state_t whole;
-  XXH3_INITSTATE(&whole);
-  XXH3_64bits_reset(&whole);
+  BodyHash whole;
   std::vector<std::byte> buffer(1 << 20);
   for (uint32_t i = 0; i < f.chunk_count(); ++i) {
     uint64_t have = hash_range(f.data_fd(), f.chunk_offset(i), f.chunk_length(i), buffer, &whole);
@@ -337,11 +353,11 @@ Result<uint64_t> LazyFiles::sum_whole(LazyFile& f) {
       return make_error(EIO, fmt::format("chunk {} of {} is corrupt in the cache", i, shown(f.object.path)));
     }
   }
-  return XXH3_64bits_digest(&whole);
+  return whole.value();
 }
 
 Status LazyFiles::complete(LazyFile& f) {
-  if (!cache_.has_room_for_whole(on_disk(f.map().size))) return make_error(ENOSPC, "the cache is too full for another whole file");
+  if (!cache_.has_room_for_whole(*f.object.dataset, on_disk(f.map().size))) return make_error(ENOSPC, "the cache is too full for another whole file");
   Result<uint64_t> sum = sum_whole(f);
   if (!sum) return sum.error();
   uint64_t bytes;
@@ -379,9 +395,8 @@ uint64_t LazyFiles::take_over(const std::shared_ptr<Dataset>& dataset) {
   std::vector<std::string> names;
   (void)for_each_name(folder->get(), [&](const char* name) {
     ObjectId oid;
-    std::string_view n = name;
-    names.emplace_back(n);
-    if (n.size() == 32 && parse_hex(n.substr(0, 16), 16, &oid.hi) && parse_hex(n.substr(16), 16, &oid.lo)) oids.push_back(oid);
+    names.emplace_back(name);
+    if (parse_oid(name, &oid)) oids.push_back(oid);
   });
   std::lock_guard lock(mutex_);
   uint64_t bytes = 0;
@@ -390,9 +405,8 @@ uint64_t LazyFiles::take_over(const std::shared_ptr<Dataset>& dataset) {
     Result<LazyPtr> f = LazyFile::take_over(dataset, oid, inodes_, meter_);
     if (!f) continue;
     bytes += (*f)->present_bytes;
-    char name[33];
-    object_name(oid, name);
-    known.insert(known.end(), {name, fmt::format("{:016x}", (*f)->handle_inode()), fmt::format("{:016x}.map", (*f)->handle_inode())});
+    dataset->chunk_bytes += (*f)->present_bytes;
+    known.insert(known.end(), {oid_name(oid), fmt::format("{:016x}", (*f)->handle_inode()), fmt::format("{:016x}.map", (*f)->handle_inode())});
     by_handle_[(*f)->handle_inode()] = *f;
     by_object_[key_of(dataset->id(), oid)] = std::move(*f);
   }
@@ -431,8 +445,7 @@ uint64_t LazyFiles::drop_locked(const LazyPtr& f) {
   f->dropped = true;
   for (uint32_t i = 0; i < f->chunk_count(); ++i) bytes += punch_locked(*f, i);
   f->remove_files();
-  staged_chunks_.erase(f.get());
-  std::erase_if(staged_, [&](const Staged& s) { return s.file == f; });
+  unstage_locked(*f);
   by_object_.erase(key_of(f->object.dataset->id(), f->object.oid));
   by_handle_.erase(f->handle_inode());
   return bytes;
@@ -453,12 +466,11 @@ uint64_t LazyFiles::forget(const Dataset& dataset) {
   for (auto& [handle, f] : by_handle_)
     if (f->object.dataset.get() == &dataset) mine.push_back(f);
   for (const LazyPtr& f : mine) {
-    if (!f->is_whole()) bytes += f->present_bytes;
-    auto it = staged_chunks_.find(f.get());
-    for (uint32_t i = 0; it != staged_chunks_.end() && i < f->chunk_count(); ++i)
-      if (it->second[i]) staged_bytes_ -= f->chunk_on_disk(i);
-    staged_chunks_.erase(f.get());
-    std::erase_if(staged_, [&](const Staged& s) { return s.file == f; });
+    if (!f->is_whole()) {
+      bytes += f->present_bytes;
+      f->object.dataset->chunk_bytes -= f->present_bytes;
+    }
+    unstage_locked(*f);
     f->dropped = true;
     by_object_.erase(key_of(dataset.id(), f->object.oid));
     by_handle_.erase(f->handle_inode());

@@ -41,7 +41,6 @@ class LazyFiles : public ChunkHolder {
   void failed(const LazyPtr& file, uint32_t chunk);
   void started(const LazyPtr& file);
   void set_mark(const LazyPtr& file, uint32_t chunk, bool on);
-  void pin(const LazyPtr& file, bool on);
   // How many chunks of readahead one stream may have. In a full cache they must survive in the staging share until they are read.
   uint32_t window(const LazyFile& file, uint32_t streams) const;
   // Waits until an object whose chunks are all there is an ordinary cache file (or is not complete any more).
@@ -54,12 +53,13 @@ class LazyFiles : public ChunkHolder {
   uint64_t adopt(Dataset& dataset, CatalogVersion& version) override;
   uint64_t drop(const Dataset& dataset, ObjectId oid) override;
   uint64_t forget(const Dataset& dataset) override;
-  uint64_t evict_staged() override;
+  void follow_pins(Dataset& dataset, const CatalogVersion* version) override;
+  uint64_t evict_staged(const Dataset* of) override;
   uint64_t evict_kept(const Dataset* of) override;
   uint64_t evict_object(const Dataset& dataset, ObjectId oid) override;
   Scrubbed scrub(const Dataset& dataset, ObjectId oid) override;
   Usage usage_of(const Dataset& dataset) const override;
-  uint64_t staged_bytes() const override { return staged_bytes_; }
+  uint64_t staged_bytes(const Dataset* of) const override { return of ? of->staged_chunk_bytes.load() : staged_bytes_.load(); }
   uint64_t staging_share() const override { return share_; }
 
  private:
@@ -73,6 +73,8 @@ class LazyFiles : public ChunkHolder {
     std::function<void(const Status&)> done;
   };
   LazyPtr of_object_locked(const Object& object) const;
+  void uncount_staged(LazyFile& file, uint32_t chunk);
+  void unstage_locked(LazyFile& file);
   uint64_t punch_locked(LazyFile& file, uint32_t chunk);
   uint64_t drop_locked(const LazyPtr& file);
   void complete_soon_locked(const LazyPtr& file);
@@ -86,7 +88,6 @@ class LazyFiles : public ChunkHolder {
   ObjectCache& cache_;
   Meter& meter_;
   const uint64_t threshold_;
-  uint32_t shift_;
   uint64_t share_;
   mutable std::mutex mutex_;
   std::unordered_map<uint64_t, LazyPtr> by_handle_;

@@ -15,6 +15,8 @@ static constexpr size_t kMaxFile = 4 << 20;
 const char* fallback_name(Fallback f) { return f == Fallback::kOrigin ? "origin" : f == Fallback::kError ? "error" : "wait"; }
 const char* fill_name(Fill f) { return f == Fill::kOff ? "off" : f == Fill::kSiblings ? "siblings" : "eager"; }
 
+const char* policy_name(Policy p) { return p == Policy::kSieve ? "sieve" : "keep"; }
+
 static std::string text_of(const json& entry, const char* key) {
   auto it = entry.find(key);
   return it != entry.end() && it->is_string() ? it->get<std::string>() : "";
@@ -35,6 +37,16 @@ static Result<StoredMount> read_mount(const json& entry) {
   if (!fill) return fill.error();
   m.fallback = *fallback;
   m.fill = *fill;
+  // Lists of version 0.1 have neither.
+  if (entry.contains("policy")) {
+    Result<Policy> policy = parse_policy(text_of(entry, "policy"));
+    if (!policy) return policy.error();
+    m.policy = *policy;
+  }
+  if (auto it = entry.find("quota"); it != entry.end()) {
+    if (!it->is_number_unsigned()) return make_error(EINVAL, "the quota of " + m.path + " is not a number");
+    m.quota = it->get<uint64_t>();
+  }
   m.persist = entry.value("persist", json(true)) == json(true);
   std::string instance = text_of(entry, "instance");
   if (!parse_hex(instance, 16, &m.instance)) return make_error(EINVAL, "the mount of " + m.path + " has no instance");
@@ -61,7 +73,7 @@ Status MountList::save(const std::vector<StoredMount>& mounts) const {
   json list = json::array();
   for (const StoredMount& m : mounts)
     list.push_back({{"path", m.path}, {"dataset", m.dataset}, {"source", m.source}, {"fallback", fallback_name(m.fallback)},
-                    {"fill", fill_name(m.fill)}, {"persist", m.persist}, {"instance", fmt::format("{:016x}", m.instance)}});
+                    {"fill", fill_name(m.fill)}, {"policy", policy_name(m.policy)}, {"quota", m.quota}, {"persist", m.persist}, {"instance", fmt::format("{:016x}", m.instance)}});
   std::string text = json{{"mounts", list}}.dump(1, ' ', false, json::error_handler_t::replace) + "\n";
   return replace_file(AT_FDCWD, file_, text, 0600);
 }

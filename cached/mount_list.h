@@ -14,6 +14,8 @@ struct StoredMount {
   std::string source;
   Fallback fallback = Fallback::kWait;
   Fill fill = Fill::kEager;
+  Policy policy = Policy::kKeep;
+  uint64_t quota = 0;     // bytes; 0: none
   bool persist = true;    // false: only while the cache directory `instance` lives (a crash, not a reboot)
   uint64_t instance = 0;
 };
@@ -31,5 +33,6 @@ class MountList {
 
 const char* fallback_name(Fallback f);
 const char* fill_name(Fill f);
+const char* policy_name(Policy p);
 
 }  // namespace larder

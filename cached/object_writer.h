@@ -4,8 +4,8 @@
 #include <memory>
 #include <span>
 
+#include "cached/body_hash.h"
 #include "cached/fd.h"
-#include "larder/hash.h"
 
 namespace larder {
 
@@ -18,23 +18,19 @@ class ObjectWriter {
 
   // Appends. EPROTO: more bytes than the object has. ENOSPC: nothing could be freed.
   Status write(std::span<const std::byte> bytes);
-  // All bytes are there (EIO otherwise); sets mode and time. The file still has no name.
+  // All bytes are there (EIO otherwise); sets its time. The file still has no name.
   Status finish(int64_t mtime_ns);
 
   int fd() const { return fd_.get(); }
-  uint64_t sum() const { return sum_; }
+  uint64_t sum() const { return hash_.value(); }
   uint64_t real_inode() const { return real_inode_; }
 
  private:
-  struct FreeState {
-    void operator()(XXH3_state_t* s) const { XXH3_freeState(s); }
-  };
   Fd fd_;
   OnFull on_full_;
-  std::unique_ptr<XXH3_state_t, FreeState> state_;
+  BodyHash hash_;
   uint64_t size_ = 0;
   uint64_t written_ = 0;
-  uint64_t sum_ = 0;
   uint64_t real_inode_ = 0;
 };
 

@@ -1,5 +1,6 @@
 #include "cached/verifier.h"
 
+#include "cached/body_hash.h"
 #include "cached/files.h"
 #include "cached/log.h"
 
@@ -8,16 +9,14 @@ namespace larder {
 static constexpr size_t kPiece = 1 << 20;
 
 static Result<uint64_t> sum_of(int fd) {
-  static thread_local std::vector<char> buffer(kPiece);
-  XXH3_state_t state;
-  XXH3_INITSTATE(&state);
-  XXH3_64bits_reset(&state);
+  static thread_local std::vector<std::byte> buffer(kPiece);
+  BodyHash hash;
   for (off_t at = 0;;) {
     ssize_t n = ::pread(fd, buffer.data(), buffer.size(), at);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return os_error("cannot read a cache file");
-    if (n == 0) return XXH3_64bits_digest(&state);
-    XXH3_64bits_update(&state, buffer.data(), static_cast<size_t>(n));
+    if (n == 0) return hash.value();
+    hash.update(std::span(buffer).first(static_cast<size_t>(n)));
     at += n;
   }
 }

@@ -127,6 +127,8 @@ void add_run(CLI::App& app, Words& w) {
           ->type_name("SECONDS");
   run->add_option("--fill", w.run.fill, "Fetch ahead: eager, siblings or off")
       ->check(CLI::IsMember({"eager", "siblings", "off"}));
+  run->add_option("--policy", w.run.policy, "What stays when the cache is full: keep, or sieve for skewed reads")
+      ->check(CLI::IsMember({"keep", "sieve"}));
   run->add_flag("-q,--quiet", w.run.quiet, "Do not say what was mounted");
   run->footer(
       "Then -- and the command with its arguments:\n  larder run --mount s3://bucket/train=/data -- python train.py "
@@ -167,6 +169,9 @@ void add_datasets(CLI::App& app, Words& w) {
       ->check(CLI::IsMember({"eager", "siblings", "off"}));
   mount->add_option("--fallback", w.mount.fallback, "What programs do while larderd is away: wait, origin or error")
       ->check(CLI::IsMember({"wait", "origin", "error"}));
+  mount->add_option("--policy", w.mount.policy, "What stays when the cache is full: keep, or sieve for skewed reads")
+      ->check(CLI::IsMember({"keep", "sieve"}));
+  mount->add_option("--quota", w.mount.quota, "The most of the cache that the dataset may have, such as 20G, 50% or none")->type_name("N");
   add_store_options(mount, w);
   mount->callback([&w] { w.action = [&w] { return act_mount(w); }; });
 
@@ -200,10 +205,16 @@ void add_cache(CLI::App& app, Words& w) {
   warm->add_option("--jobs", w.warm.jobs, "Requests at a time (default: larderd decides)")
       ->check(CLI::Range(1, 1024))
       ->type_name("N");
+  warm->add_flag("--pin", w.warm.pin, "Keep them, with what a refresh adds below, until `larder unpin`");
   warm->callback(
       [&w] { w.action = [&w] { return with_client([&](const Client& c) { return warm_paths(c, w.warm); }); }; });
 
-  CLI::App* evict = app.add_subcommand("evict", "Drop files or folders from the cache; what is in use stays");
+  CLI::App* unpin = app.add_subcommand("unpin", "Let files or folders go that were pinned by `larder warm --pin`");
+  unpin->add_option("path", w.paths, "Files and folders below a mount")->required();
+  unpin->callback(
+      [&w] { w.action = [&w] { return with_client([&](const Client& c) { return unpin_paths(c, w.paths); }); }; });
+
+  CLI::App* evict = app.add_subcommand("evict", "Drop files or folders from the cache; what is in use or pinned stays");
   evict->add_option("path", w.paths, "Files and folders below a mount")->required();
   evict->callback(
       [&w] { w.action = [&w] { return with_client([&](const Client& c) { return evict_paths(c, w.paths); }); }; });

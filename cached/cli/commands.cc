@@ -134,6 +134,8 @@ Result<Json> request_mount(const Client& client, const MountArgs& args, bool per
   if (!name) request["options"] = args.options;
   if (!args.fill.empty()) request["fill"] = args.fill;
   if (!args.fallback.empty()) request["fallback"] = args.fallback;
+  if (!args.policy.empty()) request["policy"] = args.policy;
+  if (!args.quota.empty()) request["quota"] = args.quota;
   Progress progress("listing " + printable(args.source));
   auto reply = client.request(request, draw(progress));
   progress.finish();
@@ -201,6 +203,7 @@ int warm_paths(const Client& client, const WarmArgs& args) {
     Progress progress("warming");
     Json request = {{"op", "warm"}, {"paths", batch}};
     if (args.jobs > 0) request["jobs"] = args.jobs;
+    if (args.pin) request["pin"] = true;
     auto reply = client.request(request, draw(progress));
     progress.finish();
     if (!reply) return fail(reply.error());
@@ -210,17 +213,31 @@ int warm_paths(const Client& client, const WarmArgs& args) {
   return print_warm(totals);
 }
 
+int unpin_paths(const Client& client, const std::vector<std::string>& paths) {
+  uint64_t pins = 0;
+  for (const std::string& p : paths) {
+    auto reply = client.request({{"op", "unpin"}, {"path", absolute_path(p)}});
+    if (!reply) return fail(reply.error());
+    if (number(*reply, "pins") == 0) warn(printable(p) + " is not pinned");
+    pins += number(*reply, "pins");
+  }
+  fmt::print("{} pins removed\n", format_count(pins));
+  return pins > 0 ? kExitOk : kExitFailed;
+}
+
 int evict_paths(const Client& client, const std::vector<std::string>& paths) {
-  uint64_t files = 0, bytes = 0, busy = 0;
+  uint64_t files = 0, bytes = 0, busy = 0, pinned = 0;
   for (const std::string& p : paths) {
     auto reply = client.request({{"op", "evict"}, {"path", absolute_path(p)}});
     if (!reply) return fail(reply.error());
     files += number(*reply, "files");
     bytes += number(*reply, "bytes");
     busy += number(*reply, "busy");
+    pinned += number(*reply, "pinned");
   }
   fmt::print("{} files, {} evicted; {} are in use and stay\n", format_count(files),
              format_bytes(static_cast<double>(bytes)), format_count(busy));
+  if (pinned > 0) warn(fmt::format("{} files are pinned and stay; larder unpin lets them go", format_count(pinned)));
   return kExitOk;
 }
 

@@ -27,6 +27,8 @@ struct MountArgs {
   Options options;
   std::string fill;      // empty: the daemon's default
   std::string fallback;  // empty: wait
+  std::string policy;    // empty: the daemon's default
+  std::string quota;     // empty: as it is
   bool refresh = false;
 };
 int mount_dataset(const Client& client, const MountArgs& args);
@@ -37,8 +39,10 @@ struct WarmArgs {
   std::vector<std::string> paths;
   std::string list;  // a file with a path a line; "-" is stdin
   int jobs = 0;      // 0: the daemon decides
+  bool pin = false;
 };
 int warm_paths(const Client& client, const WarmArgs& args);
+int unpin_paths(const Client& client, const std::vector<std::string>& paths);
 int evict_paths(const Client& client, const std::vector<std::string>& paths);
 int check_cache(const Client& client, bool repair, const std::string& path);
 int shutdown_daemon(const Client& client);

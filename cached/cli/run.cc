@@ -79,7 +79,14 @@ Status mount_all(const Client& client, const std::vector<MountSpec>& mounts, con
                  const RunArgs& args) {
   std::vector<std::string> before = mounted_paths(client), made;
   for (const MountSpec& m : mounts) {
-    auto reply = request_mount(client, {m.source, m.path, options, args.fill, "", true}, false);
+    MountArgs mount;
+    mount.source = m.source;
+    mount.path = m.path;
+    mount.options = options;
+    mount.fill = args.fill;
+    mount.policy = args.policy;
+    mount.refresh = true;
+    auto reply = request_mount(client, mount, false);
     if (!reply) {
       for (const std::string& path : made) (void)client.request({{"op", "umount"}, {"path", path}});
       return reply.error().code == EACCES ? explain_denied(client, reply.error()) : reply.error();

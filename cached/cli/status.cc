@@ -33,6 +33,10 @@ std::string render_mount(const Json& m) {
   if (auto ratio = m.find("predicted_hit_ratio"); ratio != m.end() && ratio->is_number())
     out += fmt::format("  epoch    {:.1f}% hits predicted when shuffled; {} files in use, {} partly cached\n", 100 * ratio->get<double>(),
                        count_of(m, "in_use"), count_of(m, "lazy_partial"));
+  if (number(m, "pinned_files") > 0)
+    out += fmt::format("  pinned   {} files ({})\n", count_of(m, "pinned_files"), bytes_of(m, "pinned_bytes"));
+  if (number(m, "quota") > 0 || text(m, "policy") == "sieve")
+    out += fmt::format("  policy   {}, quota {}\n", printable(text(m, "policy")), number(m, "quota") > 0 ? bytes_of(m, "quota") : "none");
   const Json& fill = member(m, "fill");
   std::string state = text(fill, "state");
   if (!state.empty() && state != "off")

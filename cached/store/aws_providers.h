@@ -1,5 +1,5 @@
-// AWS credentials that expire and are fetched anew: web identity (EKS IRSA), credential_process, container (ECS, EKS
-// Pod Identity), instance metadata (IMDSv2).
+// AWS credentials that services hand out and that expire: web identity (EKS IRSA), credential_process, container (ECS, EKS
+// Pod Identity), instance metadata (IMDSv2). What a profile names: profile_credentials.h.
 //
 // Each makes its first fetch in the background when it is made (instance metadata: at once, because only the answer
 // tells whether it is there), and again 15 minutes before they expire; the old ones are used as long as they
@@ -10,19 +10,24 @@
 #include <string_view>
 
 #include "cached/store/credentials.h"
+#include "cached/store/refreshing_credentials.h"
 
 namespace larder {
 
 // A null pointer: not configured.
 std::unique_ptr<CredentialsProvider> web_identity_credentials(const Environment& env, const Profile& profile,
                                                               const std::string& region);
-std::unique_ptr<CredentialsProvider> process_credentials(const Profile& profile);
 // EINVAL: AWS_CONTAINER_CREDENTIALS_FULL_URI names a host that may not see the token over plain http.
 Result<std::unique_ptr<CredentialsProvider>> container_credentials(const Environment& env);
 std::unique_ptr<CredentialsProvider> instance_credentials(const Environment& env);
 
+// The fetches alone, for roles that are assumed with what they give.
+FetchCredentials process_fetch(const std::string& command);
+Result<FetchCredentials> container_fetch(const Environment& env);  // null: not configured
+FetchCredentials instance_fetch(const Environment& env);
+std::string sts_endpoint(const Environment& env, const std::string& region);
+
 // Replies, exposed for tests: untrusted text.
 Result<Credentials> parse_credentials_json(std::string_view text, const char* token_name);  // "Token" or "SessionToken"
-Result<Credentials> parse_web_identity_xml(std::string_view text);
 
 }  // namespace larder

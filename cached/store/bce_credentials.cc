@@ -4,7 +4,6 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <fstream>
 #include <mutex>
@@ -16,11 +15,7 @@
 namespace larder {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 constexpr std::streamsize kMaxFile = 1 << 20;
-// A request that was signed with the old keys may be refused this long after the new ones were read.
-constexpr std::chrono::seconds kNews{60};
 
 std::string_view trimmed(std::string_view text) {
   const size_t first = text.find_first_not_of(" \t\r\"");
@@ -77,7 +72,6 @@ class FileCredentials final : public CredentialsProvider {
                         fmt::format("credentials file '{}': {}", printable(path_), read.error().message));
     if (credentials_ && same(*credentials_, *read)) return {};
     credentials_ = std::make_shared<const Credentials>(std::move(*read));
-    changed_ = Clock::now();
     return {};
   }
 
@@ -87,10 +81,10 @@ class FileCredentials final : public CredentialsProvider {
     return credentials_;
   }
 
-  bool refresh_soon() override {
+  bool refused(const Credentials* used, bool) override {
     std::lock_guard lock(mutex_);
     (void)load();
-    return Clock::now() - changed_ < kNews;
+    return credentials_.get() != used;
   }
 
  private:
@@ -102,7 +96,6 @@ class FileCredentials final : public CredentialsProvider {
   std::mutex mutex_;
   Stamp stamp_;
   std::shared_ptr<const Credentials> credentials_;
-  Clock::time_point changed_;
 };
 
 Result<std::unique_ptr<CredentialsProvider>> fixed_pair(std::string access, std::string secret, std::string token,

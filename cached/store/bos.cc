@@ -56,7 +56,9 @@ class BosDialect final : public Dialect {
       if (!(*who)->session_token.empty()) request.headers.emplace_back("x-bce-security-token", (*who)->session_token);
       request.headers.emplace_back("authorization", signer_.authorization(request, **who, now));
     }
-    return wire(request);
+    HttpRequest out = wire(request);
+    out.signer = std::move(*who);
+    return out;
   }
 
   ServiceError service_error(const HttpReply& reply) const override {
@@ -66,8 +68,8 @@ class BosDialect final : public Dialect {
     return out;
   }
 
-  bool repair(const HttpReply& reply, const ServiceError&) override {
-    return may_be_signature(reply) && (repair_clock(reply) || credentials_->refresh_soon());
+  bool repair(const HttpReply& reply, const ServiceError&, const void* signer) override {
+    return may_be_signature(reply) && (repair_clock(reply) || credentials_->refused(static_cast<const Credentials*>(signer), false));
   }
 
   std::string hint(int status, const ServiceError& error) const override {

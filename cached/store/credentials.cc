@@ -7,6 +7,7 @@
 
 #include "cached/store/aws_providers.h"
 #include "cached/store/options.h"
+#include "cached/store/profile_credentials.h"
 
 namespace larder {
 namespace {
@@ -19,7 +20,7 @@ class FixedCredentials final : public CredentialsProvider {
     if (credentials) credentials_ = std::make_shared<const Credentials>(std::move(*credentials));
   }
   Result<std::shared_ptr<const Credentials>> current() override { return credentials_; }
-  bool refresh_soon() override { return false; }
+  bool refused(const Credentials*, bool) override { return false; }
 
  private:
   std::shared_ptr<const Credentials> credentials_;
@@ -60,11 +61,6 @@ Result<std::optional<Credentials>> pair_of(const std::string& access, const std:
                                           access.empty() ? "the access key" : "the secret key"));
   }
   return std::optional<Credentials>(Credentials{access, secret, token, 0});
-}
-
-std::string setting(const Profile& profile, const char* name) {
-  auto it = profile.find(name);
-  return it == profile.end() ? std::string() : it->second;
 }
 
 }  // namespace
@@ -111,31 +107,46 @@ Profile load_profile(const Environment& env) {
   return out;
 }
 
+std::string setting(const Profile& profile, const char* name) {
+  auto it = profile.find(name);
+  return it == profile.end() ? std::string() : it->second;
+}
+
+Result<std::optional<Credentials>> own_keys(const Profile& profile, const std::string& name) {
+  return pair_of(setting(profile, "aws_access_key_id"), setting(profile, "aws_secret_access_key"), setting(profile, "aws_session_token"),
+                 fmt::format("the AWS profile '{}'", name));
+}
+
+static Result<std::optional<Credentials>> pair_of_environment(const Environment& env) {
+  return pair_of(env("AWS_ACCESS_KEY_ID").value_or(""), env("AWS_SECRET_ACCESS_KEY").value_or(""), env("AWS_SESSION_TOKEN").value_or(""),
+                 "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY");
+}
+
+Result<Credentials> environment_keys(const Environment& env) {
+  auto pair = pair_of_environment(env);
+  if (!pair.ok()) return pair.error();
+  if (!*pair) return make_error(EACCES, "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not set");
+  return **pair;
+}
+
 Result<std::unique_ptr<CredentialsProvider>> aws_credentials(const StoreOptions& options, const Environment& env,
                                                              const Profile& profile, const std::string& region) {
   auto anonymous = bool_option(options, "anonymous", false);
   if (!anonymous.ok()) return anonymous.error();
   if (*anonymous) return fixed_credentials(std::nullopt);
 
-  const std::pair<Result<std::optional<Credentials>>, int> fixed[] = {
-      {pair_of(option(options, "access_key"), option(options, "secret_key"), option(options, "session_token"),
-               "the store options access_key and secret_key"),
-       0},
-      {pair_of(env("AWS_ACCESS_KEY_ID").value_or(""), env("AWS_SECRET_ACCESS_KEY").value_or(""),
-               env("AWS_SESSION_TOKEN").value_or(""), "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
-       0},
+  const Result<std::optional<Credentials>> fixed[] = {
+      pair_of(option(options, "access_key"), option(options, "secret_key"), option(options, "session_token"),
+              "the store options access_key and secret_key"),
+      pair_of_environment(env),
   };
-  for (auto& [pair, unused] : fixed) {
+  for (auto& pair : fixed) {
     if (!pair.ok()) return pair.error();
     if (*pair) return fixed_credentials(**pair);
   }
   if (auto provider = web_identity_credentials(env, profile, region)) return provider;
-  const std::string name = env("AWS_PROFILE").value_or("default");
-  auto shared = pair_of(setting(profile, "aws_access_key_id"), setting(profile, "aws_secret_access_key"),
-                        setting(profile, "aws_session_token"), fmt::format("the AWS profile '{}'", name));
-  if (!shared.ok()) return shared.error();
-  if (*shared) return fixed_credentials(**shared);
-  if (auto provider = process_credentials(profile)) return provider;
+  auto named = profile_credentials(env, profile, region);
+  if (!named.ok() || *named) return named;
   auto container = container_credentials(env);
   if (!container.ok()) return container.error();
   if (*container) return std::move(*container);
@@ -146,7 +157,7 @@ Result<std::unique_ptr<CredentialsProvider>> aws_credentials(const StoreOptions&
                   "AWS_SECRET_ACCESS_KEY, AWS_WEB_IDENTITY_TOKEN_FILE, profile '{}' in ~/.aws/credentials and "
                   "~/.aws/config, the container and the instance metadata; for a public bucket set the store "
                   "option anonymous=true",
-                  name));
+                  env("AWS_PROFILE").value_or("default")));
 }
 
 }  // namespace larder

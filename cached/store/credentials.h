@@ -21,16 +21,19 @@ struct Credentials {
   int64_t expires_ns = 0;     // CLOCK_REALTIME; 0: never
 };
 
-// Threads: current() and refresh_soon() may be called from any thread and never block on the network (a request is
-// signed on the thread that moves all transfers).
+// Threads: all members may be called from any thread, and none blocks on the network (a request is signed on the thread
+// that moves all transfers).
 class CredentialsProvider {
  public:
   virtual ~CredentialsProvider() = default;
   // What to sign with now. EAGAIN: the first fetch is still under way, ask again; EACCES: there are none, and why.
   // A null pointer: sign nothing (anonymous).
   virtual Result<std::shared_ptr<const Credentials>> current() = 0;
-  // The store refused the credentials as expired. True if newer ones may come: worth one more try.
-  virtual bool refresh_soon() = 0;
+  // The store refused what was signed with `used`, as expired or as unknown. True: others are there, or may be once current()
+  // says EAGAIN no more: worth another try.
+  virtual bool refused(const Credentials* used, bool expired) = 0;
+  // Why there are no newer ones, or "".
+  virtual std::string trouble() { return {}; }
 };
 
 std::unique_ptr<CredentialsProvider> fixed_credentials(std::optional<Credentials> credentials);
@@ -44,9 +47,14 @@ Environment process_environment();
 using Profile = std::map<std::string, std::string>;
 Profile parse_profile(std::string_view text, std::string_view name, bool is_config);
 Profile load_profile(const Environment& env);
+std::string setting(const Profile& profile, const char* name);  // "": not there
 
-// The chain for s3://: options, environment, web identity, shared files (with credential_process), container, instance
-// metadata; see docs/object_stores.md. The error names every place that was looked at.
+// The keys that stand in a profile, in the environment. None: nullopt, EACCES; half a pair: an error that names the place.
+Result<std::optional<Credentials>> own_keys(const Profile& profile, const std::string& name);
+Result<Credentials> environment_keys(const Environment& env);
+
+// The chain for s3://: options, environment, web identity, a profile of the shared files (profile_credentials.h), container,
+// instance metadata; see docs/object_stores.md. The error names every place that was looked at.
 Result<std::unique_ptr<CredentialsProvider>> aws_credentials(const StoreOptions& options, const Environment& env,
                                                              const Profile& profile, const std::string& region);
 

@@ -58,8 +58,9 @@ class Dialect {
   virtual const std::string& prefix() const = 0;                // of every key; empty or ends in '/'
   virtual Result<HttpRequest> sign(const StoreCall& call) = 0;  // EAGAIN: credentials are on their way
   virtual ServiceError service_error(const HttpReply& reply) const = 0;
-  // Puts right what made the store refuse (wrong region, clock, expired credentials). True: try again at once.
-  virtual bool repair(const HttpReply& reply, const ServiceError& error) = 0;
+  // Puts right what made the store refuse (wrong region, clock, expired credentials: those that signed the request). True: try
+  // again at once.
+  virtual bool repair(const HttpReply& reply, const ServiceError& error, const void* signer) = 0;
   virtual std::string hint(int status, const ServiceError& error) const = 0;  // what the user can do; may be empty
   virtual StoreCall list_call(std::string_view next) const = 0;
   virtual Result<ListPage> parse_list(std::string_view body) const = 0;

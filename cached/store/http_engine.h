@@ -33,6 +33,7 @@ struct HttpRequest {
   std::string url;                   // complete and encoded: sent as it is
   std::vector<std::string> headers;  // "Name: value"; "Name:" keeps libcurl from sending its own
   std::string_view body;             // sent as it is; the exchange keeps it until it has ended
+  std::shared_ptr<const void> signer;     // whose signature it has: for Dialect::repair
   std::chrono::milliseconds patience{0};  // no byte either way for this long ends the attempt; 0: the engine's stall_timeout
 };
 

@@ -140,10 +140,13 @@ Result<HttpRequest> StoreExchange::prepare() {
   const StoreCall next = call();
   auto request = store_->dialect->sign(next);
   if (!request.ok()) {
-    const bool wait = request.error().code == EAGAIN && Clock::now() - started_ < kDemandPatience;
-    if (wait || request.error().code != EAGAIN) return request;
+    if (request.error().code != EAGAIN) return request;
+    if (!keys_awaited_since_) keys_awaited_since_ = Clock::now();
+    if (Clock::now() - *keys_awaited_since_ < kDemandPatience) return request;
     return make_error(EACCES, object() + ": " + request.error().message);
   }
+  keys_awaited_since_.reset();
+  signer_ = request->signer;
   request->body = next.body;
   // Without it libcurl asks first, above 1 MiB, and waits a second where nobody answers.
   if (!next.body.empty()) request->headers.push_back("Expect:");
@@ -222,7 +225,7 @@ Verdict StoreExchange::broken(const HttpReply& reply) {
 
 Verdict StoreExchange::refused(const HttpReply& reply) {
   const ServiceError said = store_->dialect->service_error(reply);
-  if (repairs_ < kMaxRepairs && store_->dialect->repair(reply, said)) {
+  if (repairs_ < kMaxRepairs && store_->dialect->repair(reply, said, signer_.get())) {
     ++repairs_;
     return {true, std::chrono::milliseconds(0)};
   }

@@ -91,6 +91,8 @@ class StoreExchange : public Exchange {
   int attempts_ = 0;   // in all
   int fruitless_ = 0;  // since the last progress
   int repairs_ = 0;
+  std::shared_ptr<const void> signer_;  // of the last attempt
+  std::optional<std::chrono::steady_clock::time_point> keys_awaited_since_;
   bool curable_ = false;
   Status stopped_;  // why the attempt was stopped
 };

@@ -92,7 +92,7 @@ class ManifestDialect final : public Dialect {
   }
 
   ServiceError service_error(const HttpReply&) const override { return {}; }
-  bool repair(const HttpReply&, const ServiceError&) override { return false; }
+  bool repair(const HttpReply&, const ServiceError&, const void*) override { return false; }
 
   std::string hint(int status, const ServiceError&) const override {
     if (status == 404)

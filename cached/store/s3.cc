@@ -84,7 +84,9 @@ class S3Dialect final : public Dialect {
       if (!(*who)->session_token.empty()) request.headers.emplace_back("x-amz-security-token", (*who)->session_token);
       request.headers.emplace_back("authorization", signer_.authorization(request, **who, region, now));
     }
-    return wire(request, address);
+    HttpRequest out = wire(request, address);
+    out.signer = std::move(*who);
+    return out;
   }
 
   ServiceError service_error(const HttpReply& reply) const override {
@@ -95,13 +97,15 @@ class S3Dialect final : public Dialect {
     return out;
   }
 
-  bool repair(const HttpReply& reply, const ServiceError& error) override {
+  bool repair(const HttpReply& reply, const ServiceError& error, const void* signer) override {
     if (reply.status == 503 || reply.status == 404) return false;
-    return repair_clock(reply, error) || repair_credentials(error) || repair_region(reply, error);
+    return repair_clock(reply, error) || repair_credentials(error, static_cast<const Credentials*>(signer)) || repair_region(reply, error);
   }
 
   std::string hint(int status, const ServiceError& error) const override {
     if (error.code == "NoSuchBucket") return fmt::format("check the bucket's name and the endpoint ({})", endpoint());
+    if (const std::string trouble = credentials_->trouble(); !trouble.empty() && status < 500) return "newer credentials: " + trouble;
+    if (error.code == "ExpiredToken") return "the credentials have expired and no newer ones came";
     if (error.code == "InvalidAccessKeyId") return "check the access key";
     if (error.code == "SignatureDoesNotMatch") return "check the secret key";
     if (error.code == "InvalidObjectState") return "the object is archived; restore it first";
@@ -150,13 +154,17 @@ class S3Dialect final : public Dialect {
     out.payload_hash = call.body.empty() ? std::string(kEmptySha256)
                        : call.hash_body  ? sha256_hex(call.body)
                                          : std::string(kUnsignedPayload);
-    std::string path = "/";
+    out.path.reserve(16 + config_.bucket.size() + config_.prefix.size() + call.key.size());
+    out.path = "/";
     if (address.path_style) {
-      path += config_.bucket;
-      if (!call.bucket) path += "/";
+      percent_append(out.path, config_.bucket, true);
+      if (!call.bucket) out.path += "/";
     }
-    if (!call.bucket) path += config_.prefix + call.key;
-    out.path = percent_encode(path, true);
+    if (!call.bucket) {
+      percent_append(out.path, config_.prefix, true);
+      percent_append(out.path, call.key, true);
+    }
+    out.headers.reserve(call.headers.size() + 6);
     out.headers.emplace_back("host", address.path_style ? address.host : config_.bucket + "." + address.host);
     for (auto& header : call.headers) out.headers.push_back(header);
     if (config_.requester_pays) out.headers.emplace_back("x-amz-request-payer", "requester");
@@ -170,7 +178,10 @@ class S3Dialect final : public Dialect {
     if (!request.query.empty()) out.url += "?" + canonical_query(request.query);
     out.headers.reserve(request.headers.size() + 1);
     for (size_t i = 1; i < request.headers.size(); ++i) {  // libcurl sends host itself
-      out.headers.push_back(request.headers[i].first + ": " + request.headers[i].second);
+      const auto& [name, value] = request.headers[i];
+      std::string& line = out.headers.emplace_back();
+      line.reserve(name.size() + 2 + value.size());
+      line.append(name).append(": ").append(value);
     }
     out.headers.push_back("User-Agent: larder");
     return out;
@@ -201,9 +212,11 @@ class S3Dialect final : public Dialect {
     return true;
   }
 
-  bool repair_credentials(const ServiceError& error) {
-    if (error.code != "ExpiredToken" && error.code != "TokenRefreshRequired") return false;
-    return credentials_->refresh_soon();
+  bool repair_credentials(const ServiceError& error, const Credentials* signer) {
+    const bool expired = error.code == "ExpiredToken" || error.code == "ExpiredTokenException" || error.code == "TokenRefreshRequired";
+    const bool unknown = error.code == "InvalidAccessKeyId" || error.code == "InvalidToken" || error.code == "InvalidClientTokenId" ||
+                         error.code == "SignatureDoesNotMatch";
+    return (expired || unknown) && credentials_->refused(signer, expired);
   }
 
   bool repair_region(const HttpReply& reply, const ServiceError& error) {

@@ -9,40 +9,50 @@ namespace larder {
 namespace {
 
 // Trimmed, inner runs of spaces as one.
-std::string canonical_value(std::string_view value) {
-  std::string out;
-  out.reserve(value.size());
+void append_value(std::string& out, std::string_view value) {
+  const size_t begin = out.size();
   for (char c : value) {
-    bool space = c == ' ' || c == '\t';
-    if (space && (out.empty() || out.back() == ' ')) continue;
+    const bool space = c == ' ' || c == '\t';
+    if (space && (out.size() == begin || out.back() == ' ')) continue;
     out.push_back(space ? ' ' : c);
   }
-  if (!out.empty() && out.back() == ' ') out.pop_back();
-  return out;
+  if (out.size() > begin && out.back() == ' ') out.pop_back();
 }
 
-// Headers sorted by name, values of repeated ones joined in the order given.
-NameValues canonical_headers(const NameValues& headers) {
-  NameValues sorted = headers;
-  std::stable_sort(sorted.begin(), sorted.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
-  NameValues out;
-  for (auto& [name, value] : sorted) {
-    if (!out.empty() && out.back().first == name) {
-      out.back().second += "," + canonical_value(value);
+// What is signed of the headers: "name:value\n" each, sorted by name, values of repeated ones joined in the order given; and
+// their names, "a;b;c".
+struct CanonicalHeaders {
+  std::string lines, names;
+};
+
+CanonicalHeaders canonical_headers(const NameValues& headers) {
+  std::vector<const NameValues::value_type*> sorted;
+  sorted.reserve(headers.size());
+  for (auto& header : headers) sorted.push_back(&header);
+  std::stable_sort(sorted.begin(), sorted.end(), [](auto* a, auto* b) { return a->first < b->first; });
+  CanonicalHeaders out;
+  out.lines.reserve(512);
+  out.names.reserve(128);
+  for (size_t i = 0; i < sorted.size(); ++i) {
+    const std::string& name = sorted[i]->first;
+    if (i > 0 && sorted[i - 1]->first == name) {
+      out.lines.back() = ',';
     } else {
-      out.emplace_back(name, canonical_value(value));
+      out.lines.append(name).append(":");
+      out.names.append(i > 0 ? ";" : "").append(name);
     }
+    append_value(out.lines, sorted[i]->second);
+    out.lines.push_back('\n');
   }
   return out;
 }
 
-std::string header_names(const NameValues& canonical) {
+std::string canonical_request_of(const SigningRequest& request, const CanonicalHeaders& headers) {
   std::string out;
-  for (auto& [name, value] : canonical) {
-    if (!out.empty()) out.push_back(';');
-    out += name;
-  }
-  return out;
+  out.reserve(1024);
+  out.append(request.method).append("\n").append(request.path.empty() ? "/" : request.path).append("\n");
+  out.append(canonical_query(request.query)).append("\n");
+  return out.append(headers.lines).append("\n").append(headers.names).append("\n").append(request.payload_hash);
 }
 
 }  // namespace
@@ -62,30 +72,9 @@ std::string canonical_query(const NameValues& query) {
   return out;
 }
 
-std::string signed_headers(const NameValues& headers) { return header_names(canonical_headers(headers)); }
+std::string signed_headers(const NameValues& headers) { return canonical_headers(headers).names; }
 
-std::string canonical_request(const SigningRequest& request) {
-  const NameValues headers = canonical_headers(request.headers);
-  std::string out;
-  out.reserve(512);
-  out += request.method;
-  out.push_back('\n');
-  out += request.path.empty() ? "/" : request.path;
-  out.push_back('\n');
-  out += canonical_query(request.query);
-  out.push_back('\n');
-  for (auto& [name, value] : headers) {
-    out += name;
-    out.push_back(':');
-    out += value;
-    out.push_back('\n');
-  }
-  out.push_back('\n');
-  out += header_names(headers);
-  out.push_back('\n');
-  out += request.payload_hash;
-  return out;
-}
+std::string canonical_request(const SigningRequest& request) { return canonical_request_of(request, canonical_headers(request.headers)); }
 
 std::string amz_date(int64_t time) {
   time_t seconds = time;
@@ -116,18 +105,20 @@ std::shared_ptr<const SigV4::DayKey> SigV4::day_key(const Credentials& who, std:
 }
 
 std::string SigV4::signature(const std::string& canonical, const Credentials& who, std::string_view region,
-                             int64_t time) {
-  const std::string date = amz_date(time);
-  std::string text = "AWS4-HMAC-SHA256\n" + date + "\n" + scope(date, region) + "\n" + sha256_hex(canonical);
+                             std::string_view date) {
+  std::string text = "AWS4-HMAC-SHA256\n";
+  text.append(date).append("\n").append(scope(date, region)).append("\n").append(sha256_hex(canonical));
   return hex(day_key(who, date, region)->key.sign(text));
 }
 
 std::string SigV4::authorization(const SigningRequest& request, const Credentials& who, std::string_view region,
                                  int64_t time) {
-  const std::string canonical = canonical_request(request);
-  return "AWS4-HMAC-SHA256 Credential=" + who.access_key + "/" + scope(amz_date(time), region) +
-         ", SignedHeaders=" + signed_headers(request.headers) +
-         ", Signature=" + signature(canonical, who, region, time);
+  const std::string date = amz_date(time);
+  const CanonicalHeaders headers = canonical_headers(request.headers);
+  std::string out = "AWS4-HMAC-SHA256 Credential=";
+  out.reserve(512);
+  out.append(who.access_key).append("/").append(scope(date, region)).append(", SignedHeaders=").append(headers.names);
+  return out.append(", Signature=").append(signature(canonical_request_of(request, headers), who, region, date));
 }
 
 std::string SigV4::presign(SigningRequest request, const Credentials& who, std::string_view region, int64_t time,
@@ -141,7 +132,7 @@ std::string SigV4::presign(SigningRequest request, const Credentials& who, std::
   if (!who.session_token.empty()) request.query.emplace_back("X-Amz-Security-Token", who.session_token);
   request.payload_hash = kUnsignedPayload;
   const std::string canonical = canonical_request(request);
-  return canonical_query(request.query) + "&X-Amz-Signature=" + signature(canonical, who, region, time);
+  return canonical_query(request.query) + "&X-Amz-Signature=" + signature(canonical, who, region, date);
 }
 
 }  // namespace larder

@@ -56,7 +56,7 @@ class SigV4 {
   };
   std::string scope(std::string_view date, std::string_view region) const;
   std::shared_ptr<const DayKey> day_key(const Credentials& who, std::string_view date, std::string_view region);
-  std::string signature(const std::string& canonical, const Credentials& who, std::string_view region, int64_t time);
+  std::string signature(const std::string& canonical, const Credentials& who, std::string_view region, std::string_view date);
 
   const std::string service_;
   std::mutex mutex_;

@@ -32,6 +32,7 @@ log_level = "debug"
 log_file = "/l"
 admin_group = "ml"
 fill = "siblings"
+policy = "sieve"
 [store]
 region = "eu"
 retries = 3
@@ -42,6 +43,8 @@ path = "/data//x/"
 source = "s3://bucket/p"
 fallback = "error"
 fill = "off"
+policy = "keep"
+quota = "10%"
 [[mount]]
 path = "/data/y"
 dataset = "y"
@@ -57,6 +60,10 @@ dataset = "y"
   EXPECT_EQ(c.mounts[0].path, "/data/x");
   EXPECT_EQ(c.mounts[0].fallback, Fallback::kError);
   EXPECT_EQ(*c.mounts[0].fill, Fill::kOff);
+  EXPECT_EQ(c.policy, Policy::kSieve);
+  EXPECT_EQ(*c.mounts[0].policy, Policy::kKeep);
+  EXPECT_EQ(c.mounts[0].quota->of(1000), 100u);
+  EXPECT_FALSE(c.mounts[1].policy || c.mounts[1].quota);
   EXPECT_EQ(options_for(c, "s3://bucket/p", {{"region", "us"}}),
             (StoreOptions{{"region", "us"}, {"retries", "3"}, {"endpoint", "http://e"}}));
   EXPECT_EQ(options_for(c, "s3://bucket2/p", {}), (StoreOptions{{"region", "eu"}, {"retries", "3"}}));
@@ -73,6 +80,8 @@ TEST(Config, BadInputIsNamedInOneLine) {
       {"wait_ms = 0", "0"},
       {"private = 1", "private"},
       {"fill = \"always\"", "always"},
+      {"policy = \"lru\"", "lru"},
+      {"[[mount]]\npath = \"/a\"\nsource = \"s3://b\"\nquota = \"all\"", "all"},
       {"socket = 5", "socket"},
       {"[[mount]]\npath = \"data\"\nsource = \"s3://b\"", "\"data\""},
       {"[[mount]]\npath = \"/\"\nsource = \"s3://b\"", "root"},

@@ -356,6 +356,61 @@ TEST_F(Lazy, ACorruptChunkIsFoundAndDropped) {
   EXPECT_FALSE(f->present(3));
 }
 
+// "per-dataset quota": chunks of a dataset beyond its quota push out its own, nobody else's.
+TEST_F(Lazy, AQuotaHoldsForChunks) {
+  std::string all = body(60 * kChunk);
+  out.bucket->put("huge", all);
+  Lazily in(out);
+  auto other = in.mount("/data/other");
+  LazyPtr theirs = in.open(other, "huge");
+  ASSERT_TRUE(in.want(theirs, 0, 10).ok());
+  const uint32_t there = theirs->present_chunks;
+  auto d = in.mount("/data/x");
+  const uint64_t quota = 8 * kChunk;
+  in.cache.configure(*d, {}, quota);
+  LazyPtr f = in.open(d, "huge");
+  const uint64_t chunk = f->chunk_length(0);
+  for (int epoch = 0; epoch < 2; ++epoch)
+    for (uint32_t i = 0; i < f->chunk_count(); ++i) {
+      std::string got;
+      for (int attempt = 0; attempt < 20 && got != all.substr(i * chunk, chunk); ++attempt) {
+        ASSERT_TRUE(in.want(f, i).ok()) << i;
+        got = in.bytes(*f, i);
+      }
+      ASSERT_EQ(got, all.substr(i * chunk, chunk)) << i;
+      ASSERT_LE(d->chunk_bytes, quota);
+    }
+  EXPECT_GT(d->chunk_bytes, quota / 2);
+  EXPECT_GE(theirs->present_chunks, there);
+  EXPECT_EQ(d->chunk_bytes, f->present_bytes);
+  in.cache.configure(*d, {}, 2 * kChunk);
+  EXPECT_LE(d->chunk_bytes, 2 * kChunk) << "at once";
+}
+
+TEST_F(Lazy, PinnedChunksStayWhileOthersStream) {
+  out.bucket->put("pinned", body(12 * kChunk, 1));
+  out.bucket->put("huge", body(100 * kChunk, 2));
+  Lazily in(out);
+  auto d = in.mount();
+  LazyPtr huge = in.open(d, "huge");
+  for (uint32_t i = 0; i < huge->chunk_count(); ++i) ASSERT_TRUE(in.want(huge, i).ok());  // full
+  LazyPtr f = in.open(d, "pinned");
+  ASSERT_TRUE(in.want(f, 3).ok());  // staged: to go with the next few
+  ASSERT_TRUE(in.cache.pin(*d, {"pinned"}).ok());
+  EXPECT_FALSE(in.cache.pin(*d, {"huge"}).ok()) << "it never fits";
+  for (uint32_t i = 0; i < 6; ++i) ASSERT_TRUE(in.want(f, i).ok());
+  for (uint32_t i = 0; i < huge->chunk_count(); ++i) ASSERT_TRUE(in.want(huge, i).ok());
+  for (uint32_t i = 0; i < 6; ++i) EXPECT_TRUE(f->present(i)) << i;
+  EXPECT_EQ(in.cache.evict(*d, "pinned").pinned, 1u);
+  ASSERT_TRUE(in.cache.unpin(*d, "pinned").ok());
+  EXPECT_EQ(in.cache.evict(*d, "pinned").files, 1u);
+  EXPECT_EQ(f->present_chunks, 0u);
+  in.cache.evict(*d, "");
+  EXPECT_EQ(d->chunk_bytes, 0u);
+  EXPECT_EQ(d->staged_chunk_bytes, 0u);
+  EXPECT_EQ(in.lazy.staged_bytes(nullptr), 0u);
+}
+
 TEST_F(Lazy, WhatIsLargerThanTheCacheCannotBeWhole) {
   out.bucket->put("huge", body(60 * kChunk));
   Lazily in(out);

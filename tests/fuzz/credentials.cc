@@ -2,6 +2,7 @@
 #include "cached/store/credentials.h"
 
 #include "cached/store/aws_providers.h"
+#include "cached/store/profile_credentials.h"
 #include "cached/store/bce_credentials.h"
 #include "tests/fuzz/fuzz.h"
 
@@ -24,7 +25,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     case 0: (void)parse_profile(text, "default", false); break;
     case 1: (void)parse_profile(text, "work", true); break;
     case 2: check(parse_bce_credentials(text)); break;
-    case 3: check(parse_web_identity_xml(text)); break;
+    case 3: check(parse_sts_xml(text, "AssumeRoleWithWebIdentity")); break;
     default:
       check(parse_credentials_json(text, "Token"));
       check(parse_credentials_json(text, "SessionToken"));

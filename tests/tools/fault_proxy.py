@@ -12,6 +12,7 @@ signatures stay right. Control, on the same port:
     DELETE /__fault__/log      forget the log
 
 A rule: {"match": regex on "METHOD target", "fault": NAME, ...}; the first that matches and is not used up applies.
+    "header": regex       must be found in one of the request's "name: value" lines, too
     "count": N            applies to the first N matching requests only     "skip": N   leaves the first N alone
     "probability": p      applies with this chance (seeded by --seed: repeatable for one connection)
     "delay": seconds      waits before it does anything (fault "delay": nothing else)
@@ -122,9 +123,11 @@ class Proxy:
             re.compile(rule.get("match", ""))
         self.rules = [dict(rule, seen=0, used=0) for rule in rules]
 
-    def pick(self, line):
+    def pick(self, line, headers):
         for rule in self.rules:
             if not re.search(rule.get("match", ""), line):
+                continue
+            if "header" in rule and not any(re.search(rule["header"], f"{k.lower()}: {v}") for k, v in headers):
                 continue
             rule["seen"] += 1
             if rule["seen"] <= rule.get("skip", 0) or rule["used"] >= rule.get("count", 1 << 62):
@@ -152,7 +155,7 @@ class Proxy:
     async def request(self, head, reader, writer):
         method, target, _ = head.first.split(" ", 2)
         ours = target.startswith("/__fault__/")
-        rule = {} if ours else self.pick(f"{method} {target}")
+        rule = {} if ours else self.pick(f"{method} {target}", head.headers)
         if rule.get("fault") == "cut_upload" and int(head.get("content-length") or 0) > rule.get("at", 0):
             self.note(method, target, head, rule)
             await reader.readexactly(rule.get("at", 0))

@@ -78,9 +78,11 @@ TEST(BceCredentials, TheFileIsReadAgainWhenItChanges) {
   replace(path, "Ak = one\nSk = s\n");
   auto provider = bce_file_credentials(path);
   EXPECT_EQ(access_key(provider), "one/s/");
+  const auto old = *(*provider)->current();
+  EXPECT_FALSE((*provider)->refused(old.get(), false)) << "the file has nothing newer";
   replace(path, "Ak = two\nSk = s\nSts = t\n");
   EXPECT_EQ(access_key(provider), "two/s/t");
-  EXPECT_TRUE((*provider)->refresh_soon()) << "a request signed with the old keys gets another attempt";
+  EXPECT_TRUE((*provider)->refused(old.get(), false)) << "a request signed with the old keys gets another attempt";
   replace(path, "Ak = thr");
   EXPECT_EQ(access_key(provider), "two/s/t") << "half a file";
   std::filesystem::remove(path);

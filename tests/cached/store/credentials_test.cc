@@ -3,10 +3,12 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <fstream>
 #include <thread>
 
 #include "cached/store/aws_providers.h"
+#include "cached/store/profile_credentials.h"
 #include "tests/cached/store/live_server.h"
 
 namespace larder {
@@ -127,6 +129,63 @@ class CannedServer {
 constexpr const char* kJson =
     R"({"AccessKeyId":"ROLE","SecretAccessKey":"rs","Token":"rt","Expiration":"2100-01-01T00:00:00Z"})";
 
+TEST(Credentials, AProfileIsReadAgainWhenItsKeysAreRefused) {
+  TempDir home;
+  const std::string path = home.path() + "/credentials";
+  auto write = [&](const std::string& key) {
+    std::ofstream(path + ".new") << "[default]\naws_access_key_id=" << key << "\naws_secret_access_key=s\n";
+    std::filesystem::rename(path + ".new", path);
+  };
+  write("ONE");
+  auto provider = chain({}, environment({{"AWS_SHARED_CREDENTIALS_FILE", path}, {"AWS_CONFIG_FILE", "/nonexistent"}}));
+  ASSERT_TRUE(provider.ok()) << provider.error().message;
+  auto one = *(*provider)->current();
+  EXPECT_EQ(one->access_key, "ONE");
+  ASSERT_TRUE((*provider)->refused(one.get(), false));
+  EXPECT_EQ(fetched(**provider).access_key, "ONE");
+  EXPECT_FALSE((*provider)->refused((*(*provider)->current()).get(), false)) << "the same keys again: no third try";
+  write("TWO");
+  auto other = chain({}, environment({{"AWS_SHARED_CREDENTIALS_FILE", path}, {"AWS_CONFIG_FILE", "/nonexistent"}}));
+  auto two = *(*other)->current();
+  EXPECT_EQ(two->access_key, "TWO");
+  write("THREE");
+  ASSERT_TRUE((*other)->refused(two.get(), false));
+  EXPECT_EQ(fetched(**other).access_key, "THREE");
+  std::ofstream(path) << "[default]\n";
+  ASSERT_TRUE((*other)->refused((*(*other)->current()).get(), false));
+  EXPECT_EQ(fetched(**other).access_key, "THREE") << "the last good ones stay";
+  EXPECT_NE((*other)->trouble().find("has no keys any more"), std::string::npos) << (*other)->trouble();
+}
+
+TEST(Credentials, KeysThatExpiredMayHaveTheirSuccessorsAMomentLate) {
+  CannedServer server;
+  server.reply("^GET /creds", R"({"AccessKeyId":"ONE","SecretAccessKey":"s","Token":"t"})", 200, 2);
+  server.reply("^GET /creds", kJson);
+  auto provider = chain({}, environment({{"HOME", "/nonexistent"}, {"AWS_CONTAINER_CREDENTIALS_FULL_URI", server.endpoint() + "/creds"}}));
+  ASSERT_TRUE(provider.ok()) << provider.error().message;
+  EXPECT_EQ(fetched(**provider).access_key, "ONE");
+  ASSERT_TRUE((*provider)->refused((*(*provider)->current()).get(), true));
+  EXPECT_EQ(fetched(**provider).access_key, "ROLE");
+}
+
+TEST(Credentials, WhatAProfileAsksForAndWeDoNotKnowIsAnError) {
+  TempDir home;
+  const std::pair<const char*, const char*> cases[] = {
+      {"role_arn=arn:aws:iam::1:role/r", "nothing to assume it with"},
+      {"role_arn=arn:aws:iam::1:role/r\ncredential_source=Moon", "Moon"},
+      {"role_arn=arn:aws:iam::1:role/r\nsource_profile=gone", "'gone'"},
+      {"role_arn=arn:aws:iam::1:role/r\nsource_profile=a\n[profile a]\nrole_arn=arn:aws:iam::1:role/s\nsource_profile=default", "a circle"},
+      {"role_arn=arn:aws:iam::1:role/r\nsource_profile=a\nmfa_serial=arn:x\n[profile a]\naws_access_key_id=k\naws_secret_access_key=s", "mfa_serial"},
+      {"sso_session=corp", "aws configure export-credentials"},
+  };
+  for (auto& [text, what] : cases) {
+    std::ofstream(home.path() + "/config") << "[default]\n" << text << "\n";
+    auto provider = chain({}, environment({{"AWS_CONFIG_FILE", home.path() + "/config"}, {"HOME", "/nonexistent"}}));
+    ASSERT_FALSE(provider.ok()) << text;
+    EXPECT_NE(provider.error().message.find(what), std::string::npos) << provider.error().message;
+  }
+}
+
 TEST(Credentials, InstanceMetadataIsAskedWithAToken) {
   CannedServer server;
   server.reply("^PUT /latest/api/token", "THE-TOKEN");
@@ -150,10 +209,10 @@ TEST(Credentials, ContainerCredentialsAreRenewedWhenTheStoreCallsThemExpired) {
                                          {"AWS_CONTAINER_AUTHORIZATION_TOKEN", "Bearer x"}}));
   ASSERT_TRUE(provider.ok()) << provider.error().message;
   EXPECT_EQ(fetched(**provider).access_key, "ONE");
-  EXPECT_TRUE((*provider)->refresh_soon());
-  for (int i = 0; i < 300 && (**(*provider)->current()).access_key != "ROLE"; ++i)
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  EXPECT_EQ((**(*provider)->current()).access_key, "ROLE");
+  auto old = *(*provider)->current();
+  EXPECT_TRUE((*provider)->refused(old.get(), true));
+  EXPECT_EQ(fetched(**provider).access_key, "ROLE") << "whoever signs waits for the new ones";
+  EXPECT_TRUE((*provider)->refused(old.get(), true)) << "a request signed with the old ones gets another attempt";
   auto far = chain(
       {}, environment({{"HOME", "/nonexistent"}, {"AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://example.org/creds"}}));
   ASSERT_FALSE(far.ok()) << "the token must not be sent in clear to any host";
@@ -182,8 +241,8 @@ TEST(Credentials, WebIdentityExchangesTheTokenOfTheFile) {
   auto got = fetched(**provider);
   EXPECT_EQ(got.access_key, "WEB");
   EXPECT_EQ(got.session_token, "wt");
-  EXPECT_FALSE(parse_web_identity_xml("<x/>").ok());
-  EXPECT_FALSE(parse_web_identity_xml("no").ok());
+  EXPECT_FALSE(parse_sts_xml("<x/>", "AssumeRoleWithWebIdentity").ok());
+  EXPECT_FALSE(parse_sts_xml("no", "AssumeRole").ok());
 }
 
 TEST(Credentials, AServiceThatFailsIsAnErrorNotAWait) {

@@ -1,0 +1,52 @@
+// Credentials that are fetched anew on a thread of their own: half their life or 15 minutes before they expire, and when the
+// store refuses them.
+//
+// While keys that were refused are fetched again, current() says EAGAIN: whoever signs waits. Keys that expired may have
+// their successors a moment late (a file that a sidecar writes), so those are asked for again and again, 10 s long. What was
+// fetched in vain is not fetched again at once: requests are refused then, at their own cost.
+#pragma once
+#include <chrono>
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "cached/store/credentials.h"
+
+namespace larder {
+
+using FetchCredentials = std::function<Result<Credentials>()>;
+
+class RefreshingCredentials final : public CredentialsProvider {
+ public:
+  // Without `first` they are fetched at once, in the background.
+  explicit RefreshingCredentials(FetchCredentials fetch, std::shared_ptr<const Credentials> first = nullptr);
+  ~RefreshingCredentials() override;
+  Result<std::shared_ptr<const Credentials>> current() override;
+  bool refused(const Credentials* used, bool expired) override;
+  std::string trouble() override;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  void run();
+  void fetch_once(std::unique_lock<std::mutex>& lock);
+  void renew(std::unique_lock<std::mutex>& lock);
+  std::chrono::milliseconds until_refresh() const;
+
+  const FetchCredentials fetch_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::shared_ptr<const Credentials> credentials_;
+  std::string failure_;  // of the last fetch
+  int failures_ = 0;
+  bool wanted_;
+  bool renewing_ = false;        // what is here was refused
+  Clock::time_point renew_until_{};
+  Clock::time_point in_vain_{};  // when a renewal ended with what was there before
+  bool stop_ = false;
+  std::thread thread_;
+};
+
+}  // namespace larder
