@@ -301,6 +301,47 @@ def row_cold(bench, stack):
                   ">= 0.9 x bare", "us")
 
 
+class CheapStore:
+    """object_server: next to no processor time, so that on few cores the client is what is measured."""
+
+    def __init__(self, bench, stack, count, milliseconds=0):
+        import hashlib
+        self.bench = bench
+        etag = hashlib.md5(b"x" * JPEG_BYTES).hexdigest()
+        server = subprocess.Popen([bench.program("object_server"), str(JPEG_BYTES), str(count), etag, str(milliseconds)], stdin=subprocess.PIPE,
+                                  stdout=subprocess.PIPE, text=True)
+        stack.callback(server.wait, 10)
+        stack.callback(server.stdout.close)
+        stack.callback(server.stdin.close)
+        self.port = int(server.stdout.readline())
+        self.endpoint = f"http://127.0.0.1:{self.port}"
+        self.names = [f"n{i * 20 // count:08}/f{i:08}.JPEG" for i in range(count)]
+        self.keys = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench", "AWS_REGION": "us-east-1"}
+
+
+def row_cold_cheap(bench, stack):
+    """The cold epoch again, on a store that leaves the processors to the client."""
+    count = 1000 if bench.args.quick else 4000
+    store = CheapStore(bench, stack, count, 30)
+    daemon = stack.enter_context(Daemon(env=store.keys, cache_size="1GiB", fill="eager", log_level="info"))
+    daemon.mount("s3://bench/p", "/data/bench", endpoint=store.endpoint)
+    listing = write_list(daemon.work, store.names)
+    path, request = os.path.join(daemon.work, "requests"), "GET /bench/p/x HTTP/1.1\r\nHost: x\r\n\r\n"
+    with open(path, "w") as f:
+        f.write(f"{len(request)}\n{request}" * count)
+
+    def bare(_):
+        return json.loads(subprocess.run([bench.program("http_get"), str(store.port), "64", path], capture_output=True, text=True, timeout=300, check=True).stdout)
+
+    def larder(n):
+        daemon.larder("evict", "/data/bench")
+        result = bench.fsbench(daemon.preload_env(), "share", "/data/bench", listing, 8, n)
+        del result["sum"]  # http_get has none
+        return result
+    bench.compare(f"the same, {count} objects of a store that costs nothing", {"64 bare connections": bare, "larder": larder}, max(3, bench.args.rounds // 3),
+                  ">= 0.9 x bare", "us")
+
+
 def row_cold_large(bench, stack):
     """One cold large object, one sequential reader."""
     size = (64 if bench.args.quick else 1024) << 20
@@ -350,24 +391,17 @@ def huge_tmpfs(stack):
 
 def row_cold_cpu(bench, stack):
     """What larderd itself pays for an object over http, beside a store that costs next to nothing, and the least that its system calls cost."""
-    import hashlib
     count = 1000 if bench.args.quick else 4000
-    etag = hashlib.md5(b"x" * JPEG_BYTES).hexdigest()
-    server = subprocess.Popen([bench.program("object_server"), str(JPEG_BYTES), str(count), etag], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    stack.callback(server.wait, 10)
-    stack.callback(server.stdout.close)
-    stack.callback(server.stdin.close)
-    port = int(server.stdout.readline())
-    keys = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench", "AWS_REGION": "us-east-1"}
+    store = CheapStore(bench, stack, count)
 
     def compare(where, folder):
         daemons = {}
         for verify in ("always", "never"):  # one daemon each: the same source at one endpoint is one dataset, with one set of options
-            daemons[verify] = stack.enter_context(Daemon(env=keys, cache_size="1GiB", log_level="info", cache_dir=os.path.join(folder, verify)))
-            daemons[verify].mount("s3://bench/p", "/data/x", endpoint=f"http://127.0.0.1:{port}", verify=verify)
+            daemons[verify] = stack.enter_context(Daemon(env=store.keys, cache_size="1GiB", log_level="info", cache_dir=os.path.join(folder, verify)))
+            daemons[verify].mount("s3://bench/p", "/data/x", endpoint=store.endpoint, verify=verify)
 
         def bare(_):
-            out = subprocess.run([bench.program("cached/http_fill"), str(port), "64", str(count), folder], capture_output=True, text=True, check=True, timeout=120)
+            out = subprocess.run([bench.program("cached/http_fill"), str(store.port), "64", str(count), folder], capture_output=True, text=True, check=True, timeout=120)
             return json.loads(out.stdout)
 
         def larder(verify):
@@ -522,7 +556,8 @@ def row_redis(bench, stack):
 
 
 ROWS = {"warm": row_warm, "walk": row_walk, "large": row_large, "outside": row_outside, "start": row_start, "cold": row_cold,
-        "cold-large": row_cold_large, "cold-cpu": row_cold_cpu, "lazy": row_lazy, "map": lambda bench, stack: map_rows.row_map(bench, stack, Dataset), "list": row_list, "catalog": row_catalog, "redis": row_redis}
+        "cold-cheap": row_cold_cheap, "cold-large": row_cold_large, "cold-cpu": row_cold_cpu, "lazy": row_lazy,
+        "map": lambda bench, stack: map_rows.row_map(bench, stack, Dataset), "list": row_list, "catalog": row_catalog, "redis": row_redis}
 
 
 def machine():
