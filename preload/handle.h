@@ -20,6 +20,7 @@ inline bool handle_hint(int fd) {
 inline void set_handle_hint(int fd, bool on) {
   if (static_cast<unsigned>(fd) >= kHandleHints) return;
   const uint64_t bit = 1ULL << (fd % 64);
+  if (on) process.handles.store(true, std::memory_order_relaxed);
   if (on) handle_hints[fd / 64].fetch_or(bit, std::memory_order_relaxed);
   else handle_hints[fd / 64].fetch_and(~bit, std::memory_order_relaxed);
 }

@@ -231,13 +231,13 @@ LSEEK(lseek64, off64_t)
 LSEEK(__lseek, off_t)
 LSEEK(llseek, off64_t)
 
-#define CLOSE(name)                                                                       \
-  int larder_##name(int fd) {                                                             \
-    if (__builtin_expect(handle_hint(fd), 0)) {                                           \
-      set_handle_hint(fd, false);                                                         \
-      closing_handle();                                                                   \
-    }                                                                                     \
-    return static_cast<int>(next.name ? next.name(fd) : checked(sys::close(fd)));         \
+#define CLOSE(name)                                                                                                  \
+  int larder_##name(int fd) {                                                                                        \
+    if (__builtin_expect(process.handles.load(std::memory_order_relaxed), 0) && handle_hint(fd)) {                    \
+      set_handle_hint(fd, false);                                                                                    \
+      closing_handle();                                                                                              \
+    }                                                                                                                \
+    return static_cast<int>(next.name ? next.name(fd) : checked(sys::close(fd)));                                    \
   }
 CLOSE(close)
 CLOSE(__close)
