@@ -312,6 +312,12 @@ Status HttpStore::list_in_parallel(ListOrder& order) {
       [this](const std::string& folder, bool split, const std::string& next) {
         return list_page(context_->dialect->folder_call(folder, split, next));
       },
+      [this](const std::string& folder, const std::string& after) -> Result<std::string> {
+        auto page = list_page(context_->dialect->first_after_call(folder, after));
+        if (!page.ok()) return page.error();
+        if (page->objects.empty()) return std::string();
+        return page->objects.front().key > after ? page->objects.front().key : Result<std::string>(make_error(EIO, "the store does not know start-after"));
+      },
       [&](std::vector<ObjectInfo>&& objects) { return order.add(std::move(objects)); });
   if (auto status = list.run(); !status.ok()) return make_error(status.error().code, status.error().message);
   return order.end();
