@@ -1,8 +1,8 @@
 // A store that costs almost nothing, so that what a client pays for an object can be measured beside it: one epoll thread
 // that lists COUNT objects below "p/" as S3 does (ListObjectsV2, 1,000 a page) and answers every other GET with the same
-// SIZE bytes. Signatures are not looked at; what is right is measured elsewhere, against a real server.
+// SIZE bytes, or a range of them. Signatures are not looked at; what is right is measured elsewhere, against a real server.
 //
-//   object_server SIZE COUNT ETAG [MILLISECONDS [FOLDERS]]     on loopback; prints its port, runs until stdin closes
+//   object_server SIZE COUNT ETAG [MILLISECONDS [FOLDERS [RATE]]]     RATE: bytes a second over all connections, in turn; on loopback; prints its port, runs until stdin closes
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -27,8 +27,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-std::string head_of(const std::string& type, const std::string& etag, size_t length) {
-  return "HTTP/1.1 200 OK\r\nServer: bench\r\nAccept-Ranges: bytes\r\nContent-Type: " + type + "\r\nETag: \"" + etag +
+std::string head_of(const std::string& type, const std::string& etag, size_t length, const std::string& range = "") {
+  return (range.empty() ? "HTTP/1.1 200 OK\r\n" : "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes " + range + "\r\n") + "Server: bench\r\nAccept-Ranges: bytes\r\nContent-Type: " + type + "\r\nETag: \"" + etag +
          "\"\r\nLast-Modified: Fri, 02 Jan 2026 03:04:05 GMT\r\nx-amz-request-id: 1\r\nContent-Length: " +
          std::to_string(length) + "\r\n\r\n";
 }
@@ -85,16 +85,17 @@ std::string listing(const std::vector<std::string>& keys, const std::string& tar
 
 struct Client {
   std::string in;
-  const std::string* head = nullptr;
-  const std::string* body = nullptr;
-  std::string list_head, list;
+  std::string head, list;
+  const char* body = nullptr;
+  size_t length = 0;
   size_t sent = 0;
 };
 
 class Server {
  public:
-  Server(size_t size, size_t count, const std::string& etag, std::chrono::milliseconds delay, size_t folders)
+  Server(size_t size, size_t count, const std::string& etag, std::chrono::milliseconds delay, size_t folders, double rate)
       : delay_(delay),
+        rate_(rate),
         etag_(etag),
         keys_(all_keys(count, folders)),
         body_(size, 'x'),
@@ -117,11 +118,13 @@ class Server {
       for (; !due_.empty() && due_.front().first <= Clock::now(); due_.pop_front()) {
         if (clients_.contains(due_.front().second)) send_some(due_.front().second);
       }
+      send_paced();
     }
   }
 
  private:
   int wait_ms() const {
+    if (!paced_.empty()) return 1;
     if (due_.empty()) return -1;
     auto left = std::chrono::ceil<std::chrono::milliseconds>(due_.front().first - Clock::now()).count();
     return left < 0 ? 0 : static_cast<int>(left);
@@ -159,30 +162,62 @@ class Server {
     bool list = c.in.substr(0, c.in.find('\r')).find("list-type=2") != std::string::npos;
     if (list) {
       c.list = listing(keys_, c.in.substr(0, c.in.find('\r')), body_.size(), etag_);
-      c.list_head = head_of("application/xml", "0", c.list.size());
+      c.head = head_of("application/xml", "0", c.list.size());
+      c.body = c.list.data();
+      c.length = c.list.size();
+    } else {
+      answer_get(c);
     }
-    c.head = list ? &c.list_head : &body_head_;
-    c.body = list ? &c.list : &body_;
     c.in.clear();
     c.sent = 0;
     if (delay_.count() == 0) return send_some(fd);
     due_.emplace_back(Clock::now() + delay_, fd);
   }
+  void answer_get(Client& c) {
+    size_t from = 0, to = body_.size() - 1;
+    const char* range = strcasestr(c.in.c_str(), "\r\nrange: bytes=");
+    if (range && sscanf(range + 15, "%zu-%zu", &from, &to) < 1) range = nullptr;
+    to = std::min(to, body_.size() - 1);
+    c.body = body_.data() + from;
+    c.length = to + 1 - from;
+    c.head = range ? head_of("image/jpeg", etag_, c.length, std::to_string(from) + "-" + std::to_string(to) + "/" + std::to_string(body_.size())) : body_head_;
+  }
+  // As a link of that rate: everybody who has something to send gets 64 KiB in turn.
+  void send_paced() {
+    const Clock::time_point now = Clock::now();
+    tokens_ = std::min(tokens_ + rate_ * std::chrono::duration<double>(now - refilled_).count(), rate_ / 100);
+    refilled_ = now;
+    while (!paced_.empty() && tokens_ >= kTurn) {
+      const int fd = paced_.front();
+      paced_.pop_front();
+      if (clients_.contains(fd)) send_some(fd);
+    }
+  }
   void send_some(int fd) {
     Client& c = clients_[fd];
-    size_t total = c.head->size() + c.body->size();
+    size_t total = c.head.size() + c.length;
     while (c.sent < total) {
-      size_t h = std::min(c.sent, c.head->size()), b = c.sent - h;
-      iovec parts[2] = {{const_cast<char*>(c.head->data()) + h, c.head->size() - h},
-                        {const_cast<char*>(c.body->data()) + b, c.body->size() - b}};
+      size_t h = std::min(c.sent, c.head.size()), b = c.sent - h;
+      iovec parts[2] = {{const_cast<char*>(c.head.data()) + h, c.head.size() - h}, {const_cast<char*>(c.body) + b, c.length - b}};
+      if (rate_ > 0 && tokens_ < kTurn) return paced_.push_back(fd);
+      if (rate_ > 0) parts[1].iov_len = std::min(parts[1].iov_len, kTurn);
       ssize_t n = writev(fd, parts, 2);
       if (n < 0 && errno == EAGAIN) return watch(fd, EPOLLOUT, EPOLL_CTL_MOD);
       if (n <= 0) return drop(fd);
       c.sent += static_cast<size_t>(n);
+      if (rate_ == 0) continue;
+      tokens_ -= static_cast<double>(n);
+      if (c.sent < total) return paced_.push_back(fd);
     }
   }
 
+  static constexpr size_t kTurn = 64 * 1024;
+
   const std::chrono::milliseconds delay_;
+  const double rate_;
+  double tokens_ = 0;
+  Clock::time_point refilled_ = Clock::now();
+  std::deque<int> paced_;
   const std::string etag_;
   const std::vector<std::string> keys_;
   const std::string body_, body_head_;
@@ -194,7 +229,7 @@ class Server {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc < 4) return fprintf(stderr, "object_server SIZE COUNT ETAG [MILLISECONDS [FOLDERS]]\n"), 2;
+  if (argc < 4) return fprintf(stderr, "object_server SIZE COUNT ETAG [MILLISECONDS [FOLDERS [RATE]]]\n"), 2;
   int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   sockaddr_in a{};
   a.sin_family = AF_INET;
@@ -204,7 +239,7 @@ int main(int argc, char** argv) {
       getsockname(listener, reinterpret_cast<sockaddr*>(&a), &size) != 0)
     return perror("object_server"), 1;
   Server server(strtoull(argv[1], nullptr, 10), strtoull(argv[2], nullptr, 10), argv[3],
-                std::chrono::milliseconds(argc > 4 ? atoi(argv[4]) : 0), argc > 5 ? strtoull(argv[5], nullptr, 10) : 20);
+                std::chrono::milliseconds(argc > 4 ? atoi(argv[4]) : 0), argc > 5 ? strtoull(argv[5], nullptr, 10) : 20, argc > 6 ? atof(argv[6]) : 0);
   printf("%d\n", ntohs(a.sin_port));
   fflush(stdout);
   std::thread([] {
