@@ -27,7 +27,7 @@ BASE   := -std=c++20 $(WARN) $(OPT) -Iinclude -I.
 
 # liblarder.so: libc alone. No exceptions, RTTI, guards or libstdc++; -O2 whatever the mode (it cannot be sanitized).
 PRELOAD_FLAGS := -std=c++20 $(WARN) -O2 -g -Iinclude -I. -fPIC -fno-exceptions -fno-rtti -fno-threadsafe-statics \
-                 -fvisibility=hidden -ftls-model=initial-exec -fno-stack-protector -U_FORTIFY_SOURCE -fno-delete-null-pointer-checks
+                 -fvisibility=hidden -ftls-model=initial-exec -fno-stack-protector -U_FORTIFY_SOURCE -fno-delete-null-pointer-checks $(PRELOAD_EXTRA)
 PRELOAD_LINK   = -shared -Wl,--version-script=$(BUILD)/exports.map -Wl,-z,defs,-z,now,-z,nodelete -Wl,-soname,liblarder.so \
                  -Wl,--no-as-needed -l:libdl.so.2
 DAEMON_PKGS   := libcurl openssl zlib libxxhash hiredis sqlite3 pugixml fmt spdlog
@@ -52,10 +52,11 @@ help:
 	@echo 'make test            deps, build, all tests'
 	@echo 'make test-frameworks PyTorch, Paddle, TensorFlow, DALI, CPython'"'"'s own tests, older Debians on a dataset'
 	@echo 'make test-all        both'
+	@echo 'make soak            large objects: a million operations, 10 GiB through 1 GiB; an hour'
 	@echo 'make demo            deps, build, two epochs over an S3 bucket with real photographs'
 	@echo 'make bench           the table of docs/benchmarks.md; make bench-peers adds other file systems'
 	@echo 'make bench-sync      larder sync beside rclone and the AWS CLI'
-	@echo 'make asan tsan       the unit tests under AddressSanitizer and UBSan, under ThreadSanitizer'
+	@echo 'make asan tsan       the unit tests, and those of large objects, under AddressSanitizer and UBSan; under ThreadSanitizer'
 	@echo 'make fuzz            what comes from outside, under libFuzzer, ASan and UBSan; FUZZ_SECONDS=10 a target'
 	@echo 'make cross           compile and link liblarder.so for aarch64'
 	@echo 'make install         DESTDIR= PREFIX=/usr/local'
@@ -90,14 +91,14 @@ $(BUILD)/larder: $(call obj,cached/main/larder.cc $(CLI_SRC)) $(BUILD)/libcached
 	$(CXX) $(OPT) -o $@ $^ $(DAEMON_LIBS)
 
 # Parts of liblarder.so that need nothing of the rest of it, and have tests of their own.
-PAGER_SRC := preload/pager.cc preload/mapping.cc preload/thread.cc preload/miss.cc
+PAGER_SRC := $(addprefix preload/,pager.cc paged_files.cc chunk_fetches.cc uffd.cc mapping.cc thread.cc miss.cc)
 
 $(BUILD)/unit_tests: $(call obj,$(TEST_SRC) $(CLI_SRC) $(PAGER_SRC)) $(BUILD)/libcached.a
 	$(CXX) $(OPT) -o $@ $^ $(DAEMON_LIBS) -lgtest -lgmock -lgtest_main
 
 # Programs that tests run bare and preloaded.
-TEST_PROGRAMS := $(addprefix $(BUILD)/,unit_tests probe probe_twins model lazy_model unseen unseen_static)
-$(BUILD)/probe $(BUILD)/probe_twins $(BUILD)/model $(BUILD)/lazy_model $(BUILD)/unseen: $(BUILD)/%: tests/preload/%.cc
+TEST_PROGRAMS := $(addprefix $(BUILD)/,unit_tests probe probe_twins model lazy_model torn_read unseen unseen_static)
+$(BUILD)/probe $(BUILD)/probe_twins $(BUILD)/model $(BUILD)/lazy_model $(BUILD)/torn_read $(BUILD)/unseen: $(BUILD)/%: tests/preload/%.cc
 	@mkdir -p $(@D)
 	$(CXX) -std=c++20 -O2 -Wall -I. -MMD -MP -MF $@.d -o $@ $<
 $(BUILD)/unseen_static: tests/preload/unseen.cc
@@ -146,6 +147,12 @@ test:
 	@sh tests/tools/venv.sh build/venv >/dev/null
 	@$(PYTHON) tests/run.py --build $(BUILD)
 
+# What `make test` does with large objects for seconds, for an hour or so: a million operations, an object of 10 GiB. 16 GiB of memory, 8 of disk.
+soak:
+	@sh tests/tools/deps.sh $(BUILD_PACKAGES) $(TEST_PACKAGES)
+	$(submake) all $(TEST_PROGRAMS)
+	@LARDER_SOAK=1 $(PYTHON) tests/run.py --build $(BUILD) --only python --match lazy_long_test
+
 # Gigabytes of packages, kept in ~/.cache/larder. What cannot be installed is skipped, and the last lines say so.
 frameworks:
 	@sh tests/tools/deps.sh $(BUILD_PACKAGES) $(TEST_PACKAGES)
@@ -162,10 +169,13 @@ test-all: frameworks
 	@sh tests/tools/venv.sh build/venv >/dev/null
 	@$(PYTHON) tests/run.py --build $(BUILD) --all
 
+# liblarder.so has no runtime of a sanitizer: what UBSan finds in it ends the program. larderd and larder have both.
 asan:
 	@sh tests/tools/deps.sh $(BUILD_PACKAGES) $(TEST_PACKAGES)
-	$(submake) MODE=address,undefined BUILD=build-asan build-asan/unit_tests
+	$(submake) MODE=address,undefined BUILD=build-asan PRELOAD_EXTRA='-fsanitize=undefined -fsanitize-undefined-trap-on-error' asan_programs
 	@$(PYTHON) tests/run.py --build build-asan --only unit
+	@$(PYTHON) tests/run.py --build build-asan --only python --match lazy_,differential_test,model_test,map_test
+asan_programs: all $(TEST_PROGRAMS)
 
 tsan:
 	@sh tests/tools/deps.sh $(BUILD_PACKAGES) $(TEST_PACKAGES)
@@ -230,5 +240,5 @@ install: all
 clean:
 	rm -rf build build-asan build-tsan build-fuzz build-cross $(BUILD)
 
-.PHONY: all help bench_programs replay_programs fuzz_programs fuzz deps test frameworks test-frameworks test-all asan tsan cross demo bench bench-peers bench-sync install clean
+.PHONY: all help bench_programs replay_programs fuzz_programs fuzz deps test soak frameworks test-frameworks test-all asan asan_programs tsan cross demo bench bench-peers bench-sync install clean
 -include $(shell find $(BUILD)/obj $(BUILD)/bench -name '*.d' 2>/dev/null) $(wildcard $(BUILD)/*.d)

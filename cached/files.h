@@ -2,7 +2,9 @@
 #pragma once
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cstdint>
+#include <ctime>
 #include <functional>
 #include <string>
 #include <string_view>
@@ -52,6 +54,12 @@ std::string shown(std::string_view text, size_t limit = 300);
 
 // Exactly `digits` lower-case hex digits.
 bool parse_hex(std::string_view text, size_t digits, uint64_t* value);
+
+// Nanoseconds since 1970. What 64 bits cannot hold (after 2262) is the last time that they can.
+inline int64_t as_ns(time_t seconds, int64_t nanoseconds) {
+  constexpr int64_t kLast = INT64_MAX / 1'000'000'000 - 1;
+  return std::clamp<int64_t>(seconds, -kLast, kLast) * 1'000'000'000 + nanoseconds;
+}
 
 // CLOCK_REALTIME.
 int64_t wall_ns();

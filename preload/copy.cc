@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include "preload/handle.h"
 #include "preload/next.h"
 #include "preload/read.h"
 #include "preload/sys.h"
@@ -61,18 +62,6 @@ ssize_t pump_from(int in, Lazy& lazy, Offset* at, size_t size, Put put) {
   const ssize_t n = pump(lazy, claim.offset, claim.size, put);
   claim.keep(n);
   return n;
-}
-
-// The call, if `in` is a handle of a lazy object; else the kernel's answer with its errno.
-template <typename OnLazy>
-__attribute__((noinline)) ssize_t on_handle(int in, ssize_t r, OnLazy on_lazy) {
-  const int error = errno;
-  Lazy lazy;
-  const int found = find_lazy(in, &lazy);
-  if (found == -EISDIR || found == -EBADF) return errno = error, r;
-  const ssize_t n = found < 0 ? found : on_lazy(lazy);
-  if (n < 0) return fail(static_cast<int>(-n));
-  return errno = error, n;
 }
 
 // What the kernel says to a directory as the source: EISDIR, EINVAL, and EOVERFLOW from sendfile.

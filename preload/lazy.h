@@ -4,8 +4,9 @@
 // ENODEV, and only then does a wrapper look here. Nothing has to be remembered about descriptors, so dup, fork, exec, SCM_RIGHTS and
 // raw closes cannot make anything stale. The file position is the handle's own.
 //
-// What a process keeps is a small table from handle inodes to the opened data file and the mapped chunk map. Every use checks by
-// fstat that the data descriptor still is what the table says: a program may have closed it or put something else there.
+// What a process keeps is a small table from handle inodes to the opened data file and the mapped chunk map. Every use checks that
+// the data descriptor still is what the table says: a program may have closed it or put something else there. The data file of an object
+// that has become whole is kept only until the program closes a handle: like any file that is in use, it cannot be evicted meanwhile.
 #pragma once
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -15,8 +16,7 @@
 
 namespace larder {
 
-// One lazy object, opened. `map` stays mapped for ever, but may come to show another object's map: `stamp` tells. The data file of an
-// object that has become whole is opened for one call and closed with this: kept open, it could not be evicted.
+// One lazy object, opened. `map` stays mapped for ever, but may come to show another object's map: `stamp` tells.
 struct Lazy {
   Lazy() = default;
   ~Lazy() { close_own(); }
@@ -38,7 +38,7 @@ struct Lazy {
   ObjectId oid{};
   const ChunkMap* map = nullptr;
   int data_fd = -1;
-  uint64_t data_inode = 0;
+  long cookie = 0;       // position of data_fd
   uint32_t slot = 0;
   uint32_t stamp = 0;
   uint32_t voided = 0;   // times that the table's place was taken by another object while this one was read
@@ -58,6 +58,9 @@ Patience patience(uint64_t dataset_id);
 int find_lazy(int fd, Lazy* out);
 // The same from what fstat said of it.
 int find_lazy(const struct stat& st, Lazy* out);
+
+// A descriptor that was a handle is being closed: what is whole is let go, and opened again for whoever reads on.
+void closing_handle();
 
 // Waits until the chunks of [offset, offset + length) are there. 0 or -errno. They may be evicted again at once.
 int ensure_chunks(const Lazy& lazy, uint64_t offset, uint64_t length);

@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "preload/maps.h"
+#include "preload/process_lock.h"
 #include "preload/sys.h"
 
 extern "C" {
@@ -13,30 +14,10 @@ extern void* __dso_handle __attribute__((visibility("hidden")));
 namespace larder {
 namespace {
 
-constinit std::atomic<int> errand_lock{0};   // pid of the process whose thread has an errand
+constinit std::atomic<int> errand_lock{0};   // ProcessLock: one errand at a time
 constinit std::atomic<int> forks{0};         // between their prepare and parent handlers
 constinit std::atomic<bool> started{false};  // once: the rest of this file costs a load for who maps nothing
 constinit long refused = 0;                  // -errno of userfaultfd, for good
-
-// As state.cc's BuildLock: held with all signals blocked, while the pager works, and taken over by a forked child.
-class ErrandLock {
- public:
-  ErrandLock() {
-    const int me = sys::getpid();
-    for (;;) {
-      int holder = 0;
-      if (errand_lock.compare_exchange_strong(holder, me, std::memory_order_acquire)) return;
-      if (holder != me && errand_lock.compare_exchange_strong(holder, me, std::memory_order_acquire)) return;
-      sys::sleep_ms(1);
-    }
-  }
-  ~ErrandLock() { errand_lock.store(0, std::memory_order_release); }
-  ErrandLock(const ErrandLock&) = delete;
-  ErrandLock& operator=(const ErrandLock&) = delete;
-
- private:
-  sys::SignalGuard signals_;
-};
 
 // ---- fork -----------------------------------------------------------------------------------------------------------
 // A child has no registration, and an absent page that it touches would be zeros. So mappings are MADV_DONTFORK (a child that
@@ -50,7 +31,7 @@ bool can_list_mappings() {
 
 void simple_errand(Order order) {
   if (!started.load(std::memory_order_acquire) || !pager_runs()) return;
-  ErrandLock lock;
+  ProcessLock lock(errand_lock);
   Errand e;
   e.order = order;
   run_errand(e);
@@ -130,7 +111,7 @@ long reserve(void* at, size_t length, int flags, const LazyFiles& files, uint64_
 
 long map_paged(void* at, size_t length, int prot, int flags, uint64_t offset, const LazyFiles& files, PagedFile what) {
   if (started.load(std::memory_order_acquire) && !pager_runs()) return -EAGAIN;  // a vfork child, or one that libc does not know of
-  ErrandLock lock;
+  ProcessLock lock(errand_lock);
   if (const long r = ensure_pager()) return r;
   if (const long r = describe(files, &what)) return r;
   const long address = reserve(at, length, flags, files, offset);
@@ -149,7 +130,7 @@ long map_paged(void* at, size_t length, int prot, int flags, uint64_t offset, co
 
 bool advise_paged(const void* start, size_t length) {
   if (!started.load(std::memory_order_acquire) || !pager_runs()) return false;
-  ErrandLock lock;
+  ProcessLock lock(errand_lock);
   Errand e;
   e.order = Order::kAdvise;
   e.start = reinterpret_cast<uint64_t>(start);

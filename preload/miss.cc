@@ -26,17 +26,18 @@ void add_candidate(const char* a, const char* b, const char* c) {
   ++candidate_count;
 }
 
-// A socket connected to the daemon, or -errno.
-int connect_daemon() {
+constexpr timeval kConnectPatience = {5, 0};  // a full backlog blocks connect
+
+// A socket connected to the daemon, or -errno. `flags`: SOCK_NONBLOCK, if a full backlog is to be -EAGAIN at once.
+int connect_daemon(int flags) {
   int last = -ENOENT;
   for (int i = 0; i < candidate_count; ++i) {
     sockaddr_un addr = {};
     addr.sun_family = AF_UNIX;
     memcpy(addr.sun_path, sockets[i], sizeof(addr.sun_path));
-    sys::Fd fd(static_cast<int>(sys::call(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)));
+    sys::Fd fd(static_cast<int>(sys::call(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | flags, 0)));
     if (fd.get() < 0) return fd.get();
-    timeval patience = {5, 0};  // a full backlog blocks connect
-    sys::call(SYS_setsockopt, fd.get(), SOL_SOCKET, SO_SNDTIMEO, sys::arg(&patience), sizeof(patience));
+    sys::call(SYS_setsockopt, fd.get(), SOL_SOCKET, SO_SNDTIMEO, sys::arg(&kConnectPatience), sizeof(kConnectPatience));
     int r;
     do r = static_cast<int>(sys::call(SYS_connect, fd.get(), sys::arg(&addr), sizeof(addr)));
     while (r == -EINTR);
@@ -145,20 +146,40 @@ void configure_socket(const char* larder_socket, const char* runtime_dir) {
 int exchange(const Request& request, const char* payload, Reply* reply, int* fds, int max_fds, int* fd_count,
              int64_t deadline_ms) {
   *fd_count = 0;
-  sys::Fd fd(connect_daemon());
+  sys::Fd fd(connect_daemon(0));
   if (fd.get() < 0) return -fd.get();
   int error = send_request(fd.get(), request, payload);
   return error != 0 ? error : receive_reply(fd.get(), reply, fds, max_fds, fd_count, deadline_ms);
 }
 
-int start_request(const Request& request, const void* payload) {
-  sys::Fd fd(connect_daemon());
+namespace {
+
+Request header(Op op, uint64_t dataset_id, size_t payload_bytes) {
+  Request request = {};
+  request.magic = kWireMagic;
+  request.version = kWireVersion;
+  request.op = op;
+  request.dataset_id = dataset_id;
+  request.payload_len = static_cast<uint32_t>(payload_bytes);
+  return request;
+}
+
+const char* bytes_of(const ChunkRequest& chunks) { return reinterpret_cast<const char*>(&chunks); }
+
+}  // namespace
+
+int start_chunks(uint64_t dataset_id, const ChunkRequest& chunks) {
+  sys::Fd fd(connect_daemon(SOCK_NONBLOCK));
   if (fd.get() < 0) return fd.get();
-  const int error = send_request(fd.get(), request, static_cast<const char*>(payload));
+  const int error = send_request(fd.get(), header(Op::kChunks, dataset_id, sizeof(chunks)), bytes_of(chunks));
   return error != 0 ? -error : fd.release();
 }
 
-int finish_request(int socket, Reply* reply) {
+void advise_chunks(uint64_t dataset_id, uint64_t handle_inode, uint32_t first, uint32_t count) {
+  sys::Fd sent(start_chunks(dataset_id, {handle_inode, first, count, kChunksAdvise, 0}));
+}
+
+int finish_chunks(int socket, Reply* reply) {
   int fd, count;
   const int error = receive_reply(socket, reply, &fd, 1, &count, sys::now_ms() + 1000);
   if (error == 0 && count > 0) sys::close(fd);
@@ -182,12 +203,13 @@ int persist(Fallback fallback, int64_t deadline, Once once) {
 
 }  // namespace
 
-int ask_status(const Request& request, const void* payload, Fallback fallback, uint32_t wait_ms) {
+int ask_for_chunks(uint64_t dataset_id, const ChunkRequest& chunks, Fallback fallback, uint32_t wait_ms) {
+  const Request request = header(Op::kChunks, dataset_id, sizeof(chunks));
   const int64_t deadline = sys::now_ms() + wait_ms;
   Reply reply;
   const int r = persist(fallback, deadline, [&] {
     int fd, count;
-    const int error = exchange(request, static_cast<const char*>(payload), &reply, &fd, 1, &count, deadline);
+    const int error = exchange(request, bytes_of(chunks), &reply, &fd, 1, &count, deadline);
     if (error == 0 && count > 0) sys::close(fd);
     return error;
   });
@@ -197,13 +219,8 @@ int ask_status(const Request& request, const void* payload, Fallback fallback, u
 int ask_for(Op op, uint64_t dataset_id, ObjectId oid, const char* path, size_t len, bool cloexec, Fallback fallback,
             uint32_t wait_ms) {
   if (len > kMaxPathBytes) return -ENAMETOOLONG;
-  Request request = {};
-  request.magic = kWireMagic;
-  request.version = kWireVersion;
-  request.op = op;
-  request.dataset_id = dataset_id;
+  Request request = header(op, dataset_id, len);
   request.oid = oid;
-  request.payload_len = static_cast<uint32_t>(len);
   const int64_t deadline = sys::now_ms() + wait_ms;
   Reply reply;
   int fd = -1, count = 0;

@@ -13,13 +13,17 @@ void configure_socket(const char* larder_socket, const char* runtime_dir);
 int exchange(const Request& request, const char* payload, Reply* reply, int* fds, int max_fds, int* fd_count,
              int64_t deadline_ms);
 
-// The same in two steps, for who waits for several: connects and sends (a close-on-exec socket, or -errno), and, once the socket is
-// readable, receives a reply without descriptors (0, or the errno of the transport). The caller closes the socket.
-int start_request(const Request& request, const void* payload);
-int finish_request(int socket, Reply* reply);
+// kChunks: 0 or -errno; -ENOTCONN: the daemon is away, and was waited for as `fallback` says.
+int ask_for_chunks(uint64_t dataset_id, const ChunkRequest& chunks, Fallback fallback, uint32_t wait_ms);
 
-// A request whose reply is a status alone: 0 or -errno; -ENOTCONN: the daemon is away, and was waited for as `fallback` says.
-int ask_status(const Request& request, const void* payload, Fallback fallback, uint32_t wait_ms);
+// The same in two steps, for who waits for several: connects and sends (a close-on-exec socket, or -errno), and, once the socket is
+// readable, receives the reply (0, or the errno of the transport). Neither waits; -EAGAIN: more connect than larderd accepts just now.
+// The caller closes the socket.
+int start_chunks(uint64_t dataset_id, const ChunkRequest& chunks);
+int finish_chunks(int socket, Reply* reply);
+
+// Says that chunks will be wanted. Nobody waits, nothing is promised: if larderd is away or busy the advice is dropped.
+void advise_chunks(uint64_t dataset_id, uint64_t handle_inode, uint32_t first, uint32_t count);
 
 // The descriptor of a file that is not in the cache, or of a directory: asks the daemon, waits as `fallback` says.
 // Returns a descriptor (lowest free number, close-on-exec as asked) or -errno. -ESTALE: look up again, the catalog moved.

@@ -12,7 +12,7 @@ extern "C" void* larder_dlsym(void* handle, const char* name);
 
 namespace larder {
 
-constinit Next next = {};
+alignas(64) constinit Next next = {};
 
 namespace {
 constinit bool resolved = false;

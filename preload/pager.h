@@ -62,11 +62,9 @@ uint64_t paged_page();
 // Waits until the pager did it. Call with signals blocked, one at a time.
 long run_errand(const Errand& errand);
 
-// Can the kernel itself (write(2) from a mapping) wait for a page? If not, it answers EFAULT.
-bool pager_serves_kernel();
-
-// What the pager may use of what the kernel has (UFFD_FEATURE_*), for tests that want an older one.
-extern std::atomic<uint64_t> pager_features;
+// Called by the pager between its look at a chunk's word and the showing of the page, with the page's place in the file: for tests
+// have something changed just then, by another thread: the pager has no descriptors, and nothing of libc's.
+extern std::atomic<void (*)(uint64_t offset)> pager_about_to_show;
 
 // Called by the pager, whenever it had to give up.
 extern std::atomic<void (*)()> pager_gave_up;

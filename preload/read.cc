@@ -6,46 +6,24 @@
 #include <limits.h>
 #include <unistd.h>
 
+#include "preload/handle.h"
 #include "preload/next.h"
 #include "preload/sys.h"
 
 namespace larder {
+
+constinit std::atomic<uint64_t> handle_hints[kHandleHints / 64] = {};
+
 namespace {
 
 constexpr size_t kMostAtOnce = 0x7ffff000;  // of one read(2)
-
-// Descriptors that were handles when they were last read: saves the call that the kernel would refuse. Only a hint: whether it still is
-// one is asked every time, and a handle without a hint is found by the refusal.
-constinit std::atomic<uint64_t> hints[1024] = {};
-
-bool hinted(int fd) { return static_cast<unsigned>(fd) < 65536 && (hints[fd / 64].load(std::memory_order_relaxed) >> (fd % 64) & 1); }
-
-void set_hint(int fd, bool on) {
-  if (static_cast<unsigned>(fd) >= 65536) return;
-  const uint64_t bit = 1ULL << (fd % 64);
-  if (on) hints[fd / 64].fetch_or(bit, std::memory_order_relaxed);
-  else hints[fd / 64].fetch_and(~bit, std::memory_order_relaxed);
-}
-
-// The call on a handle; `r` is the kernel's answer. errno stays as it was unless the descriptor is a handle.
-template <typename OnLazy>
-__attribute__((noinline)) ssize_t on_handle(int fd, ssize_t r, OnLazy on_lazy) {
-  const int error = errno;
-  Lazy lazy;
-  const int found = find_lazy(fd, &lazy);
-  if (found == -EISDIR || found == -EBADF) return errno = error, r;
-  if (found == 0 && !hinted(fd)) set_hint(fd, true);
-  const ssize_t got = found < 0 ? found : on_lazy(lazy);
-  if (got < 0) return fail(static_cast<int>(-got));
-  return errno = error, got;
-}
 
 // With a hint: the call on a handle. False: it is none, ask the kernel.
 template <typename OnLazy>
 __attribute__((noinline)) bool on_hinted(int fd, ssize_t* r, OnLazy on_lazy) {
   Lazy lazy;
   const int found = find_lazy(fd, &lazy);
-  if (found == -EISDIR || found == -EBADF) return set_hint(fd, false), false;
+  if (found == -EISDIR || found == -EBADF) return set_handle_hint(fd, false), false;
   *r = found < 0 ? found : on_lazy(lazy);
   if (*r < 0) *r = fail(static_cast<int>(-*r));
   return true;
@@ -54,7 +32,7 @@ __attribute__((noinline)) bool on_hinted(int fd, ssize_t* r, OnLazy on_lazy) {
 template <typename Native, typename OnLazy>
 inline ssize_t or_lazy(int fd, Native native, OnLazy on_lazy) {
   ssize_t r;
-  if (__builtin_expect(hinted(fd), 0) && on_hinted(fd, &r, on_lazy)) return r;
+  if (__builtin_expect(handle_hint(fd), 0) && on_hinted(fd, &r, on_lazy)) return r;
   r = native();
   if (__builtin_expect(r < 0 && errno == EISDIR, 0)) return on_handle(fd, r, on_lazy);
   return r;
@@ -252,3 +230,14 @@ LSEEK(lseek, off_t)
 LSEEK(lseek64, off64_t)
 LSEEK(__lseek, off_t)
 LSEEK(llseek, off64_t)
+
+#define CLOSE(name)                                                                                                  \
+  int larder_##name(int fd) {                                                                                        \
+    if (__builtin_expect(process.handles.load(std::memory_order_relaxed), 0) && handle_hint(fd)) {                    \
+      set_handle_hint(fd, false);                                                                                    \
+      closing_handle();                                                                                              \
+    }                                                                                                                \
+    return static_cast<int>(next.name ? next.name(fd) : checked(sys::close(fd)));                                    \
+  }
+CLOSE(close)
+CLOSE(__close)

@@ -6,6 +6,7 @@
 #include "preload/greeting.h"
 #include "preload/miss.h"
 #include "preload/next.h"
+#include "preload/process_lock.h"
 #include "preload/read.h"
 #include "preload/sys.h"
 #include "preload/view.h"
@@ -28,31 +29,9 @@ constinit State states[kStates];
 constinit Range inode_range;
 constinit uint64_t inode_table_id = 0;
 constinit uint64_t instance = 0;
-constinit std::atomic<int> build_lock{0};  // pid of the process whose thread builds a State
+constinit std::atomic<int> build_lock{0};  // ProcessLock: of whoever builds a State
 constinit std::atomic<int64_t> retry_at_ms{0};  // after a greeting that failed
 constinit const void* presence = nullptr;
-
-// ---- the build lock -------------------------------------------------------------------------------------------------
-// Held with all signals blocked, across raw system calls alone: its thread can only vanish by fork, and then the child
-// sees another pid in it and takes it over.
-class BuildLock {
- public:
-  BuildLock() {
-    int me = sys::getpid();
-    for (;;) {
-      int holder = 0;
-      if (build_lock.compare_exchange_strong(holder, me, std::memory_order_acquire)) return;
-      if (holder != me && build_lock.compare_exchange_strong(holder, me, std::memory_order_acquire)) return;
-      sys::sleep_ms(1);
-    }
-  }
-  ~BuildLock() { build_lock.store(0, std::memory_order_release); }
-  BuildLock(const BuildLock&) = delete;
-  BuildLock& operator=(const BuildLock&) = delete;
-
- private:
-  sys::SignalGuard signals_;
-};
 
 // ---- states ---------------------------------------------------------------------------------------------------------
 
@@ -313,7 +292,7 @@ namespace {
 
 State* refresh_state(State* seen) {
   if (process.pid.load(std::memory_order_acquire) == 0 || !own_process()) return seen;
-  BuildLock lock;
+  ProcessLock lock(build_lock);
   State* now = process.current.load();
   const Control* control = process.control.load();
   if (now != nullptr && control->generation.load() == now->generation) return now;  // another thread did it
@@ -347,7 +326,7 @@ bool attach_late() {
 
 void reopen_root(int lost_fd) {
   if (!own_process()) return;
-  BuildLock lock;
+  ProcessLock lock(build_lock);
   if (process.root_fd.load() != lost_fd) return;  // another thread did it
   Greeting g;
   if (!greet(&g)) return;

@@ -86,6 +86,7 @@ struct Process {
   std::atomic<StatSlot*> stat_slots{nullptr};
   std::atomic<int> pid{0};             // 0 before the constructor; kept right by an atfork handler
   std::atomic<bool> tried{false};      // attach was tried at least once
+  std::atomic<bool> handles{false};    // a lazy object was read: close() looks whether it is a handle that is closed
 };
 extern Process process;
 

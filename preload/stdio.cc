@@ -43,8 +43,7 @@ int cookie_seek(void* cookie, off64_t* offset, int whence) {
 }
 
 int cookie_close(void* cookie) {
-  const int r = sys::close(cookie_fd(cookie));
-  return r < 0 ? fail(-r) : 0;
+  return larder_close(cookie_fd(cookie));
 }
 
 bool is_lazy(int fd) {

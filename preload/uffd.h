@@ -1,42 +1,34 @@
-// userfaultfd: the kernel's side. What newer kernels have than the headers of the build machine is spelled out here.
+// The userfaultfd of this process's pager, and what newer kernels have than the headers of the build machine. Only the pager's thread
+// calls these, but serves_kernel(). Results are 0 or -errno unless said otherwise; addresses are page aligned.
 #pragma once
-#include <linux/userfaultfd.h>
-#include <sys/ioctl.h>
+#include <stdint.h>
 
-#include "preload/sys.h"
-
-#ifndef UFFD_USER_MODE_ONLY
-#define UFFD_USER_MODE_ONLY 1
-#endif
-#ifndef UFFD_FEATURE_MINOR_SHMEM  // Linux 5.14
-#define UFFD_FEATURE_MINOR_SHMEM (1 << 10)
-#endif
-#ifndef USERFAULTFD_IOC_NEW  // Linux 6.1
-#define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00)
-#endif
+#include <atomic>
 
 namespace larder::uffd {
 
-inline constexpr uint64_t kFeatureMinorShmem = UFFD_FEATURE_MINOR_SHMEM;
-inline constexpr uint64_t kFeaturePoison = 1 << 14;  // Linux 6.6
-// Without these a mapping that is moved silently loses its registration, and the pager's table goes wrong.
-inline constexpr uint64_t kFeaturesNeeded = UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_UNMAP | UFFD_FEATURE_EVENT_REMOVE |
-                                            UFFD_FEATURE_MISSING_SHMEM;
-inline constexpr uint64_t kModeMinor = 1 << 2;
+// What may be used of what the kernel has (UFFD_FEATURE_*), for tests that want an older one.
+extern std::atomic<uint64_t> allowed_features;
 
-// UFFDIO_CONTINUE and UFFDIO_POISON have one form.
-struct PageRange {
-  uint64_t start;
-  uint64_t length;
-  uint64_t mode;
-  int64_t done;  // bytes, or -errno
-};
-inline constexpr unsigned long kContinue = _IOWR(UFFDIO, 0x07, PageRange);
-inline constexpr unsigned long kPoison = _IOWR(UFFDIO, 0x08, PageRange);
-inline constexpr uint64_t kDontWake = 1;
+// Opens it: -ENOSYS, -EPERM, -EACCES where it is refused. The old one, if any, is forgotten: it was in another process.
+long open();
+int descriptor();
 
-inline long control(int fd, unsigned long request, const void* argument) {
-  return sys::call(SYS_ioctl, fd, static_cast<long>(request), sys::arg(argument));
-}
+// Are there minor faults (Linux 5.14)? Else a page shows once it exists in the file.
+bool has_minor();
+// Can the kernel itself (write(2) from a mapping) wait for a page? If not, it answers EFAULT.
+bool serves_kernel();
+
+long add(uint64_t start, uint64_t length, bool with_minor);
+void wake(uint64_t start, uint64_t length);
+
+// Has the kernel unmapped or moved something that it has not told us of yet? Whatever began before this says no, we have read.
+bool mappings_change();
+
+// Maps what is in the file, without waking anyone. Bytes from `start` on that are mapped now, or -errno if not even one page is.
+long show(uint64_t start, uint64_t end, uint64_t page);
+
+// Makes the access to a page a SIGBUS, without waking anyone. -ENOSYS before Linux 6.6; -EAGAIN: the mappings change.
+long poison(uint64_t address, uint64_t page);
 
 }  // namespace larder::uffd

@@ -18,10 +18,12 @@ import time
 import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-UNIT_SECONDS = 600      # a minute or two when nothing is wrong; sanitizers are ten times slower
-PYTHON_SECONDS = 420    # for one file
+UNIT_SECONDS = 600      # a minute or two when nothing is wrong
+SANITIZED_SECONDS = 2400  # sanitizers are ten times slower
+SOAK = os.environ.get("LARDER_SOAK", "") not in ("", "0")  # make soak: hours, if need be
+PYTHON_SECONDS = 4 * 3600 if SOAK else 420  # for one file
 HEAVY_SECONDS = 1200    # for one of tests/frameworks: training runs, four minutes when nothing is wrong and nobody else computes
-TOTAL_SECONDS = 60 * 60
+TOTAL_SECONDS = (5 if SOAK else 1) * 3600
 
 
 class Totals:
@@ -66,11 +68,12 @@ def run_unit(build, match, totals, deadline):
         report = os.path.join(folder, "unit.json")
         command = [program, f"--gtest_output=json:{report}", "--gtest_brief=1"]
         if match:
-            command.append(f"--gtest_filter=*{match}*")
-        status = run_limited(command, min(UNIT_SECONDS, deadline - time.monotonic()))
+            command.append("--gtest_filter=" + ":".join(f"*{m}*" for m in match.split(",")))
+        limit = SANITIZED_SECONDS if "san" in os.path.basename(build) else UNIT_SECONDS
+        status = run_limited(command, min(limit, deadline - time.monotonic()))
         counted = count_gtest(report, totals)
     if status is None:
-        totals.fail(f"{program} took longer than {UNIT_SECONDS} s")
+        totals.fail(f"{program} took longer than {limit} s")
     elif not counted or (status != 0 and totals.failed == 0):
         totals.fail(f"{program} ended with status {status} before it was done")
 
@@ -130,7 +133,7 @@ def run_module(path, report, match):
     sys.path[:0] = [os.path.dirname(path), os.path.join(HERE, "tools"), os.path.join(HERE, "integration")]
     loader = unittest.TestLoader()
     if match:
-        loader.testNamePatterns = [f"*{match}*"]
+        loader.testNamePatterns = [f"*{m}*" for m in match.split(",")]
     suite = loader.loadTestsFromName(os.path.splitext(os.path.basename(path))[0])
     result = unittest.TextTestRunner(stream=sys.stdout, verbosity=2, resultclass=Recorder).run(suite)
     failed = [str(t) for t, _ in result.failures + result.errors] + [str(t) for t in result.unexpectedSuccesses]
@@ -152,7 +155,7 @@ def main():
     parser.add_argument("--only", choices=("unit", "python"))
     parser.add_argument("--heavy", action="store_true", help="the tests of tests/frameworks, and only those")
     parser.add_argument("--all", action="store_true", help="those of tests/frameworks, too")
-    parser.add_argument("--match", default="", help="only tests whose name contains this")
+    parser.add_argument("--match", default="", help="only tests whose name contains this, or one of several with commas between")
     parser.add_argument("--module", help=argparse.SUPPRESS)
     parser.add_argument("--report", help=argparse.SUPPRESS)
     args = parser.parse_args()

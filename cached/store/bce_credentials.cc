@@ -8,6 +8,7 @@
 #include <fstream>
 #include <mutex>
 
+#include "cached/files.h"
 #include "cached/store/errors.h"
 #include "cached/store/options.h"
 
@@ -48,7 +49,7 @@ struct Stamp {
 Stamp stamp_of(const std::string& path) {
   struct stat st {};
   if (stat(path.c_str(), &st) != 0) return {};
-  return {st.st_ino, st.st_size, st.st_mtim.tv_sec * int64_t{1'000'000'000} + st.st_mtim.tv_nsec};
+  return {st.st_ino, st.st_size, as_ns(st.st_mtim.tv_sec, st.st_mtim.tv_nsec)};
 }
 
 class FileCredentials final : public CredentialsProvider {

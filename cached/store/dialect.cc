@@ -3,8 +3,10 @@
 #include <curl/curl.h>
 
 #include <cstdio>
-#include <vector>
 #include <ctime>
+#include <vector>
+
+#include "cached/files.h"
 
 namespace larder {
 
@@ -18,10 +20,10 @@ StoreCall Dialect::folder_call(std::string_view folder, bool split, std::string_
   return call;
 }
 
-int64_t http_date_ns(std::string_view text) {
-  const time_t seconds = curl_getdate(std::string(text).c_str(), nullptr);
-  return seconds < 0 ? 0 : int64_t{seconds} * 1'000'000'000;
-}
+// A date that is none, or before 1970, is 0.
+static int64_t to_ns(time_t seconds, int64_t fraction) { return seconds < 0 ? 0 : as_ns(seconds, fraction); }
+
+int64_t http_date_ns(std::string_view text) { return to_ns(curl_getdate(std::string(text).c_str(), nullptr), 0); }
 
 int64_t iso_date_ns(std::string_view text) {
   struct tm utc {};
@@ -42,8 +44,7 @@ int64_t iso_date_ns(std::string_view text) {
       unit /= 10;
     }
   }
-  const time_t seconds = timegm(&utc);
-  return seconds < 0 ? 0 : int64_t{seconds} * 1'000'000'000 + fraction;
+  return to_ns(timegm(&utc), fraction);
 }
 
 std::string clean_etag(std::string_view text) {

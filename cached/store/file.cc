@@ -10,6 +10,7 @@
 #include <cstring>
 #include <memory>
 
+#include "cached/files.h"
 #include "cached/store/beneath.h"
 #include "cached/store/errors.h"
 #include "cached/store/options.h"
@@ -27,7 +28,7 @@ struct CloseDir {
   void operator()(DIR* dir) const { closedir(dir); }
 };
 
-int64_t mtime_ns(const struct stat& st) { return int64_t{st.st_mtim.tv_sec} * 1'000'000'000 + st.st_mtim.tv_nsec; }
+int64_t mtime_ns(const struct stat& st) { return as_ns(st.st_mtim.tv_sec, st.st_mtim.tv_nsec); }
 
 Error system_error(int code, std::string_view object) {
   const int seen = code == ENOTDIR || code == ELOOP ? ENOENT : code == EPERM ? EACCES : code;

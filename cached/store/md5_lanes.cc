@@ -70,11 +70,16 @@ struct Message {
 template <typename Vector, int kStep, size_t... kColumn>
 [[gnu::always_inline]] inline void swap_squares(Vector& x, Vector& y, std::index_sequence<kColumn...>) {
   constexpr size_t kWidth = sizeof...(kColumn);
+  const Vector old = x;
+#ifdef __clang__  // which has no __builtin_shuffle; GCC takes no pack as indices
+  x = __builtin_shufflevector(old, y, ((kColumn & kStep) == 0 ? kColumn : kWidth + kColumn - kStep)...);
+  y = __builtin_shufflevector(old, y, ((kColumn & kStep) == 0 ? kColumn + kStep : kWidth + kColumn)...);
+#else
   const Vector upper = {uint32_t((kColumn & kStep) == 0 ? kColumn : kWidth + kColumn - kStep)...};
   const Vector lower = {uint32_t((kColumn & kStep) == 0 ? kColumn + kStep : kWidth + kColumn)...};
-  const Vector old = x;
   x = __builtin_shuffle(old, y, upper);
   y = __builtin_shuffle(old, y, lower);
+#endif
 }
 
 template <typename Vector, int kWidth, int kStep>

@@ -20,6 +20,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "..", "integration"), os.path.join(HERE, "..", "tools")]
 
+import map_rows  # noqa: E402
 from harness import LARDERD, Daemon, Proxy, clean_environment, content, s3_environment, s3_server, scratch, wait_for  # noqa: E402, F401
 
 JPEG_BYTES = 110_000
@@ -556,8 +557,9 @@ def row_redis(bench, stack):
     bench.add({"row": f"redis: stat among {objects:,}", "goal": "as with few", "ns": stats, "text": f"{statistics.median(stats):.0f} ns"})
 
 
-ROWS = {"warm": row_warm, "walk": row_walk, "large": row_large, "outside": row_outside, "start": row_start, "cold": row_cold, "cold-cheap": row_cold_cheap,
-        "cold-large": row_cold_large, "cold-cpu": row_cold_cpu, "lazy": row_lazy, "list": row_list, "catalog": row_catalog, "redis": row_redis}
+ROWS = {"warm": row_warm, "walk": row_walk, "large": row_large, "outside": row_outside, "start": row_start, "cold": row_cold,
+        "cold-cheap": row_cold_cheap, "cold-large": row_cold_large, "cold-cpu": row_cold_cpu, "lazy": row_lazy,
+        "map": lambda bench, stack: map_rows.row_map(bench, stack, Dataset), "list": row_list, "catalog": row_catalog, "redis": row_redis}
 
 
 def machine():

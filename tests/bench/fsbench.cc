@@ -212,6 +212,7 @@ Result bench_stream(const char* path, size_t size, uint64_t bytes) {
 // The calls that a row is about: what the program was linked to (under a preload, its), or libc's own.
 struct Calls {
   int (*open_file)(const char*, int, ...) = ::open;
+  int (*close_file)(int) = ::close;
   int (*stat_file)(const char*, struct stat*) = ::stat;
   ssize_t (*pread_file)(int, void*, size_t, off_t) = ::pread;
 
@@ -219,6 +220,7 @@ struct Calls {
     void* libc = dlopen("libc.so.6", RTLD_NOW | RTLD_NOLOAD);
     Calls c;
     if (!libc || !(c.open_file = reinterpret_cast<decltype(c.open_file)>(dlsym(libc, "open"))) ||
+        !(c.close_file = reinterpret_cast<decltype(c.close_file)>(dlsym(libc, "close"))) ||
         !(c.stat_file = reinterpret_cast<decltype(c.stat_file)>(dlsym(libc, "stat"))) ||
         !(c.pread_file = reinterpret_cast<decltype(c.pread_file)>(dlsym(libc, "pread"))))
       die("dlsym");
@@ -231,7 +233,7 @@ double call_outside(const Calls& calls, char what, const char* path, int fd, uin
   for (uint64_t i = 0; i < count; ++i) {
     struct stat st;
     char byte = 0;
-    if (what == 'o') r.sum += close(calls.open_file(path, O_RDONLY | O_CLOEXEC)) == 0 ? 1 : 0;
+    if (what == 'o') r.sum += calls.close_file(calls.open_file(path, O_RDONLY | O_CLOEXEC)) == 0 ? 1 : 0;
     else if (what == 's') r.sum += calls.stat_file(path, &st) == 0 ? 1 : 0;
     else r.sum += calls.pread_file(fd, &byte, 1, 0) == 1 ? 1 : 0;
   }

@@ -40,5 +40,6 @@ std::vector<std::string> fuzz_seeds() {
           "\x03<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>a</AccessKeyId><SecretAccessKey>b"
           "</SecretAccessKey><SessionToken>c</SessionToken><Expiration>2026-01-02T03:04:05Z</Expiration></Credentials>"
           "</AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>",
-          "\x04" R"({"Version":1,"AccessKeyId":"a","SecretAccessKey":"b","SessionToken":"c","Token":"d","Expiration":"2026-01-02T03:04:05Z"})"};
+          "\x04" R"({"Version":1,"AccessKeyId":"a","SecretAccessKey":"b","SessionToken":"c","Token":"d","Expiration":"2026-01-02T03:04:05Z"})",
+          "\x04" R"({"Version":1,"AccessKeyId":"a","SecretAccessKey":"b","SessionToken":"c","Token":"d","Expiration":"4052-01-02T03:04:05Z"})"};
 }

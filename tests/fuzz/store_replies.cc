@@ -73,5 +73,6 @@ std::vector<std::string> fuzz_seeds() {
           "\x04" R"({"uploadId":"u","isTruncated":true,"nextPartNumberMarker":1,"parts":[{"partNumber":1,"eTag":"e","size":5}]})",
           "\x04" R"({"errors":[{"key":"k","code":"AccessDenied","message":"m"}]})",
           "\x05<Error><Code>SlowDown</Code><Message>m</Message><RequestId>r</RequestId><Region>eu-west-1</Region></Error>",
-          "\x05" R"({"code":"NoSuchKey","message":"m","requestId":"r"})", "\x05Wed, 12 Oct 2009 17:50:00 GMT"};
+          "\x05" R"({"code":"NoSuchKey","message":"m","requestId":"r"})", "\x05Wed, 12 Oct 2009 17:50:00 GMT",
+          "\x01" R"({"contents":[{"key":"k","size":1,"eTag":"e","lastModified":"9541-01-02T03:04:05Z"}]})"};
 }

@@ -126,6 +126,9 @@ class Daemon:
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError(f"larderd did not end on SIGTERM:\n{self.log_tail()}") from None
+        with open(self.log, errors="replace") as f:
+            if "Sanitizer: " in f.read():  # make asan; leaks are told at the end
+                raise AssertionError(f"larderd:\n{self.log_tail(100)}")
 
     def remove(self):
         try:

@@ -1,48 +1,18 @@
 """Files larger than a chunk and larger than the cache, in real processes: docs/semantics.md, S15 to S19."""
 import array
+import hashlib
 import os
 import random
 import shutil
 import socket
 import subprocess
 import sys
-import threading
 import time
+import unittest
 
-from harness import BUILD, PYTHON, Daemon, LarderTest, MiB, clean_environment, content, digest, run_program, scratch, wait_for
+from harness import BUILD, LARDER, PYTHON, Daemon, LarderTest, MiB, clean_environment, content, digest, run_program, scratch, wait_for
 
 LAZY = dict(cache_size="32MiB", lazy_threshold="1MiB", reserve="16MiB", wait_ms=20000)
-
-
-def cache_bytes(folder):
-    total = 0
-    for where, _, files in os.walk(folder):
-        for name in files:
-            try:
-                total += os.lstat(os.path.join(where, name)).st_blocks * 512
-            except OSError:
-                pass
-    return total
-
-
-class PeakWatch:
-    """Samples what the cache folder takes."""
-
-    def __init__(self, folder):
-        self.folder, self.peak, self.ended = folder, 0, threading.Event()
-        self.thread = threading.Thread(target=self._run, daemon=True)
-
-    def _run(self):
-        while not self.ended.wait(0.01):
-            self.peak = max(self.peak, cache_bytes(self.folder))
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.ended.set()
-        self.thread.join()
 
 
 class LazyTest(LarderTest):
@@ -146,7 +116,7 @@ class UnseenTest(LazyTest):
     def outcomes(self, text):
         """{way: "errno N"}, and that there is nothing else."""
         found = dict(line.split(" ", 1) for line in text.decode().splitlines())
-        self.assertLessEqual({"read", "pread", "mmap", "reopen", "io_uring", "sendfile", "splice"}, set(found))
+        self.assertLessEqual({"read", "pread", "mmap", "reopen", "io_uring", "aio_read", "sendfile", "splice"}, set(found))
         return found
 
     def assert_all_refused(self, text):
@@ -197,48 +167,27 @@ class UnseenTest(LazyTest):
         self.assertIn(b"101000", ours.stdout)
 
 
-class ModelTest(LazyTest):
-    """Random sequences of every way to read, by several processes at once, with constant eviction."""
+@unittest.skipUnless(os.geteuid() == 0, "a userfaultfd that serves the kernel: root")
+class TornTest(LazyTest):
+    """S18: a chunk that is evicted while it is read is read again."""
 
-    SIZES = {"empty": 0, "one": 1, "small": 70000, "chunk": 2 * MiB, "over": 2 * MiB + 1, "mid": 17 * MiB + 333, "big": 90 * MiB + 4097}
-
-    def run_model(self, d, seeds, steps):
-        processes = [subprocess.Popen([os.path.join(BUILD, "lazy_model"), self.source, "/data/lazy", str(s), str(steps)], env=d.preload_env(),
-                                      stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for s in seeds]
-        self.addCleanup(lambda: [p.kill() for p in processes if p.poll() is None])
-        return processes
-
-    def finish(self, processes):
-        for p in processes:
-            out, err = p.communicate(timeout=240)
-            self.assertEqual((p.returncode, err), (0, b""), out)
-
-    def make(self, **config):
-        for i, (name, size) in enumerate(self.SIZES.items()):
-            self.write(name, size, seed=i)
-        with open(os.path.join(self.source, "text"), "w") as f:
-            f.writelines(f"{i} a line {'x' * (i % 97)}\n" for i in range(200_000))
-        return self.daemon(**config)
-
-    def test_every_way_to_read_with_constant_eviction(self):
-        d = self.make()
-        with PeakWatch(d.config["cache_dir"]) as watch:
-            self.finish(self.run_model(d, (1, 2, 3, 4), 6000))
-        self.assertGreater(d.status()["store"]["bytes"], 200 * MiB, "it did not evict: the test shows nothing")
-        self.assertLessEqual(watch.peak, 32 * MiB)
-
-    def test_with_larderd_killed_again_and_again(self):
-        d = self.make()
-        processes = self.run_model(d, (11, 12, 13), 6000)
-        kills = 0
-        while any(p.poll() is None for p in processes) and kills < 8:
-            time.sleep(1.5)
-            d.kill()
-            time.sleep(0.2)
-            d.start()
-            kills += 1
-        self.finish(processes)
-        self.assertGreater(kills, 1)
+    def test_evicted_and_fetched_again_in_the_middle_of_the_copy(self):
+        self.write("big.bin", 40 * MiB)
+        d = self.daemon(cache_size="256MiB")
+        offset, size = 4 * MiB + 4096, 512 * 1024
+        evict = f"env -u LD_PRELOAD {LARDER} evict /data/lazy/big.bin >&2"
+        fetch = f"head -c {offset + size} /data/lazy/big.bin >/dev/null"
+        with open(os.path.join(self.source, "big.bin"), "rb") as f:
+            f.seek(offset)
+            want = f.read(size)
+        for way in ("read", "pread", "readv"):
+            for first, second in ((evict, fetch), (evict, "true"), ("true", evict)):
+                with self.subTest(way, first=first, second=second):
+                    before = d.status()["store"]["bytes"]
+                    result = run_program([os.path.join(BUILD, "torn_read"), way, "/data/lazy/big.bin", str(offset), str(size), first, second], d.preload_env())
+                    self.assertEqual(result.returncode, 0, result.stderr)
+                    self.assertEqual([i for i in range(0, size, 4096) if result.stdout[i:i + 4096] != want[i:i + 4096]], [])
+                    self.assertGreater(d.status()["store"]["bytes"], before, "nothing was evicted: the test shows nothing")
 
 
 class ThreadsTest(LazyTest):
@@ -251,29 +200,84 @@ class ThreadsTest(LazyTest):
         self.assertEqual((done.returncode, done.stderr), (0, b""))
 
 
+class DescriptorTest(LazyTest):
+    """What a process keeps open of a lazy object: the program must not be able to break it, and it must not keep the object in the cache."""
+
+    def talk(self, d, code):
+        p = subprocess.Popen([PYTHON, "-c", "import os, sys\n" + code], env=d.preload_env(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.addCleanup(p.communicate)
+        return p
+
+    def test_a_program_that_puts_other_files_over_all_its_descriptors(self):
+        self.write("big.bin", 20 * MiB)
+        code = ("def others(): return [int(n) for n in os.listdir('/proc/self/fd') if int(n) > 2 and int(n) != fd]\n"
+                "want = open('%s/big.bin', 'rb').read()\nfd = os.open('/data/lazy/big.bin', os.O_RDONLY)\n"
+                "for path in '/dev/zero', '%s/big.bin', '/', None:\n"
+                "    for at in 5, 9000000:\n"
+                "        if os.pread(fd, 100000, at) != want[at:at + 100000]: sys.exit(f'{path} at {at}')\n"
+                "    other = os.open(path, os.O_RDONLY) if path else -1\n"
+                "    for n in others():\n"
+                "        if n != other:\n"
+                "            try: os.dup2(other, n) if path else os.close(n)\n"
+                "            except OSError: pass\n"
+                "    if os.pread(fd, 100000, 300) != want[300:100300]: sys.exit(f'{path} afterwards')\n"
+                "print('right')" % (self.source, self.source))
+        result = run_program([PYTHON, "-c", "import os, sys\n" + code], self.daemon().preload_env())
+        self.assertEqual((result.returncode, result.stdout), (0, b"right\n"), result.stderr[-500:])
+
+    def test_what_became_whole_is_in_use_until_its_handle_is_closed(self):
+        self.write("big.bin", 20 * MiB)
+        d = self.daemon(cache_size="128MiB", lazy_threshold="4MiB")
+        p = self.talk(d, "fd = os.open('/data/lazy/big.bin', os.O_RDONLY)\n"
+                         "def read(): return sum(len(os.pread(fd, 1 << 20, at << 20)) for at in range(20))\n"
+                         "print(read(), flush=True); sys.stdin.readline(); print(read(), flush=True); sys.stdin.readline()\n"
+                         "os.close(fd); print('closed', flush=True); sys.stdin.readline()")
+        self.assertEqual(p.stdout.readline(), f"{20 * MiB}\n")
+        wait_for(lambda: d.status()["cache"]["files"] == 1, 20, "the whole file")
+        p.stdin.write("again\n"), p.stdin.flush()
+        self.assertEqual(p.stdout.readline(), f"{20 * MiB}\n")
+        d.larder("evict", "/data/lazy/big.bin", check=False)
+        self.assertEqual(d.status()["cache"]["files"], 1, "it is in use")
+        p.stdin.write("close\n"), p.stdin.flush()
+        self.assertEqual(p.stdout.readline(), "closed\n")
+        d.larder("evict", "/data/lazy/big.bin")
+        self.assertEqual(d.status()["cache"]["files"], 0)
+
+
 class ChangesTest(LazyTest):
-    def test_a_replaced_object_is_stale_for_who_has_it_open_and_new_for_who_opens_it(self):
-        """S18. Never a mix of both."""
-        self.write("big.bin", 40 * MiB, seed=1)
-        d = self.daemon()
-        code = ("import os, sys\nfd = os.open('/data/lazy/big.bin', os.O_RDONLY)\na = os.pread(fd, 1000, 0)\nprint('ready', flush=True); sys.stdin.readline()\n"
-                "for at in range(10 << 20, 40 << 20, 1 << 20):\n"
-                "    try: os.pread(fd, 1000, at)\n"
-                "    except OSError as e: print('errno', e.errno, flush=True); break\n"
-                "import hashlib, time\n"
-                "for i in range(300):\n"
-                "    try: print(hashlib.md5(open('/data/lazy/big.bin', 'rb').read()).hexdigest(), flush=True); break\n"
-                "    except OSError: time.sleep(0.05)\n")
-        p = subprocess.Popen([PYTHON, "-c", code], env=d.preload_env(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    def lines_of(self, d, code):
+        """What a program prints that has the object open, as fd, and read its first 1000 bytes, as a, before it was replaced."""
+        before = ("import os, sys\nfd = os.open('/data/lazy/big.bin', os.O_RDONLY)\na = os.pread(fd, 1000, 0)\n"
+                  "print('ready', flush=True); sys.stdin.readline()\n")
+        p = subprocess.Popen([PYTHON, "-c", before + code], env=d.preload_env(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.addCleanup(p.kill)
         self.assertEqual(p.stdout.readline(), "ready\n")
         self.write("new", 40 * MiB, seed=2)
         os.rename(os.path.join(self.source, "new"), os.path.join(self.source, "big.bin"))
-        out, _ = p.communicate("go\n", timeout=60)
-        import hashlib
+        return p.communicate("go\n", timeout=60)[0].splitlines()
+
+    def test_a_replaced_object_is_stale_for_who_has_it_open_and_new_for_who_opens_it(self):
+        """S18. Never a mix of both."""
+        self.write("big.bin", 40 * MiB, seed=1)
+        lines = self.lines_of(self.daemon(), "for at in range(10 << 20, 40 << 20, 1 << 20):\n"
+                              "    try: os.pread(fd, 1000, at)\n"
+                              "    except OSError as e: print('errno', e.errno, flush=True); break\n"
+                              "import hashlib, time\n"
+                              "for i in range(300):\n"
+                              "    try: print(hashlib.md5(open('/data/lazy/big.bin', 'rb').read()).hexdigest(), flush=True); break\n"
+                              "    except OSError: time.sleep(0.05)\n")
         with open(os.path.join(self.source, "big.bin"), "rb") as f:
             new = hashlib.md5(f.read()).hexdigest()
-        self.assertEqual(out.splitlines(), ["errno 116", new])
+        self.assertEqual(lines, ["errno 116", new])
+
+    def test_a_read_that_fails_in_the_middle_is_short_and_leaves_the_position_there(self):
+        self.write("big.bin", 40 * MiB, seed=1)
+        lines = self.lines_of(self.daemon(), "b = os.read(fd, 40 << 20)\nprint(0 < len(b) < 40 << 20 and b[:1000] == a and os.lseek(fd, 0, 1) == len(b))\n"
+                              "out = os.memfd_create('x')\n"
+                              "for read in (lambda: os.read(fd, 1 << 20)), (lambda: os.readv(fd, [bytearray(1 << 20)])), (lambda: os.sendfile(out, fd, None, 1 << 20)):\n"
+                              "    try: print(read())\n"
+                              "    except OSError as e: print(e.errno, os.lseek(fd, 0, 1) == len(b))\n")
+        self.assertEqual(lines, ["True"] + 3 * ["116 True"])
 
     def test_the_daemon_away_for_a_while(self):
         """What is there is read on; what is not waits for the next daemon."""
@@ -289,6 +293,5 @@ class ChangesTest(LazyTest):
         self.assertEqual(p.stdout.readline(), "1000\n")
         d.start()
         out, _ = p.communicate(timeout=60)
-        import hashlib
         with open(os.path.join(self.source, "big.bin"), "rb") as f:
             self.assertEqual(out.strip(), hashlib.md5(f.read()).hexdigest())

@@ -12,8 +12,10 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <filesystem>
 #include <random>
 #include <stdexcept>
@@ -130,11 +132,6 @@ class FakeChunks {
 
   // ---- the daemon's process ----
 
-  void lock(uint32_t) {
-    while (busy_.exchange(true)) std::this_thread::yield();
-  }
-  void unlock() { busy_ = false; }
-
   void write_chunk(uint32_t chunk, bool right) {
     const uint64_t begin = uint64_t{chunk} << shift_, end = std::min(begin + chunk_bytes(), size_);
     std::vector<char> bytes(end - begin, kPoison);
@@ -144,7 +141,6 @@ class FakeChunks {
   }
 
   void fill(uint32_t chunk) {
-    lock(chunk);
     auto& word = map_->words[chunk];
     if (!(word & kChunkPresent)) {
       if (knobs_->show_poison) {
@@ -155,11 +151,9 @@ class FakeChunks {
       word.store((word + kChunkGeneration) | kChunkPresent, std::memory_order_release);
       ++knobs_->fills;
     }
-    unlock();
   }
 
   void evict_chunk(uint32_t chunk) {
-    lock(chunk);
     auto& word = map_->words[chunk];
     if (word & kChunkPresent) {
       word.store((word + kChunkGeneration) & ~kChunkPresent);
@@ -167,42 +161,52 @@ class FakeChunks {
       ++knobs_->evictions;
       if (knobs_->show_poison) write_chunk(chunk, false);
     }
-    unlock();
   }
 
-  void answer(int fd) {
+  struct Question {
+    int fd;
+    ChunkRequest chunks;
+    std::chrono::steady_clock::time_point due;
+  };
+
+  void hear(int fd) {
     struct {
       Request header;
       ChunkRequest chunks;
     } packet;
-    if (::recv(fd, &packet, sizeof packet, 0) == sizeof packet) {
-      ++knobs_->requests;
-      if (knobs_->delay_ms) std::this_thread::sleep_for(std::chrono::milliseconds(knobs_->delay_ms));
-      Reply reply = {};
-      reply.magic = kWireMagic;
-      reply.version = kWireVersion;
-      reply.op = Op::kChunks;
-      reply.status = packet.chunks.handle_inode == 4711 ? knobs_->status.load() : ESTALE;
-      for (uint32_t i = 0; reply.status == 0 && i < packet.chunks.count; ++i) fill(packet.chunks.first + i);
-      ::send(fd, &reply, sizeof reply, MSG_NOSIGNAL);
+    if (::recv(fd, &packet, sizeof packet, 0) != sizeof packet) {
+      ::close(fd);
+      return;
     }
-    ::close(fd);
+    ++knobs_->requests;
+    questions_.push_back({fd, packet.chunks, std::chrono::steady_clock::now() + std::chrono::milliseconds(knobs_->delay_ms)});
   }
 
+  void answer(const Question& q) {
+    Reply reply = {};
+    reply.magic = kWireMagic;
+    reply.version = kWireVersion;
+    reply.op = Op::kChunks;
+    reply.status = q.chunks.handle_inode == 4711 ? knobs_->status.load() : ESTALE;
+    for (uint32_t i = 0; reply.status == 0 && i < q.chunks.count; ++i) fill(q.chunks.first + i);
+    ::send(q.fd, &reply, sizeof reply, MSG_NOSIGNAL);
+    ::close(q.fd);
+  }
+
+  // No thread: the process was forked from one that may have some, after which TSan promises nothing.
   void serve() {
     const pid_t parent = ::getppid();
-    std::thread([this] {
-      std::minstd_rand random(1);
-      for (;;) {
-        for (int i = knobs_->evictions_per_ms; i > 0; --i) evict_chunk(random() % map_->chunk_count);
-        std::this_thread::sleep_for(std::chrono::milliseconds(1));
-      }
-    }).detach();
+    std::minstd_rand random(1);
+    auto evicted = std::chrono::steady_clock::now();
     pollfd p = {listen_, POLLIN, 0};
     while (::getppid() == parent) {
-      if (::poll(&p, 1, 200) <= 0) continue;
-      const int fd = ::accept(listen_, nullptr, nullptr);
-      if (fd >= 0) std::thread([this, fd] { answer(fd); }).detach();
+      if (::poll(&p, 1, 1) > 0) {
+        const int fd = ::accept(listen_, nullptr, nullptr);
+        if (fd >= 0) hear(fd);
+      }
+      for (; !questions_.empty() && questions_.front().due <= std::chrono::steady_clock::now(); questions_.pop_front()) answer(questions_.front());
+      for (; evicted < std::chrono::steady_clock::now(); evicted += std::chrono::milliseconds(1))
+        for (int i = knobs_->evictions_per_ms; i > 0; --i) evict_chunk(static_cast<uint32_t>(random() % map_->chunk_count));
     }
   }
 
@@ -214,7 +218,7 @@ class FakeChunks {
   ChunkMap* map_ = nullptr;
   LazyFiles files_;
   pid_t daemon_ = -1;
-  std::atomic<bool> busy_{false};
+  std::deque<Question> questions_;  // the daemon's
 };
 
 }  // namespace larder

@@ -1,5 +1,6 @@
-// Reads its standard input in ways that liblarder.so does not see: system calls made by hand, io_uring, a mapping, the file opened
-// anew through /proc. Each way prints "NAME errno N" or "NAME bytes N first XX". Built twice: as any program, and static.
+// Reads its standard input in ways that liblarder.so does not see: system calls made by hand, io_uring, libc's aio, a mapping, the file
+// opened anew through /proc. Each way prints "NAME errno N" or "NAME bytes N first XX". Built twice: as any program, and static.
+#include <aio.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/io_uring.h>
@@ -60,6 +61,17 @@ void uring() {
   report("io_uring", r < 0 ? r : reinterpret_cast<io_uring_cqe*>(cq + p.cq_off.cqes)->res);
 }
 
+// libc's threads read by calls of its own.
+void aio() {
+  struct aiocb control = {};
+  control.aio_buf = buffer;
+  control.aio_nbytes = 4096;
+  if (aio_read(&control) != 0) return report("aio_read", -errno);
+  while (aio_error(&control) == EINPROGRESS) usleep(1000);
+  const int error = aio_error(&control);
+  report("aio_read", error != 0 ? -error : aio_return(&control));
+}
+
 }  // namespace
 
 int main() {
@@ -68,6 +80,7 @@ int main() {
   map();
   reopened();
   uring();
+  aio();
   int out[2];
   if (pipe(out) == 0) report("sendfile", call(SYS_sendfile, out[1], 0, 0, 4096));
   if (pipe(out) == 0) report("splice", call(SYS_splice, 0, 0, out[1], 0, 4096, 0));

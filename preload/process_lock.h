@@ -1,0 +1,31 @@
+// A lock between the threads of a process that a death cannot leave held: it is taken with all signals blocked and kept across raw
+// system calls alone, so its thread can only vanish by fork, and then the child sees another pid in it and takes it over.
+#pragma once
+#include <atomic>
+
+#include "preload/sys.h"
+
+namespace larder {
+
+class ProcessLock {
+ public:
+  // `holder`: 0, or the pid of the process whose thread holds it. Starts as 0.
+  explicit ProcessLock(std::atomic<int>& holder) : holder_(holder) {
+    const int me = sys::getpid();
+    for (;;) {
+      int seen = 0;
+      if (holder_.compare_exchange_strong(seen, me, std::memory_order_acquire)) return;
+      if (seen != me && holder_.compare_exchange_strong(seen, me, std::memory_order_acquire)) return;
+      sys::sleep_ms(1);
+    }
+  }
+  ~ProcessLock() { holder_.store(0, std::memory_order_release); }
+  ProcessLock(const ProcessLock&) = delete;
+  ProcessLock& operator=(const ProcessLock&) = delete;
+
+ private:
+  sys::SignalGuard signals_;  // before the lock is taken, until after it is given back
+  std::atomic<int>& holder_;
+};
+
+}  // namespace larder
