@@ -153,7 +153,7 @@ class Caps(OnStore):
         self.assertLessEqual(len(files), 20 * (seconds + 0.2) + 2, f"{len(files)} requests in {seconds:.2f} s")
 
     def test_bandwidth_and_demand_before_prefetch(self):
-        files = self.put("band", 60, 50_000)
+        files = self.put("band", 80, 50_000)  # more than background work has connections: the last one is not asked for yet
         daemon = self.daemon("band", {"max_bandwidth": "500K"})
         start = time.monotonic()
         warm = threading.Thread(target=lambda: daemon.larder("warm", "/data/x"))
