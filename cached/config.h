@@ -57,7 +57,7 @@ struct Config {
   uint32_t wait_ms = 30000;
   uint32_t scrub_interval_s = 86400;   // everything cached is compared with its checksums so often; 0: never
   uint32_t linger_s = 0;               // private: end after this long without programs; 0: never
-  uint32_t connections = 64;
+  uint32_t connections = 72;
   std::string log_level = "info";
   std::string log_file;
   std::string admin_group;

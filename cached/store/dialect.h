@@ -68,6 +68,8 @@ class Dialect {
   // lists_folders().
   StoreCall folder_call(std::string_view folder, bool split, std::string_view next) const;
   virtual bool lists_folders() const { return false; }
+  // A list of one key: the first below `folder` after this full key. Only if lists_folders().
+  virtual StoreCall first_after_call(std::string_view folder, std::string_view) const { return folder_call(folder, false, {}); }
   virtual BodyChecksum checksum(const HttpReply& head) const = 0;  // of a whole-object GET
   virtual ObjectVersion version(std::string_view etag) const { return {std::string(etag), {}}; }
   virtual std::string etag(const HttpReply& head) const;  // as a listing would give it

@@ -92,7 +92,7 @@ class Exchange {
 
 struct EngineOptions {
   int threads = 2;  // the second works while the first is busy all the time: TLS, or more than 1 GB/s
-  int max_connections = 64;
+  int max_connections = 72;
   double max_requests_per_second = 0;  // 0: no cap
   double max_bandwidth = 0;            // bytes of bodies a second; 0: no cap
   bool plain = false;                  // the store is http:// and no proxy lies between

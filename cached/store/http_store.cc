@@ -19,6 +19,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using Transport = HttpReply::Transport;
 
+// 63 for fill, and an eighth kept for demand: background work alone gets what 64 bare connections get.
+constexpr int kConnections = 72;
 constexpr std::chrono::seconds kDemandPatience{60};
 constexpr std::chrono::seconds kFillPatience{300};
 constexpr int kMaxRepairs = 3;
@@ -93,7 +95,7 @@ bool proxy_in_environment() {
 
 Result<HttpStoreOptions> http_store_options(const StoreOptions& options, bool https) {
   HttpStoreOptions out;
-  auto connections = int_option(options, "max_connections", 64, 1, 1024);
+  auto connections = int_option(options, "max_connections", kConnections, 1, 1024);
   auto connect = int_option(options, "connect_timeout_ms", 5'000, 100, 600'000);
   auto stall = int_option(options, "stall_timeout_ms", 20'000, 100, 600'000);
   auto retries = int_option(options, "retries", out.retries, 0, 100);
@@ -309,6 +311,12 @@ Status HttpStore::list_in_parallel(ListOrder& order) {
       context_->dialect->prefix(),
       [this](const std::string& folder, bool split, const std::string& next) {
         return list_page(context_->dialect->folder_call(folder, split, next));
+      },
+      [this](const std::string& folder, const std::string& after) -> Result<std::string> {
+        auto page = list_page(context_->dialect->first_after_call(folder, after));
+        if (!page.ok()) return page.error();
+        if (page->objects.empty()) return std::string();
+        return page->objects.front().key > after ? page->objects.front().key : Result<std::string>(make_error(EIO, "the store does not know start-after"));
       },
       [&](std::vector<ObjectInfo>&& objects) { return order.add(std::move(objects)); });
   if (auto status = list.run(); !status.ok()) return make_error(status.error().code, status.error().message);

@@ -12,14 +12,25 @@ namespace {
 // How far ahead of what was handed on folders are listed: bounds the memory to some 100,000 objects in the usual case.
 constexpr size_t kNodesAhead = 256;
 
+constexpr size_t kMostStarts = 128;
+constexpr std::string_view kLast = "\xf4\x8f\xbf\xbf";  // U+10FFFF: after whatever a key has
+
+// Of the character at the front; 0: it is no UTF-8.
+size_t character_length(std::string_view text) {
+  const auto lead = static_cast<unsigned char>(text.front());
+  const size_t length = lead < 0x80 ? 1 : lead < 0xc2 ? 0 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : lead < 0xf5 ? 4 : 0;
+  return length <= text.size() ? length : 0;
+}
+
 bool by_key(const ObjectInfo& a, const ObjectInfo& b) { return a.key < b.key; }
 
 }  // namespace
 
-// A folder, or objects that are known already. Nodes stand in byte order of what they hold.
+// A folder (or any beginning of keys), or objects that are known already. Nodes stand in byte order of what they hold.
 struct ParallelList::Node {
   std::string folder;
   std::vector<ObjectInfo> objects;
+  size_t patience = kPatience;
   bool started = false;
   bool done = false;
 };
@@ -63,7 +74,9 @@ struct ParallelList::State {
     if (!first.ok()) return first.error();
     if (!first->next.empty() && worth_splitting(node.folder, first->objects)) return split(node);
     std::vector<ObjectInfo> objects = std::move(first->objects);
+    size_t pages = 1;
     for (std::string next = first->next; !next.empty();) {
+      if (pages++ == node.patience && split_by_start(node, objects.front())) return {};
       auto page = list.ask_(node.folder, false, next);
       if (!page.ok()) return page.error();
       if (page->next == next) return make_error(EIO, "the store's list does not advance");
@@ -92,6 +105,41 @@ struct ParallelList::State {
     return folders == 1 || (folders > 0 && objects.size() / folders >= kWorthSplitting);
   }
 
+  // The beginnings of all keys below the node, a character longer than what they have in common. Empty: not to be told, by
+  // keys that are no UTF-8, or a store whose order is another one.
+  std::vector<std::string> starts(const Node& node, const std::string& first) const {
+    std::string above = list.prefix_ + node.folder;
+    for (;;) {
+      std::vector<std::string> out;
+      for (std::string key = first; !key.empty();) {
+        if (!key.starts_with(above) || out.size() == kMostStarts) return {};
+        std::string after = key;
+        if (key.size() > above.size()) {
+          const size_t length = character_length(std::string_view(key).substr(above.size()));
+          if (length == 0 || (!out.empty() && key.substr(0, above.size() + length) <= out.back())) return {};
+          after = out.emplace_back(key.substr(0, above.size() + length)) + std::string(kLast);
+        } else if (key != first) {
+          return {};
+        }
+        auto next = list.first_after_(node.folder, after);
+        if (!next.ok()) return {};
+        key = std::move(*next);
+      }
+      if (out.size() != 1) return out;
+      above = std::move(out.front());
+    }
+  }
+
+  bool split_by_start(Node& node, const ObjectInfo& first) {
+    if (!list.first_after_) return false;
+    const std::vector<std::string> all = starts(node, first.key);
+    if (all.size() < 2) return false;
+    std::vector<ObjectInfo> shorter;  // a key that all others begin with
+    if (all.front() > first.key && !first.key.starts_with(all.front())) shorter.push_back(first);
+    replace(node, std::move(shorter), all);
+    return true;
+  }
+
   // The node becomes what is in it: objects and folders, in byte order.
   Status split(Node& node) {
     std::vector<ObjectInfo> objects;
@@ -108,11 +156,16 @@ struct ParallelList::State {
     std::sort(objects.begin(), objects.end(), by_key);
     std::sort(folders.begin(), folders.end());
     folders.erase(std::unique(folders.begin(), folders.end()), folders.end());
-    return replace(node, std::move(objects), folders);
+    const std::string above = list.prefix_ + node.folder;
+    for (auto& folder : folders) {
+      if (folder.size() <= above.size() || !folder.starts_with(above) || folder.back() != '/')
+        return make_error(EIO, "the store listed a folder that is not below the one that was asked for");
+    }
+    replace(node, std::move(objects), folders);
+    return {};
   }
 
-  Status replace(Node& node, std::vector<ObjectInfo> objects, const std::vector<std::string>& folders) {
-    const std::string above = list.prefix_ + node.folder;
+  void replace(Node& node, std::vector<ObjectInfo> objects, const std::vector<std::string>& folders) {
     std::list<Node> in;
     auto object = objects.begin();
     auto objects_before = [&](const std::string* folder) {
@@ -124,17 +177,16 @@ struct ParallelList::State {
       object = end;
     };
     for (auto& folder : folders) {
-      if (folder.size() <= above.size() || !folder.starts_with(above) || folder.back() != '/')
-        return make_error(EIO, "the store listed a folder that is not below the one that was asked for");
       objects_before(&folder);
-      in.emplace_back().folder = folder.substr(list.prefix_.size());
+      Node& n = in.emplace_back();
+      n.folder = folder.substr(list.prefix_.size());
+      n.patience = std::max(kPatience, 2 * folders.size());  // what one more split would ask for must be worth it
     }
     objects_before(nullptr);
     std::lock_guard lock(mutex);
     auto at = std::find_if(nodes.begin(), nodes.end(), [&](auto& n) { return &n == &node; });
     nodes.splice(std::next(at), in);
     at->done = true;  // it has nothing of its own any more
-    return {};
   }
 
   Status hand_on() {
@@ -154,8 +206,8 @@ struct ParallelList::State {
   }
 };
 
-ParallelList::ParallelList(std::string prefix, Ask ask, Page page)
-    : prefix_(std::move(prefix)), ask_(std::move(ask)), page_(std::move(page)) {}
+ParallelList::ParallelList(std::string prefix, Ask ask, FirstAfter first_after, Page page)
+    : prefix_(std::move(prefix)), ask_(std::move(ask)), first_after_(std::move(first_after)), page_(std::move(page)) {}
 
 Status ParallelList::run() {
   State state(*this);

@@ -16,7 +16,7 @@ namespace {
 // Up to here a request is delivered as one span: the receiver makes one pwrite instead of one for every 16 KiB.
 constexpr uint64_t kDeliverAtOnce = 1 << 20;
 // Up to here a whole object waits for its checksum before it is delivered, so that flipped bits cost a retry and not an
-// error. 64 connections of this hold 256 MiB at worst.
+// error. 72 connections of this hold 288 MiB at worst.
 constexpr uint64_t kVerifyFirst = 4 << 20;
 
 // The three numbers of "bytes 0-9/100"; total is missing for "*".

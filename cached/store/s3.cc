@@ -128,6 +128,14 @@ class S3Dialect final : public Dialect {
 
   Result<ListPage> parse_list(std::string_view body) const override { return config_.list_v1 ? parse_list_v1(body) : parse_list_v2(body); }
   bool lists_folders() const override { return true; }
+  StoreCall first_after_call(std::string_view folder, std::string_view after) const override {
+    StoreCall call = folder_call(folder, false, {});
+    for (auto& [name, value] : call.query) {
+      if (name == "max-keys") value = "1";
+    }
+    call.query.emplace_back(config_.list_v1 ? "marker" : "start-after", after);
+    return call;
+  }
 
   const WriteDialect* writing() const override { return &writing_; }
 

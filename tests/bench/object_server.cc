@@ -1,8 +1,8 @@
 // A store that costs almost nothing, so that what a client pays for an object can be measured beside it: one epoll thread
-// that lists COUNT objects below "p/" as S3 does (one page) and answers every other GET with the same SIZE bytes.
-// Signatures are not looked at; what is right is measured elsewhere, against a real server.
+// that lists COUNT objects below "p/" as S3 does (ListObjectsV2, 1,000 a page) and answers every other GET with the same
+// SIZE bytes. Signatures are not looked at; what is right is measured elsewhere, against a real server.
 //
-//   object_server SIZE COUNT ETAG [MILLISECONDS]     on loopback; prints its port, runs until stdin closes
+//   object_server SIZE COUNT ETAG [MILLISECONDS [FOLDERS]]     on loopback; prints its port, runs until stdin closes
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -11,6 +11,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
@@ -20,6 +21,7 @@
 #include <string>
 #include <thread>
 #include <unordered_map>
+#include <vector>
 
 namespace {
 
@@ -31,32 +33,72 @@ std::string head_of(const std::string& type, const std::string& etag, size_t len
          std::to_string(length) + "\r\n\r\n";
 }
 
-std::string listing(size_t size, size_t count, const std::string& etag) {
-  std::string xml = "<?xml version=\"1.0\"?><ListBucketResult><Name>bench</Name><IsTruncated>false</IsTruncated>";
+std::vector<std::string> all_keys(size_t count, size_t folders) {
+  std::vector<std::string> keys;
   for (size_t i = 0; i < count; ++i) {
     char key[64];
-    snprintf(key, sizeof key, "p/n%08zu/f%08zu.JPEG", i * 20 / count, i);
-    xml += std::string("<Contents><Key>") + key + "</Key><LastModified>2026-01-02T03:04:05.000Z</LastModified><ETag>\"" +
-           etag + "\"</ETag><Size>" + std::to_string(size) + "</Size></Contents>";
+    if (folders > 0) snprintf(key, sizeof key, "p/n%08zu/f%08zu.JPEG", i * folders / count, i);
+    else snprintf(key, sizeof key, "p/f%08zu.JPEG", i);
+    keys.emplace_back(key);
   }
-  return xml + "</ListBucketResult>";
+  return keys;
+}
+
+// The value of a parameter, decoded; empty if it is not there.
+std::string parameter(const std::string& target, const std::string& name) {
+  size_t at = target.find_first_of("?");
+  while (at != std::string::npos && target.compare(at + 1, name.size() + 1, name + "=") != 0) at = target.find('&', at + 1);
+  if (at == std::string::npos) return {};
+  std::string out;
+  for (size_t i = at + name.size() + 2; i < target.size() && target[i] != '&' && target[i] != ' '; ++i) {
+    if (target[i] != '%') out += target[i];
+    else out += static_cast<char>(strtol(target.substr(i + 1, 2).c_str(), nullptr, 16)), i += 2;
+  }
+  return out;
+}
+
+// One page. A token is the last key of the page before, or its last folder and a byte that is after all keys in it.
+std::string listing(const std::vector<std::string>& keys, const std::string& target, size_t size, const std::string& etag) {
+  const std::string prefix = parameter(target, "prefix"), most = parameter(target, "max-keys");
+  const bool split = !parameter(target, "delimiter").empty();
+  const std::string after = std::max(parameter(target, "start-after"), parameter(target, "continuation-token"));
+  auto at = std::max(std::lower_bound(keys.begin(), keys.end(), prefix), std::upper_bound(keys.begin(), keys.end(), after));
+  std::string xml, last;
+  size_t left = most.empty() ? 1000 : strtoull(most.c_str(), nullptr, 10);
+  for (; at != keys.end() && at->starts_with(prefix) && left > 0; --left) {
+    const size_t slash = split ? at->find('/', prefix.size()) : std::string::npos;
+    if (slash == std::string::npos) {
+      last = *at++;
+      xml += "<Contents><Key>" + last + "</Key><LastModified>2026-01-02T03:04:05.000Z</LastModified><ETag>\"" + etag + "\"</ETag><Size>" +
+             std::to_string(size) + "</Size></Contents>";
+    } else {
+      const std::string folder = at->substr(0, slash + 1);
+      last = folder + "\x7f";
+      at = std::lower_bound(at, keys.end(), last);
+      xml += "<CommonPrefixes><Prefix>" + folder + "</Prefix></CommonPrefixes>";
+    }
+  }
+  const bool more = at != keys.end() && at->starts_with(prefix);
+  return "<?xml version=\"1.0\"?><ListBucketResult><Name>bench</Name><IsTruncated>" + std::string(more ? "true" : "false") + "</IsTruncated>" +
+         (more ? "<NextContinuationToken>" + last + "</NextContinuationToken>" : "") + xml + "</ListBucketResult>";
 }
 
 struct Client {
   std::string in;
   const std::string* head = nullptr;
   const std::string* body = nullptr;
+  std::string list_head, list;
   size_t sent = 0;
 };
 
 class Server {
  public:
-  Server(size_t size, size_t count, const std::string& etag, std::chrono::milliseconds delay)
+  Server(size_t size, size_t count, const std::string& etag, std::chrono::milliseconds delay, size_t folders)
       : delay_(delay),
+        etag_(etag),
+        keys_(all_keys(count, folders)),
         body_(size, 'x'),
-        list_(listing(size, count, etag)),
         body_head_(head_of("image/jpeg", etag, size)),
-        list_head_(head_of("application/xml", "0", list_.size())),
         epoll_(epoll_create1(EPOLL_CLOEXEC)) {}
 
   void run(int listener) {
@@ -115,8 +157,12 @@ class Server {
     c.in.append(buffer, static_cast<size_t>(n));
     if (!c.in.ends_with("\r\n\r\n")) return;
     bool list = c.in.substr(0, c.in.find('\r')).find("list-type=2") != std::string::npos;
-    c.head = list ? &list_head_ : &body_head_;
-    c.body = list ? &list_ : &body_;
+    if (list) {
+      c.list = listing(keys_, c.in.substr(0, c.in.find('\r')), body_.size(), etag_);
+      c.list_head = head_of("application/xml", "0", c.list.size());
+    }
+    c.head = list ? &c.list_head : &body_head_;
+    c.body = list ? &c.list : &body_;
     c.in.clear();
     c.sent = 0;
     if (delay_.count() == 0) return send_some(fd);
@@ -137,7 +183,9 @@ class Server {
   }
 
   const std::chrono::milliseconds delay_;
-  const std::string body_, list_, body_head_, list_head_;
+  const std::string etag_;
+  const std::vector<std::string> keys_;
+  const std::string body_, body_head_;
   const int epoll_;
   std::unordered_map<int, Client> clients_;
   std::deque<std::pair<Clock::time_point, int>> due_;
@@ -146,7 +194,7 @@ class Server {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc < 4) return fprintf(stderr, "object_server SIZE COUNT ETAG [MILLISECONDS]\n"), 2;
+  if (argc < 4) return fprintf(stderr, "object_server SIZE COUNT ETAG [MILLISECONDS [FOLDERS]]\n"), 2;
   int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   sockaddr_in a{};
   a.sin_family = AF_INET;
@@ -156,7 +204,7 @@ int main(int argc, char** argv) {
       getsockname(listener, reinterpret_cast<sockaddr*>(&a), &size) != 0)
     return perror("object_server"), 1;
   Server server(strtoull(argv[1], nullptr, 10), strtoull(argv[2], nullptr, 10), argv[3],
-                std::chrono::milliseconds(argc > 4 ? atoi(argv[4]) : 0));
+                std::chrono::milliseconds(argc > 4 ? atoi(argv[4]) : 0), argc > 5 ? strtoull(argv[5], nullptr, 10) : 20);
   printf("%d\n", ntohs(a.sin_port));
   fflush(stdout);
   std::thread([] {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <map>
+#include <random>
 #include <set>
 #include <thread>
 
@@ -17,7 +18,8 @@ constexpr size_t kPage = 50;
 struct Bucket {
   std::set<std::string> keys;
   bool by_folder = false;
-  std::atomic<int> pages{0}, at_once{0}, most{0};
+  bool knows_after = true;
+  std::atomic<int> pages{0}, at_once{0}, most{0}, probes{0};
 
   Result<ListPage> ask(const std::string& below, bool split, const std::string& next) {
     most = std::max(most.load(), ++at_once);
@@ -48,10 +50,24 @@ struct Bucket {
     if (at < entries.size()) page.next = std::to_string(at);
     return page;
   }
+  Result<std::string> first_after(const std::string& below, const std::string& after) {
+    ++probes;
+    auto rank = [&](std::string text) {
+      if (by_folder) std::replace(text.begin(), text.end(), '/', '\x01');
+      return text;
+    };
+    std::vector<std::string> all(keys.begin(), keys.end());
+    std::sort(all.begin(), all.end(), [&](auto& a, auto& b) { return rank(a) < rank(b); });
+    for (auto& key : all) {
+      if (key.starts_with(below) && rank("p/" + key) > rank(after)) return "p/" + key;
+    }
+    return std::string();
+  }
   Result<std::vector<std::string>> list() {
     std::vector<std::string> out;
     ParallelList list(
         "p/", [this](auto& folder, bool split, auto& next) { return ask(folder, split, next); },
+        knows_after ? ParallelList::FirstAfter([this](auto& folder, auto& after) { return first_after(folder, after); }) : nullptr,
         [&](std::vector<ObjectInfo>&& objects) -> Status {
           for (auto& object : objects) out.push_back(object.key.substr(2));
           return {};
@@ -91,7 +107,8 @@ TEST_P(ParallelListTest, FoldersOfAllSizesInByteOrder) {
   EXPECT_GT(bucket.most, 8) << "one after the other is no gain";
 }
 
-TEST_P(ParallelListTest, AFlatFolderAndOneWithTinyFoldersCostNoMoreRequests) {
+TEST_P(ParallelListTest, WithoutAFirstKeyAfterFlatAndTinyFoldersCostNoMoreRequests) {
+  bucket.knows_after = false;
   for (int i = 0; i < 1000; ++i) bucket.keys.insert(name("%04d", i));
   expect_the_same();
   EXPECT_LE(bucket.pages, 21);
@@ -100,6 +117,44 @@ TEST_P(ParallelListTest, AFlatFolderAndOneWithTinyFoldersCostNoMoreRequests) {
   for (int i = 0; i < 1000; ++i) bucket.keys.insert(name("%04d/x%d", i / 2, i % 2));
   expect_the_same();
   EXPECT_LE(bucket.pages, 21) << "a request for each pair of keys";
+}
+
+TEST_P(ParallelListTest, AFlatFolderOfManyPagesIsSplitByItsKeys) {
+  for (int i = 0; i < 6000; ++i) bucket.keys.insert(name("img-%07d.jpg", i));
+  expect_the_same();
+  EXPECT_GT(bucket.most, 4) << "a million keys at 1,000 a page and 30 ms would take half a minute";
+  EXPECT_LE(bucket.pages + bucket.probes, 6000 / 50 * 5 / 2);
+  bucket.pages = bucket.probes = 0;
+  bucket.keys.insert("img-");  // others begin with it
+  bucket.keys.insert("img-0000");
+  for (int i = 0; i < 600; ++i) bucket.keys.insert(name("img-\xe6\x97\xa5%04d", i));                   // a character of three bytes
+  for (int i = 0; i < 600; ++i) bucket.keys.insert(name("img-\xf4\x8f\xbf\xbf%04d", i));               // the last there is
+  for (int i = 0; i < 600; ++i) bucket.keys.insert(name("img-x/%04d", i));
+  for (int i = 0; i < 600; ++i) bucket.keys.insert(name("img-x-%04d", i));
+  expect_the_same();
+}
+
+TEST_P(ParallelListTest, WhatCannotBeSplitByItsKeysStaysAChain) {
+  for (int i = 0; i < 700; ++i) bucket.keys.insert(name("\xff%c%04d", 'a' + i % 2, i));  // no UTF-8
+  expect_the_same();
+  bucket.keys.clear();
+  for (int i = 0; i < 700; ++i) bucket.keys.insert(name("a\xf4\x8f\xbf\xbf%04d", i));
+  for (int i = 0; i < 700; ++i) bucket.keys.insert(name("b\xf4\x8f\xbf\xbf%04d", i));
+  expect_the_same();
+}
+
+TEST_P(ParallelListTest, RandomKeys) {
+  std::mt19937 random(7);
+  for (int round = 0; round < 20; ++round) {
+    bucket.keys.clear();
+    const std::string letters = round % 2 ? "ab/-" : "0123456789abcdef";
+    for (int i = 0; i < 1500; ++i) {
+      std::string key = round % 3 ? "" : "same/";
+      for (unsigned n = 1 + random() % 9; n > 0; --n) key += letters[random() % letters.size()];
+      if (key.back() != '/') bucket.keys.insert(key);
+    }
+    expect_the_same();
+  }
 }
 
 TEST_P(ParallelListTest, EmptyAndSmall) {
@@ -121,7 +176,7 @@ TEST(ParallelListErrors, TheFirstErrorEndsIt) {
         (void)folder;
         return page;
       },
-      [](std::vector<ObjectInfo>&&) -> Status { return {}; });
+      nullptr, [](std::vector<ObjectInfo>&&) -> Status { return {}; });
   auto status = list.run();
   EXPECT_EQ(status.error().message, "broken");
 }
@@ -135,7 +190,7 @@ TEST(ParallelListErrors, AStoreThatListsElsewhereIsNotFollowed) {
         if (!split) page.next = "more";
         return page;
       },
-      [](std::vector<ObjectInfo>&&) -> Status { return {}; });
+      nullptr, [](std::vector<ObjectInfo>&&) -> Status { return {}; });
   EXPECT_EQ(list.run().error().code, EIO);
 }
 
@@ -144,7 +199,7 @@ TEST(ParallelListErrors, AReceiverThatFailsEndsIt) {
   for (int i = 0; i < 100; ++i) bucket.keys.insert(name("%02d/x", i));
   ParallelList list(
       "p/", [&](auto& folder, bool split, auto& next) { return bucket.ask(folder, split, next); },
-      [](std::vector<ObjectInfo>&&) -> Status { return make_error(ENOSPC, "enough"); });
+      nullptr, [](std::vector<ObjectInfo>&&) -> Status { return make_error(ENOSPC, "enough"); });
   EXPECT_EQ(list.run().error().code, ENOSPC);
 }
 
