@@ -384,7 +384,10 @@ TEST_F(Lazy, AQuotaHoldsForChunks) {
   EXPECT_GE(theirs->present_chunks, there);
   EXPECT_EQ(d->chunk_bytes, f->present_bytes);
   in.cache.configure(*d, {}, 2 * kChunk);
-  EXPECT_LE(d->chunk_bytes, 2 * kChunk) << "at once";
+  EXPECT_TRUE(test::eventually([&] {  // at once, but for what was on its way
+    in.cache.keep_limits();
+    return d->chunk_bytes <= 2 * kChunk;
+  }));
 }
 
 TEST_F(Lazy, PinnedChunksStayWhileOthersStream) {
