@@ -137,13 +137,16 @@ void ChunkFlights::ahead_locked(const LazyPtr& file, const Readahead::Plan& plan
 
 uint64_t ChunkFlights::want(const LazyPtr& file, uint32_t first, uint32_t count, Done done) {
   auto group = std::make_shared<Group>();
+  bool late = false;
   {
     std::lock_guard lock(mutex_);
     group->ticket = next_ticket_++;
     if (stopping_) group->status = make_error(ECANCELED, "larderd is ending");
     for (uint32_t i = first; !stopping_ && i < first + count; ++i) {
       if (file->present(i)) continue;
-      flight_locked(file, i, Rank::kDemand)->groups.push_back(group);
+      FlightPtr f = flight_locked(file, i, Rank::kDemand);
+      f->groups.push_back(group);
+      late |= f->behind;
       ++group->left;
     }
     if (group->left > 0) {
@@ -153,8 +156,14 @@ uint64_t ChunkFlights::want(const LazyPtr& file, uint32_t first, uint32_t count,
     ahead_locked(file, readahead_locked(file).asked(first, count, file->chunk_count(), window_locked(file), Clock::now()));
   }
   if (done) done(group->status);
+  if (late) hurry(*file);
   pump();
   return group->ticket;
+}
+
+// It may lie in the store behind other background work. Chunks that are fetched ahead are wanted next.
+void ChunkFlights::hurry(const LazyFile& file) {
+  if (Result<std::shared_ptr<Store>> store = file.object.dataset->store()) (*store)->hurry(file.object.path);
 }
 
 void ChunkFlights::cancel(uint64_t ticket) {
@@ -320,6 +329,10 @@ void ChunkFlights::send_get(const FlightPtr& f, const std::shared_ptr<Store>& st
     if (--callbacks_ == 0) idle_.notify_all();
   };
   store->get(std::move(get));
+  std::unique_lock lock(mutex_);
+  const bool late = f->behind && f->rank == Rank::kDemand;
+  lock.unlock();  // whoever came before get() had nothing to hurry
+  if (late) hurry(*f->file);
 }
 
 // ---- landing ---------------------------------------------------------------------------------------------------------

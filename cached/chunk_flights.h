@@ -79,6 +79,7 @@ class ChunkFlights {
   void start(const FlightPtr& f);
   bool park(const FlightPtr& f, const Error& error);
   void send_get(const FlightPtr& f, const std::shared_ptr<Store>& store);
+  void hurry(const LazyFile& file);
   bool become_demand_locked(const FlightPtr& f, const Status& status);
   void finish(const FlightPtr& f, Status status);
   void tell(const FlightPtr& f, const Status& status, const std::vector<GroupPtr>& ready);

@@ -30,6 +30,7 @@ Result<std::shared_ptr<Fd>> Flights::resident(const Object& o) {
 uint64_t Flights::fetch(const Object& object, Done done) {
   std::shared_ptr<Fd> file;
   uint64_t ticket;
+  bool late = false;
   {
     std::lock_guard lock(mutex_);
     ticket = next_ticket_++;
@@ -46,11 +47,18 @@ uint64_t Flights::fetch(const Object& object, Done done) {
     if (!file) {
       it->second->waiters.push_back({ticket, std::move(done)});
       tickets_.emplace(ticket, object.oid);
+      late = it->second->background && !std::exchange(it->second->wanted, true);
     }
   }
+  if (late) hurry(object);
   if (file) done({}, std::move(file));
   else pump();
   return ticket;
+}
+
+// It may lie in the store behind other background work.
+void Flights::hurry(const Object& object) {
+  if (Result<std::shared_ptr<Store>> store = object.dataset->store()) (*store)->hurry(object.path);
 }
 
 void Flights::cancel(uint64_t ticket) {
@@ -219,6 +227,10 @@ void Flights::send_get(const FlightPtr& f, const std::shared_ptr<Store>& store) 
     if (--callbacks_ == 0) idle_.notify_all();
   };
   store->get(std::move(get));
+  std::unique_lock lock(mutex_);
+  if (!f->wanted) return;
+  lock.unlock();  // whoever came before get() had nothing to hurry
+  hurry(f->object);
 }
 
 // ---- landing ---------------------------------------------------------------------------------------------------------

@@ -75,6 +75,7 @@ class Flights {
     Object object;
     bool background = false;  // started for a source, on the background share of connections
     bool started = false;
+    bool wanted = false;  // a program waits for what was begun in the background
     std::vector<Waiter> waiters;
     std::vector<std::shared_ptr<WorkSource>> sources;
     std::optional<Clock::time_point> room_deadline;
@@ -90,6 +91,7 @@ class Flights {
   void start(const FlightPtr& f);
   bool park(const FlightPtr& f, const Error& error);
   void send_get(const FlightPtr& f, const std::shared_ptr<Store>& store);
+  void hurry(const Object& object);
   void landed(const FlightPtr& f, Status status);
   void landed_by_chunks(const FlightPtr& f, const Status& status);
   void finish(const FlightPtr& f, Status status, std::shared_ptr<Fd> file);

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <memory>
 
 #include "cached/files.h"
@@ -231,6 +232,13 @@ void FileStore::get(GetRequest request) {
     (request.demand ? demand_ : fill_).push_back(std::move(request));
   }
   ready_.notify_one();
+}
+
+void FileStore::hurry(std::string_view key) {
+  std::lock_guard lock(mutex_);
+  auto rest = std::stable_partition(fill_.begin(), fill_.end(), [&](const GetRequest& r) { return r.key != key; });
+  std::move(rest, fill_.end(), std::back_inserter(demand_));
+  fill_.erase(rest, fill_.end());
 }
 
 void FileStore::work() {

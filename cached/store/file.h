@@ -33,6 +33,7 @@ class FileStore final : public Store {
   Status list(const std::function<Status(std::vector<ObjectInfo>&&)>& page) override;
   Result<ObjectInfo> head(std::string_view key) override;
   void get(GetRequest request) override;
+  void hurry(std::string_view key) override;
   StoreCounters counters() const override;
   FileWriter* writer() override { return &writer_; }
   uint64_t skipped() const { return skipped_.load(); }  // by the latest list()

@@ -490,6 +490,27 @@ void HttpEngine::submit(std::shared_ptr<Exchange> exchange, bool demand) {
   wake_one(plain);
 }
 
+void HttpEngine::hurry(std::string_view key) {
+  bool moved[2] = {};
+  {
+    std::lock_guard lock(mutex_);
+    for (bool plain : {false, true}) {
+      auto& fill = queue(false, plain);
+      for (auto it = fill.begin(); it != fill.end();) {
+        if (it->exchange->key() != key) {
+          ++it;
+          continue;
+        }
+        it->demand = moved[plain] = true;
+        queue(true, plain).push_back(std::move(*it));
+        it = fill.erase(it);
+      }
+    }
+  }
+  for (bool plain : {false, true})
+    if (moved[plain]) wake_one(plain);
+}
+
 bool HttpEngine::take(const Carrier& who, bool plain, Job& job, Clock::time_point& ask_again) {
   ask_again = Clock::time_point::max();
   std::unique_lock lock(mutex_);

@@ -76,6 +76,7 @@ class Exchange {
 
   // A GET of an object's bytes: what the plain transport may carry, and what is worth the rest of these.
   virtual bool object_get() const { return false; }
+  virtual std::string_view key() const { return {}; }  // of that object, as its store names it
   virtual uint64_t expected_bytes() const { return 0; }  // of the body, for the bandwidth cap
   virtual bool unwanted() const { return false; }        // nobody waits any more: the attempt may be broken off
   // No reply within HttpEngine::slow_after(); once an attempt.
@@ -111,6 +112,8 @@ class HttpEngine {
   HttpEngine& operator=(const HttpEngine&) = delete;
 
   void submit(std::shared_ptr<Exchange> exchange, bool demand);
+  // What was submitted as fill for an object, and has not started, goes with demand.
+  void hurry(std::string_view key);
   int concurrency_limit() const;
   std::chrono::milliseconds slow_after() const;
   uint64_t in_flight() const;

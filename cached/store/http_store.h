@@ -106,6 +106,7 @@ class HttpStore final : public Store {
   Status list(const std::function<Status(std::vector<ObjectInfo>&&)>& page) override;
   Result<ObjectInfo> head(std::string_view key) override;
   void get(GetRequest request) override;
+  void hurry(std::string_view key) override { context_->engine->hurry(key); }
   StoreCounters counters() const override;
   bool can_range(std::string_view etag) const override { return !context_->dialect->version(etag).if_match.empty(); }
   StoreWriter* writer() override { return writer_.get(); }

@@ -149,6 +149,7 @@ class RangeGet final : public StoreExchange {
                   (whole_ && store_->options.verify_md5 && request_.length <= kVerifyFirst)) {}
 
   bool object_get() const override { return true; }
+  std::string_view key() const override { return request_.key; }
   uint64_t expected_bytes() const override { return request_.length - received_; }
 
   void on_slow() override {

@@ -74,6 +74,8 @@ class Store {
   virtual Status list(const std::function<Status(std::vector<ObjectInfo>&&)>& page) = 0;
   virtual Result<ObjectInfo> head(std::string_view key) = 0;
   virtual void get(GetRequest request) = 0;
+  // A program waits now for GETs of this key that were asked for as fill: those that have not started go with demand.
+  virtual void hurry(std::string_view key) = 0;
   // Do ranges of an object with this etag, fetched at different times, surely come from one version?
   virtual bool can_range(std::string_view etag) const { return !etag.empty(); }
   virtual StoreCounters counters() const = 0;

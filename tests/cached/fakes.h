@@ -52,6 +52,7 @@ struct FakeBucket {
   uint64_t gets = 0, lists = 0;
   size_t most_at_once = 0;
   std::vector<std::string> order;  // keys, as asked for
+  std::vector<std::string> hurried;
 
   void put(const std::string& key, const std::string& body, const std::string& etag = "") {
     std::lock_guard lock(mutex);
@@ -101,6 +102,10 @@ class FakeStore : public Store {
     queue_.push_back(std::move(request));
     b_->most_at_once = std::max(b_->most_at_once, queue_.size() + (busy_ ? 1 : 0));
     b_->changed.notify_all();
+  }
+  void hurry(std::string_view key) override {
+    std::lock_guard lock(b_->mutex);
+    b_->hurried.emplace_back(key);
   }
   StoreCounters counters() const override { return {}; }
 

@@ -127,6 +127,25 @@ TEST_F(FlightsTest, DemandWaitsForNoBackgroundWork) {
   in.flights.remove_source(job);
 }
 
+// A program that needs just what the fill has asked the store for: the store is told, once.
+TEST_F(FlightsTest, FillThatAProgramWaitsForIsHurried) {
+  fill_bucket(10);
+  Inside in(out, 8);
+  auto d = in.mount();
+  out.bucket->set_open(false);
+  auto job = std::make_shared<WarmJob>(100);
+  job->add(d, d->version(), d->version()->find_file(name(3)), "/data/x");
+  in.flights.add_source(job);
+  std::atomic<int> called{0};
+  for (int i = 0; i < 3; ++i) in.flights.fetch(in.object(d, name(3)), [&](const Status&, std::shared_ptr<Fd>) { ++called; });
+  in.flights.fetch(in.object(d, name(4)), [&](const Status&, std::shared_ptr<Fd>) { ++called; });
+  out.bucket->set_open(true);
+  EXPECT_TRUE(eventually([&] { return called == 4; }));
+  std::lock_guard lock(out.bucket->mutex);
+  EXPECT_EQ(out.bucket->hurried, std::vector<std::string>{name(3)}) << "what was demand from the start is in no queue of fill";
+  EXPECT_EQ(out.bucket->gets, 2u);
+}
+
 TEST_F(FlightsTest, WarmCountsWhatWasThereAndWhatFailed) {
   fill_bucket(20);
   Inside in(out);

@@ -55,6 +55,31 @@ TEST_F(FileTest, KeysComeInByteOrderOfTheWholeKey) {
                                               "sp ace", "ü", "\xff\xfe raw"}));
 }
 
+TEST_F(FileTest, FillThatAProgramWaitsForOvertakesFill) {
+  write("x", "x");
+  write("hurried", "x");
+  store_ = std::move(*open_store("file://" + dir_.path(), {{"max_connections", "1"}}));
+  std::promise<void> gate, all;
+  auto opened = gate.get_future().share();
+  std::atomic<int> left{200}, left_at_hurried{200};
+  for (int i = 0; i < 200; ++i) {
+    GetRequest request;
+    request.key = i < 199 ? "x" : "hurried";
+    request.length = request.object_size = 1;
+    request.demand = false;
+    request.on_data = [opened](auto) -> Status { return opened.wait(), Status(); };
+    request.on_done = [&, i](Status) {
+      if (i == 199) left_at_hurried = left.load();
+      if (--left == 0) all.set_value();
+    };
+    store_->get(std::move(request));
+  }
+  store_->hurry("hurried");
+  gate.set_value();
+  all.get_future().get();
+  EXPECT_GE(left_at_hurried, 199) << "it was the last of two hundred";
+}
+
 TEST_F(FileTest, ContentIsReadWholeAndInRanges) {
   const std::string data = pattern(5'000'000);
   write("big", data);

@@ -417,5 +417,25 @@ TEST_F(S3Test, ThrottlingLowersConcurrencyAndFillLeavesRoomForDemand) {
   EXPECT_LE(f.proxy->log()["max_in_flight"], 64);
 }
 
+TEST_F(S3Test, FillThatAProgramWaitsForOvertakesFill) {
+  auto f = faulty(1000, {{"max_connections", "8"}});
+  f.proxy->latency(20);
+  std::atomic<int> left{80}, left_at_hurried{80};
+  std::promise<void> all;
+  for (int i = 0; i < 80; ++i) {
+    GetRequest request{i < 79 ? f.object.key : "hurried", f.object.etag, 0, f.object.size, f.object.size, false, nullptr, nullptr};
+    request.on_data = [](auto) -> Status { return {}; };
+    request.on_done = [&, i](Status) {
+      if (i == 79) left_at_hurried = left.load();
+      if (--left == 0) all.set_value();
+    };
+    f.store->get(std::move(request));
+  }
+  f.store->hurry("hurried");
+  f.store->hurry("nobody asked for it");
+  all.get_future().get();
+  EXPECT_GT(left_at_hurried, 40) << "it was the last of eighty";
+}
+
 }  // namespace
 }  // namespace larder
