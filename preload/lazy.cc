@@ -261,11 +261,11 @@ int open_alone(uint64_t dataset_id, uint64_t handle_inode, Lazy* out) {
   return 0;
 }
 
-// The slot of a handle, filled if need be and its descriptor checked.
-int acquire(uint64_t dataset_id, uint64_t handle_inode, Lazy* out) {
+// The slot of a handle, filled if need be. `check`: its descriptor was not ours when it was read.
+int acquire(uint64_t dataset_id, uint64_t handle_inode, Lazy* out, bool check) {
   out->close_own();
   for (; out->voided < kTurns; ++out->voided) {
-    if (read_slot(slot_of(handle_inode), handle_inode, out) && out->data_fd >= 0 && is_ours(out->data_fd, out->cookie)) return 0;
+    if (read_slot(slot_of(handle_inode), handle_inode, out) && out->data_fd >= 0 && (!check || is_ours(out->data_fd, out->cookie))) return 0;
     if (!own_process()) return -EIO;  // a vfork child shares our memory, but not our descriptors
     if (int error = fill(dataset_id, handle_inode, patience(dataset_id).cache_dev)) return error;
     if (read_slot(slot_of(handle_inode), handle_inode, out) && out->data_fd >= 0) return 0;
@@ -279,7 +279,7 @@ int find_lazy(const struct stat& st, Lazy* out) {
   if (!S_ISDIR(st.st_mode)) return -EISDIR;
   const Identity id = identify(st);
   if (!id.lazy) return -EISDIR;
-  return acquire(id.dataset_id, st.st_ino, out);
+  return acquire(id.dataset_id, st.st_ino, out, false);
 }
 
 int find_lazy(int fd, Lazy* out) {
@@ -330,10 +330,12 @@ ssize_t read_chunk(Lazy& lazy, char* buffer, size_t length, uint64_t offset) {
   const long n = present ? sys::call(SYS_pread64, lazy.data_fd, sys::arg(buffer), static_cast<long>(length), static_cast<long>(offset)) : 0;
   std::atomic_thread_fence(std::memory_order_seq_cst);
   const uint32_t after = lazy.map->words[chunk].load(std::memory_order_relaxed);
-  if (!unchanged(lazy) || n == -EBADF) {  // the word may be another object's
+  // The descriptor is asked after the read: if it is ours then, and the slot is as it was, the bytes came from our file. Asked before,
+  // another thread could have closed it and opened something else there in between.
+  const bool ours = !present || lazy.own_fd || is_ours(lazy.data_fd, lazy.cookie);
+  if (!ours || !unchanged(lazy)) {  // the word may be another object's
     ++lazy.voided;
-    const int error = acquire(lazy.dataset_id, lazy.handle_inode, &lazy);
-    return error;
+    return acquire(lazy.dataset_id, lazy.handle_inode, &lazy, true);
   }
   if (!present || !same_chunk(word, after)) return 0;
   if (n == 0) return -EIO;  // the data file is shorter than its map says

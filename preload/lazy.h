@@ -4,8 +4,8 @@
 // ENODEV, and only then does a wrapper look here. Nothing has to be remembered about descriptors, so dup, fork, exec, SCM_RIGHTS and
 // raw closes cannot make anything stale. The file position is the handle's own.
 //
-// What a process keeps is a small table from handle inodes to the opened data file and the mapped chunk map. Every use checks that
-// the data descriptor still is what the table says: a program may have closed it or put something else there. The data file of an object
+// What a process keeps is a small table from handle inodes to the opened data file and the mapped chunk map. Every read looks
+// afterwards whether the data descriptor was what the table says: a program may have closed it or put something else there. The data file of an object
 // that has become whole is kept only until the program closes a handle: like any file that is in use, it cannot be evicted meanwhile.
 #pragma once
 #include <sys/types.h>
