@@ -243,6 +243,15 @@ static Result<MountRequest> mount_request(const std::string& path, const std::st
   return r;
 }
 
+template <typename T>
+static Status set_if_given(const std::string& text, Result<T> (*parse)(std::string_view), std::optional<T>& to) {
+  if (text.empty()) return {};
+  Result<T> parsed = parse(text);
+  if (!parsed) return parsed.error();
+  to = *parsed;
+  return {};
+}
+
 Admin::Answer Admin::mount(const Call& call) {
   Result<std::string> path = call.text("path"), name = call.text("name", false), source = call.text("source", false);
   Result<std::string> fallback = call.text("fallback", false), fill = call.text("fill", false);
@@ -259,26 +268,13 @@ Admin::Answer Admin::mount(const Call& call) {
   request->options = *options;
   request->refresh = *refresh;
   request->persist = *persist;
-  if (!fallback->empty()) {
-    Result<Fallback> parsed = parse_fallback(*fallback);
-    if (!parsed) return parsed.error();
-    request->fallback = *parsed;
-  }
-  if (!fill->empty()) {
-    Result<Fill> parsed = parse_fill(*fill);
-    if (!parsed) return parsed.error();
-    request->fill = *parsed;
-  }
-  if (!policy->empty()) {
-    Result<Policy> parsed = parse_policy(*policy);
-    if (!parsed) return parsed.error();
-    request->policy = *parsed;
-  }
-  if (!quota->empty()) {
-    Result<SizeSpec> parsed = parse_quota(*quota);
-    if (!parsed) return parsed.error();
-    request->quota = parsed->of(p_.cache.limits().cache_size);
-  }
+  std::optional<Fallback> what_if_away;
+  std::optional<SizeSpec> most;
+  for (const Status& s : {set_if_given(*fallback, parse_fallback, what_if_away), set_if_given(*fill, parse_fill, request->fill),
+                          set_if_given(*policy, parse_policy, request->policy), set_if_given(*quota, parse_quota, most)})
+    if (!s) return s.error();
+  request->fallback = what_if_away.value_or(request->fallback);
+  if (most) request->quota = most->of(p_.cache.limits().cache_size);
   Result<MountResult> m = p_.datasets.mount(*request, call.progress());
   if (!m) return m.error();
   return json{{"name", m->name}, {"path", m->path}, {"version", m->info.version}, {"objects", m->info.objects},

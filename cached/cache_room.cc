@@ -256,10 +256,19 @@ bool ObjectCache::make_space(uint64_t bytes) {
 void ObjectCache::keep_limits() {
   uint64_t free = fs_space(dir_.fd()).free;
   if (free < limits_.reserve) make_space(limits_.reserve - free);
-  std::lock_guard lock(mutex_);
-  for (auto& d : datasets_)
-    while (!within_quota(*d, 0) && evict_own(*d)) {
-    }
+  std::vector<std::shared_ptr<Dataset>> all;
+  {
+    std::lock_guard lock(mutex_);
+    all = datasets_;
+  }
+  for (auto& d : all) keep_quota(*d);
+}
+
+void ObjectCache::keep_quota(Dataset& d) {
+  for (;;) {
+    std::lock_guard lock(mutex_);  // one file at a time: programs that miss go on
+    if (within_quota(d, 0) || !evict_own(d)) return;
+  }
 }
 
 // ---- admission -------------------------------------------------------------------------------------------------------
@@ -347,8 +356,6 @@ void ObjectCache::configure(Dataset& d, std::optional<Policy> policy, std::optio
   if (!quota || *quota == d.quota) return;
   d.quota = *quota;
   follow_pins(d);
-  while (!within_quota(d, 0) && evict_own(d)) {
-  }
 }
 
 Status ObjectCache::pin(Dataset& d, const std::vector<std::string>& paths) {

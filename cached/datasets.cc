@@ -547,6 +547,7 @@ Result<MountResult> Datasets::mount(const MountRequest& request, const Progress&
   Status s = ready(*d, r, progress, result);
   if (s) s = add_mount(r, *d);
   if (s) {
+    p_.cache.keep_quota(**d);
     spdlog::info("{} is mounted at {}: version {}, {} objects, {} bytes", (*d)->def.source, r.path, result.info.version, result.info.objects, result.info.bytes);
     return result;
   }

@@ -140,8 +140,10 @@ class ObjectCache {
   bool has_room_for_whole(const Dataset& dataset, uint64_t bytes) const;
 
   // ---- policies
-  // Sets what is given; a dataset above its new quota makes room at once.
+  // Sets what is given.
   void configure(Dataset& dataset, std::optional<Policy> policy, std::optional<uint64_t> quota);
+  // A dataset above its quota makes room, as far as nothing is in use.
+  void keep_quota(Dataset& dataset);
   // Pins paths of the current version. ENOSPC: what is pinned would not fit beside the rest that a cache needs (beside_pins);
   // E2BIG: too many paths. Nothing has changed then.
   Status pin(Dataset& dataset, const std::vector<std::string>& paths);

@@ -119,6 +119,7 @@ TEST_F(Policies, AQuotaHoldsAtOnceExceptForFilesInUse) {
   for (int i = 0; i < 100; ++i) in.read(d, name(i));
   auto [body, held] = in.fetch(in.object(d, name(5)));
   in.cache.configure(*d, {}, 4096);
+  in.cache.keep_quota(*d);
   EXPECT_EQ(in.cache.usage_of(*d).files, 1u);
   EXPECT_EQ(in.state(d, name(5)), kResident);
   EXPECT_EQ(in.read(d, name(100)), fmt::format("errno {}", EFBIG));
