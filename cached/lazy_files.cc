@@ -12,16 +12,26 @@
 
 namespace larder {
 
-// 4 MiB: a first byte after 4 ms at 1 GB/s, and few enough requests for 100 GB; smaller in caches that hold fewer than 32 of them.
-static constexpr uint32_t kLargestShift = 22, kSmallestShift = 16;
-static constexpr uint32_t kLeastChunks = 32;
-static constexpr uint64_t kShare = 64 << 20;   // staging share of chunks: 16 of 4 MiB
+// A chunk is what a random reader fetches for a few bytes: 256 KiB. Larger for objects whose map would take more than 16 MiB or 1/64 of
+// the cache at four bytes a chunk.
+static constexpr uint32_t kChunkShift = 18, kSmallestShift = 16, kLargestShift = 26;
+static constexpr uint64_t kLargestMap = 16 << 20;
+// A GET is of up to 4 MiB, so that 16 of them keep a link busy and a chunk at its end does not come late: smaller in caches that hold
+// fewer than 32 of them.
+static constexpr uint64_t kLargestGet = 4 << 20;
+static constexpr uint64_t kShare = 64 << 20;   // staging share of chunks
 static constexpr std::chrono::milliseconds kAMoment{5};
-static constexpr uint32_t kLongestWindow = 16;  // chunks ahead of a sequential reader: 64 MiB keep 1 GB/s busy for 60 ms
+static constexpr uint64_t kLongestWindow = 64 << 20;  // ahead of a sequential reader: they keep 1 GB/s busy for 60 ms
 
-static uint32_t shift_for(uint64_t cache_size) {
-  uint32_t shift = static_cast<uint32_t>(std::bit_width(std::max<uint64_t>(cache_size / kLeastChunks, 1))) - 1;
-  return std::clamp(shift, kSmallestShift, kLargestShift);
+static uint64_t get_bytes(uint64_t cache_size) {
+  return std::clamp<uint64_t>(std::bit_floor(cache_size / 32), uint64_t{1} << kSmallestShift, kLargestGet);
+}
+
+static uint32_t shift_for(uint64_t object_size, uint64_t cache_size) {
+  uint32_t shift = std::min<uint32_t>(kChunkShift, static_cast<uint32_t>(std::countr_zero(get_bytes(cache_size))));
+  const uint64_t most = std::min(kLargestMap, cache_size / 64);
+  while ((object_size >> shift) * 4 > most && shift < kLargestShift && uint64_t{32} << shift <= cache_size) ++shift;
+  return shift;
 }
 
 LazyFiles::LazyFiles(CacheDir& dir, InodeTableWriter& inodes, ObjectCache& cache, Meter& meter, uint64_t threshold)
@@ -78,7 +88,7 @@ Result<LazyPtr> LazyFiles::open(const Object& o) {
       continue;
     }
     if (!f || f->is_whole()) {
-      Result<LazyPtr> made = f ? LazyFile::renew(*f, meter_) : LazyFile::create(o, shift_for(cache_.limit_of(*o.dataset)), dir_.tmp_fd(), inodes_, meter_);
+      Result<LazyPtr> made = f ? LazyFile::renew(*f, meter_) : LazyFile::create(o, shift_for(o.size, cache_.limit_of(*o.dataset)), dir_.tmp_fd(), inodes_, meter_);
       if (!made) return made;
       f = *made;
       by_handle_[f->handle_inode()] = f;
@@ -106,21 +116,19 @@ Result<LazyPtr> LazyFiles::find(uint64_t handle_inode) {
   return f;
 }
 
-uint32_t LazyFiles::window(const LazyFile& file, uint32_t streams) const {
-  uint64_t chunk = uint64_t{1} << file.map().chunk_shift;
+uint64_t LazyFiles::window(const LazyFile& file, uint32_t streams) const {
   streams = std::max(1u, streams);
   const Dataset& d = *file.object.dataset;
-  if (cache_.has_room(d, uint64_t{streams} * kLongestWindow * chunk)) return kLongestWindow;
-  uint64_t each = std::min(share_, cache_.limit_of(d) / 4) / 2 / chunk / streams;  // the other half: what is being read
-  return static_cast<uint32_t>(std::clamp<uint64_t>(each, 1, kLongestWindow));
+  const uint64_t longest = std::min(kLongestWindow, 16 * get_bytes(cache_.limit_of(d)));
+  if (cache_.has_room(d, uint64_t{streams} * longest)) return longest;
+  return std::min(longest, std::min(share_, cache_.limit_of(d) / 4) / 2 / streams);  // the other half: what is being read
+}
+
+uint32_t LazyFiles::joined(const LazyFile& file) const {
+  return static_cast<uint32_t>(std::max<uint64_t>(1, get_bytes(cache_.limit_of(*file.object.dataset)) >> file.map().chunk_shift));
 }
 
 // ---- chunks ----------------------------------------------------------------------------------------------------------
-
-void LazyFiles::started(const LazyPtr& f) {
-  std::lock_guard lock(mutex_);
-  ++f->in_flight;
-}
 
 bool LazyFiles::landed(const LazyPtr& f, uint32_t chunk, uint64_t sum, Room room) {
   bool staged = room.staged();
@@ -128,7 +136,6 @@ bool LazyFiles::landed(const LazyPtr& f, uint32_t chunk, uint64_t sum, Room room
   cache_.chunk_landed(std::move(room));
   {
     std::lock_guard lock(mutex_);
-    --f->in_flight;
     if (!f->dropped && !f->present(chunk)) {
       f->set_present(chunk, sum);
       ++f->present_chunks;
@@ -137,6 +144,7 @@ bool LazyFiles::landed(const LazyPtr& f, uint32_t chunk, uint64_t sum, Room room
         std::vector<bool>& bits = staged_chunks_[f.get()];
         bits.resize(f->chunk_count());
         bits[chunk] = true;
+        ++f->staged_chunks;
         staged_.push_back({f, chunk, std::chrono::steady_clock::now()});
         staged_bytes_ += bytes;
         f->object.dataset->staged_chunk_bytes += bytes;
@@ -153,7 +161,6 @@ bool LazyFiles::landed(const LazyPtr& f, uint32_t chunk, uint64_t sum, Room room
 
 void LazyFiles::failed(const LazyPtr& f, uint32_t chunk) {
   std::lock_guard lock(mutex_);
-  --f->in_flight;
   if (!f->present(chunk) && !f->is_whole()) f->punch(chunk);
 }
 
@@ -182,21 +189,35 @@ void LazyFiles::unstage_locked(LazyFile& f) {
   for (uint32_t i = 0; i < f.chunk_count(); ++i)
     if (it->second[i]) uncount_staged(f, i);
   staged_chunks_.erase(it);
+  f.staged_chunks = 0;
   std::erase_if(staged_, [&](const Staged& s) { return s.file.get() == &f; });
 }
 
-// The chunk goes; returns what came free.
-uint64_t LazyFiles::punch_locked(LazyFile& f, uint32_t chunk) {
-  if (!f.present(chunk) || f.is_whole()) return 0;
-  uint64_t bytes = f.chunk_on_disk(chunk);
-  f.punch(chunk);
-  --f.present_chunks;
+// Chunks go that are all there; returns what came free. Never one that is not: it may be arriving.
+uint64_t LazyFiles::punch_locked(LazyFile& f, uint32_t first, uint32_t count) {
+  if (!f.present(first) || f.is_whole()) return 0;
+  auto it = staged_chunks_.find(&f);
+  uint64_t bytes = 0;
+  for (uint32_t i = first; i < first + count; ++i) {
+    bytes += f.chunk_on_disk(i);
+    if (it == staged_chunks_.end() || !it->second[i]) continue;
+    it->second[i] = false;
+    --f.staged_chunks;
+    uncount_staged(f, i);
+  }
+  f.punch(first, count);
+  f.present_chunks -= count;
   f.present_bytes -= bytes;
   f.object.dataset->chunk_bytes -= bytes;
-  auto it = staged_chunks_.find(&f);
-  if (it != staged_chunks_.end() && it->second[chunk]) {
-    it->second[chunk] = false;
-    uncount_staged(f, chunk);
+  return bytes;
+}
+
+uint64_t LazyFiles::punch_all_locked(LazyFile& f) {
+  uint64_t bytes = 0;
+  for (uint32_t i = 0; f.present_chunks > 0 && i < f.chunk_count(); ++i) {
+    const uint32_t run = f.run_of_present(i);
+    if (run > 0) bytes += punch_locked(f, i, run);
+    i += run;
   }
   return bytes;
 }
@@ -220,35 +241,40 @@ uint64_t LazyFiles::evict_staged(const Dataset* of) {
   return 0;
 }
 
-// From the end backwards, going on where it stopped: beginnings stay, and a reader finds long runs.
+// Of those that have chunks which are kept.
+LazyFile* LazyFiles::least_used_locked(const Dataset* of) const {
+  LazyFile* least = nullptr;
+  for (auto& [handle, f] : by_handle_) {
+    const bool may = f->present_chunks > f->staged_chunks && !f->is_whole() && !f->busy_completing && !f->pinned && (!of || f->object.dataset.get() == of);
+    if (may && (!least || f->last_use_ns.load() < least->last_use_ns.load())) least = f.get();
+  }
+  return least;
+}
+
+// As many as one GET fetches. From the end backwards, going on where it stopped: beginnings stay, and a reader finds long runs.
 uint64_t LazyFiles::evict_kept(const Dataset* of) {
   std::lock_guard lock(mutex_);
-  std::vector<LazyFile*> files;
-  for (auto& [handle, f] : by_handle_) {
-    bool may = f->present_chunks > 0 && !f->is_whole() && !f->busy_completing && !f->pinned;
-    if (may && (!of || f->object.dataset.get() == of)) files.push_back(f.get());
-  }
-  std::sort(files.begin(), files.end(), [](LazyFile* a, LazyFile* b) { return a->last_use_ns.load() < b->last_use_ns.load(); });
-  for (LazyFile* f : files) {
-    auto it = staged_chunks_.find(f);
-    for (uint32_t n = 0; n < f->chunk_count(); ++n) {
-      if (f->evict_cursor == 0 || f->evict_cursor > f->chunk_count()) f->evict_cursor = f->chunk_count();
-      uint32_t chunk = --f->evict_cursor;
-      bool staged = it != staged_chunks_.end() && it->second[chunk];
-      if (!f->present(chunk) || staged) continue;
-      return punch_locked(*f, chunk);
-    }
-  }
-  return 0;
+  LazyFile* f = least_used_locked(of);
+  if (!f) return 0;
+  auto staged = staged_chunks_.find(f);
+  auto kept = [&](uint32_t chunk) { return f->present(chunk) && (staged == staged_chunks_.end() || !staged->second[chunk]); };
+  uint32_t& at = f->evict_cursor;  // all from here on were looked at
+  uint32_t looked = 0;
+  do {
+    if (looked++ == f->chunk_count()) return 0;
+    if (at == 0 || at > f->chunk_count()) at = f->chunk_count();
+    --at;
+  } while (!kept(at));
+  uint32_t count = 1;
+  for (const uint32_t most = joined(*f); count < most && at > 0 && kept(at - 1); ++count) --at;
+  return punch_locked(*f, at, count);
 }
 
 uint64_t LazyFiles::evict_object(const Dataset& dataset, ObjectId oid) {
   std::lock_guard lock(mutex_);
   auto it = by_object_.find(key_of(dataset.id(), oid));
   if (it == by_object_.end() || it->second->busy_completing) return 0;
-  uint64_t bytes = 0;
-  for (uint32_t i = 0; i < it->second->chunk_count(); ++i) bytes += punch_locked(*it->second, i);
-  return bytes;
+  return punch_all_locked(*it->second);
 }
 
 ChunkHolder::Usage LazyFiles::usage_of(const Dataset& dataset) const {
@@ -441,9 +467,8 @@ uint64_t LazyFiles::adopt(Dataset& dataset, CatalogVersion& v) {
 }
 
 uint64_t LazyFiles::drop_locked(const LazyPtr& f) {
-  uint64_t bytes = 0;
   f->dropped = true;
-  for (uint32_t i = 0; i < f->chunk_count(); ++i) bytes += punch_locked(*f, i);
+  const uint64_t bytes = punch_all_locked(*f);
   f->remove_files();
   unstage_locked(*f);
   by_object_.erase(key_of(f->object.dataset->id(), f->object.oid));

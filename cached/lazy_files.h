@@ -37,12 +37,13 @@ class LazyFiles : public ChunkHolder {
 
   // A chunk that is written becomes visible. False: it is not wanted any more (dropped); its bytes are punched.
   bool landed(const LazyPtr& file, uint32_t chunk, uint64_t sum, Room room);
-  // A chunk that was not finished: its bytes are punched.
+  // A chunk whose GET ended in the middle of it: its bytes are punched.
   void failed(const LazyPtr& file, uint32_t chunk);
-  void started(const LazyPtr& file);
   void set_mark(const LazyPtr& file, uint32_t chunk, bool on);
-  // How many chunks of readahead one stream may have. In a full cache they must survive in the staging share until they are read.
-  uint32_t window(const LazyFile& file, uint32_t streams) const;
+  // How many bytes of readahead one stream may have. In a full cache they must survive in the staging share until they are read.
+  uint64_t window(const LazyFile& file, uint32_t streams) const;
+  // How many chunks one GET may fetch.
+  uint32_t joined(const LazyFile& file) const;
   // Waits until an object whose chunks are all there is an ordinary cache file (or is not complete any more).
   void when_whole(const LazyPtr& file, std::function<void(const Status&)> done);
 
@@ -75,7 +76,9 @@ class LazyFiles : public ChunkHolder {
   LazyPtr of_object_locked(const Object& object) const;
   void uncount_staged(LazyFile& file, uint32_t chunk);
   void unstage_locked(LazyFile& file);
-  uint64_t punch_locked(LazyFile& file, uint32_t chunk);
+  uint64_t punch_locked(LazyFile& file, uint32_t first, uint32_t count = 1);
+  uint64_t punch_all_locked(LazyFile& file);
+  LazyFile* least_used_locked(const Dataset* of) const;
   uint64_t drop_locked(const LazyPtr& file);
   void complete_soon_locked(const LazyPtr& file);
   void run_completer();

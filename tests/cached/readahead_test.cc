@@ -10,8 +10,10 @@ using Clock = Readahead::Clock;
 struct Reader {
   Readahead r;
   Clock::time_point now = Clock::now();
-  Readahead::Plan asked(uint32_t first, uint32_t count = 1, uint32_t chunks = 1000, uint32_t longest = 16) { return r.asked(first, count, chunks, longest, now); }
-  Readahead::Plan passed(uint32_t chunk, uint32_t chunks = 1000, uint32_t longest = 16) { return r.passed(chunk, chunks, longest, now); }
+  // Chunks as large as a GET, so that windows are counted in them.
+  static Readahead::Limits limits(uint32_t chunks) { return {chunks, 4 << 20, 1, 64 << 20}; }
+  Readahead::Plan asked(uint32_t first, uint32_t count = 1, uint32_t chunks = 1000) { return r.asked(first, count, limits(chunks), now); }
+  Readahead::Plan passed(uint32_t chunk, uint32_t chunks = 1000) { return r.passed(chunk, limits(chunks), now); }
 };
 
 // A sequential reader asks for less and less: windows double, and each begins where the last one ended.
