@@ -4,6 +4,8 @@
 // kept; afterwards it goes through a staging share, first in first out, so that chunks behind sequential readers go first and what is
 // kept gives its part of the hits in every epoch. A chunk can go at any time: its readers notice (the word), mappings fault again.
 //
+// Sources: lazy_files.cc (which there are, which chunks come and go), lazy_whole.cc (checksums, becoming whole).
+//
 // Locks: ObjectCache's before this one. Callbacks of ObjectCache (ChunkHolder) come with its lock held.
 #pragma once
 #include <chrono>
@@ -73,7 +75,7 @@ class LazyFiles : public ChunkHolder {
     LazyPtr file;
     std::function<void(const Status&)> done;
   };
-  LazyPtr of_object_locked(const Object& object) const;
+  LazyPtr of_object_locked(const Dataset& dataset, ObjectId oid) const;
   void uncount_staged(LazyFile& file, uint32_t chunk);
   void unstage_locked(LazyFile& file);
   uint64_t punch_locked(LazyFile& file, uint32_t first, uint32_t count = 1);
