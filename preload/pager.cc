@@ -64,6 +64,9 @@ constinit int last_futile = 0;
 
 uint64_t round_up(uint64_t n) { return (n + page - 1) & ~(page - 1); }
 
+// Which file, or -1. A shared mapping is the kernel's own, of a file that has become whole and was mapped before as well.
+int file_of(const Mapping& m) { return m.shared ? -1 : PagedFiles::find(m.dev, m.inode); }
+
 // ---- what the kernel reports ----------------------------------------------------------------------------------------
 
 void unmapped(uint64_t start, uint64_t end) {
@@ -113,7 +116,7 @@ int adopt_place(uint64_t address) {
   int found = -ENOENT;
   const int r = for_each_mapping([&](const Mapping& m) {
     if (address < m.start || address >= m.end) return;
-    const int file = PagedFiles::find(m.dev, m.inode);
+    const int file = file_of(m);
     found = file >= 0 && ranges.insert({m.start, m.end, m.offset, static_cast<uint32_t>(file), 0, 0}) ? 0 : -EINVAL;
   });
   return r < 0 ? -EINVAL : found;
@@ -354,7 +357,7 @@ void look_at_desk() {
 long adopt_mappings() {
   long problem = 0;
   const int r = for_each_mapping([&](const Mapping& m) {
-    const int file = PagedFiles::find(m.dev, m.inode);
+    const int file = file_of(m);
     if (file < 0) return;
     const auto length = static_cast<long>(m.end - m.start);
     long e = uffd::add(m.start, m.end - m.start, uffd::has_minor());
