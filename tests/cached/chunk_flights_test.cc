@@ -83,7 +83,7 @@ TEST_F(ChunkFlightsTest, AChunkIsThereWhenItsOwnBytesAre) {
   EXPECT_FALSE(third->done());
   out.bucket->go_on();
   EXPECT_TRUE(in.wait(*third).ok());
-  ASSERT_TRUE(eventually([&] { return f->present_chunks >= 8; }));
+  ASSERT_TRUE(eventually([&] { return f->run_of_present(40) >= 8; }));
   expect_right(f, 40, 8);
   EXPECT_EQ(asked(), (Ranges{range(40, 8)}));
 }
@@ -157,7 +157,7 @@ TEST_F(ChunkFlightsTest, WhoCancelledIsNotToldAndTheOthersAre) {
   out.bucket->go_on();
   EXPECT_TRUE(in.wait(*stays).ok());
   EXPECT_FALSE(gone->done());
-  ASSERT_TRUE(eventually([&] { return f->present_chunks >= 8; }));
+  ASSERT_TRUE(eventually([&] { return f->run_of_present(40) >= 8; }));
   expect_right(f, 40, 8);
 }
 
