@@ -92,7 +92,7 @@ void ProgramRequests::chunks(const IncomingRequest& r) {
     return r.reply->fail(0);
   }
   if (f->is_whole()) return r.reply->fail(0);
-  uint64_t ticket = p_.chunks.want(f, q.first, q.count, answer);
+  uint64_t ticket = p_.chunks.want(f, q.first, q.count, q.flags & kChunksAhead ? 1 : q.count, answer);
   reply->when_gone([this, ticket] { p_.chunks.cancel(ticket); });
 }
 
