@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cached/store/bos.h"
+#include "cached/store/percent.h"
 
 namespace larder {
 namespace {
@@ -71,6 +72,23 @@ ServiceError BosWriting::parse_complete(std::string_view body) const {
   if (!json.is_object() || text_of(json, "key").empty()) {
     error.code = "InternalError";
     error.message = fmt::format("no reply to the end of an upload: {}", printable(body, 120));
+  }
+  return error;
+}
+
+NameValues BosWriting::copy_headers(const StoredObject& original) const {
+  return {{"x-bce-copy-source", percent_encode("/" + original.bucket + "/" + original.key, true)},
+          {"x-bce-copy-source-if-match", original.etag},
+          {"x-bce-metadata-directive", "replace"}};
+}
+
+ServiceError BosWriting::parse_copied(std::string_view body) const {
+  ServiceError error = parse_bos_error(body);
+  if (!error.code.empty()) return error;
+  const Json json = Json::parse(body, nullptr, false);
+  if (!json.is_object() || (text_of(json, "eTag").empty() && text_of(json, "ETag").empty())) {
+    error.code = "InternalError";
+    error.message = fmt::format("no reply to a copy: {}", printable(body, 120));
   }
   return error;
 }

@@ -14,6 +14,8 @@ class BosWriting final : public WriteDialect {
   ServiceError parse_complete(std::string_view body) const override;
   // How BOS makes the etag of an upload in parts is not documented.
   std::string composite_etag(const std::vector<PartInfo>&) const override { return {}; }
+  NameValues copy_headers(const StoredObject& original) const override;
+  ServiceError parse_copied(std::string_view body) const override;
   size_t remove_batch() const override { return 1000; }
   bool batch_can_name(std::string_view key) const override;
   std::string remove_body(const std::vector<std::string>& keys) const override;

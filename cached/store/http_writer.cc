@@ -107,6 +107,12 @@ Error with_key(const std::string& object, const ServiceError& said, int status) 
   return make_error(errno_of(status, said.code), describe(object, status, said));
 }
 
+// What the body of a 200 says.
+Judgement judge_end(const std::string& object, const ServiceError& said, int status) {
+  if (said.code.empty()) return {};
+  return {with_key(object, said, said.code == "NoSuchUpload" ? 404 : status), worth_retrying(status, said.code)};
+}
+
 }  // namespace
 
 HttpWriter::HttpWriter(std::shared_ptr<StoreContext> store, HttpEngine& engine)
@@ -194,16 +200,21 @@ Status HttpWriter::complete_upload(const NewObject& object, const std::string& u
   call.body = body;
   call.hash_body = true;
   call.patience = kCompletePatience;
-  auto reply = run(engine_, store_, std::move(call), [&](const HttpReply& r) -> Judgement {
-    const ServiceError said = words_.parse_complete(r.body);
-    if (said.code.empty()) return {};
-    const int status = said.code == "NoSuchUpload" ? 404 : r.status;
-    return {with_key(name, said, status), worth_retrying(r.status, said.code)};
-  });
+  auto reply = run(engine_, store_, std::move(call), [&](const HttpReply& r) { return judge_end(name, words_.parse_complete(r.body), r.status); });
   if (reply.ok()) return {};
   // An attempt whose reply was lost may have done it.
   if (reply.error().code == ENOENT && is_there(object, parts)) return {};
   return reply.error();
+}
+
+Status HttpWriter::copy(const NewObject& object, const StoredObject& original) {
+  StoreCall call = object_call("PUT", object.key);
+  describe_object(object, call.headers);
+  for (auto& header : words_.copy_headers(original)) call.headers.push_back(std::move(header));
+  call.patience = kCompletePatience;
+  const std::string name = store_->dialect->name(object.key);
+  auto reply = run(engine_, store_, std::move(call), [&](const HttpReply& r) { return judge_end(name, words_.parse_copied(r.body), r.status); });
+  return reply.ok() ? Status() : reply.error();
 }
 
 bool HttpWriter::is_there(const NewObject& object, const std::vector<PartInfo>& parts) {

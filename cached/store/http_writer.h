@@ -23,6 +23,7 @@ class HttpWriter final : public StoreWriter {
   Status complete_upload(const NewObject& object, const std::string& upload,
                          const std::vector<PartInfo>& parts) override;
   Status abort_upload(const NewObject& object, const std::string& upload) override;
+  Status copy(const NewObject& object, const StoredObject& original) override;
   bool finds_uploads() const override { return false; }
   std::vector<RemoveFailure> remove(const std::vector<std::string>& keys) override;
   size_t remove_batch() const override { return words_.remove_batch(); }

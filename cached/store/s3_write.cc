@@ -6,6 +6,7 @@
 #include <pugixml.hpp>
 
 #include "cached/store/etag_check.h"
+#include "cached/store/percent.h"
 #include "cached/store/s3.h"
 
 namespace larder {
@@ -118,17 +119,26 @@ std::string S3Writing::complete_body(const std::vector<PartInfo>& parts) const {
   return out + "</CompleteMultipartUpload>";
 }
 
-ServiceError S3Writing::parse_complete(std::string_view body) const {
+// Some stores leave the body empty. What is there must be the result, or nobody knows how it ended.
+static ServiceError parse_end(std::string_view body, const char* result) {
   ServiceError error = parse_s3_error(body);
   if (!error.code.empty()) return error;
   pugi::xml_document document;
-  // Some stores leave the body empty. What is there must be the result, or the upload's end is not known.
   if (body.find_first_not_of(" \t\r\n") == std::string_view::npos) return {};
-  if (!load(document, body) || !document.child("CompleteMultipartUploadResult")) {
+  if (!load(document, body) || !document.child(result)) {
     error.code = "InternalError";
-    error.message = fmt::format("no CompleteMultipartUploadResult: {}", printable(body, 120));
+    error.message = fmt::format("no {}: {}", result, printable(body, 120));
   }
   return error;
+}
+
+ServiceError S3Writing::parse_complete(std::string_view body) const { return parse_end(body, "CompleteMultipartUploadResult"); }
+ServiceError S3Writing::parse_copied(std::string_view body) const { return parse_end(body, "CopyObjectResult"); }
+
+NameValues S3Writing::copy_headers(const StoredObject& original) const {
+  return {{"x-amz-copy-source", percent_encode("/" + original.bucket + "/" + original.key, true)},
+          {"x-amz-copy-source-if-match", "\"" + original.etag + "\""},
+          {"x-amz-metadata-directive", "REPLACE"}};
 }
 
 // XML 1.0 has no way to write most control characters, and wants UTF-8.

@@ -16,6 +16,8 @@ class S3Writing final : public WriteDialect {
   std::string complete_body(const std::vector<PartInfo>& parts) const override;
   ServiceError parse_complete(std::string_view body) const override;
   std::string composite_etag(const std::vector<PartInfo>& parts) const override { return s3_composite_etag(parts); }
+  NameValues copy_headers(const StoredObject& original) const override;
+  ServiceError parse_copied(std::string_view body) const override;
   size_t remove_batch() const override { return 1000; }
   bool batch_can_name(std::string_view key) const override;
   std::string remove_body(const std::vector<std::string>& keys) const override;

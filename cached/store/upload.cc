@@ -8,6 +8,8 @@ Status StoreWriter::read_back(const NewObject& object, const std::string&, uint6
   return make_error(ENOTSUP, object.key + ": an unfinished upload cannot be read");
 }
 
+Status StoreWriter::copy(const NewObject& object, const StoredObject&) { return make_error(ENOTSUP, object.key + ": this store does not copy"); }
+
 uint64_t upload_part_bytes(uint64_t object_size) {
   constexpr uint64_t kMiB = 1 << 20;
   const uint64_t least = (object_size + kMaxUploadParts - 1) / kMaxUploadParts;

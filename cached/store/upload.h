@@ -30,6 +30,16 @@ struct NewObject {
   std::string content_type;  // empty: the store's default
 };
 
+// An object where it is, for the store itself.
+struct StoredObject {
+  std::string bucket;
+  std::string key;  // full
+  std::string etag;
+};
+
+// What one request may copy: 5 GiB, both stores.
+inline constexpr uint64_t kMostCopied = uint64_t{5} << 30;
+
 struct PartInfo {
   int number = 0;  // from 1
   uint64_t size = 0;
@@ -62,6 +72,10 @@ class StoreWriter {
   virtual void leave_upload(const std::string&) {}
   // True if create_upload() finds an interrupted upload by itself; otherwise the caller must keep its id.
   virtual bool finds_uploads() const = 0;
+
+  // Has the store copy an object of its own that the same keys may read, without its bytes passing here. ESTALE: it is another version
+  // by now. ENOTSUP: it cannot.
+  virtual Status copy(const NewObject& object, const StoredObject& original);
 
   // A key that is not there is no failure. At most remove_batch() keys.
   virtual std::vector<RemoveFailure> remove(const std::vector<std::string>& keys) = 0;

@@ -37,6 +37,10 @@ class WriteDialect {
   // What the etag of an object made of these parts must be; empty: nobody knows.
   virtual std::string composite_etag(const std::vector<PartInfo>& parts) const = 0;
 
+  // Of a PUT without a body that copies, with new metadata; and the body of its 200.
+  virtual NameValues copy_headers(const StoredObject& original) const = 0;
+  virtual ServiceError parse_copied(std::string_view body) const = 0;
+
   virtual size_t remove_batch() const = 0;  // 1: one by one
   virtual bool batch_can_name(std::string_view key) const = 0;
   virtual std::string remove_body(const std::vector<std::string>& keys) const = 0;  // full keys

@@ -40,6 +40,7 @@ class Copier {
   class Large;
   using NoSum = std::shared_ptr<std::atomic<bool>>;  // GetRequest::etag_is_no_sum
   Status copy_whole(const ObjectInfo& object);
+  bool copied_within(const ObjectInfo& object, Status* status);
   NewObject new_object(const ObjectInfo& object) const;
   Status read(const ObjectInfo& object, uint64_t offset, std::span<std::byte> out, const NoSum& no_sum);
   // Reads and hands the bytes to `write`, within the limits of rate and memory.
@@ -51,6 +52,7 @@ class Copier {
   MemoryBudget memory_;
   const UploadState uploads_;
   CopyCounters counters_;
+  std::atomic<bool> within_;  // one service: it copies by itself, until it says that it does not
   std::atomic<bool> stopped_{false};
 };
 

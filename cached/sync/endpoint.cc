@@ -51,6 +51,7 @@ Result<Endpoint> open_endpoint(const std::string& text, const EndpointOptions& o
   if (!url.ok()) return url.error();
   Endpoint out;
   out.url = *url;
+  out.options = options.store;
   auto it = options.store.find("endpoint");
   if (url->scheme != "file" && it != options.store.end()) out.server = it->second;
   if (url->scheme == "file" && options.target) {
@@ -93,6 +94,10 @@ Status Endpoint::read(const ObjectInfo& object, uint64_t offset, std::span<std::
     return make_error(ESTALE, status.error().message + "; it changed since it was listed");
   if (status.ok() && at != out.size()) return make_error(EIO, object.key + ": fewer bytes than were asked for");
   return status;
+}
+
+bool same_service(const Endpoint& a, const Endpoint& b) {
+  return a.url.scheme == b.url.scheme && a.writer != nullptr && b.writer != nullptr && !a.is_directory() && a.options == b.options;
 }
 
 bool overlap(const Endpoint& a, const Endpoint& b) {

@@ -13,6 +13,7 @@ namespace larder {
 struct Endpoint {
   SourceUrl url;
   std::string server;  // the option `endpoint` of a store, if it has one
+  StoreOptions options;
   std::unique_ptr<Store> store;
   FileStore* files = nullptr;  // of a directory
   StoreWriter* writer = nullptr;
@@ -32,6 +33,9 @@ struct EndpointOptions {
   bool dry = false;
 };
 Result<Endpoint> open_endpoint(const std::string& text, const EndpointOptions& options);
+
+// True if both are one service that the same keys open: it can copy by itself.
+bool same_service(const Endpoint& a, const Endpoint& b);
 
 // True if one lies within the other, so that a copy would find its own copies.
 bool overlap(const Endpoint& a, const Endpoint& b);

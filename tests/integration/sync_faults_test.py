@@ -80,7 +80,8 @@ class StoreFaults(FaultCase):
                 with self.subTest(source=source, target=target):
                     self.proxy.clear()
                     self.proxy.rules(flip)
-                    self.assertEqual(self.sync(self.s3(source), target, *self.through)["copied"], 1)
+                    apart = ["--src-option", f"endpoint={self.proxy.endpoint}", "--dst-option", f"endpoint={self.server.endpoint}"]
+                    self.assertEqual(self.sync(self.s3(source), target, *(apart if "s3://" in target else self.through))["copied"], 1)
                     self.assertEqual(self.proxy.log()["faults"].get("flip"), 1, "the proxy did nothing")
             self.assertEqual(tree_digests(self.path("back", source)), tree_digests(self.path("t")))
         self.assertEqual({v[1] for k, v in self.sdk("read", self.bucket, "again-").items()}, set(tree_digests(self.path("t")).values()))

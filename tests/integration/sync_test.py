@@ -146,6 +146,35 @@ class CopyTest(SyncCase):
         state = bos.control("state")
         self.assertEqual((state["verified"], state["uploads"]), (len(state["requests"]), 0), "a request was not signed, or an upload left")
 
+    def test_one_service_copies_by_itself(self):
+        """No byte of an object passes through here, whatever its name; and through here it goes where the store refuses."""
+        tree = self.tree()
+        files = len(tree_digests(tree))
+        bos = self.enterContext(BosServer("--page", "25"))
+        S3Client(self.server.endpoint, self.server.access_key, self.server.secret_key).make_bucket(self.bucket + "-2")
+        for kind, endpoint, env, source, target in (
+                ("s3", self.server.endpoint, self.env, self.s3("p"), f"s3://{self.bucket}-2/q"), ("bos", bos.endpoint, bos.environment(), "bos://bkt/p", "bos://bkt/q")):
+            with self.subTest(kind):
+                if kind == "bos":
+                    bos.sdk("put", "bkt", "elsewhere/", self.path("tree"))
+                proxy = self.enterContext(Proxy(endpoint))
+                through = ["--endpoint", proxy.endpoint]
+                self.sync(tree, source, *through, env=env)
+                proxy.clear()
+                self.assertEqual(self.counts(self.sync(source, target, *through, env=env)), (files, 0, 0))
+                lines = [r["line"] for r in proxy.log()["requests"]]
+                self.assertEqual([line for line in lines if line.startswith("GET ") and "?" not in line], [])
+                self.assertEqual(len([line for line in lines if line.startswith("PUT ")]), files)
+                self.assertEqual(self.counts(self.sync(source, target, *through, env=env)), (0, files, 0))
+                back = self.path("back-" + kind)
+                self.sync(target, back, *through, env=env)
+                self.assertEqual(tree_digests(back), tree_digests(tree))
+                proxy.rules({"match": "^PUT ", "fault": "status", "status": 501, "code": "NotImplemented", "count": 1})
+                elsewhere = target + "/elsewhere"
+                self.assertEqual(self.counts(self.sync("--jobs", "1", source, elsewhere, *through, env=env)), (files, 0, 0))
+                self.assertGreater(len([r for r in proxy.log()["requests"] if r["line"].startswith("GET ") and "?" not in r["line"]]), files - 1)
+        self.assertEqual(self.sdk("read", self.bucket + "-2", "q/classes/")["n00/img_0000.JPEG"][2], "image/jpeg")
+
     def test_directory_to_directory_keeps_times(self):
         tree = self.tree()
         files = len(tree_digests(tree))

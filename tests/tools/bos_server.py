@@ -205,10 +205,25 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.check_digest()
         if "uploadId" in self.query:
             return self.put_part(bucket, key)
+        if "x-bce-copy-source" in self.headers:
+            return self.copy_object(bucket, key)
         with self.server.bos.lock:
             stored = Stored(self.body, *self.described())
             self.server.bos.buckets.setdefault(bucket, {})[key] = stored
         self.reply(200, b"", {"ETag": f'"{stored.etag}"', "x-bce-content-crc32": str(stored.crc32)})
+
+    def copy_object(self, bucket, key):
+        from_bucket, _, from_key = urllib.parse.unquote(self.headers["x-bce-copy-source"]).removeprefix("/").partition("/")
+        with self.server.bos.lock:
+            found = self.objects(from_bucket).get(from_key)
+            if found is None:
+                raise Refusal(404, "NoSuchKey", "The specified key does not exist.")
+            if self.headers.get("x-bce-copy-source-if-match", found.etag).strip('"') != found.etag:
+                raise Refusal(412, "PreconditionFailed", "The source has another ETag.")
+            replace = self.headers.get("x-bce-metadata-directive") == "replace"
+            stored = Stored(found.data, *(self.described() if replace else (found.type, found.meta)))
+            self.server.bos.buckets.setdefault(bucket, {})[key] = stored
+        self.reply_json({"lastModified": "2026-01-01T00:00:00Z", "ETag": stored.etag})
 
     def put_bucket(self, bucket, _):
         with self.server.bos.lock:

@@ -10,6 +10,7 @@
 
 #include "cached/store/bce_auth.h"
 #include "cached/store/percent.h"
+#include "cached/store/upload.h"
 #include "tests/cached/store/live_server.h"
 
 namespace larder {
@@ -194,6 +195,20 @@ TEST_F(BosTest, RangesAndSizes) {
     EXPECT_TRUE(part.status.ok()) << part.status.error().message;
     EXPECT_TRUE(part.data == data.substr(77, size / 2)) << size;
   }
+}
+
+TEST_F(BosTest, TheStoreCopiesTheVersionThatWasListedOrNone) {
+  put("old name+%.bin", "the bytes");
+  auto store = open("bos://bucket");
+  auto object = store->head("old name+%.bin");
+  ASSERT_TRUE(object.ok()) << object.error().message;
+  const NewObject made{"new", object->size, 1'600'000'000'000'000'000, {}, 0, {}};
+  const Status stale = store->writer()->copy(made, {"bucket", "old name+%.bin", "0123456789abcdef0123456789abcdef"});
+  EXPECT_FALSE(stale.ok());
+  EXPECT_EQ(stale.error().code, ESTALE) << stale.error().message;
+  const Status copied = store->writer()->copy(made, {"bucket", "old name+%.bin", object->etag});
+  EXPECT_TRUE(copied.ok()) << copied.error().message;
+  EXPECT_EQ(get_all(*store, *store->head("new")).data, "the bytes");
 }
 
 TEST_F(BosTest, FaultsAreRetriedAndFlippedBitsFound) {

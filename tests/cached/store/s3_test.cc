@@ -7,6 +7,7 @@
 #include <atomic>
 #include <future>
 
+#include "cached/store/upload.h"
 #include "tests/cached/store/live_server.h"
 
 namespace larder {
@@ -312,6 +313,20 @@ TEST_F(S3Test, AChangedObjectIsStaleNeverAMix) {
   EXPECT_EQ(get_all(*small.store, small.object).status.error().code, ESTALE);
   small.object.etag.clear();  // known by its size alone
   EXPECT_EQ(get_all(*small.store, small.object).status.error().code, ESTALE);
+}
+
+TEST_F(S3Test, TheStoreCopiesTheVersionThatWasListedOrNone) {
+  server_->make_bucket("copies");
+  server_->put("copies", "old name+%.bin", "the bytes");
+  auto store = open("s3://copies");
+  auto object = store->head("old name+%.bin");
+  ASSERT_TRUE(object.ok()) << object.error().message;
+  const NewObject made{"new", object->size, 1'600'000'000'000'000'000, {}, 0, {}};
+  const Status stale = store->writer()->copy(made, {"copies", "old name+%.bin", "0123456789abcdef0123456789abcdef"});
+  EXPECT_FALSE(stale.ok());
+  const Status copied = store->writer()->copy(made, {"copies", "old name+%.bin", object->etag});
+  EXPECT_TRUE(copied.ok()) << copied.error().message;
+  EXPECT_EQ(get_all(*store, *store->head("new")).data, "the bytes");
 }
 
 TEST_F(S3Test, MissingObjectBucketAndWrongKeysEachSayWhatIsWrong) {
