@@ -5,8 +5,8 @@
 // with libcurl, 90 with this (docs/benchmarks.md); with https the difference is small, so https stays with libcurl, and so
 // does everything that is no object's GET.
 //
-// MD5 (Exchange::md5_input) is computed of several bodies at once: when as many are there as fill the lanes (md5_lanes.h), when
-// nothing else is to do and a program waits for one, or 5 ms later.
+// MD5 (Exchange::md5_input) is computed of several bodies at once: as soon as there are as many as fill the lanes (md5_lanes.h);
+// before, a body waits for others as long as there is something else to do, and then for a part of the time that its GET took.
 #pragma once
 #include <sys/epoll.h>
 
