@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "cached/fd.h"
-#include "cached/store/http_engine.h"
+#include "cached/store/carrier.h"
 #include "cached/store/reply_reader.h"
 #include "cached/store/resolver.h"
 
