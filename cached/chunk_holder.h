@@ -24,7 +24,7 @@ class ChunkHolder {
   virtual void follow_pins(Dataset& dataset, const CatalogVersion* version) = 0;
   // The oldest staged chunk, of one dataset or of all; 0: there is none.
   virtual uint64_t evict_staged(const Dataset* of) = 0;
-  // One kept chunk of a dataset (null: of any, least recently used first); 0: there is none.
+  // Some kept chunks in a row of a dataset (null: of any, least recently used first); 0: there are none.
   virtual uint64_t evict_kept(const Dataset* of) = 0;
   // All chunks of one object that is not whole.
   virtual uint64_t evict_object(const Dataset& dataset, ObjectId oid) = 0;

@@ -66,9 +66,13 @@ Status LazyFile::make_files(int folder, uint64_t handle_inode, Meter& meter) {
   if (Status s = link_file(map->get(), folder, map_name(handle_inode)); !s) return s;
   data_ = std::move(*data);
   map_ = std::move(*mapped);
-  sums_.assign(chunks, 0);
   charge_ = Charge(meter, larder::on_disk(bytes));
-  return {};
+  return make_sums(chunks);
+}
+
+Status LazyFile::make_sums(uint64_t chunks) {
+  sums_.reset(static_cast<uint64_t*>(::calloc(chunks, sizeof(uint64_t))));
+  return sums_ ? Status() : make_error(ENOMEM, "no memory for the checksums of a lazy file");
 }
 
 Result<std::shared_ptr<LazyFile>> LazyFile::create(const Object& object, uint32_t chunk_shift, int tmp_fd, InodeTableWriter& inodes, Meter& meter) {
@@ -108,8 +112,11 @@ Result<std::shared_ptr<LazyFile>> LazyFile::renew(const LazyFile& old, Meter& me
 void LazyFile::remove_files() {
   Result<Fd> folder = lazy_folder(*object.dataset);
   if (!folder || !map_) return;
-  for (uint32_t i = 0; !is_whole() && i < chunk_count(); ++i)
-    if (present(i)) punch(i);
+  for (uint32_t i = 0; !is_whole() && i < chunk_count(); ++i) {
+    const uint32_t run = run_of_present(i);
+    if (run > 0) punch(i, run);
+    i += run;
+  }
   ::unlinkat(folder->get(), data_name(handle_inode()).c_str(), 0);
   ::unlinkat(folder->get(), map_name(handle_inode()).c_str(), 0);
   ::unlinkat(folder->get(), oid_name(object.oid).c_str(), AT_REMOVEDIR);
@@ -151,21 +158,24 @@ Status LazyFile::open_files(int folder, uint64_t handle, ObjectId oid, Meter& me
   object.mtime_ns = m->mtime_ns;
   data_ = std::move(fd);
   map_ = std::move(*mapped);
-  sums_.assign(map().chunk_count, 0);
   charge_ = Charge(meter, larder::on_disk(map_.size()));
-  return {};
+  return make_sums(map().chunk_count);
 }
 
 // What was under way when the former daemon died lies in chunks that are absent.
 void LazyFile::punch_absent() {
+  uint32_t absent = 0;  // just before i
   for (uint32_t i = 0; i < chunk_count(); ++i) {
     if (!present(i)) {
-      ::fallocate(data_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(chunk_offset(i)), static_cast<off_t>(uint64_t{1} << shift_));
+      ++absent;
       continue;
     }
+    if (absent > 0) punch_bytes(i - absent, absent);
+    absent = 0;
     ++present_chunks;
     present_bytes += chunk_on_disk(i);
   }
+  if (absent > 0) punch_bytes(chunk_count() - absent, absent);
 }
 
 Result<std::shared_ptr<LazyFile>> LazyFile::take_over(const std::shared_ptr<Dataset>& dataset, ObjectId oid, InodeTableWriter& inodes, Meter& meter) {
@@ -194,14 +204,26 @@ void LazyFile::set_present(uint32_t chunk, uint64_t sum) {
 // TSan does not know fences; no other thread of this process reads a word without the lock, so it misses nothing here.
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wtsan"
-void LazyFile::punch(uint32_t chunk) {
-  uint32_t before = word(chunk).load(std::memory_order_relaxed);
-  // A reader that saw PRESENT loads the word again after it read: the store must be seen before the hole.
-  word(chunk).store((before & ~(kChunkPresent | kChunkMark)) + kChunkGeneration, std::memory_order_seq_cst);
+void LazyFile::punch(uint32_t first, uint32_t count) {
+  for (uint32_t i = first; i < first + count; ++i) {
+    uint32_t before = word(i).load(std::memory_order_relaxed);
+    // A reader that saw PRESENT loads the word again after it read: the store must be seen before the hole.
+    word(i).store((before & ~(kChunkPresent | kChunkMark)) + kChunkGeneration, std::memory_order_seq_cst);
+  }
   std::atomic_thread_fence(std::memory_order_seq_cst);
-  ::fallocate(data_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(chunk_offset(chunk)), static_cast<off_t>(uint64_t{1} << shift_));
+  punch_bytes(first, count);
 }
 #pragma GCC diagnostic pop
+
+void LazyFile::punch_bytes(uint32_t first, uint32_t count) {
+  ::fallocate(data_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(chunk_offset(first)), static_cast<off_t>(uint64_t{count} << shift_));
+}
+
+uint32_t LazyFile::run_of_present(uint32_t chunk) const {
+  uint32_t n = 0;
+  while (chunk + n < chunk_count() && present(chunk + n)) ++n;
+  return n;
+}
 
 void LazyFile::set_mark(uint32_t chunk, bool on) {
   if (on) word(chunk).fetch_or(kChunkMark, std::memory_order_relaxed);

@@ -2,9 +2,8 @@
 // changes them, and when, is LazyFiles' business.
 #pragma once
 #include <atomic>
+#include <cstdlib>
 #include <memory>
-#include <span>
-#include <vector>
 
 #include "cached/charge.h"
 #include "cached/dataset.h"
@@ -35,8 +34,10 @@ class LazyFile {
   bool is_whole() const { return map().whole.load(std::memory_order_acquire) != 0; }
 
   void set_present(uint32_t chunk, uint64_t sum);
-  // Stores ABSENT, then gives the memory back.
-  void punch(uint32_t chunk);
+  // Of chunks that are all PRESENT, or of one that is not: stores ABSENT, then gives the memory back.
+  void punch(uint32_t first, uint32_t count = 1);
+  // How many from `chunk` on are PRESENT.
+  uint32_t run_of_present(uint32_t chunk) const;
   void set_mark(uint32_t chunk, bool on);
   // XXH3-64 of the chunk as it arrived; 0: not known (taken over).
   uint64_t sum(uint32_t chunk) const { return sums_[chunk]; }
@@ -54,8 +55,8 @@ class LazyFile {
 
   // Guarded by LazyFiles' lock.
   uint32_t present_chunks = 0;
+  uint32_t staged_chunks = 0;  // of them
   uint64_t present_bytes = 0;  // on disk
-  uint32_t in_flight = 0;      // chunks under way
   uint32_t evict_cursor = 0;
   bool busy_completing = false;
   std::atomic<bool> dropped{false};
@@ -65,13 +66,18 @@ class LazyFile {
   LazyFile() = default;
   Status make_files(int folder, uint64_t handle_inode, Meter& meter);
   Status open_files(int folder, uint64_t handle_inode, ObjectId oid, Meter& meter);
+  Status make_sums(uint64_t chunks);
   void punch_absent();
+  void punch_bytes(uint32_t first, uint32_t count);
   std::atomic<uint32_t>& word(uint32_t chunk) const { return static_cast<ChunkMap*>(map_.data())->words[chunk]; }
 
   uint32_t shift_ = 0;
   Fd data_;
   Mapping map_;
-  std::vector<uint64_t> sums_;
+  struct Free {
+    void operator()(uint64_t* p) const { ::free(p); }
+  };
+  std::unique_ptr<uint64_t[], Free> sums_;  // of calloc: what is never there takes no memory, and most of a huge object is not
   Charge charge_;
 };
 

@@ -5,23 +5,32 @@
 #include <algorithm>
 #include <bit>
 
-#include "cached/body_hash.h"
 #include "cached/files.h"
 #include "cached/log.h"
 #include "cached/oid_name.h"
 
 namespace larder {
 
-// 4 MiB: a first byte after 4 ms at 1 GB/s, and few enough requests for 100 GB; smaller in caches that hold fewer than 32 of them.
-static constexpr uint32_t kLargestShift = 22, kSmallestShift = 16;
-static constexpr uint32_t kLeastChunks = 32;
-static constexpr uint64_t kShare = 64 << 20;   // staging share of chunks: 16 of 4 MiB
+// A chunk is what a random reader fetches for a few bytes: 256 KiB. Larger for objects whose map would take more than 16 MiB or 1/64 of
+// the cache at four bytes a chunk.
+static constexpr uint32_t kChunkShift = 18, kSmallestShift = 16, kLargestShift = 26;
+static constexpr uint64_t kLargestMap = 16 << 20;
+// A GET is of up to 4 MiB, so that 16 of them keep a link busy and a chunk at its end does not come late: smaller in caches that hold
+// fewer than 32 of them.
+static constexpr uint64_t kLargestGet = 4 << 20;
+static constexpr uint64_t kShare = 64 << 20;   // staging share of chunks
 static constexpr std::chrono::milliseconds kAMoment{5};
-static constexpr uint32_t kLongestWindow = 16;  // chunks ahead of a sequential reader: 64 MiB keep 1 GB/s busy for 60 ms
+static constexpr uint64_t kLongestWindow = 64 << 20;  // ahead of a sequential reader: they keep 1 GB/s busy for 60 ms
 
-static uint32_t shift_for(uint64_t cache_size) {
-  uint32_t shift = static_cast<uint32_t>(std::bit_width(std::max<uint64_t>(cache_size / kLeastChunks, 1))) - 1;
-  return std::clamp(shift, kSmallestShift, kLargestShift);
+static uint64_t get_bytes(uint64_t cache_size) {
+  return std::clamp<uint64_t>(std::bit_floor(cache_size / 32), uint64_t{1} << kSmallestShift, kLargestGet);
+}
+
+static uint32_t shift_for(uint64_t object_size, uint64_t cache_size) {
+  uint32_t shift = std::min<uint32_t>(kChunkShift, static_cast<uint32_t>(std::countr_zero(get_bytes(cache_size))));
+  const uint64_t most = std::min(kLargestMap, cache_size / 64);
+  while ((object_size >> shift) * 4 > most && shift < kLargestShift && uint64_t{32} << shift <= cache_size) ++shift;
+  return shift;
 }
 
 LazyFiles::LazyFiles(CacheDir& dir, InodeTableWriter& inodes, ObjectCache& cache, Meter& meter, uint64_t threshold)
@@ -58,8 +67,8 @@ bool LazyFiles::wants(const Object& o) const {
   return store && (*store)->can_range(o.etag);
 }
 
-LazyPtr LazyFiles::of_object_locked(const Object& o) const {
-  auto it = by_object_.find(key_of(o.dataset->id(), o.oid));
+LazyPtr LazyFiles::of_object_locked(const Dataset& dataset, ObjectId oid) const {
+  auto it = by_object_.find(key_of(dataset.id(), oid));
   return it == by_object_.end() ? nullptr : it->second;
 }
 
@@ -71,14 +80,14 @@ Result<LazyPtr> LazyFiles::open(const Object& o) {
     Result<ObjectCache::Lazy> lazy = cache_.make_lazy(o);
     if (!lazy) return lazy.error();
     std::lock_guard lock(mutex_);
-    LazyPtr f = of_object_locked(o);
+    LazyPtr f = of_object_locked(*o.dataset, o.oid);
     if (lazy->resident || (f && f->busy_completing)) return f;
     if (f && f->is_whole() && f != whole) {
       whole = f;
       continue;
     }
     if (!f || f->is_whole()) {
-      Result<LazyPtr> made = f ? LazyFile::renew(*f, meter_) : LazyFile::create(o, shift_for(cache_.limit_of(*o.dataset)), dir_.tmp_fd(), inodes_, meter_);
+      Result<LazyPtr> made = f ? LazyFile::renew(*f, meter_) : LazyFile::create(o, shift_for(o.size, cache_.limit_of(*o.dataset)), dir_.tmp_fd(), inodes_, meter_);
       if (!made) return made;
       f = *made;
       by_handle_[f->handle_inode()] = f;
@@ -106,21 +115,19 @@ Result<LazyPtr> LazyFiles::find(uint64_t handle_inode) {
   return f;
 }
 
-uint32_t LazyFiles::window(const LazyFile& file, uint32_t streams) const {
-  uint64_t chunk = uint64_t{1} << file.map().chunk_shift;
+uint64_t LazyFiles::window(const LazyFile& file, uint32_t streams) const {
   streams = std::max(1u, streams);
   const Dataset& d = *file.object.dataset;
-  if (cache_.has_room(d, uint64_t{streams} * kLongestWindow * chunk)) return kLongestWindow;
-  uint64_t each = std::min(share_, cache_.limit_of(d) / 4) / 2 / chunk / streams;  // the other half: what is being read
-  return static_cast<uint32_t>(std::clamp<uint64_t>(each, 1, kLongestWindow));
+  const uint64_t longest = std::min(kLongestWindow, 16 * get_bytes(cache_.limit_of(d)));
+  if (cache_.has_room(d, uint64_t{streams} * longest)) return longest;
+  return std::min(longest, std::min(share_, cache_.limit_of(d) / 4) / 2 / streams);  // the other half: what is being read
+}
+
+uint32_t LazyFiles::joined(const LazyFile& file) const {
+  return static_cast<uint32_t>(std::max<uint64_t>(1, get_bytes(cache_.limit_of(*file.object.dataset)) >> file.map().chunk_shift));
 }
 
 // ---- chunks ----------------------------------------------------------------------------------------------------------
-
-void LazyFiles::started(const LazyPtr& f) {
-  std::lock_guard lock(mutex_);
-  ++f->in_flight;
-}
 
 bool LazyFiles::landed(const LazyPtr& f, uint32_t chunk, uint64_t sum, Room room) {
   bool staged = room.staged();
@@ -128,7 +135,6 @@ bool LazyFiles::landed(const LazyPtr& f, uint32_t chunk, uint64_t sum, Room room
   cache_.chunk_landed(std::move(room));
   {
     std::lock_guard lock(mutex_);
-    --f->in_flight;
     if (!f->dropped && !f->present(chunk)) {
       f->set_present(chunk, sum);
       ++f->present_chunks;
@@ -137,6 +143,7 @@ bool LazyFiles::landed(const LazyPtr& f, uint32_t chunk, uint64_t sum, Room room
         std::vector<bool>& bits = staged_chunks_[f.get()];
         bits.resize(f->chunk_count());
         bits[chunk] = true;
+        ++f->staged_chunks;
         staged_.push_back({f, chunk, std::chrono::steady_clock::now()});
         staged_bytes_ += bytes;
         f->object.dataset->staged_chunk_bytes += bytes;
@@ -153,7 +160,6 @@ bool LazyFiles::landed(const LazyPtr& f, uint32_t chunk, uint64_t sum, Room room
 
 void LazyFiles::failed(const LazyPtr& f, uint32_t chunk) {
   std::lock_guard lock(mutex_);
-  --f->in_flight;
   if (!f->present(chunk) && !f->is_whole()) f->punch(chunk);
 }
 
@@ -182,21 +188,35 @@ void LazyFiles::unstage_locked(LazyFile& f) {
   for (uint32_t i = 0; i < f.chunk_count(); ++i)
     if (it->second[i]) uncount_staged(f, i);
   staged_chunks_.erase(it);
+  f.staged_chunks = 0;
   std::erase_if(staged_, [&](const Staged& s) { return s.file.get() == &f; });
 }
 
-// The chunk goes; returns what came free.
-uint64_t LazyFiles::punch_locked(LazyFile& f, uint32_t chunk) {
-  if (!f.present(chunk) || f.is_whole()) return 0;
-  uint64_t bytes = f.chunk_on_disk(chunk);
-  f.punch(chunk);
-  --f.present_chunks;
+// Chunks go that are all there; returns what came free. Never one that is not: it may be arriving.
+uint64_t LazyFiles::punch_locked(LazyFile& f, uint32_t first, uint32_t count) {
+  if (!f.present(first) || f.is_whole()) return 0;
+  auto it = staged_chunks_.find(&f);
+  uint64_t bytes = 0;
+  for (uint32_t i = first; i < first + count; ++i) {
+    bytes += f.chunk_on_disk(i);
+    if (it == staged_chunks_.end() || !it->second[i]) continue;
+    it->second[i] = false;
+    --f.staged_chunks;
+    uncount_staged(f, i);
+  }
+  f.punch(first, count);
+  f.present_chunks -= count;
   f.present_bytes -= bytes;
   f.object.dataset->chunk_bytes -= bytes;
-  auto it = staged_chunks_.find(&f);
-  if (it != staged_chunks_.end() && it->second[chunk]) {
-    it->second[chunk] = false;
-    uncount_staged(f, chunk);
+  return bytes;
+}
+
+uint64_t LazyFiles::punch_all_locked(LazyFile& f) {
+  uint64_t bytes = 0;
+  for (uint32_t i = 0; f.present_chunks > 0 && i < f.chunk_count(); ++i) {
+    const uint32_t run = f.run_of_present(i);
+    if (run > 0) bytes += punch_locked(f, i, run);
+    i += run;
   }
   return bytes;
 }
@@ -220,35 +240,39 @@ uint64_t LazyFiles::evict_staged(const Dataset* of) {
   return 0;
 }
 
-// From the end backwards, going on where it stopped: beginnings stay, and a reader finds long runs.
+// Of those that have chunks which are kept.
+LazyFile* LazyFiles::least_used_locked(const Dataset* of) const {
+  LazyFile* least = nullptr;
+  for (auto& [handle, f] : by_handle_) {
+    const bool may = f->present_chunks > f->staged_chunks && !f->is_whole() && !f->busy_completing && !f->pinned && (!of || f->object.dataset.get() == of);
+    if (may && (!least || f->last_use_ns.load() < least->last_use_ns.load())) least = f.get();
+  }
+  return least;
+}
+
+// As many as one GET fetches. From the end backwards, going on where it stopped: beginnings stay, and a reader finds long runs.
 uint64_t LazyFiles::evict_kept(const Dataset* of) {
   std::lock_guard lock(mutex_);
-  std::vector<LazyFile*> files;
-  for (auto& [handle, f] : by_handle_) {
-    bool may = f->present_chunks > 0 && !f->is_whole() && !f->busy_completing && !f->pinned;
-    if (may && (!of || f->object.dataset.get() == of)) files.push_back(f.get());
-  }
-  std::sort(files.begin(), files.end(), [](LazyFile* a, LazyFile* b) { return a->last_use_ns.load() < b->last_use_ns.load(); });
-  for (LazyFile* f : files) {
-    auto it = staged_chunks_.find(f);
-    for (uint32_t n = 0; n < f->chunk_count(); ++n) {
-      if (f->evict_cursor == 0 || f->evict_cursor > f->chunk_count()) f->evict_cursor = f->chunk_count();
-      uint32_t chunk = --f->evict_cursor;
-      bool staged = it != staged_chunks_.end() && it->second[chunk];
-      if (!f->present(chunk) || staged) continue;
-      return punch_locked(*f, chunk);
-    }
-  }
-  return 0;
+  LazyFile* f = least_used_locked(of);
+  if (!f) return 0;
+  auto staged = staged_chunks_.find(f);
+  auto kept = [&](uint32_t chunk) { return f->present(chunk) && (staged == staged_chunks_.end() || !staged->second[chunk]); };
+  uint32_t& at = f->evict_cursor;  // all from here on were looked at
+  uint32_t looked = 0;
+  do {
+    if (looked++ == f->chunk_count()) return 0;
+    if (at == 0 || at > f->chunk_count()) at = f->chunk_count();
+    --at;
+  } while (!kept(at));
+  uint32_t count = 1;
+  for (const uint32_t most = joined(*f); count < most && at > 0 && kept(at - 1); ++count) --at;
+  return punch_locked(*f, at, count);
 }
 
 uint64_t LazyFiles::evict_object(const Dataset& dataset, ObjectId oid) {
   std::lock_guard lock(mutex_);
-  auto it = by_object_.find(key_of(dataset.id(), oid));
-  if (it == by_object_.end() || it->second->busy_completing) return 0;
-  uint64_t bytes = 0;
-  for (uint32_t i = 0; i < it->second->chunk_count(); ++i) bytes += punch_locked(*it->second, i);
-  return bytes;
+  LazyPtr f = of_object_locked(dataset, oid);
+  return f && !f->busy_completing ? punch_all_locked(*f) : 0;
 }
 
 ChunkHolder::Usage LazyFiles::usage_of(const Dataset& dataset) const {
@@ -261,129 +285,6 @@ ChunkHolder::Usage LazyFiles::usage_of(const Dataset& dataset) const {
     u.shares += static_cast<double>(f->present_chunks) / f->chunk_count();
   }
   return u;
-}
-
-static uint64_t hash_range(int fd, uint64_t offset, uint64_t length, std::vector<std::byte>& buffer, BodyHash* whole) {
-  BodyHash hash;
-  for (uint64_t at = 0; at < length;) {
-    ssize_t n = ::pread(fd, buffer.data(), std::min<uint64_t>(buffer.size(), length - at), static_cast<off_t>(offset + at));
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return 0;
-    const auto piece = std::span(buffer).first(static_cast<size_t>(n));
-    hash.update(piece);
-    if (whole) whole->update(piece);
-    at += static_cast<uint64_t>(n);
-  }
-  return hash.value();
-}
-
-ChunkHolder::Scrubbed LazyFiles::scrub(const Dataset& dataset, ObjectId oid) {
-  Scrubbed done;
-  LazyPtr f;
-  {
-    std::lock_guard lock(mutex_);
-    auto it = by_object_.find(key_of(dataset.id(), oid));
-    if (it == by_object_.end()) return done;
-    f = it->second;
-  }
-  std::vector<std::byte> buffer(1 << 20);
-  for (uint32_t i = 0; i < f->chunk_count(); ++i) {
-    uint64_t gone = 0;
-    {
-      std::lock_guard lock(mutex_);  // not evicted, and not made whole, while it is read
-      if (f->is_whole() || f->dropped || f->busy_completing) return done;
-      if (!f->present(i) || f->sum(i) == 0) continue;  // taken over: its sum was the former daemon's
-      done.bytes += f->chunk_length(i);
-      if (hash_range(f->data_fd(), f->chunk_offset(i), f->chunk_length(i), buffer, nullptr) == f->sum(i)) continue;
-      spdlog::error("{}: chunk {} of {} is corrupt in the cache; it is dropped", f->object.dataset->label(), i, shown(f->object.path));
-      gone = punch_locked(*f, i);
-    }
-    cache_.chunks_gone(gone);
-    ++done.bad;
-  }
-  return done;
-}
-
-// ---- becoming whole --------------------------------------------------------------------------------------------------
-
-void LazyFiles::complete_soon_locked(const LazyPtr& f) {
-  if (f->busy_completing || f->is_whole()) return;
-  f->busy_completing = true;  // no chunk of it goes
-  to_complete_.push_back(f);
-  wake_.notify_all();
-}
-
-void LazyFiles::when_whole(const LazyPtr& f, std::function<void(const Status&)> done) {
-  {
-    std::lock_guard lock(mutex_);
-    if (f->busy_completing) {
-      waiting_.push_back({f, std::move(done)});
-      return;
-    }
-  }
-  done(f->is_whole() ? Status() : Status(make_error(EAGAIN, "the object is not complete")));
-}
-
-void LazyFiles::answer(LazyFile& f, const Status& status) {
-  std::vector<std::function<void(const Status&)>> done;
-  {
-    std::lock_guard lock(mutex_);
-    f.busy_completing = false;
-    if (status) unstage_locked(f);
-    for (WhenWhole& w : waiting_)
-      if (w.file.get() == &f) done.push_back(std::move(w.done));
-    std::erase_if(waiting_, [&](const WhenWhole& w) { return w.file.get() == &f; });
-  }
-  for (auto& d : done) d(status);
-}
-
-// The checksum of the whole; chunks that do not match their own are dropped (EIO).
-Result<uint64_t> LazyFiles::sum_whole(LazyFile& f) {
-  BodyHash whole;
-  std::vector<std::byte> buffer(1 << 20);
-  for (uint32_t i = 0; i < f.chunk_count(); ++i) {
-    uint64_t have = hash_range(f.data_fd(), f.chunk_offset(i), f.chunk_length(i), buffer, &whole);
-    if (have == 0 || (f.sum(i) != 0 && f.sum(i) != have)) {
-      uint64_t gone;
-      {
-        std::lock_guard lock(mutex_);
-        gone = punch_locked(f, i);
-      }
-      cache_.chunks_gone(gone);
-      return make_error(EIO, fmt::format("chunk {} of {} is corrupt in the cache", i, shown(f.object.path)));
-    }
-  }
-  return whole.value();
-}
-
-Status LazyFiles::complete(LazyFile& f) {
-  if (!cache_.has_room_for_whole(*f.object.dataset, on_disk(f.map().size))) return make_error(ENOSPC, "the cache is too full for another whole file");
-  Result<uint64_t> sum = sum_whole(f);
-  if (!sum) return sum.error();
-  uint64_t bytes;
-  {
-    std::lock_guard lock(mutex_);
-    if (f.dropped) return make_error(ESTALE, "the object is gone");
-    bytes = f.present_bytes;
-  }
-  return cache_.publish_whole(f, *sum, bytes);
-}
-
-void LazyFiles::run_completer() {
-  std::unique_lock lock(mutex_);
-  while (!stopping_) {
-    if (to_complete_.empty()) {
-      wake_.wait(lock);
-      continue;
-    }
-    LazyPtr f = std::move(to_complete_.front());
-    to_complete_.pop_front();
-    lock.unlock();
-    Status s = complete(*f);
-    if (!s && s.error().code != ESTALE && s.error().code != ENOSPC) spdlog::warn("{}: {} did not become an ordinary cache file: {}", f->object.dataset->label(), shown(f->object.path), s.error().message);
-    answer(*f, s);
-    lock.lock();
-  }
 }
 
 // ---- datasets --------------------------------------------------------------------------------------------------------
@@ -441,9 +342,8 @@ uint64_t LazyFiles::adopt(Dataset& dataset, CatalogVersion& v) {
 }
 
 uint64_t LazyFiles::drop_locked(const LazyPtr& f) {
-  uint64_t bytes = 0;
   f->dropped = true;
-  for (uint32_t i = 0; i < f->chunk_count(); ++i) bytes += punch_locked(*f, i);
+  const uint64_t bytes = punch_all_locked(*f);
   f->remove_files();
   unstage_locked(*f);
   by_object_.erase(key_of(f->object.dataset->id(), f->object.oid));
@@ -453,10 +353,8 @@ uint64_t LazyFiles::drop_locked(const LazyPtr& f) {
 
 uint64_t LazyFiles::drop(const Dataset& dataset, ObjectId oid) {
   std::lock_guard lock(mutex_);
-  auto it = by_object_.find(key_of(dataset.id(), oid));
-  if (it == by_object_.end()) return 0;
-  LazyPtr f = it->second;
-  return drop_locked(f);
+  LazyPtr f = of_object_locked(dataset, oid);
+  return f ? drop_locked(f) : 0;
 }
 
 uint64_t LazyFiles::forget(const Dataset& dataset) {

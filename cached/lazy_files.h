@@ -4,6 +4,8 @@
 // kept; afterwards it goes through a staging share, first in first out, so that chunks behind sequential readers go first and what is
 // kept gives its part of the hits in every epoch. A chunk can go at any time: its readers notice (the word), mappings fault again.
 //
+// Sources: lazy_files.cc (which there are, which chunks come and go), lazy_whole.cc (checksums, becoming whole).
+//
 // Locks: ObjectCache's before this one. Callbacks of ObjectCache (ChunkHolder) come with its lock held.
 #pragma once
 #include <chrono>
@@ -37,12 +39,13 @@ class LazyFiles : public ChunkHolder {
 
   // A chunk that is written becomes visible. False: it is not wanted any more (dropped); its bytes are punched.
   bool landed(const LazyPtr& file, uint32_t chunk, uint64_t sum, Room room);
-  // A chunk that was not finished: its bytes are punched.
+  // A chunk whose GET ended in the middle of it: its bytes are punched.
   void failed(const LazyPtr& file, uint32_t chunk);
-  void started(const LazyPtr& file);
   void set_mark(const LazyPtr& file, uint32_t chunk, bool on);
-  // How many chunks of readahead one stream may have. In a full cache they must survive in the staging share until they are read.
-  uint32_t window(const LazyFile& file, uint32_t streams) const;
+  // How many bytes of readahead one stream may have. In a full cache they must survive in the staging share until they are read.
+  uint64_t window(const LazyFile& file, uint32_t streams) const;
+  // How many chunks one GET may fetch.
+  uint32_t joined(const LazyFile& file) const;
   // Waits until an object whose chunks are all there is an ordinary cache file (or is not complete any more).
   void when_whole(const LazyPtr& file, std::function<void(const Status&)> done);
 
@@ -72,10 +75,12 @@ class LazyFiles : public ChunkHolder {
     LazyPtr file;
     std::function<void(const Status&)> done;
   };
-  LazyPtr of_object_locked(const Object& object) const;
+  LazyPtr of_object_locked(const Dataset& dataset, ObjectId oid) const;
   void uncount_staged(LazyFile& file, uint32_t chunk);
   void unstage_locked(LazyFile& file);
-  uint64_t punch_locked(LazyFile& file, uint32_t chunk);
+  uint64_t punch_locked(LazyFile& file, uint32_t first, uint32_t count = 1);
+  uint64_t punch_all_locked(LazyFile& file);
+  LazyFile* least_used_locked(const Dataset* of) const;
   uint64_t drop_locked(const LazyPtr& file);
   void complete_soon_locked(const LazyPtr& file);
   void run_completer();

@@ -4,12 +4,12 @@
 
 namespace larder {
 
-static constexpr uint32_t kFirstWindow = 4;  // of a reader that starts at the beginning: most read on
-static constexpr uint32_t kRunIsSequential = 2;  // neighbours in a row: one alone is often chance
+static constexpr uint32_t kFirstGets = 4;       // of a window; also of a reader that starts at the beginning: most read on
+static constexpr uint32_t kRunIsSequential = 2;  // requests in a row: one alone is often chance
 
 Readahead::Stream* Readahead::find(uint32_t chunk) {
   for (Stream& s : streams_)
-    if (s.next > 0 && chunk + 1 >= s.next && chunk <= std::max(s.end, s.next)) return &s;
+    if (s.next > 0 && chunk >= s.from && chunk <= std::max(s.end, s.next)) return &s;
   return nullptr;
 }
 
@@ -17,42 +17,52 @@ Readahead::Stream& Readahead::oldest() {
   return *std::min_element(streams_.begin(), streams_.end(), [](const Stream& a, const Stream& b) { return a.last < b.last; });
 }
 
-Readahead::Plan Readahead::go_on(Stream& s, uint32_t next, uint32_t chunks, uint32_t longest) {
+static uint64_t first_window(const Readahead::Limits& limits) { return uint64_t{kFirstGets} * limits.joined * limits.chunk_bytes; }
+
+void Readahead::grow(Stream& s, const Limits& limits) { s.window = std::min(limits.longest, std::max(first_window(limits), s.window * 2)); }
+
+Readahead::Plan Readahead::go_on(Stream& s, uint32_t next, const Limits& limits) {
   Plan plan;
   s.next = next;
-  uint32_t from = std::max(s.end, next);
-  uint32_t until = static_cast<uint32_t>(std::min<uint64_t>(chunks, uint64_t{next} + std::min(s.window, longest)));
+  if (s.window == 0) return plan;
+  const uint64_t window = std::max<uint64_t>(1, std::min(s.window, limits.longest) / limits.chunk_bytes);
+  uint64_t goal = next + window;
+  if (window > limits.joined) goal = (goal + limits.joined - 1) / limits.joined * limits.joined;
+  const uint32_t from = std::max(s.end, next), until = static_cast<uint32_t>(std::min<uint64_t>(limits.chunks, goal));
   if (until <= from) return plan;
   plan.first = from;
   plan.count = until - from;
-  plan.mark = std::max(from, next + (until - next) / 2);
-  if (plan.mark >= until) plan.mark = until - 1;
+  plan.mark = std::min(std::max(from, next + (until - next) / 2), until - 1);
   s.end = until;
   return plan;
 }
 
-Readahead::Plan Readahead::asked(uint32_t first, uint32_t count, uint32_t chunks, uint32_t longest, Clock::time_point now) {
+Readahead::Plan Readahead::asked(uint32_t first, uint32_t count, const Limits& limits, Clock::time_point now) {
+  const uint32_t next = first + count;
   Stream* s = find(first);
   if (!s) {
     s = &oldest();
-    *s = Stream{0, 0, first == 0 ? kFirstWindow : 0, first == 0 ? kRunIsSequential : 0, now};
-  } else if (first + count > s->next && ++s->run >= kRunIsSequential) {
-    s->window = std::min(longest, std::max(kFirstWindow, s->window * 2));
+    const bool beginning = first == 0;
+    *s = Stream{first, next, 0, beginning ? kRunIsSequential : 0, beginning ? first_window(limits) : 0, now};
+  } else if (next > s->next) {
+    if (++s->run >= kRunIsSequential) grow(*s, limits);
+    s->from = first;
   }
   s->last = now;
-  return go_on(*s, std::max(s->next, first + count), chunks, longest);
+  return go_on(*s, std::max(s->next, next), limits);
 }
 
-Readahead::Plan Readahead::passed(uint32_t chunk, uint32_t chunks, uint32_t longest, Clock::time_point now) {
+Readahead::Plan Readahead::passed(uint32_t chunk, const Limits& limits, Clock::time_point now) {
   Stream* s = find(chunk);
   if (!s) return {};
-  s->window = std::min(longest, std::max(kFirstWindow, s->window * 2));
+  grow(*s, limits);
+  s->from = std::max(s->from, chunk);
   s->last = now;
-  return go_on(*s, std::max(s->next, chunk + 1), chunks, longest);
+  return go_on(*s, std::max(s->next, chunk + 1), limits);
 }
 
 uint32_t Readahead::active(Clock::time_point now) const {
-  return static_cast<uint32_t>(std::count_if(streams_.begin(), streams_.end(), [&](const Stream& s) { return s.next > 0 && now - s.last < std::chrono::seconds(1); }));
+  return static_cast<uint32_t>(std::count_if(streams_.begin(), streams_.end(), [&](const Stream& s) { return s.window > 0 && now - s.last < std::chrono::seconds(1); }));
 }
 
 }  // namespace larder

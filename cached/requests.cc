@@ -27,7 +27,7 @@ void ProgramRequests::hello(const IncomingRequest& r) {
 // What a program gets for an error of a fetch. ENOSPC would say that the program wrote too much.
 // Its own limits (EMFILE, ENOMEM) are not the program's.
 static int fetch_errno(const Error& e) {
-  for (int theirs : {ENOSPC, EPROTO, ECANCELED, EMFILE, ENFILE, ENOMEM, EAGAIN})
+  for (int theirs : {ENOSPC, EPROTO, ECANCELED, EMFILE, ENFILE, ENOMEM, EAGAIN, kWrongBytes, kDoubtfulBytes})
     if (e.code == theirs) return EIO;
   return to_errno(e);
 }
@@ -92,7 +92,7 @@ void ProgramRequests::chunks(const IncomingRequest& r) {
     return r.reply->fail(0);
   }
   if (f->is_whole()) return r.reply->fail(0);
-  uint64_t ticket = p_.chunks.want(f, q.first, q.count, answer);
+  uint64_t ticket = p_.chunks.want(f, q.first, q.count, q.flags & kChunksAhead ? 1 : q.count, answer);
   reply->when_gone([this, ticket] { p_.chunks.cancel(ticket); });
 }
 

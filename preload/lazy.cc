@@ -16,7 +16,8 @@ constexpr uint32_t kMostWhole = 16; // objects that are whole and that a process
 constexpr int kAttempts = 5;        // an object that becomes whole, is evicted and comes again while it is opened
 constexpr uint32_t kTurns = 2;      // then a reader whose place others take again and again opens the object for itself
 constexpr uint32_t kAtOnce = kMaxChunkCount;
-constexpr uint64_t kAdviseBytes = 32 << 20;  // of a long read, beyond the chunk that is waited for
+constexpr uint64_t kAheadBytes = 32 << 20;  // of a long read, with the chunk that is waited for
+constexpr uint32_t kRun = 16;       // chunks read by one call: a look at the descriptor costs as much as copying 4 KiB
 
 // A direct-mapped table. A slot is read without a lock: its stamp is odd while it is filled, and another one afterwards.
 struct Slot {
@@ -321,21 +322,6 @@ void closing_handle() {
   let_go_whole();
 }
 
-int ensure_chunks(const Lazy& lazy, uint64_t offset, uint64_t length) {
-  if (length == 0 || offset >= lazy.size) return 0;
-  const uint32_t last = static_cast<uint32_t>((offset + (length < lazy.size - offset ? length : lazy.size - offset) - 1) >> lazy.chunk_shift);
-  for (uint32_t i = static_cast<uint32_t>(offset >> lazy.chunk_shift); i <= last;) {
-    if (lazy.map->words[i].load(std::memory_order_acquire) & kChunkPresent) {
-      ++i;
-      continue;
-    }
-    const uint32_t count = last - i + 1 < kAtOnce ? last - i + 1 : kAtOnce;
-    if (int error = ask_chunks(lazy.dataset_id, lazy.handle_inode, i, count, 0)) return error;
-    i += count;
-  }
-  return 0;
-}
-
 void advise_chunks(const Lazy& lazy, uint64_t offset, uint64_t length) {
   if (offset >= lazy.size || length == 0) return;
   const uint32_t first = static_cast<uint32_t>(offset >> lazy.chunk_shift);
@@ -347,34 +333,70 @@ void advise_chunks(const Lazy& lazy, uint64_t offset, uint64_t length) {
 
 namespace {
 
-// One chunk's part of a read. Bytes, -errno, or 0: read again (the chunk is absent, went meanwhile, or the table changed).
-ssize_t read_chunk(Lazy& lazy, char* buffer, size_t length, uint64_t offset) {
-  const uint32_t chunk = static_cast<uint32_t>(offset >> lazy.chunk_shift);
-  const uint64_t end = (uint64_t{chunk} + 1) << lazy.chunk_shift;
-  if (length > end - offset) length = end - offset;
-  const uint32_t word = lazy.map->words[chunk].load(std::memory_order_acquire);
-  const bool present = (word & kChunkPresent) != 0;
-  const long n = present ? sys::call(SYS_pread64, lazy.data_fd, sys::arg(buffer), static_cast<long>(length), static_cast<long>(offset)) : 0;
+// Chunks in a row that are there, and as much of a read as lies in them.
+struct Run {
+  uint32_t first, count = 0;
+  uint64_t begin, bytes = 0;  // in the object
+  uint32_t words[kRun];
+};
+
+uint64_t start_of(const Lazy& lazy, uint32_t chunk) { return uint64_t{chunk} << lazy.chunk_shift; }
+
+void find_run(const Lazy& lazy, uint64_t offset, size_t length, Run* run) {
+  run->first = static_cast<uint32_t>(offset >> lazy.chunk_shift);
+  run->begin = offset;
+  while (run->count < kRun && run->bytes < length) {
+    const uint32_t word = lazy.map->words[run->first + run->count].load(std::memory_order_acquire);
+    if (!(word & kChunkPresent)) return;
+    run->words[run->count++] = word;
+    const uint64_t here = start_of(lazy, run->first + run->count) - offset;
+    run->bytes = here < length ? here : length;
+  }
+}
+
+// What of it is as it was.
+void check_run(const Lazy& lazy, Run* run) {
+  for (uint32_t i = 0; i < run->count; ++i) {
+    const uint32_t after = lazy.map->words[run->first + i].load(std::memory_order_relaxed);
+    if (same_chunk(run->words[i], after)) continue;
+    run->count = i;
+    run->bytes = i == 0 ? 0 : start_of(lazy, run->first + i) - run->begin;
+  }
+}
+
+void tell_marks(const Lazy& lazy, const Run& run) {
+  for (uint32_t i = 0; i < run.count; ++i)
+    if (run.words[i] & kChunkMark) advise_chunks(lazy, start_of(lazy, run.first + i), 1);
+}
+
+// A part of a read, from chunks that are there. Bytes, -errno, or 0: read again (the first is absent, went meanwhile, or the table changed).
+ssize_t read_run(Lazy& lazy, char* buffer, size_t length, uint64_t offset) {
+  Run run;
+  find_run(lazy, offset, length, &run);
+  const bool present = run.count > 0;
+  const long n = present ? sys::call(SYS_pread64, lazy.data_fd, sys::arg(buffer), static_cast<long>(run.bytes), static_cast<long>(offset)) : 0;
   std::atomic_thread_fence(std::memory_order_seq_cst);
-  const uint32_t after = lazy.map->words[chunk].load(std::memory_order_relaxed);
   // The descriptor is asked after the read: if it is ours then, and the slot is as it was, the bytes came from our file. Asked before,
   // another thread could have closed it and opened something else there in between.
   const bool ours = !present || is_ours(lazy.data_fd, lazy.cookie);
-  if (!ours || !unchanged(lazy)) {  // the word may be another object's
+  check_run(lazy, &run);
+  if (!ours || !unchanged(lazy)) {  // the words may be another object's
     ++lazy.voided;
     return acquire(lazy.dataset_id, lazy.handle_inode, &lazy, true);
   }
-  if (!present || !same_chunk(word, after)) return 0;
+  if (run.count == 0) return 0;
   if (n == 0) return -EIO;  // the data file is shorter than its map says
-  if ((after & kChunkMark) && n > 0) advise_chunks(lazy, offset, 1);
-  return n;
+  if (n > 0) tell_marks(lazy, run);
+  return n < 0 || static_cast<uint64_t>(n) < run.bytes ? n : static_cast<ssize_t>(run.bytes);
 }
 
-// Waits for the first absent chunk of a range that will be read; says that more of it will be wanted.
+// Waits for the first chunk of a range that will be read; the others will be wanted next.
 int fetch_here(const Lazy& lazy, uint64_t offset, uint64_t length) {
-  const uint64_t here = (((offset >> lazy.chunk_shift) + 1) << lazy.chunk_shift) - offset;
-  if (length > here) advise_chunks(lazy, offset + here, length - here < kAdviseBytes ? length - here : kAdviseBytes);
-  return ensure_chunks(lazy, offset, 1);
+  const uint64_t end = offset + (length < kAheadBytes ? length : kAheadBytes);
+  const uint32_t first = static_cast<uint32_t>(offset >> lazy.chunk_shift);
+  if (lazy.map->words[first].load(std::memory_order_acquire) & kChunkPresent) return 0;
+  const uint32_t count = static_cast<uint32_t>((end - 1) >> lazy.chunk_shift) - first + 1;
+  return ask_chunks(lazy.dataset_id, lazy.handle_inode, first, count < kAtOnce ? count : kAtOnce, kChunksAhead);
 }
 
 }  // namespace
@@ -384,7 +406,7 @@ ssize_t lazy_pread(Lazy& lazy, void* buffer, size_t length, uint64_t offset) {
   if (length > lazy.size - offset) length = lazy.size - offset;
   size_t done = 0;
   for (int64_t give_up = 0; done < length;) {
-    ssize_t n = read_chunk(lazy, static_cast<char*>(buffer) + done, length - done, offset + done);
+    ssize_t n = read_run(lazy, static_cast<char*>(buffer) + done, length - done, offset + done);
     if (n == 0) {
       n = fetch_here(lazy, offset + done, length - done);
       // It may be evicted again before it is read; that this happens time after time is a daemon that is ill.

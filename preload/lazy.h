@@ -58,9 +58,6 @@ int find_lazy(const struct stat& st, Lazy* out);
 // A descriptor that was a handle is being closed: what is whole is let go, and opened again for whoever reads on.
 void closing_handle();
 
-// Waits until the chunks of [offset, offset + length) are there. 0 or -errno. They may be evicted again at once.
-int ensure_chunks(const Lazy& lazy, uint64_t offset, uint64_t length);
-
 // pread(2) on it: bytes, 0 at the end, or -errno.
 ssize_t lazy_pread(Lazy& lazy, void* buffer, size_t length, uint64_t offset);
 

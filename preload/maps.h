@@ -8,6 +8,7 @@ struct Mapping {
   uint64_t start, end, offset;
   uint64_t dev;    // as st_dev
   uint64_t inode;
+  bool shared;
 };
 
 // Understands /proc/<pid>/maps character by character.
@@ -21,12 +22,13 @@ class MapsParser {
       fields_[field_] = fields_[field_] * (field_ == kInode ? 10 : 16) + static_cast<uint64_t>(digit);
       return false;
     }
+    if (field_ == kPermissions && c == 's') fields_[kPermissions] = 1;
     if (c != ' ' && c != '-' && c != ':' && c != '\n') return false;
     if (field_ == kPermissions && c == '-') return false;
     const bool complete = field_++ == kInode;
     if (complete) {
       const uint64_t major = fields_[kMajor], minor = fields_[kMinor];
-      *out = {fields_[0], fields_[1], fields_[kOffset], (minor & 0xff) | major << 8 | (minor & ~0xffULL) << 12, fields_[kInode]};
+      *out = {fields_[0], fields_[1], fields_[kOffset], (minor & 0xff) | major << 8 | (minor & ~0xffULL) << 12, fields_[kInode], fields_[kPermissions] != 0};
     }
     end_of_line(c);
     return complete;

@@ -25,7 +25,8 @@ constexpr unsigned long kStack = 64 * 1024;
 // Pages shown at a fault: as many as the kernel maps around one of its own, doubled for a sequential reader. One page costs about
 // 1 us, a fault about 10; at 1 MiB another thread's fault waits 0.3 ms for its turn.
 constexpr uint32_t kFirstWindow = 64 * 1024, kLastWindow = 1024 * 1024;
-constexpr uint32_t kMaxAdvices = 8;  // messages for one advice: 1 GiB of chunks of 4 MiB
+constexpr uint32_t kMaxAdvices = 8;  // messages for one advice: 1 GiB of chunks of 256 KiB
+constexpr uint32_t kMostChunks = 16;  // shown at a fault
 
 constexpr uint32_t kIdle = 0, kPosted = 1, kDone = 2;
 constexpr uint32_t kStarting = 0, kRunning = 1, kFailed = 2;
@@ -62,6 +63,9 @@ constinit uint32_t last_word = 0;
 constinit int last_futile = 0;
 
 uint64_t round_up(uint64_t n) { return (n + page - 1) & ~(page - 1); }
+
+// Which file, or -1. A shared mapping is the kernel's own, of a file that has become whole and was mapped before as well.
+int file_of(const Mapping& m) { return m.shared ? -1 : PagedFiles::find(m.dev, m.inode); }
 
 // ---- what the kernel reports ----------------------------------------------------------------------------------------
 
@@ -112,7 +116,7 @@ int adopt_place(uint64_t address) {
   int found = -ENOENT;
   const int r = for_each_mapping([&](const Mapping& m) {
     if (address < m.start || address >= m.end) return;
-    const int file = PagedFiles::find(m.dev, m.inode);
+    const int file = file_of(m);
     found = file >= 0 && ranges.insert({m.start, m.end, m.offset, static_cast<uint32_t>(file), 0, 0}) ? 0 : -EINVAL;
   });
   return r < 0 ? -EINVAL : found;
@@ -142,27 +146,63 @@ void give_up(uint64_t address) {
   uffd::wake(address, page);
 }
 
-bool still(const PagedFile& f, uint32_t chunk, uint32_t word) {
-  std::atomic_thread_fence(std::memory_order_seq_cst);
-  return same_chunk(word, f.map->words[chunk].load(std::memory_order_acquire));
+// Chunks in a row that were PRESENT, with their words then.
+struct Run {
+  uint32_t first, count;
+  uint32_t words[kMostChunks];
+};
+
+// From a chunk whose word was PRESENT on, those with bytes before `end`.
+Run find_run(const PagedFile& f, uint32_t chunk, uint32_t word, uint64_t end) {
+  Run run = {chunk, 1, {word}};
+  for (; run.count < kMostChunks; ++run.count) {
+    const uint32_t next = chunk + run.count;
+    if (next >= f.map->chunk_count || uint64_t{next} << f.map->chunk_shift >= end) break;
+    const uint32_t there = f.map->words[next].load(std::memory_order_acquire);
+    if (!(there & kChunkPresent)) break;
+    run.words[run.count] = there;
+  }
+  return run;
 }
 
-// Shows the page, and those after it in its chunk, if they are there: 0. -ENOENT: not there. -EAGAIN: the mappings change.
+// How many of them are as they were.
+uint32_t still(const PagedFile& f, const Run& run) {
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  uint32_t n = 0;
+  while (n < run.count && same_chunk(run.words[n], f.map->words[run.first + n].load(std::memory_order_acquire))) ++n;
+  return n;
+}
+
+uint64_t end_of(const PagedFile& f, const Run& run, uint32_t chunks) {
+  const uint64_t end = uint64_t{run.first + chunks} << f.map->chunk_shift;
+  return end < f.map->size ? end : round_up(f.map->size);
+}
+
+// Whoever reads a marked chunk tells larderd.
+void tell_marks(const PagedFile& f, const Run& run, uint64_t shown_end) {
+  for (uint32_t i = 0; i < run.count && uint64_t{run.first + i} << f.map->chunk_shift < shown_end; ++i)
+    if (run.words[i] & kChunkMark) advise_chunks(f.dataset_id, f.handle_inode, run.first + i, 1);
+}
+
+// Shows the page, and those after it in chunks that are there: 0. -ENOENT: not there. -EAGAIN: the mappings change.
 int show(MappedRange& r, const PagedFile& f, uint64_t address, uint32_t chunk, uint32_t word) {
   const uint64_t offset = r.file_offset(address);
-  uint64_t chunk_end = (uint64_t{chunk} + 1) << f.map->chunk_shift;
-  if (chunk_end > f.map->size) chunk_end = round_up(f.map->size);
-  uint64_t end = address + (chunk_end - offset);
-  if (end > r.end) end = r.end;
   const bool sequential = address == r.next && r.window >= kFirstWindow;
   r.window = sequential && r.window < kLastWindow ? r.window * 2 : sequential ? r.window : kFirstWindow;
+  const Run run = find_run(f, chunk, word, offset + r.window);
+  uint64_t end = address + (end_of(f, run, run.count) - offset);
+  if (end > r.end) end = r.end;
   if (end - address > r.window) end = address + r.window;
   if (auto told = pager_about_to_show.load(std::memory_order_relaxed)) told(offset);
   const long n = uffd::show(address, end, page);
   if (n == -EAGAIN) return -EAGAIN;
-  if (n < 0 || !still(f, chunk, word)) return -ENOENT;
-  r.next = address + static_cast<uint64_t>(n);
-  uffd::wake(address, static_cast<uint64_t>(n));
+  const uint32_t same = still(f, run);
+  if (n < 0 || same == 0) return -ENOENT;
+  const uint64_t shown = same < run.count ? end_of(f, run, same) - offset : static_cast<uint64_t>(n);
+  const uint64_t length = shown < static_cast<uint64_t>(n) ? shown : static_cast<uint64_t>(n);
+  r.next = address + length;
+  uffd::wake(address, length);
+  tell_marks(f, run, offset + length);
   return 0;
 }
 
@@ -231,7 +271,7 @@ bool serve(Waiter& w) {
   const uint32_t word = f.map->words[chunk].load(std::memory_order_acquire);
   if (word & kChunkPresent) {
     const int e = uffd::has_minor() ? show(*r, f, w.address, chunk, word) : wake_to_look(w.address, word);
-    if (e == 0 && (word & kChunkMark)) advise_chunks(f.dataset_id, f.handle_inode, chunk, 1);
+    if (e == 0 && !uffd::has_minor() && (word & kChunkMark)) advise_chunks(f.dataset_id, f.handle_inode, chunk, 1);
     if (e == 0) return true;
     if (e == -EAGAIN) return settle(), false;
     w.futile = same_chunk(w.word, word) ? w.futile + 1 : 0;
@@ -317,7 +357,7 @@ void look_at_desk() {
 long adopt_mappings() {
   long problem = 0;
   const int r = for_each_mapping([&](const Mapping& m) {
-    const int file = PagedFiles::find(m.dev, m.inode);
+    const int file = file_of(m);
     if (file < 0) return;
     const auto length = static_cast<long>(m.end - m.start);
     long e = uffd::add(m.start, m.end - m.start, uffd::has_minor());

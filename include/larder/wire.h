@@ -59,9 +59,10 @@ struct ChunkRequest {
   uint32_t reserved;
 };
 static_assert(sizeof(ChunkRequest) == 24);
-inline constexpr uint32_t kMaxChunkCount = 32;
+inline constexpr uint32_t kMaxChunkCount = 512;  // 128 MiB of the usual chunks
 inline constexpr uint32_t kChunksAdvise = 1;  // nobody waits: fetch ahead; the reply may be left unread
 inline constexpr uint32_t kChunksWhole = 2;   // all of it, until it is an ordinary cache file: EFBIG if that cannot fit
+inline constexpr uint32_t kChunksAhead = 4;   // waits for the first chunk alone: the others will be wanted next
 
 struct Reply {
   uint32_t magic;

@@ -6,6 +6,7 @@
 //   fsbench walk ROOT                           opendir, readdir, stat of everything below
 //   fsbench pread FILE COUNT SEED               4 KiB preads at random places
 //   fsbench mmap FILE COUNT SEED                the same places through a mapping
+//   fsbench rows FILE SIZE COUNT THREADS SEED   preads of SIZE at random places, which the threads share
 //   fsbench stream FILE SIZE BYTES              open, then reads of SIZE until BYTES are there; ops are reads
 //   fsbench outside open|stat|read PATH COUNT   the call again and again on one path, as the program finds it and as libc
 //                                               itself has it, in turn; "more" is the median of the differences
@@ -22,6 +23,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cinttypes>
 #include <cstdint>
@@ -32,6 +34,7 @@
 #include <numeric>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace {
@@ -153,12 +156,12 @@ void walk(std::string& path, Result& r) {
   closedir(dir);
 }
 
-std::vector<uint64_t> places(int fd, const char* count, const char* seed) {
+std::vector<uint64_t> places(int fd, const char* count, const char* seed, uint64_t unit = kPage) {
   struct stat st;
-  if (fstat(fd, &st) != 0 || st.st_size < static_cast<off_t>(kPage)) die("size");
+  if (fstat(fd, &st) != 0 || st.st_size < static_cast<off_t>(unit)) die("size");
   std::mt19937_64 random(static_cast<uint64_t>(atoll(seed)));
   std::vector<uint64_t> out(static_cast<size_t>(atoll(count)));
-  for (uint64_t& at : out) at = random() % (static_cast<uint64_t>(st.st_size) / kPage) * kPage;
+  for (uint64_t& at : out) at = random() % (static_cast<uint64_t>(st.st_size) / unit) * unit;
   return out;
 }
 
@@ -193,6 +196,22 @@ Result bench_mmap(int fd, const std::vector<uint64_t>& at) {
   }
   munmap(base, static_cast<size_t>(st.st_size));
   return r;
+}
+
+Result bench_rows(int fd, size_t size, const std::vector<uint64_t>& at, int threads) {
+  std::atomic<size_t> next{0};
+  std::atomic<uint64_t> sum{0};
+  std::vector<std::thread> all;
+  for (int t = 0; t < threads; ++t)
+    all.emplace_back([&] {
+      std::vector<char> row(size);
+      for (size_t i; (i = next++) < at.size();) {
+        if (pread(fd, row.data(), size, static_cast<off_t>(at[i])) != static_cast<ssize_t>(size)) die("pread");
+        sum += static_cast<unsigned char>(row[size / 2]);
+      }
+    });
+  for (std::thread& t : all) t.join();
+  return {at.size(), sum};
 }
 
 Result bench_stream(const char* path, size_t size, uint64_t bytes) {
@@ -294,7 +313,7 @@ int timed(Body body) {
 }
 
 int usage() {
-  fprintf(stderr, "fsbench read|share|stat|walk|pread|mmap|stream|outside|start ...: see the head of fsbench.cc\n");
+  fprintf(stderr, "fsbench read|share|stat|walk|pread|mmap|rows|stream|outside|start ...: see the head of fsbench.cc\n");
   return 2;
 }
 
@@ -321,6 +340,13 @@ int main(int argc, char** argv) {
     int fd = open_or_die(a[0]);
     auto at = places(fd, a[1], a[2]);
     return timed([&] { return what == "pread" ? bench_pread(fd, at) : bench_mmap(fd, at); });
+  }
+  if (what == "rows" && n == 5) {
+    const auto size = static_cast<size_t>(atoll(a[1]));
+    return timed([&] {
+      int fd = open_or_die(a[0]);
+      return bench_rows(fd, size, places(fd, a[2], a[4], size), atoi(a[3]));
+    });
   }
   if (what == "stream" && n == 3)
     return timed([&] { return bench_stream(a[0], static_cast<size_t>(atoll(a[1])), static_cast<uint64_t>(atoll(a[2]))); });

@@ -1,12 +1,13 @@
 // A store that costs almost nothing, so that what a client pays for an object can be measured beside it: one epoll thread
 // that lists COUNT objects below "p/" as S3 does (ListObjectsV2, 1,000 a page) and answers every other GET with the same
-// SIZE bytes, or a range of them. Signatures are not looked at; what is right is measured elsewhere, against a real server.
+// SIZE bytes, or a range of them: 'x', beyond 2 GiB zeros, which take no memory. Signatures are not looked at; what is right is measured elsewhere, against a real server.
 //
 //   object_server SIZE COUNT ETAG [MILLISECONDS [FOLDERS [RATE]]]     RATE: bytes a second over all connections, in turn; on loopback; prints its port, runs until stdin closes
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -19,6 +20,7 @@
 #include <cstring>
 #include <deque>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <unordered_map>
 #include <vector>
@@ -83,6 +85,13 @@ std::string listing(const std::vector<std::string>& keys, const std::string& tar
          (more ? "<NextContinuationToken>" + last + "</NextContinuationToken>" : "") + xml + "</ListBucketResult>";
 }
 
+const char* make_body(size_t size) {
+  void* bytes = mmap(nullptr, size + 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (bytes == MAP_FAILED) return perror("object_server"), exit(1), nullptr;
+  if (size <= size_t{2} << 30) memset(bytes, 'x', size);
+  return static_cast<const char*>(bytes);
+}
+
 struct Client {
   std::string in;
   std::string head, list;
@@ -98,7 +107,7 @@ class Server {
         rate_(rate),
         etag_(etag),
         keys_(all_keys(count, folders)),
-        body_(size, 'x'),
+        body_(make_body(size), size),
         body_head_(head_of("image/jpeg", etag, size)),
         epoll_(epoll_create1(EPOLL_CLOEXEC)) {}
 
@@ -220,7 +229,8 @@ class Server {
   std::deque<int> paced_;
   const std::string etag_;
   const std::vector<std::string> keys_;
-  const std::string body_, body_head_;
+  const std::string_view body_;
+  const std::string body_head_;
   const int epoll_;
   std::unordered_map<int, Client> clients_;
   std::deque<std::pair<Clock::time_point, int>> due_;

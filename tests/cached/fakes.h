@@ -42,13 +42,19 @@ struct FakeBucket {
   struct Entry {
     std::string body, etag;
     int64_t mtime = 1000000000;
+    uint64_t size = 0;  // as listed, where it is not the body's
   };
   std::mutex mutex;
   std::condition_variable changed;
   std::map<std::string, Entry> objects;
   bool open = true;
   std::optional<Error> get_error, list_error;
+  int flips = 0;        // of so many bodies the last byte is another; < 0: always. They end with flip_error
+  int flip_error = kWrongBytes;
   uint64_t cut_short = 0;  // bytes left out at the end of each body
+  std::optional<uint64_t> halt_at;  // bytes of a body after which its GET waits for go_on() ...
+  std::optional<Error> halt_error;  // ... or ends so
+  std::vector<std::pair<uint64_t, uint64_t>> ranges;  // offset and length, as asked for
   uint64_t gets = 0, lists = 0;
   size_t most_at_once = 0;
   std::vector<std::string> order;  // keys, as asked for
@@ -65,6 +71,11 @@ struct FakeBucket {
   void set_open(bool value) {
     std::lock_guard lock(mutex);
     open = value;
+    changed.notify_all();
+  }
+  void go_on() {
+    std::lock_guard lock(mutex);
+    halt_at.reset();
     changed.notify_all();
   }
   uint64_t get_count() {
@@ -90,7 +101,7 @@ class FakeStore : public Store {
       std::lock_guard lock(b_->mutex);
       ++b_->lists;
       if (b_->list_error) return *b_->list_error;
-      for (auto& [key, e] : b_->objects) all.push_back({key, e.body.size(), e.mtime, e.etag});
+      for (auto& [key, e] : b_->objects) all.push_back({key, e.size ? e.size : e.body.size(), e.mtime, e.etag});
     }
     return page(std::move(all));
   }
@@ -99,6 +110,7 @@ class FakeStore : public Store {
     std::lock_guard lock(b_->mutex);
     ++b_->gets;
     b_->order.push_back(request.key);
+    b_->ranges.emplace_back(request.offset, request.length);
     queue_.push_back(std::move(request));
     b_->most_at_once = std::max(b_->most_at_once, queue_.size() + (busy_ ? 1 : 0));
     b_->changed.notify_all();
@@ -137,14 +149,33 @@ class FakeStore : public Store {
     *body = it->second.body.substr(0, it->second.body.size() - std::min<uint64_t>(b_->cut_short, it->second.body.size()));
     return {};
   }
+  bool flip(std::string* body) {
+    std::lock_guard lock(b_->mutex);
+    if (b_->flips == 0 || body->empty()) return false;
+    body->back() = static_cast<char>(b_->flips > 0 ? 'a' + b_->flips-- : '!');
+    return true;
+  }
   Status serve(const GetRequest& r) {
     std::string body;
     Status s = body_of(r, &body);
+    const bool wrong = s && flip(&body);
     if (r.offset > 0 || r.length < body.size()) body = body.substr(std::min<size_t>(r.offset, body.size()), r.length);
-    size_t half = body.size() / 2;
-    for (auto [at, len] : {std::pair<size_t, size_t>{0, half}, {half, body.size() - half}})
+    const size_t first = halt(body.size());
+    for (auto [at, len] : {std::pair<size_t, size_t>{0, first}, {first, body.size() - first}}) {
+      if (s && at > 0) s = halted();
       if (s && len > 0) s = r.on_data(std::as_bytes(std::span(body.data() + at, len)));
-    return s;
+    }
+    return s && wrong ? make_error(b_->flip_error, "the bytes do not match the store's checksum") : s;
+  }
+  size_t halt(size_t size) {
+    std::lock_guard lock(b_->mutex);
+    return b_->halt_at ? std::min<size_t>(*b_->halt_at, size) : size / 2;
+  }
+  Status halted() {
+    std::unique_lock lock(b_->mutex);
+    if (b_->halt_at && b_->halt_error) return *b_->halt_error;
+    b_->changed.wait(lock, [this] { return stopping_ || !b_->halt_at; });
+    return {};
   }
 
   std::shared_ptr<FakeBucket> b_;

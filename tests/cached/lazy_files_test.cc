@@ -1,78 +1,17 @@
 #include "cached/lazy_files.h"
 
-#include <random>
-
-#include "cached/chunk_flights.h"
 #include "cached/verifier.h"
-#include "tests/cached/fakes.h"
+#include "tests/cached/lazily.h"
 
 namespace larder {
 namespace {
 
-using test::Inside;
-using test::Outside;
+using test::Lazily;
 
-// A daemon's parts with lazy objects: 64 KiB chunks in a cache of 2 MiB.
-struct Lazily : Inside {
-  explicit Lazily(Outside& o) : Inside(o), lazy(*dir, *inodes, cache, meter, 128 << 10), chunks(lazy, cache, 8, 300) {
-    flights.on_large([this](const Object& object, bool demand, std::function<void(const Status&)> done) {
-      if (!lazy.wants(object)) return false;
-      Result<LazyPtr> f = lazy.open(object);
-      if (!f) done(f.error());
-      else chunks.fetch_whole(*f, demand, std::move(done));
-      return true;
-    });
-  }
-  ~Lazily() {
-    out.bucket->set_open(true);
-    EXPECT_TRUE(chunks.stop(std::chrono::seconds(5)));
-    lazy.stop();
-  }
-  Status want(const LazyPtr& f, uint32_t first, uint32_t count = 1) {
-    std::mutex m;
-    std::condition_variable c;
-    std::optional<Status> status;
-    chunks.want(f, first, count, [&](const Status& s) {
-      std::lock_guard lock(m);
-      status = s;
-      c.notify_all();
-    });
-    std::unique_lock lock(m);
-    while (!c.wait_for(lock, std::chrono::milliseconds(10), [&] { return status.has_value(); })) {
-      lock.unlock();
-      chunks.tick();
-      lock.lock();
-    }
-    return *status;
-  }
-  LazyPtr open(const std::shared_ptr<Dataset>& d, const std::string& path) {
-    Result<LazyPtr> f = lazy.open(object(d, path));
-    EXPECT_TRUE(f.ok()) << (f.ok() ? "" : f.error().message);
-    return f.ok() ? *f : nullptr;
-  }
-  static std::string bytes(const LazyFile& f, uint32_t chunk) {
-    std::string b(f.chunk_length(chunk), 0);
-    b.resize(static_cast<size_t>(std::max<ssize_t>(0, ::pread(f.data_fd(), b.data(), b.size(), static_cast<off_t>(f.chunk_offset(chunk))))));
-    return b;
-  }
-
-  LazyFiles lazy;
-  ChunkFlights chunks;
-};
-
-class Lazy : public ::testing::Test {
+class Lazy : public test::LazyTest {
  protected:
   static constexpr size_t kChunk = 64 << 10;
-  Lazy() { out.limits = {2 << 20, 0, 64 << 10}; }
-  static std::string body(size_t size, uint64_t seed = 1) {
-    std::mt19937_64 rng(seed);
-    std::string b(size, 0);
-    for (char& c : b) c = static_cast<char>(rng());
-    return b;
-  }
-  // What the cache folder really takes on disk, tables included.
-  uint64_t on_tmpfs() const { return disk_usage(out.config.cache_dir); }
-  Outside out;
+  Lazy() : LazyTest({2 << 20, 0, 64 << 10}) {}
 };
 
 TEST_F(Lazy, ToTheKernelAHandleIsADirectoryThatNobodyReads) {
@@ -120,7 +59,7 @@ TEST_F(Lazy, ManyWaitersOfAChunkCauseOneGet) {
   LazyPtr f = in.open(d, "big");
   out.bucket->set_open(false);
   std::atomic<int> done{0};
-  for (int i = 0; i < 50; ++i) in.chunks.want(f, 3, 1, [&](const Status& s) { done += s.ok(); });
+  for (int i = 0; i < 50; ++i) in.chunks.want(f, 3, 1, 1, [&](const Status& s) { done += s.ok(); });
   out.bucket->set_open(true);
   EXPECT_TRUE(test::eventually([&] { return done == 50; }));
   EXPECT_EQ(out.bucket->get_count(), 1u);

@@ -10,8 +10,10 @@ using Clock = Readahead::Clock;
 struct Reader {
   Readahead r;
   Clock::time_point now = Clock::now();
-  Readahead::Plan asked(uint32_t first, uint32_t count = 1, uint32_t chunks = 1000, uint32_t longest = 16) { return r.asked(first, count, chunks, longest, now); }
-  Readahead::Plan passed(uint32_t chunk, uint32_t chunks = 1000, uint32_t longest = 16) { return r.passed(chunk, chunks, longest, now); }
+  // Chunks as large as a GET, so that windows are counted in them.
+  static Readahead::Limits limits(uint32_t chunks) { return {chunks, 4 << 20, 1, 64 << 20}; }
+  Readahead::Plan asked(uint32_t first, uint32_t count = 1, uint32_t chunks = 1000) { return r.asked(first, count, limits(chunks), now); }
+  Readahead::Plan passed(uint32_t chunk, uint32_t chunks = 1000) { return r.passed(chunk, limits(chunks), now); }
 };
 
 // A sequential reader asks for less and less: windows double, and each begins where the last one ended.
@@ -49,6 +51,39 @@ TEST(ReadaheadTest, NothingBeyondTheEnd) {
     EXPECT_LE(p.first + p.count, 5u);
   }
   EXPECT_EQ(x.asked(4, 1, 5).count, 0u);
+}
+
+// Small chunks are for random readers; a sequential one must not have less on its way for it.
+TEST(ReadaheadTest, WindowsAreBytesAndEndWhereAGetEnds) {
+  Readahead r;
+  const Clock::time_point now = Clock::now();
+  const Readahead::Limits limits = {10000, 256 << 10, 16, 64 << 20};
+  Readahead::Plan p = r.asked(0, 1, limits, now);
+  EXPECT_EQ(p.first, 1u);
+  EXPECT_EQ(p.first + p.count, 80u) << "16 MiB, and the rest of a GET of 4 MiB";
+  uint32_t end = 80, longest = 0;
+  for (int i = 0; i < 6; ++i) {
+    p = r.passed(p.mark, limits, now);
+    ASSERT_EQ(p.first, end);
+    end = p.first + p.count;
+    longest = std::max(longest, p.count);
+    EXPECT_EQ(end % 16, 0u);
+    EXPECT_LE(end - p.mark, 16u + 256u) << "64 MiB ahead at most";
+  }
+  EXPECT_GE(longest, 128u);
+}
+
+// Where a reader of rows waits twice within one row, it is not sequential for it.
+TEST(ReadaheadTest, PartsOfOneReadAreNoSequence) {
+  Readahead r;
+  const Clock::time_point now = Clock::now();
+  const Readahead::Limits limits = {100000, 256 << 10, 16, 64 << 20};
+  for (uint32_t row : {500u, 70000u, 20000u}) {
+    EXPECT_EQ(r.asked(row, 40, limits, now).count, 0u);
+    for (uint32_t i : {1u, 2u, 17u, 39u}) EXPECT_EQ(r.asked(row + i, 40 - i, limits, now).count, 0u) << row << " " << i;
+  }
+  EXPECT_EQ(r.asked(540, 40, limits, now).count, 0u) << "one neighbour may be chance";
+  EXPECT_EQ(r.asked(580, 40, limits, now).first, 620u) << "two are not";
 }
 
 TEST(ReadaheadTest, SeveralReadersHaveWindowsOfTheirOwn) {

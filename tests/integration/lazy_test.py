@@ -174,7 +174,7 @@ class TornTest(LazyTest):
 
     def test_evicted_and_fetched_again_in_the_middle_of_the_copy(self):
         self.write("big.bin", 40 * MiB)
-        d = self.daemon(cache_size="256MiB")
+        d = self.daemon(cache_size="32MiB")  # it never becomes whole, and so can be evicted while it is open
         offset, size = 4 * MiB + 4096, 512 * 1024
         evict = f"env -u LD_PRELOAD {LARDER} evict /data/lazy/big.bin >&2"
         fetch = f"head -c {offset + size} /data/lazy/big.bin >/dev/null"

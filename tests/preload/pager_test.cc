@@ -264,6 +264,19 @@ TEST_F(Pager, ForkedReadersWhileOthersFault) {
   ::munmap(const_cast<char*>(p), kSize);
 }
 
+// An object that has become whole is mapped by the kernel alone. Whoever mapped it before as well must be able to fork.
+TEST_F(Pager, AForkWithAnOrdinaryMappingOfTheSameFile) {
+  const char* p = mapped();
+  EXPECT_EQ(wrong_bytes(p, 0, kSize), 0u);
+  const int data = ::open((fake_.folder() + "/data").c_str(), O_RDONLY | O_CLOEXEC);
+  auto* whole = static_cast<const char*>(::mmap(nullptr, kSize, PROT_READ, MAP_SHARED, data, 0));
+  ::close(data);
+  ASSERT_NE(whole, MAP_FAILED);
+  EXPECT_EQ(in_child([&] { return wrong_bytes(p, 0, kSize) == 0 && wrong_bytes(whole, 0, kSize) == 0 ? 0 : 1; }), 0);
+  ::munmap(const_cast<char*>(whole), kSize);
+  ::munmap(const_cast<char*>(p), kSize);
+}
+
 TEST_F(Pager, ForksByThreadsThatMapAndUnmap) {
   fake_.knobs().evictions_per_ms = 3;
   const char* p = mapped();
