@@ -57,7 +57,8 @@ struct Config {
   uint32_t wait_ms = 30000;
   uint32_t scrub_interval_s = 86400;   // everything cached is compared with its checksums so often; 0: never
   uint32_t linger_s = 0;               // private: end after this long without programs; 0: never
-  uint32_t connections = 72;
+  uint32_t connections = 108;  // objects under way; half as many again as a store has connections (store/http_store.cc): those
+                               // whose bodies have come wait for each other to be verified (store/plain_worker.h), or are written
   std::string log_level = "info";
   std::string log_file;
   std::string admin_group;

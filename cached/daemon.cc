@@ -149,7 +149,7 @@ Status Daemon::open_parts(const CacheLimits& limits) {
   cache_ = std::make_unique<ObjectCache>(*dir_, *inodes_, meter_, limits);
   lazy_ = std::make_unique<LazyFiles>(*dir_, *inodes_, *cache_, meter_, config_.lazy_threshold.of(limits.cache_size));
   filler_ = std::make_shared<Filler>(*cache_);
-  chunk_flights_ = std::make_unique<ChunkFlights>(*lazy_, *cache_, config_.connections, config_.wait_ms);
+  chunk_flights_ = std::make_unique<ChunkFlights>(*lazy_, *cache_, std::max(1U, config_.connections * 2 / 3), config_.wait_ms);  // as many as a store has connections
   flights_ = std::make_unique<Flights>(*cache_, config_.connections, config_.wait_ms);
   datasets_ = std::make_unique<Datasets>(
       Datasets::Parts{config_, *dir_, *publisher_, *inodes_, *cache_, *filler_, *meta_, meter_, open_store_});

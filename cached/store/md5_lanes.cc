@@ -26,12 +26,6 @@ constexpr uint32_t kSines[64] = {
     0xeb86d391};
 constexpr int kTurns[4][4] = {{7, 12, 17, 22}, {5, 9, 14, 20}, {4, 11, 16, 23}, {6, 10, 15, 21}};
 
-template <int kLanes>
-struct Lanes {
-  typedef uint32_t Vector __attribute__((vector_size(kLanes * 4)));
-  Vector a, b, c, d;
-};
-
 // One message: its whole blocks, then one or two of padding.
 struct Message {
   const unsigned char* next = nullptr;
@@ -91,100 +85,135 @@ template <typename Vector, int kWidth, int kStep>
   if constexpr (kStep > 1) transpose<Vector, kWidth, kStep / 2>(rows);
 }
 
+// Chains side by side: kSets vectors of kWidth lanes. The steps of one chain wait for each other a third of the time, which
+// those of another set fill.
+template <int kWidth, int kSets>
+struct Lanes {
+  static constexpr int kCount = kWidth * kSets;
+  typedef uint32_t Vector __attribute__((vector_size(kWidth * 4)));
+  alignas(64) uint32_t words[4][kCount];  // A, B, C, D of each lane
+  Message messages[kCount];
+  int open = 0;  // lanes in use: the first ones
+
+  void add(std::span<const std::byte> bytes, size_t index) {
+    constexpr uint32_t kStart[4] = {0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476};
+    messages[open].begin(bytes, index);
+    for (int i = 0; i < 4; ++i) words[i][open] = kStart[i];
+    ++open;
+  }
+  // The last one takes its place.
+  void remove(int lane) {
+    --open;
+    messages[lane] = messages[open];
+    for (auto& word : words) word[lane] = word[open];
+  }
+  void sum(int lane, Md5& out) const {
+    for (size_t i = 0; i < 4; ++i) memcpy(out.data() + 4 * i, &words[i][lane], 4);
+  }
+};
+
 // Word i of every lane's block in m[i].
-template <int kLanes>
-[[gnu::always_inline]] inline void load_words(typename Lanes<kLanes>::Vector* m, const unsigned char* const* at, size_t offset) {
-  using Vector = typename Lanes<kLanes>::Vector;
+template <int kWidth, typename Vector>
+[[gnu::always_inline]] inline void load_words(Vector* m, const unsigned char* const* at, size_t offset) {
 #pragma GCC unroll 4
-  for (int part = 0; part < 16 / kLanes; ++part) {
+  for (int part = 0; part < 16 / kWidth; ++part) {
 #pragma GCC unroll 16
-    for (int lane = 0; lane < kLanes; ++lane)
-      memcpy(&m[part * kLanes + lane], at[lane] + offset + static_cast<size_t>(part) * sizeof(Vector), sizeof(Vector));
-    transpose<Vector, kLanes, kLanes / 2>(m + part * kLanes);
+    for (int lane = 0; lane < kWidth; ++lane)
+      memcpy(&m[part * kWidth + lane], at[lane] + offset + static_cast<size_t>(part) * sizeof(Vector), sizeof(Vector));
+    transpose<Vector, kWidth, kWidth / 2>(m + part * kWidth);
   }
 }
 
-// `blocks` of every lane. always_inline: it takes the instruction set of the function it is part of.
-template <int kLanes>
-[[gnu::always_inline]] inline void compress(Lanes<kLanes>& state, const unsigned char* const* at, size_t blocks) {
-  using Vector = typename Lanes<kLanes>::Vector;
+// Step i of a chain. What depends on the step before is added last: the rest of the sum is there by then.
+template <typename Vector>
+[[gnu::always_inline]] inline void step(int i, Vector* v, const Vector* m, const uint32_t* sines) {
+  const Vector b = v[1], c = v[2], d = v[3];
+  Vector f;
+  int g;
+  if (i < 16) {
+    f = d ^ (b & (c ^ d));
+    g = i;
+  } else if (i < 32) {
+    f = c ^ (d & (b ^ c));
+    g = (5 * i + 1) % 16;
+  } else if (i < 48) {
+    f = b ^ c ^ d;
+    g = (3 * i + 5) % 16;
+  } else {
+    f = c ^ (b | ~d);
+    g = (7 * i) % 16;
+  }
+  const int turn = kTurns[i / 16][i % 4];
+  const Vector sum = (v[0] + (m[g] + sines[i])) + f;
+  v[0] = d;
+  v[1] = b + ((sum << turn) | (sum >> (32 - turn)));
+  v[2] = b;
+  v[3] = c;
+}
+
+// `blocks` of the lanes of kSets sets. always_inline: it takes the instruction set of the function it is part of.
+template <int kSets, int kWidth, int kAll>
+[[gnu::always_inline]] inline void compress(Lanes<kWidth, kAll>& lanes, const unsigned char* const* at, size_t blocks) {
+  using Vector = typename Lanes<kWidth, kAll>::Vector;
+  const uint32_t* sines = kSines;
+  asm("" : "+r"(sines));  // or the compiler makes each a constant in a register, by two instructions, instead of adding from memory
+  Vector state[kSets][4];
+  for (int s = 0; s < kSets; ++s) {
+    for (int i = 0; i < 4; ++i) memcpy(&state[s][i], &lanes.words[i][s * kWidth], sizeof(Vector));
+  }
   for (size_t block = 0; block < blocks; ++block) {
-    Vector m[16];
-    load_words<kLanes>(m, at, block * kBlock);
-    Vector a = state.a, b = state.b, c = state.c, d = state.d;
+    Vector m[kSets][16], v[kSets][4];
+#pragma GCC unroll 2
+    for (int s = 0; s < kSets; ++s) {
+      load_words<kWidth>(m[s], at + s * kWidth, block * kBlock);
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) v[s][i] = state[s][i];
+    }
 #pragma GCC unroll 64
     for (int i = 0; i < 64; ++i) {
-      Vector f;
-      int g;
-      if (i < 16) {
-        f = d ^ (b & (c ^ d));
-        g = i;
-      } else if (i < 32) {
-        f = c ^ (d & (b ^ c));
-        g = (5 * i + 1) % 16;
-      } else if (i < 48) {
-        f = b ^ c ^ d;
-        g = (3 * i + 5) % 16;
-      } else {
-        f = c ^ (b | ~d);
-        g = (7 * i) % 16;
-      }
-      const int turn = kTurns[i / 16][i % 4];
-      const Vector sum = a + f + m[g] + kSines[i];
-      a = d;
-      d = c;
-      c = b;
-      b += (sum << turn) | (sum >> (32 - turn));
+#pragma GCC unroll 2
+      for (int s = 0; s < kSets; ++s) step(i, v[s], m[s], sines);
     }
-    state.a += a;
-    state.b += b;
-    state.c += c;
-    state.d += d;
+#pragma GCC unroll 2
+    for (int s = 0; s < kSets; ++s) {
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) state[s][i] += v[s][i];
+    }
+  }
+  for (int s = 0; s < kSets; ++s) {
+    for (int i = 0; i < 4; ++i) memcpy(&lanes.words[i][s * kWidth], &state[s][i], sizeof(Vector));
   }
 }
 
-// Lanes that have nothing to do hash this.
-alignas(64) const unsigned char kIdle[kBlock] = {};
+// As many blocks as lie in a row in all messages that are open.
+template <int kWidth>
+[[gnu::always_inline]] inline void advance(Lanes<kWidth, 2>& lanes) {
+  const unsigned char* at[2 * kWidth];
+  size_t blocks = SIZE_MAX;
+  for (int lane = 0; lane < lanes.open; ++lane) {
+    at[lane] = lanes.messages[lane].place();
+    blocks = std::min(blocks, lanes.messages[lane].run());
+  }
+  std::fill(at + lanes.open, at + 2 * kWidth, at[0]);  // lanes that have nothing to do hash the first one's
+  if (lanes.open > kWidth) compress<2>(lanes, at, blocks);
+  else compress<1>(lanes, at, blocks);
+  for (int lane = 0; lane < lanes.open; ++lane) lanes.messages[lane].skip(blocks);
+}
 
-template <int kLanes>
+template <int kWidth>
 [[gnu::always_inline]] inline void hash_all(std::span<const std::span<const std::byte>> messages, Md5* out) {
   // The longest first: the lanes then end together.
   std::vector<size_t> order(messages.size());
   std::iota(order.begin(), order.end(), size_t{0});
   std::sort(order.begin(), order.end(), [&](size_t x, size_t y) { return messages[x].size() > messages[y].size(); });
-  Lanes<kLanes> state{};
-  Message lanes[kLanes];
-  bool used[kLanes] = {};
-  size_t begun = 0, open = 0;
-  for (;;) {
-    for (int lane = 0; lane < kLanes; ++lane) {
-      if (used[lane] || begun == order.size()) continue;
-      lanes[lane].begin(messages[order[begun]], order[begun]);
-      state.a[lane] = 0x67452301;
-      state.b[lane] = 0xefcdab89;
-      state.c[lane] = 0x98badcfe;
-      state.d[lane] = 0x10325476;
-      used[lane] = true;
-      ++begun;
-      ++open;
-    }
-    if (open == 0) return;
-    const unsigned char* at[kLanes];
-    size_t blocks = SIZE_MAX;
-    for (int lane = 0; lane < kLanes; ++lane) {
-      at[lane] = used[lane] ? lanes[lane].place() : kIdle;
-      if (used[lane]) blocks = std::min(blocks, lanes[lane].run());
-    }
-    if (open < kLanes) blocks = std::min<size_t>(blocks, 1);  // kIdle is one block
-    compress<kLanes>(state, at, blocks);
-    for (int lane = 0; lane < kLanes; ++lane) {
-      if (!used[lane]) continue;
-      lanes[lane].skip(blocks);
-      if (!lanes[lane].over()) continue;
-      const uint32_t words[4] = {state.a[lane], state.b[lane], state.c[lane], state.d[lane]};
-      memcpy(out[lanes[lane].index].data(), words, sizeof words);
-      used[lane] = false;
-      --open;
+  Lanes<kWidth, 2> lanes;
+  for (auto next = order.begin(); next != order.end() || lanes.open > 0;) {
+    for (; next != order.end() && lanes.open < lanes.kCount; ++next) lanes.add(messages[*next], *next);
+    advance(lanes);
+    for (int lane = lanes.open - 1; lane >= 0; --lane) {
+      if (!lanes.messages[lane].over()) continue;
+      lanes.sum(lane, out[lanes.messages[lane].index]);
+      lanes.remove(lane);
     }
   }
 }
@@ -221,13 +250,13 @@ Md5 md5_one(std::span<const std::byte> message) {
 
 }  // namespace
 
-size_t md5_lanes() { return has_avx512() ? 16 : has_avx2() ? 8 : 4; }
+size_t md5_lanes() { return has_avx512() ? 32 : has_avx2() ? 16 : 8; }
 
 std::vector<Md5> md5_many(std::span<const std::span<const std::byte>> messages) {
   std::vector<Md5> out(messages.size());
-  if (messages.size() <= 2) {  // the lanes cost as much as two, filled or not
-    for (size_t i = 0; i < messages.size(); ++i) out[i] = md5_one(messages[i]);
-  } else if (has_avx512()) {
+  if (messages.size() == 1) {
+    out[0] = md5_one(messages[0]);
+  } else if (has_avx512() && messages.size() > 8) {  // up to 8, half as wide is a little faster
     hash_avx512(messages, out.data());
   } else if (has_avx2()) {
     hash_avx2(messages, out.data());

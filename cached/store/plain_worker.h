@@ -5,7 +5,8 @@
 // with libcurl, 90 with this (docs/benchmarks.md); with https the difference is small, so https stays with libcurl, and so
 // does everything that is no object's GET.
 //
-// MD5 (Exchange::md5_input) is computed of several bodies at once, when 16 are there or nothing else is to do.
+// MD5 (Exchange::md5_input) is computed of several bodies at once: as soon as there are as many as fill the lanes (md5_lanes.h);
+// before, a body waits for others as long as there is something else to do, and then for a part of the time that its GET took.
 #pragma once
 #include <sys/epoll.h>
 
@@ -15,7 +16,7 @@
 #include <vector>
 
 #include "cached/fd.h"
-#include "cached/store/http_engine.h"
+#include "cached/store/carrier.h"
 #include "cached/store/reply_reader.h"
 #include "cached/store/resolver.h"
 
@@ -52,6 +53,7 @@ class HttpEngine::PlainWorker final : public Carrier {
   struct Finished {
     Job job;
     HttpReply reply;
+    Clock::time_point by;  // when it shall be verified if nothing else is to do
   };
 
   void run() override;
@@ -76,7 +78,9 @@ class HttpEngine::PlainWorker final : public Carrier {
   void complete(Connection& c);
   void fail(TransferPtr transfer, HttpReply::Transport how, std::string why);
   void end(TransferPtr transfer);
-  void conclude_finished();
+  Clock::time_point verify_by() const;
+  size_t to_verify_now(bool idle) const;
+  void conclude_finished(size_t count);
   void sweep(Clock::time_point now);
   bool sweep_one(Connection& c, Clock::time_point now, std::chrono::milliseconds slow);
   void watch(Connection& c, uint32_t events, int operation);
@@ -92,6 +96,7 @@ class HttpEngine::PlainWorker final : public Carrier {
   std::unordered_map<std::string, std::vector<Connection*>> idle_;
   std::vector<TransferPtr> unresolved_;
   std::vector<Finished> to_verify_;
+  size_t to_verify_bytes_ = 0;
   size_t turn_ = 0;  // which address of a name is next
   Clock::time_point last_sweep_{};
 };

@@ -7,7 +7,7 @@
 #include <string>
 #include <string_view>
 
-#include "cached/store/http_engine.h"
+#include "cached/store/exchange.h"
 
 namespace larder {
 

@@ -109,8 +109,8 @@ class Order(OnStore):
         status = daemon.status()["mounts"][0]
         self.assertEqual((status["cached_files"], status["fill"]["done"], status["fill"]["total"]), (400, 400, 400))
         twice = {p: n for p, n in self.gets().items() if n > 1}
-        # Only what was on its way when the daemon was killed.
-        self.assertLessEqual(len(twice), 8, twice)
+        # Only what was on its way when the daemon was killed: at the store, or whole and waiting (10 ms) to be verified with others.
+        self.assertLessEqual(len(twice), 16, twice)
         self.assertGreater(cached, 100)
         self.assertEqual(sum(self.gets().values()), 400 + len(twice))
         self.assertGreater(sum(before.values()), 100)
@@ -120,9 +120,10 @@ class Order(OnStore):
         daemon = self.daemon("budget", fill="eager", cache_size="4MiB")
         self.read_one(daemon, "0/f0000")
         wait_for(lambda: daemon.status()["mounts"][0]["fill"]["state"] == "paused", 30, "the end of the room")
-        status = daemon.status()
-        self.assertLessEqual(status["cache"]["used"], 4 << 20)
-        self.assertGreater(status["mounts"][0]["cached_files"], 50)
+        # It pauses when the last room is given away; what has it is still on its way.
+        wait_for(lambda: daemon.status()["mounts"][0]["cached_files"] > 50, 30, "what has the room")
+        wait_for(lambda: daemon.status()["store"]["in_flight"] == 0, 30, "the end of the GETs")
+        self.assertLessEqual(daemon.status()["cache"]["used"], 4 << 20)
         count = sum(self.gets().values())
         time.sleep(1.5)
         self.assertLessEqual(sum(self.gets().values()), count + 8, "a full cache goes on fetching")

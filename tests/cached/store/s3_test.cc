@@ -258,6 +258,45 @@ TEST_F(S3Test, AlwaysFlippedBytesAreAnErrorNotData) {
   EXPECT_EQ(got.data, "");
 }
 
+// Bodies of all sizes wait for each other to have their MD5 computed side by side: the wrong one is told from the right ones.
+TEST_F(S3Test, BodiesHashedTogetherAreEachJudgedByTheirOwnSum) {
+  auto f = faulty(110'000, {{"retries", "1"}});
+  std::vector<ObjectInfo> objects;
+  std::vector<std::string> contents;
+  for (size_t size : {size_t{1}, size_t{55}, size_t{64}, size_t{4'000}, size_t{70'000}, size_t{300'000}, size_t{1'500'000}, size_t{90'000}}) {
+    const std::string key = "together" + std::to_string(size);
+    contents.push_back(pattern(size, size));
+    server_->put("faulty", key, contents.back());
+    objects.push_back(*f.store->head(key));
+  }
+  f.proxy->rules(json::array({{{"match", "^GET /faulty/together90000"}, {"fault", "flip"}, {"at", 89'999}}}));
+  constexpr size_t kReads = 120;
+  std::vector<std::string> bodies(kReads);
+  std::vector<Status> ends(kReads);
+  std::atomic<size_t> left{kReads};
+  std::promise<void> all;
+  for (size_t i = 0; i < kReads; ++i) {
+    const ObjectInfo& o = objects[i % objects.size()];
+    GetRequest request{o.key, o.etag, 0, o.size, o.size, i % 5 == 0, nullptr, nullptr};
+    request.on_data = [&, i](std::span<const std::byte> data) -> Status {
+      bodies[i].append(reinterpret_cast<const char*>(data.data()), data.size());
+      return {};
+    };
+    request.on_done = [&, i](Status status) {
+      ends[i] = std::move(status);
+      if (--left == 0) all.set_value();
+    };
+    f.store->get(std::move(request));
+  }
+  all.get_future().get();
+  for (size_t i = 0; i < kReads; ++i) {
+    const bool flipped = i % objects.size() == objects.size() - 1;
+    ASSERT_EQ(ends[i].ok(), !flipped) << i;
+    ASSERT_TRUE(bodies[i] == (flipped ? "" : contents[i % objects.size()])) << i;
+  }
+  EXPECT_EQ(get_range(*f.store, objects[4], 0, objects[4].size, false).data, contents[4]) << "with no other to wait for";
+}
+
 TEST_F(S3Test, TenPercentFaultsCostNoReadItsBytes) {
   auto f = faulty(110'000, {{"stall_timeout_ms", "300"}});
   f.proxy->rules(json::array({{{"match", "^GET "}, {"fault", "reset"}, {"at", 40'000}, {"probability", 0.02}},

@@ -1,0 +1,88 @@
+// One request to a store and all its attempts: an Exchange makes a signed request at the moment of sending, takes the body as
+// it comes, and decides after each attempt whether there is another one. Its functions are called one at a time, on threads
+// of whoever moves it (http_engine.h).
+#pragma once
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "cached/store/digest.h"
+#include "larder/result.h"
+
+namespace larder {
+
+struct HttpRequest {
+  std::string method = "GET";        // GET, HEAD, PUT, POST or DELETE
+  std::string url;                   // complete and encoded: sent as it is
+  std::vector<std::string> headers;  // "Name: value"; "Name:" keeps libcurl from sending its own
+  std::string_view body;             // sent as it is; the exchange keeps it until it has ended
+  std::shared_ptr<const void> signer;     // whose signature it has: for Dialect::repair
+  std::chrono::milliseconds patience{0};  // no byte either way for this long ends the attempt; 0: the engine's stall_timeout
+};
+
+// What came back in one attempt.
+struct HttpReply {
+  enum class Transport {
+    kOk,
+    kConnect,  // no connection: name, refused, TLS
+    kTimeout,  // connecting or standing still for too long
+    kBroken,   // reset, cut short, not HTTP
+    kStopped,  // on_head or on_body returned an error
+  };
+  Transport transport = Transport::kOk;
+  std::string transport_error;                               // text for people
+  int status = 0;                                            // 0: no reply
+  std::vector<std::pair<std::string, std::string>> headers;  // names in lower case
+  std::string body;                                          // of a reply that is no success, up to 64 KiB
+  std::string_view header(std::string_view name) const {
+    for (auto& [key, value] : headers) {
+      if (key == name) return value;
+    }
+    return {};
+  }
+  bool success() const { return status == 200 || status == 204 || status == 206; }
+};
+
+struct Verdict {
+  bool again = false;
+  std::chrono::milliseconds wait{0};
+};
+
+class Exchange {
+ public:
+  virtual ~Exchange() = default;
+  // The next attempt's request, signed now. An error ends the exchange through abandoned(); EAGAIN: ask again a little
+  // later.
+  virtual Result<HttpRequest> prepare() = 0;
+  // Status 200, 204 or 206 and its headers, once, before the first byte. An error stops the attempt.
+  virtual Status on_head(const HttpReply& reply) = 0;
+  virtual Status on_body(std::span<const std::byte> data) = 0;
+  // The attempt is over. No `again`: the exchange is over and has told whoever waits.
+  virtual Verdict on_end(const HttpReply& reply) = 0;
+  // Over without an attempt: prepare() failed, or the engine is being destroyed.
+  virtual void abandoned(const Error& error) = 0;
+
+  // A GET of an object's bytes: what the plain transport may carry, and what is worth the rest of these.
+  virtual bool object_get() const { return false; }
+  virtual std::string_view key() const { return {}; }  // of that object, as its store names it
+  virtual uint64_t expected_bytes() const { return 0; }  // of the body, for the bandwidth cap
+  virtual bool unwanted() const { return false; }        // nobody waits any more: the attempt may be broken off
+  // No reply within HttpEngine::slow_after(); once an attempt.
+  virtual void on_slow() {}
+  // Where the next bytes of the body may be put without a copy, after on_head(); on_placed() instead of on_body() says how
+  // many. Empty: there is no such place.
+  virtual std::span<std::byte> body_room() { return {}; }
+  virtual Status on_placed(size_t) { return {}; }
+  // A whole body whose MD5 shall be known in on_end(): told by md5_is() before, if the transport can (several at once cost
+  // little more than one, md5_lanes.h). Empty: none.
+  virtual std::span<const std::byte> md5_input() const { return {}; }
+  virtual void md5_is(const Md5&) {}
+};
+
+}  // namespace larder
