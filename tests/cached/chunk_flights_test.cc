@@ -216,7 +216,7 @@ TEST_F(ChunkFlightsTest, AnObjectThatIsDroppedEndsItsGet) {
 
 // There is room for a part of it: that part comes, the rest when there is room.
 TEST_F(ChunkFlightsTest, ARangeIsCutWhereTheRoomEnds) {
-  Lazily in(out);
+  Lazily in(out, 8, 20'000);
   LazyPtr f = begin(in, 100 * kChunk);
   const Object o = in.object(d, "big");
   std::vector<Room> others;
