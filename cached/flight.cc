@@ -9,6 +9,8 @@
 
 namespace larder {
 
+static constexpr int kMostWrongGets = 5;
+
 Flights::Flights(ObjectCache& cache, uint32_t connections, uint32_t wait_ms) : cache_(cache), connections_(connections), wait_(wait_ms) {}
 
 Flights::~Flights() = default;
@@ -221,7 +223,9 @@ void Flights::send_get(const FlightPtr& f, const std::shared_ptr<Store>& store) 
       std::lock_guard lock(mutex_);
       ++callbacks_;
     }
-    landed(std::exchange(*held, nullptr), std::move(status));
+    FlightPtr mine = std::exchange(*held, nullptr);
+    if (!get_again(mine, status)) landed(mine, std::move(status));
+    mine.reset();
     pump();
     std::lock_guard lock(mutex_);
     if (--callbacks_ == 0) idle_.notify_all();
@@ -231,6 +235,23 @@ void Flights::send_get(const FlightPtr& f, const std::shared_ptr<Store>& store) 
   if (!f->wanted) return;
   lock.unlock();  // whoever came before get() had nothing to hurry
   hurry(f->object);
+}
+
+// The bytes that came are not those of the store's checksum: they are fetched again.
+bool Flights::get_again(const FlightPtr& f, Status& status) {
+  const int code = status ? 0 : status.error().code;
+  if ((code != kWrongBytes && code != kDoubtfulBytes) || stopping_) return false;
+  const uint64_t sum = f->writer->sum();
+  if (f->wrong_gets++ > 0 && sum == f->wrong_sum && code == kDoubtfulBytes) {
+    status = {};
+    return false;
+  }
+  f->wrong_sum = sum;
+  Result<std::shared_ptr<Store>> store = f->object.dataset->store();
+  if (f->wrong_gets == kMostWrongGets || !store) return false;
+  f->writer->begin_again();
+  send_get(f, *store);
+  return true;
 }
 
 // ---- landing ---------------------------------------------------------------------------------------------------------

@@ -81,6 +81,8 @@ class Flights {
     std::optional<Clock::time_point> room_deadline;
     Room room;
     std::unique_ptr<ObjectWriter> writer;
+    int wrong_gets = 0;      // that the store's checksum was against
+    uint64_t wrong_sum = 0;  // of the last one's bytes
   };
   using FlightPtr = std::shared_ptr<Flight>;
 
@@ -91,6 +93,7 @@ class Flights {
   void start(const FlightPtr& f);
   bool park(const FlightPtr& f, const Error& error);
   void send_get(const FlightPtr& f, const std::shared_ptr<Store>& store);
+  bool get_again(const FlightPtr& f, Status& status);
   void hurry(const Object& object);
   void landed(const FlightPtr& f, Status status);
   void landed_by_chunks(const FlightPtr& f, const Status& status);

@@ -37,6 +37,11 @@ Status ObjectWriter::write(std::span<const std::byte> bytes) {
   return {};
 }
 
+void ObjectWriter::begin_again() {
+  written_ = 0;
+  hash_.reset();
+}
+
 Status ObjectWriter::finish(int64_t mtime_ns) {
   if (written_ != size_) return make_error(EIO, fmt::format("the store sent {} of {} bytes", written_, size_));
   struct timespec t = {mtime_ns / 1000000000, mtime_ns % 1000000000};

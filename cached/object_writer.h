@@ -18,6 +18,8 @@ class ObjectWriter {
 
   // Appends. EPROTO: more bytes than the object has. ENOSPC: nothing could be freed.
   Status write(std::span<const std::byte> bytes);
+  // From the first byte on, over what was written.
+  void begin_again();
   // All bytes are there (EIO otherwise); sets its time. The file still has no name.
   Status finish(int64_t mtime_ns);
 

@@ -82,6 +82,15 @@ long cookie_of(uint64_t dev, uint64_t handle_inode, uint64_t data_inode) {
 }
 bool is_ours(int fd, long cookie) { return sys::lseek(fd, 0, SEEK_CUR) == cookie; }
 
+// Gives a freshly opened data file that position. False: another thread has put a file of the program's there meanwhile. That one is
+// not at 0, or not the data file; it is left where it was, and its descriptor is not ours to close.
+bool make_ours(int fd, long cookie, uint64_t dev, uint64_t inode) {
+  const long at = sys::lseek(fd, cookie, SEEK_CUR);
+  if (at == cookie && is_file(fd, dev, inode)) return true;
+  if (at >= 0) sys::lseek(fd, -cookie, SEEK_CUR);
+  return false;
+}
+
 }  // namespace
 
 Patience patience(uint64_t dataset_id) {
@@ -148,7 +157,7 @@ int show_map(Slot& s, int fd, uint64_t handle_inode) {
     return -ENOMEM;
   }
   s.map = static_cast<const ChunkMap*>(s.base);
-  return good_map(s.map, static_cast<uint64_t>(st.st_size), handle_inode) ? 0 : -EIO;
+  return good_map(s.map, static_cast<uint64_t>(st.st_size), handle_inode) ? 0 : -EAGAIN;
 }
 
 bool is_whole(const Slot& s) { return s.map != nullptr && s.map->whole.load(std::memory_order_acquire) != 0; }
@@ -185,14 +194,15 @@ int try_fill(Slot& s, uint64_t dataset_id, uint64_t handle_inode, uint64_t dev) 
   const int data = parked(open_data(dataset_id, handle_inode, s.map, dev));
   if (data < 0) return data;
   s.cookie = cookie_of(dev, handle_inode, s.map->data_inode);
-  if (sys::lseek(data, s.cookie, SEEK_SET) != s.cookie) return sys::close(data), -EIO;
+  if (!make_ours(data, s.cookie, dev, s.map->data_inode)) return -EAGAIN;
   s.data_fd = data;
   s.dataset_id = dataset_id;
   s.handle_inode = handle_inode;
   return 0;
 }
 
-// Fills the slot of a handle. 0 or -errno; -ESTALE: the daemon does not know it any more.
+// Fills the slot of a handle. 0 or -errno; -ESTALE: the daemon does not know it any more; -EAGAIN: other threads of the program use the
+// numbers of our descriptors for theirs.
 int fill(uint64_t dataset_id, uint64_t handle_inode, uint64_t dev) {
   Slot& s = slot_of(handle_inode);
   for (int attempt = 0;; ++attempt) {
@@ -208,7 +218,8 @@ int fill(uint64_t dataset_id, uint64_t handle_inode, uint64_t dev) {
       r = try_fill(s, dataset_id, handle_inode, dev);
       s.stamp.fetch_add(1, std::memory_order_release);
     }
-    if (r != -ENOENT || attempt >= kAttempts) return r == -ENOENT ? -ESTALE : r;
+    if ((r != -ENOENT && r != -EAGAIN) || attempt >= kAttempts) return r == -ENOENT ? -ESTALE : r;
+    if (r == -EAGAIN) continue;
     r = ask_chunks(dataset_id, handle_inode, 0, 1, 0);  // was whole and went: it comes again under the same handle
     if (r != 0) return r;
   }
@@ -243,8 +254,8 @@ bool unchanged(const Lazy& lazy) {
   return slots[lazy.slot].stamp.load(std::memory_order_relaxed) == lazy.stamp;
 }
 
-// Opened for one call alone. 0 or -errno.
-int open_alone(uint64_t dataset_id, uint64_t handle_inode, Lazy* out) {
+// Opened for one call alone. 0 or -errno (-EAGAIN as fill()).
+int open_alone(uint64_t dataset_id, uint64_t handle_inode, uint64_t dev, Lazy* out) {
   LazyFiles files;
   if (int error = open_lazy_files(dataset_id, handle_inode, &files)) return error;
   sys::Fd map(files.map);
@@ -253,13 +264,15 @@ int open_alone(uint64_t dataset_id, uint64_t handle_inode, Lazy* out) {
   auto* base = static_cast<const ChunkMap*>(sized ? sys::mmap(nullptr, pages(static_cast<size_t>(st.st_size)), PROT_READ, MAP_SHARED, files.map, 0) : nullptr);
   if (base == nullptr || !good_map(base, static_cast<uint64_t>(st.st_size), handle_inode)) {
     sys::close(files.data);
-    return base == nullptr ? -ENOMEM : -EIO;
+    if (base == nullptr) return -ENOMEM;
+    sys::munmap(const_cast<ChunkMap*>(base), pages(static_cast<size_t>(st.st_size)));
+    return -EAGAIN;
   }
   describe(base, dataset_id, handle_inode, out);
-  out->data_fd = files.data;
-  out->own_fd = true;
   out->own_map = pages(static_cast<size_t>(st.st_size));
-  return 0;
+  out->data_fd = files.data;
+  out->cookie = cookie_of(dev, handle_inode, base->data_inode ^ reinterpret_cast<uintptr_t>(out) << 1);  // not the table's
+  return make_ours(files.data, out->cookie, dev, base->data_inode) ? 0 : -EAGAIN;
 }
 
 // The slot of a handle, filled if need be. `check`: its descriptor was not ours when it was read.
@@ -268,13 +281,27 @@ int acquire(uint64_t dataset_id, uint64_t handle_inode, Lazy* out, bool check) {
   for (; out->voided < kTurns; ++out->voided) {
     if (read_slot(slot_of(handle_inode), handle_inode, out) && out->data_fd >= 0 && (!check || is_ours(out->data_fd, out->cookie))) return 0;
     if (!own_process()) return -EIO;  // a vfork child shares our memory, but not our descriptors
-    if (int error = fill(dataset_id, handle_inode, patience(dataset_id).cache_dev)) return error;
+    const int error = fill(dataset_id, handle_inode, patience(dataset_id).cache_dev);
+    if (error != 0 && error != -EAGAIN) return error;
     if (read_slot(slot_of(handle_inode), handle_inode, out) && out->data_fd >= 0) return 0;
   }
-  return open_alone(dataset_id, handle_inode, out);
+  const uint64_t dev = patience(dataset_id).cache_dev;
+  int r = -EAGAIN;
+  for (int attempt = 0; r == -EAGAIN && attempt < kAttempts; ++attempt) {
+    out->close_own();
+    r = open_alone(dataset_id, handle_inode, dev, out);
+  }
+  return r == -EAGAIN ? -EIO : r;
 }
 
 }  // namespace
+
+void Lazy::close_own() {
+  if (own_map == 0) return;
+  if (is_ours(data_fd, cookie)) sys::close(data_fd);
+  sys::munmap(const_cast<ChunkMap*>(map), own_map);
+  own_map = 0;
+}
 
 int find_lazy(const struct stat& st, Lazy* out) {
   if (!S_ISDIR(st.st_mode)) return -EISDIR;
@@ -351,7 +378,7 @@ ssize_t read_run(Lazy& lazy, char* buffer, size_t length, uint64_t offset) {
   std::atomic_thread_fence(std::memory_order_seq_cst);
   // The descriptor is asked after the read: if it is ours then, and the slot is as it was, the bytes came from our file. Asked before,
   // another thread could have closed it and opened something else there in between.
-  const bool ours = !present || lazy.own_fd || is_ours(lazy.data_fd, lazy.cookie);
+  const bool ours = !present || is_ours(lazy.data_fd, lazy.cookie);
   check_run(lazy, &run);
   if (!ours || !unchanged(lazy)) {  // the words may be another object's
     ++lazy.voided;
@@ -408,6 +435,7 @@ int open_whole(const Lazy& lazy) {
 
 int open_lazy_files(uint64_t dataset_id, uint64_t handle_inode, LazyFiles* out) {
   const uint64_t dev = patience(dataset_id).cache_dev;
+  int last = -EIO;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     char name[64];
     lazy_name(dataset_id, handle_inode, ".map", name);
@@ -416,7 +444,10 @@ int open_lazy_files(uint64_t dataset_id, uint64_t handle_inode, LazyFiles* out) 
     int data = map.get();
     if (map.get() >= 0) {
       const long n = sys::call(SYS_pread64, map.get(), sys::arg(&header), sizeof(header), 0);
-      if (n != static_cast<long>(sizeof(header)) || header.magic != kChunkMapMagic || header.handle_inode != handle_inode) return -EIO;
+      if (n != static_cast<long>(sizeof(header)) || header.magic != kChunkMapMagic || header.handle_inode != handle_inode) {
+        last = -EIO;  // it may be a file that the program put there meanwhile
+        continue;
+      }
       data = open_data(dataset_id, handle_inode, &header, dev);
     }
     if (data >= 0) {
@@ -426,8 +457,9 @@ int open_lazy_files(uint64_t dataset_id, uint64_t handle_inode, LazyFiles* out) 
     }
     if (data != -ENOENT) return data;
     if (int error = ask_chunks(dataset_id, handle_inode, 0, 1, 0)) return error;
+    last = -ESTALE;
   }
-  return -ESTALE;
+  return last;
 }
 
 }  // namespace larder

@@ -19,15 +19,12 @@ namespace larder {
 // One lazy object, opened. `map` stays mapped for ever, but may come to show another object's map: `stamp` tells.
 struct Lazy {
   Lazy() = default;
-  ~Lazy() { close_own(); }
+  ~Lazy() {
+    if (own_map != 0) close_own();
+  }
   Lazy(const Lazy&) = delete;
   Lazy& operator=(const Lazy&) = delete;
-  void close_own() {
-    if (own_fd) sys::close(data_fd);
-    if (own_map != 0) sys::munmap(const_cast<ChunkMap*>(map), own_map);
-    own_fd = false;
-    own_map = 0;
-  }
+  void close_own();
 
   uint64_t handle_inode = 0;
   uint64_t dataset_id = 0;
@@ -42,7 +39,6 @@ struct Lazy {
   uint32_t slot = 0;
   uint32_t stamp = 0;
   uint32_t voided = 0;   // times that the table's place was taken by another object while this one was read
-  bool own_fd = false;
   size_t own_map = 0;    // bytes of a mapping that is this one's alone; then the table does not matter
 };
 

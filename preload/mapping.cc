@@ -97,11 +97,13 @@ long describe(const LazyFiles& files, PagedFile* what) {
 }
 
 // The mapping, out of everybody's reach: PROT_NONE keeps other threads (and mlockall's populating) off until it is served.
-long reserve(void* at, size_t length, int flags, const LazyFiles& files, uint64_t offset) {
+long reserve(void* at, size_t length, int flags, const LazyFiles& files, const PagedFile& what, uint64_t offset) {
   const int kept = flags & ~(MAP_TYPE | MAP_POPULATE);
   const long r = sys::call(SYS_mmap, sys::arg(at), static_cast<long>(length), PROT_NONE, kept | MAP_PRIVATE, files.data, static_cast<long>(offset));
   if (r < 0 && r > -4096) return r;
-  const long e = sys::call(SYS_madvise, r, static_cast<long>(length), MADV_DONTFORK);
+  struct stat st;  // another thread may have put a file of the program's there before it was mapped
+  const bool ours = sys::fstat(files.data, &st) == 0 && st.st_ino == what.inode && st.st_dev == what.dev;
+  const long e = ours ? sys::call(SYS_madvise, r, static_cast<long>(length), MADV_DONTFORK) : -EIO;
   if (e == 0) return r;
   sys::munmap(reinterpret_cast<void*>(r), length);
   return e;
@@ -114,7 +116,7 @@ long map_paged(void* at, size_t length, int prot, int flags, uint64_t offset, co
   ProcessLock lock(errand_lock);
   if (const long r = ensure_pager()) return r;
   if (const long r = describe(files, &what)) return r;
-  const long address = reserve(at, length, flags, files, offset);
+  const long address = reserve(at, length, flags, files, what, offset);
   long r = address;
   if (address >= 0) {
     const uint64_t page = paged_page();

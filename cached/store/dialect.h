@@ -71,6 +71,8 @@ class Dialect {
   // A list of one key: the first below `folder` after this full key. Only if lists_folders().
   virtual StoreCall first_after_call(std::string_view folder, std::string_view) const { return folder_call(folder, false, {}); }
   virtual BodyChecksum checksum(const HttpReply& head) const = 0;  // of a whole-object GET
+  virtual bool etags_are_sums() const { return false; }  // as S3's are (etag_check.h), unless a reply says otherwise:
+  virtual bool etag_is_sum(const HttpReply&) const { return etags_are_sums(); }
   virtual ObjectVersion version(std::string_view etag) const { return {std::string(etag), {}}; }
   virtual std::string etag(const HttpReply& head) const;  // as a listing would give it
   virtual const WriteDialect* writing() const { return nullptr; }       // null: a store that is only read

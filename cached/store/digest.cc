@@ -116,6 +116,8 @@ Md5Stream::Md5Stream() : context_(std::make_unique<Context>()) {
   reset();
 }
 Md5Stream::~Md5Stream() = default;
+Md5Stream::Md5Stream(Md5Stream&&) noexcept = default;
+Md5Stream& Md5Stream::operator=(Md5Stream&&) noexcept = default;
 
 void Md5Stream::reset() { must(EVP_DigestInit_ex2(context_->md.get(), fetched_md5(), nullptr)); }
 

@@ -42,8 +42,8 @@ class Md5Stream {
  public:
   Md5Stream();
   ~Md5Stream();
-  Md5Stream(const Md5Stream&) = delete;
-  Md5Stream& operator=(const Md5Stream&) = delete;
+  Md5Stream(Md5Stream&&) noexcept;
+  Md5Stream& operator=(Md5Stream&&) noexcept;
   void reset();
   void update(std::span<const std::byte> data);
   Md5 finish();

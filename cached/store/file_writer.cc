@@ -195,6 +195,19 @@ Result<PartInfo> FileWriter::put_part(const NewObject& object, const std::string
   return PartInfo{number, data.size(), {}};
 }
 
+Status FileWriter::read_back(const NewObject& object, const std::string& upload, uint64_t offset, std::span<std::byte> out) {
+  auto open = find(upload);
+  if (!open.ok()) return open.error();
+  while (!out.empty()) {
+    const ssize_t n = pread((*open)->file.get(), out.data(), out.size(), static_cast<off_t>(offset));
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return os_error(name(object.key) + ": cannot read the unfinished file", n < 0 ? errno : EIO);
+    out = out.subspan(static_cast<size_t>(n));
+    offset += static_cast<uint64_t>(n);
+  }
+  return {};
+}
+
 Status FileWriter::complete_upload(const NewObject& object, const std::string& upload,
                                    const std::vector<PartInfo>& parts) {
   auto open = find(upload);

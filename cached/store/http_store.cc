@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <future>
 
+#include "cached/store/compared_get.h"
 #include "cached/store/http_writer.h"
 #include "cached/store/list_order.h"
 #include "cached/store/options.h"
@@ -342,6 +343,7 @@ Result<ObjectInfo> HttpStore::head(std::string_view key) {
 }
 
 void HttpStore::get(GetRequest request) {
+  request = compared(*context_, std::move(request));
   if (wants_parallel(*context_, request)) return start_parallel_get(context_, *engine_, std::move(request));
   const bool demand = request.demand;
   engine_->submit(make_range_get(context_, std::move(request)), demand);

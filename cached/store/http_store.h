@@ -109,6 +109,7 @@ class HttpStore final : public Store {
   void hurry(std::string_view key) override { context_->engine->hurry(key); }
   StoreCounters counters() const override;
   bool can_range(std::string_view etag) const override { return !context_->dialect->version(etag).if_match.empty(); }
+  bool verifies() const override { return context_->options.verify_md5; }
   StoreWriter* writer() override { return writer_.get(); }
 
  private:

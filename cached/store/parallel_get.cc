@@ -55,6 +55,7 @@ class ParallelGet : public std::enable_shared_from_this<ParallelGet> {
     one.length = std::min(kPartBytes, request_.offset + request_.length - one.offset);
     one.object_size = request_.object_size;
     one.demand = request_.demand;
+    one.etag_is_no_sum = request_.etag_is_no_sum;
     auto self = shared_from_this();
     one.on_data = [self, index](std::span<const std::byte> data) { return self->arrived(index, data); };
     one.on_done = [self, index](Status status) { self->ended(index, status); };

@@ -191,6 +191,7 @@ class RangeGet final : public StoreExchange {
     // rclone's server says 200 for a range that it sent, with the Content-Range of a 206.
     const bool part = reply.status == 206 || !reply.header("content-range").empty();
     if (auto status = part ? check_range(reply) : check_whole(reply); !status.ok()) return status;
+    if (request_.etag_is_no_sum && !store_->dialect->etag_is_sum(reply)) request_.etag_is_no_sum->store(true);
     if (etag_.empty()) {  // resumes must get the rest of this version
       etag_ = etag;
       strong_ = !reply.header("etag").starts_with("W/");
@@ -291,7 +292,7 @@ class RangeGet final : public StoreExchange {
   // Nothing was delivered yet: fetch it again from the start. Otherwise the receiver has wrong bytes and must be told.
   Status wrong_checksum() {
     std::string message = object() + ": the bytes do not match the store's checksum";
-    if (!buffered_) return make_error(EIO, message);
+    if (!buffered_) return make_error(kWrongBytes, message);
     received_ = 0;
     md5_.reset();
     return again(message);

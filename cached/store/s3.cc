@@ -9,6 +9,7 @@
 #include <mutex>
 #include <pugixml.hpp>
 
+#include "cached/store/etag_check.h"
 #include "cached/store/http_store.h"
 #include "cached/store/options.h"
 #include "cached/store/percent.h"
@@ -31,20 +32,6 @@ std::string region_suffix(std::string_view region) {
 
 std::string default_endpoint(std::string_view region) {
   return fmt::format("https://s3.{}.{}", region, region_suffix(region));
-}
-
-bool hex32(std::string_view text) {
-  return text.size() == 32 && text.find_first_not_of("0123456789abcdefABCDEF") == std::string_view::npos;
-}
-
-std::string raw_bytes(std::string_view hex_digits) {
-  std::string out;
-  for (size_t i = 0; i + 1 < hex_digits.size(); i += 2) {
-    unsigned value = 0;
-    std::from_chars(hex_digits.data() + i, hex_digits.data() + i + 2, value, 16);
-    out.push_back(static_cast<char>(value));
-  }
-  return out;
 }
 
 struct S3Config {
@@ -141,12 +128,14 @@ class S3Dialect final : public Dialect {
 
   // The ETag is the MD5 of what was uploaded in one piece, unless KMS or a customer's key encrypted it.
   BodyChecksum checksum(const HttpReply& head) const override {
-    const std::string_view encryption = head.header("x-amz-server-side-encryption");
-    if (!encryption.empty() && encryption != "AES256") return {};
-    if (!head.header("x-amz-server-side-encryption-customer-algorithm").empty()) return {};
-    const std::string etag = clean_etag(head.header("etag"));
-    if (!hex32(etag)) return {};
-    return {BodyChecksum::Kind::kMd5, raw_bytes(etag)};
+    const auto md5 = md5_of_etag(clean_etag(head.header("etag")));
+    if (!md5 || !etag_is_sum(head)) return {};
+    return {BodyChecksum::Kind::kMd5, std::string(md5->begin(), md5->end())};
+  }
+  bool etags_are_sums() const override { return true; }
+  bool etag_is_sum(const HttpReply& reply) const override {
+    const std::string_view encryption = reply.header("x-amz-server-side-encryption");
+    return (encryption.empty() || encryption == "AES256") && reply.header("x-amz-server-side-encryption-customer-algorithm").empty();
   }
 
  private:

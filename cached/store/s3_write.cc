@@ -5,7 +5,7 @@
 #include <charconv>
 #include <pugixml.hpp>
 
-#include "cached/store/digest.h"
+#include "cached/store/etag_check.h"
 #include "cached/store/s3.h"
 
 namespace larder {
@@ -65,28 +65,16 @@ size_t utf8_length(std::string_view text) {
   return length;
 }
 
-std::optional<std::string> md5_bytes(std::string_view etag) {
-  if (etag.size() != 32 || etag.find_first_not_of("0123456789abcdefABCDEF") != std::string_view::npos)
-    return std::nullopt;
-  std::string out;
-  for (size_t i = 0; i < etag.size(); i += 2) {
-    unsigned value = 0;
-    std::from_chars(etag.data() + i, etag.data() + i + 2, value, 16);
-    out.push_back(static_cast<char>(value));
-  }
-  return out;
-}
-
 }  // namespace
 
 std::string s3_composite_etag(const std::vector<PartInfo>& parts) {
-  Md5Stream md5;
+  std::vector<Md5> sums;
   for (auto& part : parts) {
-    const auto bytes = md5_bytes(part.etag);
-    if (!bytes) return {};
-    md5.update(std::as_bytes(std::span(*bytes)));
+    const auto md5 = md5_of_etag(part.etag);
+    if (!md5) return {};
+    sums.push_back(*md5);
   }
-  return fmt::format("{}-{}", hex(md5.finish()), parts.size());
+  return etag_of_parts(sums);
 }
 
 Result<std::string> S3Writing::parse_upload(std::string_view body) const {

@@ -5,6 +5,8 @@
 // request is under way. Errors carry the errno a program shall see (docs/semantics.md): ENOENT, EACCES, ESTALE (If-Match
 // failed), EIO after retries; the message names store, key, HTTP status and request id, never a secret.
 #pragma once
+#include <atomic>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -39,6 +41,11 @@ struct ObjectView {
   operator ObjectInfo() const { return {std::string(key), size, mtime_ns, std::string(etag)}; }
 };
 
+// How a GET ends whose bytes were delivered and are not those of the store's checksum. Whoever can start over does; to a program EIO.
+inline constexpr int kWrongBytes = EBADMSG;
+// The same, but the checksum is an ETag of parts, and of which size they were is a guess: the same bytes twice are right.
+inline constexpr int kDoubtfulBytes = EILSEQ;
+
 struct GetRequest {
   std::string key;               // relative to the prefix
   std::string etag;              // If-Match; empty: whatever is there
@@ -50,6 +57,8 @@ struct GetRequest {
   // A returned error ends the request with that error.
   std::function<Status(std::span<const std::byte>)> on_data;
   std::function<void(Status)> on_done;
+  // If given: set when a reply says that the etag is no sum of the bytes (SSE-KMS, SSE-C).
+  std::shared_ptr<std::atomic<bool>> etag_is_no_sum{};
 };
 
 // Counters since start, for `larder status` and tests.
@@ -76,6 +85,8 @@ class Store {
   virtual void get(GetRequest request) = 0;
   // A program waits now for GETs of this key that were asked for as fill: those that have not started go with demand.
   virtual void hurry(std::string_view key) = 0;
+  // Are whole objects compared with their etag, when it is a sum of their bytes? (The option `verify`.)
+  virtual bool verifies() const { return false; }
   // Do ranges of an object with this etag, fetched at different times, surely come from one version?
   virtual bool can_range(std::string_view etag) const { return !etag.empty(); }
   virtual StoreCounters counters() const = 0;

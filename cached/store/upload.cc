@@ -4,6 +4,10 @@
 
 namespace larder {
 
+Status StoreWriter::read_back(const NewObject& object, const std::string&, uint64_t, std::span<std::byte>) {
+  return make_error(ENOTSUP, object.key + ": an unfinished upload cannot be read");
+}
+
 uint64_t upload_part_bytes(uint64_t object_size) {
   constexpr uint64_t kMiB = 1 << 20;
   const uint64_t least = (object_size + kMaxUploadParts - 1) / kMaxUploadParts;

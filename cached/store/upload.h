@@ -55,6 +55,9 @@ class StoreWriter {
   virtual Status complete_upload(const NewObject& object, const std::string& upload,
                                  const std::vector<PartInfo>& parts) = 0;
   virtual Status abort_upload(const NewObject& object, const std::string& upload) = 0;
+  // Reads what parts wrote, where the store can (reads_back()).
+  virtual bool reads_back() const { return false; }
+  virtual Status read_back(const NewObject& object, const std::string& upload, uint64_t offset, std::span<std::byte> out);
   // The upload failed; what was written stays for a later create_upload() or list_parts().
   virtual void leave_upload(const std::string&) {}
   // True if create_upload() finds an interrupted upload by itself; otherwise the caller must keep its id.

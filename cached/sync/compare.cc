@@ -12,11 +12,4 @@ bool same_time(int64_t original_ns, int64_t copy_ns, bool copy_in_directory) {
   return false;
 }
 
-std::string md5_of_etag(const std::string& etag) {
-  if (etag.size() != 32 || etag.find_first_not_of("0123456789abcdefABCDEF") != std::string::npos) return {};
-  std::string out = etag;
-  for (char& c : out) c = c >= 'A' && c <= 'F' ? static_cast<char>(c + 32) : c;
-  return out;
-}
-
 }  // namespace larder

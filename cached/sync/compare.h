@@ -13,7 +13,4 @@ enum class Compare { kSizeAndTime, kSize, kChecksum };
 //   - in a store, the object was written at or after the original's mtime (a store sets the time itself).
 bool same_time(int64_t original_ns, int64_t copy_ns, bool copy_in_directory);
 
-// The MD5 of an object's content, if its etag is one: 32 hex digits, in lower case. Empty otherwise.
-std::string md5_of_etag(const std::string& etag);
-
 }  // namespace larder

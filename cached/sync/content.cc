@@ -2,19 +2,16 @@
 
 #include <fmt/format.h>
 
-#include <charconv>
 #include <cstring>
 #include <memory>
+#include <optional>
 
-#include "cached/store/digest.h"
-#include "cached/store/s3_write.h"
-#include "cached/sync/compare.h"
+#include "cached/store/etag_check.h"
 
 namespace larder {
 namespace {
 
 constexpr uint64_t kPiece = 8 << 20;
-constexpr uint64_t kMiB = 1 << 20;
 
 struct Side {
   Endpoint& end;
@@ -35,42 +32,6 @@ Status read_all(const Side& side, uint64_t offset, uint64_t length, RateLimit& r
   return {};
 }
 
-Result<std::string> md5_of(const Side& side, uint64_t offset, uint64_t length, RateLimit& rate) {
-  Md5Stream md5;
-  auto status = read_all(side, offset, length, rate, [&](uint64_t, Bytes data) {
-    md5.update(data);
-    return true;
-  });
-  if (!status.ok()) return status.error();
-  return hex(md5.finish());
-}
-
-// "...-N": the size of the parts, if one of those that tools use gives N of them; else 0.
-uint64_t guessed_part_bytes(const std::string& etag, uint64_t size) {
-  const size_t dash = etag.find('-');
-  if (dash != 32) return 0;
-  uint64_t parts = 0;
-  auto [end, failure] = std::from_chars(etag.data() + dash + 1, etag.data() + etag.size(), parts);
-  if (failure != std::errc() || end != etag.data() + etag.size() || parts == 0) return 0;
-  // Ours and the AWS tools', rclone's, s5cmd's, and powers of two.
-  for (uint64_t bytes :
-       {upload_part_bytes(size), 5 * kMiB, 50 * kMiB, 15 * kMiB, 16 * kMiB, 32 * kMiB, 64 * kMiB, 128 * kMiB}) {
-    if ((size + bytes - 1) / bytes == parts) return bytes;
-  }
-  return 0;
-}
-
-Result<bool> has_composite(const Side& side, const std::string& etag, uint64_t part_bytes, RateLimit& rate) {
-  std::vector<PartInfo> parts;
-  for (uint64_t at = 0; at < side.object.size; at += part_bytes) {
-    const uint64_t length = std::min(part_bytes, side.object.size - at);
-    auto md5 = md5_of(side, at, length, rate);
-    if (!md5.ok()) return md5.error();
-    parts.push_back({static_cast<int>(parts.size() + 1), length, *md5});
-  }
-  return s3_composite_etag(parts) == etag;
-}
-
 Result<bool> same_bytes(const Side& a, const Side& b, RateLimit& rate) {
   bool same = true;
   Status failed;
@@ -88,16 +49,16 @@ Result<bool> same_bytes(const Side& a, const Side& b, RateLimit& rate) {
 
 // `known` has an etag that tells of its content, `other` must be read. No answer: reading `known`, too, tells.
 Result<std::optional<bool>> by_etag(const ObjectInfo& known, const Side& other, RateLimit& rate) {
-  if (const std::string wanted = md5_of_etag(known.etag); !wanted.empty()) {
-    auto md5 = md5_of(other, 0, other.object.size, rate);
-    if (!md5.ok()) return md5.error();
-    return std::optional<bool>(*md5 == wanted);
-  }
-  const uint64_t part_bytes = guessed_part_bytes(known.etag, known.size);
-  if (part_bytes == 0) return std::optional<bool>();
-  auto same = has_composite(other, known.etag, part_bytes, rate);
-  if (!same.ok()) return same.error();
-  return *same ? std::optional<bool>(true) : std::nullopt;  // a difference may be one of the part size
+  EtagCheck check(known.etag, known.size);
+  if (!check.tells()) return std::optional<bool>();
+  auto status = read_all(other, 0, other.object.size, rate, [&](uint64_t, Bytes data) {
+    check.update(data);
+    return true;
+  });
+  if (!status.ok()) return status.error();
+  const bool same = check.matches();
+  if (same || is_md5_etag(known.etag)) return std::optional<bool>(same);
+  return std::optional<bool>();  // a difference may be one of the part size
 }
 
 }  // namespace
@@ -107,8 +68,8 @@ Result<bool> same_content(Endpoint& a, const ObjectInfo& of_a, Endpoint& b, cons
   if (of_a.size == 0) return true;
   const Side sides[2] = {{a, of_a}, {b, of_b}};
   if (!a.is_directory() && !b.is_directory()) {
-    const std::string md5_a = md5_of_etag(of_a.etag), md5_b = md5_of_etag(of_b.etag);
-    if (!md5_a.empty() && !md5_b.empty()) return md5_a == md5_b;
+    const auto md5_a = md5_of_etag(of_a.etag), md5_b = md5_of_etag(of_b.etag);
+    if (md5_a && md5_b) return *md5_a == *md5_b;
     if (of_a.etag.size() > 32 && of_a.etag == of_b.etag) return true;  // MD5 of the same parts
   }
   for (int known : {0, 1}) {

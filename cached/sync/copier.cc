@@ -4,13 +4,17 @@
 
 #include <algorithm>
 #include <mutex>
+#include <optional>
 
 #include "cached/store/errors.h"
+#include "cached/sync/source_sum.h"
+#include "larder/hash.h"
 
 namespace larder {
 namespace {
 
 constexpr uint64_t kMemory = 1 << 30;         // of all transfers together
+constexpr int kMostCopies = 5;                // of one object, if the store's checksum is against what came
 constexpr uint64_t kKeepBuffer = kCopyWhole;  // a thread keeps a buffer up to here
 
 // The calling thread's own buffer; its bytes are what they were.
@@ -41,17 +45,31 @@ NewObject Copier::new_object(const ObjectInfo& object) const {
   out.size = object.size;
   out.mtime_ns = object.mtime_ns;
   out.version = fmt::format("{} {} {}", ends_.source.place(), object.etag, object.mtime_ns);
-  out.part_bytes = upload_part_bytes(object.size);
+  out.part_bytes = SourceSum::part_bytes(*ends_.source.store, object).value_or(upload_part_bytes(object.size));
   return out;
 }
 
-Status Copier::move(const ObjectInfo& object, uint64_t offset, uint64_t length,
+// Once more if the bytes are not those of the store's checksum.
+Status Copier::read(const ObjectInfo& object, uint64_t offset, std::span<std::byte> out, const NoSum& no_sum) {
+  std::optional<uint64_t> refused;
+  for (int attempt = 1;; ++attempt) {
+    Status status = ends_.source.read(object, offset, out, no_sum);
+    const int code = status.ok() ? 0 : status.error().code;
+    if (code != kWrongBytes && code != kDoubtfulBytes) return status;
+    const uint64_t sum = XXH3_64bits(out.data(), out.size());
+    if (refused == sum && code == kDoubtfulBytes) return {};
+    if (attempt == kMostCopies) return make_error(EIO, status.error().message);
+    refused = sum;
+  }
+}
+
+Status Copier::move(const ObjectInfo& object, uint64_t offset, uint64_t length, const NoSum& no_sum,
                     const std::function<Status(Bytes)>& write) {
   if (stopped_.load()) return make_error(ECANCELED, object.key + ": the sync was stopped");
   rate_.wait(length);
   const MemoryBudget::Share share(memory_, length);
   const auto buffer = scratch(length);
-  if (auto status = ends_.source.read(object, offset, buffer); !status.ok()) return status;
+  if (auto status = read(object, offset, buffer, no_sum); !status.ok()) return status;
   if (auto status = write(buffer); !status.ok()) return status;
   counters_.bytes.fetch_add(length, std::memory_order_relaxed);
   return {};
@@ -59,7 +77,7 @@ Status Copier::move(const ObjectInfo& object, uint64_t offset, uint64_t length,
 
 Status Copier::copy_whole(const ObjectInfo& object) {
   const NewObject made = new_object(object);
-  return move(object, 0, object.size, [&](Bytes data) { return ends_.target.writer->put(made, data); });
+  return move(object, 0, object.size, {}, [&](Bytes data) { return ends_.target.writer->put(made, data); });
 }
 
 // Invariants: the parts in missing_ are each handed to the queue once; left_ counts those that have not ended; who ends
@@ -70,6 +88,7 @@ class Copier::Large : public std::enable_shared_from_this<Large> {
       : copier_(copier),
         source_(std::move(source)),
         object_(copier.new_object(source_)),
+        sum_(*copier.ends_.source.store, source_, object_.part_bytes),
         writer_(*copier.ends_.target.writer),
         done_(std::move(done)) {}
 
@@ -109,6 +128,7 @@ class Copier::Large : public std::enable_shared_from_this<Large> {
       if (part.number < 1 || part.number > count || part.size != part_size(part.number)) continue;
       if (parts_[index(part.number)].number == 0) copier_.counters_.resumed.fetch_add(part.size);
       parts_[index(part.number)] = part;
+      sum_.was_there(part.number, part.etag);
     }
     for (int number = 1; number <= count; ++number) {
       if (parts_[index(number)].number == 0) missing_.push_back(number);
@@ -152,8 +172,9 @@ class Copier::Large : public std::enable_shared_from_this<Large> {
     if (!failed()) {
       const uint64_t offset = index(number) * object_.part_bytes;
       bool reading = true;
-      Status status = copier_.move(source_, offset, part_size(number), [&](Bytes data) -> Status {
+      Status status = copier_.move(source_, offset, part_size(number), sum_.no_sum(), [&](Bytes data) -> Status {
         reading = false;
+        sum_.arrived(number, data);
         auto part = writer_.put_part(object_, upload_, number, data);
         if (!part.ok()) return part.error();
         parts_[index(number)] = std::move(*part);  // nobody else has this one
@@ -185,7 +206,21 @@ class Copier::Large : public std::enable_shared_from_this<Large> {
     done_(failed_ ? Status(error_) : Status());
   }
 
+  // Whether the whole is what the source says of it; fails if it is not.
+  bool is_right() {
+    SourceSum::ReadBack read_back;
+    if (writer_.reads_back()) {
+      read_back = [&](uint64_t offset, std::span<std::byte> out) { return writer_.read_back(object_, upload_, offset, out); };
+    }
+    const auto right = sum_.right(read_back);
+    if (right.ok() && *right) return true;
+    fail(right.ok() ? make_error(EIO, printable(source_.key, 1200) + ": the bytes do not match the store's checksum") : right.error(), false);
+    source_is_wrong_ = right.ok();
+    return false;
+  }
+
   void complete() {
+    if (!is_right()) return;
     if (auto status = writer_.complete_upload(object_, upload_, parts_); !status.ok()) {
       fail(status.error(), false);
       // What an interrupted run left may be what is wrong with it.
@@ -198,14 +233,15 @@ class Copier::Large : public std::enable_shared_from_this<Large> {
   // After a failure: an upload that leads nowhere is forgotten, and one that was taken over from an earlier run begins
   // anew.
   bool begin_again() {
-    if (!source_is_gone_ && !upload_is_gone_) {  // the next run goes on with it
+    if (!source_is_gone_ && !upload_is_gone_ && !source_is_wrong_) {  // the next run goes on with it
       writer_.leave_upload(upload_);
       return false;
     }
     (void)writer_.abort_upload(object_, upload_);
     copier_.uploads_.erase(object_);
-    if (source_is_gone_ || !resumed_) return false;
-    failed_ = upload_is_gone_ = resumed_ = false;
+    const bool once_more = source_is_wrong_ ? ++copies_ < kMostCopies : resumed_;
+    if (source_is_gone_ || !once_more) return false;
+    failed_ = upload_is_gone_ = source_is_wrong_ = resumed_ = false;
     copier_.queue_.push_urgent([self = shared_from_this()] { self->begin(); });
     return true;
   }
@@ -213,6 +249,7 @@ class Copier::Large : public std::enable_shared_from_this<Large> {
   Copier& copier_;
   ObjectInfo source_;
   const NewObject object_;
+  SourceSum sum_;
   StoreWriter& writer_;
   const std::function<void(Status)> done_;
   std::string upload_;
@@ -221,7 +258,8 @@ class Copier::Large : public std::enable_shared_from_this<Large> {
   std::vector<int> missing_;
   std::atomic<int> left_{0};
   std::mutex mutex_;
-  bool failed_ = false, source_is_gone_ = false, upload_is_gone_ = false;
+  bool failed_ = false, source_is_gone_ = false, upload_is_gone_ = false, source_is_wrong_ = false;
+  int copies_ = 0;
   Error error_;
 };
 

@@ -38,10 +38,12 @@ class Copier {
 
  private:
   class Large;
+  using NoSum = std::shared_ptr<std::atomic<bool>>;  // GetRequest::etag_is_no_sum
   Status copy_whole(const ObjectInfo& object);
   NewObject new_object(const ObjectInfo& object) const;
+  Status read(const ObjectInfo& object, uint64_t offset, std::span<std::byte> out, const NoSum& no_sum);
   // Reads and hands the bytes to `write`, within the limits of rate and memory.
-  Status move(const ObjectInfo& object, uint64_t offset, uint64_t length, const std::function<Status(Bytes)>& write);
+  Status move(const ObjectInfo& object, uint64_t offset, uint64_t length, const NoSum& no_sum, const std::function<Status(Bytes)>& write);
 
   const Ends ends_;
   WorkQueue& queue_;

@@ -67,7 +67,7 @@ Result<Endpoint> open_endpoint(const std::string& text, const EndpointOptions& o
   return out;
 }
 
-Status Endpoint::read(const ObjectInfo& object, uint64_t offset, std::span<std::byte> out) {
+Status Endpoint::read(const ObjectInfo& object, uint64_t offset, std::span<std::byte> out, std::shared_ptr<std::atomic<bool>> no_sum) {
   if (files != nullptr) return files->read(object, offset, out);
   if (out.empty()) return {};
   auto ended = std::make_shared<std::promise<Status>>();
@@ -78,6 +78,7 @@ Status Endpoint::read(const ObjectInfo& object, uint64_t offset, std::span<std::
   request.offset = offset;
   request.length = out.size();
   request.object_size = object.size;
+  request.etag_is_no_sum = std::move(no_sum);
   request.demand = false;  // patience of five minutes instead of one: nobody waits for the first byte
   request.on_data = [&](std::span<const std::byte> data) -> Status {
     if (data.size() > out.size() - at) return make_error(EIO, object.key + ": more bytes than were asked for");

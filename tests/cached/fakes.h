@@ -49,6 +49,8 @@ struct FakeBucket {
   std::map<std::string, Entry> objects;
   bool open = true;
   std::optional<Error> get_error, list_error;
+  int flips = 0;        // of so many bodies the last byte is another; < 0: always. They end with flip_error
+  int flip_error = kWrongBytes;
   uint64_t cut_short = 0;  // bytes left out at the end of each body
   std::optional<uint64_t> halt_at;  // bytes of a body after which its GET waits for go_on() ...
   std::optional<Error> halt_error;  // ... or ends so
@@ -147,16 +149,23 @@ class FakeStore : public Store {
     *body = it->second.body.substr(0, it->second.body.size() - std::min<uint64_t>(b_->cut_short, it->second.body.size()));
     return {};
   }
+  bool flip(std::string* body) {
+    std::lock_guard lock(b_->mutex);
+    if (b_->flips == 0 || body->empty()) return false;
+    body->back() = static_cast<char>(b_->flips > 0 ? 'a' + b_->flips-- : '!');
+    return true;
+  }
   Status serve(const GetRequest& r) {
     std::string body;
     Status s = body_of(r, &body);
+    const bool wrong = s && flip(&body);
     if (r.offset > 0 || r.length < body.size()) body = body.substr(std::min<size_t>(r.offset, body.size()), r.length);
     const size_t first = halt(body.size());
     for (auto [at, len] : {std::pair<size_t, size_t>{0, first}, {first, body.size() - first}}) {
       if (s && at > 0) s = halted();
       if (s && len > 0) s = r.on_data(std::as_bytes(std::span(body.data() + at, len)));
     }
-    return s;
+    return s && wrong ? make_error(b_->flip_error, "the bytes do not match the store's checksum") : s;
   }
   size_t halt(size_t size) {
     std::lock_guard lock(b_->mutex);

@@ -67,6 +67,36 @@ TEST_F(FlightsTest, AnErrorReachesEveryWaiterAndTheNextTryIsNew) {
   EXPECT_EQ(in.read(d, name(0)), "body of 0");
 }
 
+TEST_F(FlightsTest, BytesThatTheChecksumIsAgainstAreFetchedAgain) {
+  fill_bucket(1);
+  Inside in(out);
+  auto d = in.mount();
+  out.bucket->flips = 3;
+  EXPECT_EQ(in.read(d, name(0)), "body of 0");
+  EXPECT_EQ(out.bucket->get_count(), 4u);
+}
+
+TEST_F(FlightsTest, WhatIsAlwaysWrongIsAnErrorAndNotKept) {
+  fill_bucket(1);
+  Inside in(out);
+  auto d = in.mount();
+  out.bucket->flips = -1;
+  EXPECT_EQ(in.read(d, name(0)), fmt::format("errno {}", kWrongBytes));
+  EXPECT_EQ(out.bucket->get_count(), 5u);
+  out.bucket->flips = 0;
+  EXPECT_EQ(in.read(d, name(0)), "body of 0");
+}
+
+TEST_F(FlightsTest, WhereTheChecksumIsAGuessTheSameTwiceIsRight) {
+  fill_bucket(1);
+  Inside in(out);
+  auto d = in.mount();
+  out.bucket->flip_error = kDoubtfulBytes;
+  out.bucket->flips = -1;
+  EXPECT_EQ(in.read(d, name(0)), "body of !");
+  EXPECT_EQ(out.bucket->get_count(), 2u);
+}
+
 TEST_F(FlightsTest, AChangedObjectIsEstaleAfterTheDatasetWasListedAgain) {
   fill_bucket(3);
   Inside in(out);

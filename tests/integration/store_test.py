@@ -10,7 +10,7 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from harness import (PYTHON, Daemon, LarderTest, Proxy, content, run_program, s3_environment, s3_server, scratch, tree_digests,  # noqa: E402
+from harness import (PYTHON, ROOT, VENV, Daemon, MiB, LarderTest, Proxy, content, run_program, s3_environment, s3_server, scratch, tree_digests,  # noqa: E402
                      wait_for)
 
 # Opens each path given and prints what became of it: its SHA-256, or the name of the errno; then the seconds it took.
@@ -233,6 +233,28 @@ class Faults(OnStore):
                 self.proxy.rules({"match": f"GET /bucket/cure/{name}", "count": 1, **rule})
                 self.assertEqual(self.read_one(daemon, name), sha(files[name]))
         self.quiet(daemon)
+
+    def test_a_flipped_bit_in_an_object_that_comes_in_ranges(self):
+        """No store has a checksum of a range; the ETag tells of the whole: the MD5, or that of an upload in parts (boto3's, of 5 MiB)."""
+        data = {name: content(name, 20 * MiB + 5) for name in ("single", "in-parts")}
+        self.client.put("bucket", "ranges/single", data["single"])
+        folder = self.enterContext(scratch())
+        with open(os.path.join(folder, "in-parts"), "wb") as f:
+            f.write(data["in-parts"])
+        run_program([os.path.join(VENV, "bin", "python"), os.path.join(ROOT, "tests", "tools", "s3_sdk.py"), "put", self.server.endpoint, "bucket", "ranges/", folder],
+                    s3_environment(self.server))
+        daemon = self.daemon("ranges")
+        for name, whole in data.items():
+            with self.subTest(name):
+                self.proxy.rules({"match": f"GET /bucket/ranges/{name}", "fault": "flip", "at": 123456, "count": 1})
+                self.assertEqual(self.read_one(daemon, name), sha(whole))
+                self.assertEqual(self.proxy.log()["faults"].get("flip"), 1)
+                self.proxy.clear()
+                daemon.larder("evict", "/data/x")
+        self.proxy.rules({"match": "GET /bucket/ranges/single", "fault": "flip", "at": 123456})
+        self.assertEqual(self.read(daemon, "single")[0][0], "EIO")
+        self.proxy.rules()
+        self.assertEqual(self.read_one(daemon, "single"), sha(data["single"]))
 
     def quiet(self, daemon):
         """No request and no connection is left behind."""

@@ -227,7 +227,7 @@ TEST_F(BosTest, LargeObjectsWithAFlippedBitAreAnErrorNotBytes) {
   proxy.rules(json::array({{{"match", "^GET "}, {"fault", "flip"}, {"at", 5'999'999}, {"count", 1}}}));
   auto got = get_all(*store, *object);
   ASSERT_FALSE(got.status.ok());
-  EXPECT_EQ(got.status.error().code, EIO);
+  EXPECT_EQ(got.status.error().code, kWrongBytes);
   EXPECT_NE(got.status.error().message.find("checksum"), std::string::npos) << got.status.error().message;
   auto trusting = open("bos://bucket", {{"endpoint", proxy.endpoint}, {"verify", "never"}});
   proxy.rules(json::array({{{"match", "^GET "}, {"fault", "flip"}, {"at", 5'999'999}, {"count", 1}}}));

@@ -29,13 +29,6 @@ TEST(CompareTest, AnObjectIsNotOlderThanItsOriginal) {
       << "changed in the second of the upload: copied once more";
 }
 
-TEST(CompareTest, OnlyAnMd5IsTakenForOne) {
-  EXPECT_EQ(md5_of_etag("D41D8CD98F00B204E9800998ECF8427E"), "d41d8cd98f00b204e9800998ecf8427e");
-  EXPECT_EQ(md5_of_etag("d41d8cd98f00b204e9800998ecf8427e-3"), "");
-  EXPECT_EQ(md5_of_etag("-41d8cd98f00b204e9800998ecf8427e"), "");
-  EXPECT_EQ(md5_of_etag(""), "");
-}
-
 TEST(PartSizeTest, NoObjectNeedsMoreThanTenThousandParts) {
   constexpr uint64_t kMiB = 1 << 20, kGiB = 1 << 30, kTiB = kGiB * 1024;
   EXPECT_EQ(upload_part_bytes(17 * kMiB), 8 * kMiB);
