@@ -55,7 +55,7 @@ bool ObjectCache::has_room(const Dataset& d, uint64_t size) {
 
 // Files of a leftover dataset until `need` fits. Without a version (unmounted) its folder tells what there is.
 void ObjectCache::free_leftovers_of(Dataset& d, uint64_t need) {
-  while (!fits(need) && evict_chunk(false, &d)) {
+  while (!fits(need) && evict_kept_chunks(need, &d)) {
   }
   if (d.version()) {
     while (!fits(need) && evict_kept(d)) {
@@ -175,13 +175,21 @@ bool ObjectCache::evict_any_kept(Dataset& first) {
   return std::any_of(others.begin(), others.end(), [this](auto& d) { return evict_kept(*d); });
 }
 
-bool ObjectCache::evict_chunk(bool staged, const Dataset* of) {
-  uint64_t bytes = !chunks_ ? 0 : staged ? chunks_->evict_staged(of) : chunks_->evict_kept(of);
+bool ObjectCache::evict_staged_chunk(const Dataset* of) {
+  const uint64_t bytes = chunks_ ? chunks_->evict_staged(of) : 0;
   chunk_bytes_ -= std::min(chunk_bytes_, bytes);
   return bytes > 0;
 }
 
-bool ObjectCache::evict_own(Dataset& d) { return evict_oldest_staged(&d) || evict_kept(d) || evict_chunk(false, &d) || evict_chunk(true, &d); }
+bool ObjectCache::evict_kept_chunks(uint64_t enough, const Dataset* of) {
+  const uint64_t bytes = chunks_ ? chunks_->evict_kept(of, enough) : 0;
+  chunk_bytes_ -= std::min(chunk_bytes_, bytes);
+  return bytes > 0;
+}
+
+bool ObjectCache::evict_own(Dataset& d, uint64_t need) {
+  return evict_oldest_staged(&d) || evict_kept(d) || evict_kept_chunks(need, &d) || evict_staged_chunk(&d);
+}
 
 // ---- as much as is needed --------------------------------------------------------------------------------------------
 // Each frees from the whole cache, or, where the quota is what stands in the way, from the dataset itself.
@@ -189,7 +197,7 @@ bool ObjectCache::evict_own(Dataset& d) { return evict_oldest_staged(&d) || evic
 // For what is to stay.
 bool ObjectCache::make_room(Dataset& d, uint64_t need) {
   while (!fits(d, need)) {
-    if (!within_quota(d, need) ? evict_own(d) : evict_oldest_staged() || evict_any_kept(d) || evict_chunk(false) || evict_chunk(true)) continue;
+    if (!within_quota(d, need) ? evict_own(d, need) : evict_oldest_staged() || evict_any_kept(d) || evict_kept_chunks(need) || evict_staged_chunk()) continue;
     return false;
   }
   return true;
@@ -200,9 +208,9 @@ bool ObjectCache::make_staging_room(Dataset& d, uint64_t need) {
     const Dataset* of = within_quota(d, need) ? nullptr : &d;
     bool share_is_full = (of ? d.staged_bytes : staged_bytes_) + need > share_of(of, limits_.staging);
     if (share_is_full && evict_oldest_staged(of)) continue;
-    if ((of ? evict_kept(d) : evict_any_kept(d)) || evict_chunk(false, of)) continue;
+    if ((of ? evict_kept(d) : evict_any_kept(d)) || evict_kept_chunks(need, of)) continue;
     if (!share_is_full && evict_oldest_staged(of)) continue;
-    if (evict_chunk(true, of)) continue;
+    if (evict_staged_chunk(of)) continue;
     return false;
   }
   return true;
@@ -214,10 +222,10 @@ bool ObjectCache::make_chunk_room(Dataset& d, uint64_t need) {
     const Dataset* of = within_quota(d, need) ? nullptr : &d;
     const uint64_t staged = chunks_->staged_bytes(of);
     bool share_is_full = staged + need > share_of(of, chunks_->staging_share());
-    if (share_is_full && evict_chunk(true, of)) continue;
+    if (share_is_full && evict_staged_chunk(of)) continue;
     if (share_is_full && staged > 0) return false;  // all of them came a moment ago
-    if (evict_chunk(false, &d) || (of ? evict_kept(d) : evict_any_kept(d)) || evict_chunk(false, of)) continue;
-    if (evict_oldest_staged(of) || evict_chunk(true, of)) continue;
+    if (evict_kept_chunks(need, &d) || (of ? evict_kept(d) : evict_any_kept(d)) || evict_kept_chunks(need, of)) continue;
+    if (evict_oldest_staged(of) || evict_staged_chunk(of)) continue;
     return false;
   }
   return true;
@@ -225,12 +233,12 @@ bool ObjectCache::make_chunk_room(Dataset& d, uint64_t need) {
 
 bool ObjectCache::free_anything(uint64_t bytes) {
   while (!fits(bytes)) {
-    if (evict_oldest_staged() || evict_chunk(true)) continue;
+    if (evict_oldest_staged() || evict_staged_chunk()) continue;
     uint64_t before = cached_bytes_;
     for (auto& d : datasets_)
       if (!d->version() && d->cached_files > 0) free_leftovers_of(*d, bytes);
     if (cached_bytes_ < before) continue;
-    if (evict_chunk(false)) continue;
+    if (evict_kept_chunks(bytes)) continue;
     if (std::none_of(datasets_.begin(), datasets_.end(), [this](auto& d) { return evict_kept(*d); })) return false;
   }
   return true;
@@ -246,7 +254,7 @@ bool ObjectCache::make_space(uint64_t bytes) {
   auto all = [this] { return cached_bytes_ + chunk_bytes_; };
   uint64_t before = all(), want = on_disk(bytes);
   while (before - all() < want) {
-    if (evict_oldest_staged() || evict_chunk(true) || evict_chunk(false)) continue;
+    if (evict_oldest_staged() || evict_staged_chunk() || evict_kept_chunks(want - (before - all()))) continue;
     bool freed = std::any_of(datasets_.begin(), datasets_.end(), [this](auto& d) { return evict_kept(*d); });
     if (!freed) break;
   }
@@ -267,7 +275,7 @@ void ObjectCache::keep_limits() {
 void ObjectCache::keep_quota(Dataset& d) {
   for (;;) {
     std::lock_guard lock(mutex_);  // one file at a time: programs that miss go on
-    if (within_quota(d, 0) || !evict_own(d)) return;
+    if (within_quota(d, 0) || !evict_own(d, held(d) - std::min(held(d), d.quota.load()))) return;
   }
 }
 

@@ -289,10 +289,8 @@ void ChunkFlights::tick() {
     }
   }
   const Status late = make_error(EIO, fmt::format("no room came free in {} ms: cache_size is {}; give a larger cache_size", wait_.count(), cache_.limits().cache_size));
-  for (const FlightPtr& f : expired) {
-    log_failure(*f->file, f->chunk, 1, late.error());
-    settle(f, late, false);
-  }
+  for (const FlightPtr& f : expired) log_failure(*f->file, f->chunk, 1, late.error());
+  settle(expired, late, false);
   pump();
 }
 
@@ -308,7 +306,7 @@ bool ChunkFlights::stop(std::chrono::milliseconds limit) {
     }
     for (const FlightPtr& f : queued) f->queue = Flight::kNone;
   }
-  for (const FlightPtr& f : queued) settle(f, make_error(ECANCELED, "larderd is ending"), false);
+  settle(queued, make_error(ECANCELED, "larderd is ending"), false);
   pump();
   std::unique_lock lock(mutex_);
   return idle_.wait_for(lock, limit, [this] { return running_ == 0 && callbacks_ == 0; });

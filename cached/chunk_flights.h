@@ -107,8 +107,8 @@ class ChunkFlights {
   Status landed(Get& get, uint32_t chunk, uint64_t sum, Room room);
   void ended(const GetPtr& get, Status status);
   void free_slot(const Get& get);
-  void settle(const FlightPtr& f, const Status& status, bool behind);
-  std::vector<GroupPtr> settle_locked(Flight& f, const Status& status);
+  void settle(const std::vector<FlightPtr>& flights, const Status& status, bool behind);
+  void settle_locked(Flight& f, const Status& status, std::vector<GroupPtr>* ready);
   bool become_demand_locked(const FlightPtr& f, const Status& status, bool behind);
   static void tell(const std::vector<GroupPtr>& ready, const Status& status);
   void report(const Get& get, const Error& error);

@@ -24,8 +24,8 @@ class ChunkHolder {
   virtual void follow_pins(Dataset& dataset, const CatalogVersion* version) = 0;
   // The oldest staged chunk, of one dataset or of all; 0: there is none.
   virtual uint64_t evict_staged(const Dataset* of) = 0;
-  // Some kept chunks in a row of a dataset (null: of any, least recently used first); 0: there are none.
-  virtual uint64_t evict_kept(const Dataset* of) = 0;
+  // Kept chunks in a row of a dataset (null: of any, least recently used first), until `enough` bytes came free or the row ends. 0: there are none.
+  virtual uint64_t evict_kept(const Dataset* of, uint64_t enough) = 0;
   // All chunks of one object that is not whole.
   virtual uint64_t evict_object(const Dataset& dataset, ObjectId oid) = 0;
   // Compares the chunks of an object that are there with their checksums; those that differ go. Without ObjectCache's lock.

@@ -54,11 +54,11 @@ std::vector<Room> ChunkFlights::admit(const Get& get, Error* refused) {
 
 // There is no room now. What somebody waits for is tried again, the rest is let be.
 void ChunkFlights::refuse(const std::vector<FlightPtr>& flights, const Error& error, bool behind) {
-  for (const FlightPtr& f : flights) {
-    if (park(f, error)) continue;
-    log_failure(*f->file, f->chunk, 1, error);
-    settle(f, error, behind);
-  }
+  std::vector<FlightPtr> ended;
+  for (const FlightPtr& f : flights)
+    if (!park(f, error)) ended.push_back(f);
+  if (!ended.empty()) log_failure(*ended.front()->file, ended.front()->chunk, ended.size(), error);
+  settle(ended, error, behind);
 }
 
 bool ChunkFlights::park(const FlightPtr& f, const Error& error) {
@@ -111,7 +111,7 @@ Status ChunkFlights::landed(Get& get, uint32_t chunk, uint64_t sum, Room room) {
   const FlightPtr f = get.flights[get.landed++];
   Status status;
   if (!wanted && get.file->dropped.load()) status = make_error(ESTALE, "the object changed while it was fetched");
-  settle(f, status, get.behind);
+  settle({f}, status, get.behind);
   return status;
 }
 
@@ -124,7 +124,7 @@ void ChunkFlights::ended(const GetPtr& get, Status status) {
     if (!left.empty()) log_failure(*get->file, left.front()->chunk, left.size(), status.error());
     report(*get, status.error());
   }
-  for (const FlightPtr& f : left) settle(f, status, get->behind);
+  settle(left, status, get->behind);
   free_slot(*get);
 }
 
@@ -154,29 +154,29 @@ bool ChunkFlights::become_demand_locked(const FlightPtr& f, const Status& status
 }
 
 // Who waits for nothing more.
-std::vector<ChunkFlights::GroupPtr> ChunkFlights::settle_locked(Flight& f, const Status& status) {
-  std::vector<GroupPtr> ready;
+void ChunkFlights::settle_locked(Flight& f, const Status& status, std::vector<GroupPtr>* ready) {
   for (const GroupPtr& g : f.groups) {
     if (!status && g->status) g->status = status;
     if (--g->left > 0 && status) continue;
-    if (groups_.erase(g->ticket) > 0) ready.push_back(g);
+    if (groups_.erase(g->ticket) > 0) ready->push_back(g);
   }
   for (const WholePtr& w : f.wholes) {
     --w->running;
     if (!status && w->status) w->status = status;
   }
-  return ready;
 }
 
-// The end of a flight.
-void ChunkFlights::settle(const FlightPtr& f, const Status& status, bool behind) {
+// The end of flights. All are gone before anybody is told: who tries again must not join one that has failed.
+void ChunkFlights::settle(const std::vector<FlightPtr>& flights, const Status& status, bool behind) {
   std::vector<GroupPtr> ready;
   {
     std::lock_guard lock(mutex_);
-    if (become_demand_locked(f, status, behind)) return;
-    flights_.erase({f->file.get(), f->chunk});
-    f->get = nullptr;
-    ready = settle_locked(*f, status);
+    for (const FlightPtr& f : flights) {
+      if (become_demand_locked(f, status, behind)) continue;
+      flights_.erase({f->file.get(), f->chunk});
+      f->get = nullptr;
+      settle_locked(*f, status, &ready);
+    }
   }
   tell(ready, status);
 }

@@ -144,22 +144,28 @@ Status LazyFile::open_files(int folder, uint64_t handle, ObjectId oid, Meter& me
               m->chunk_count - 1 == (m->size - 1) >> m->chunk_shift &&
               static_cast<uint64_t>(st.st_size) == chunk_map_bytes(m->chunk_count);
   if (!good) return make_error(EBADMSG, "a chunk map is damaged");
-  std::string data = data_name(handle);
-  if (m->whole.load()) return make_error(ENOENT, "the object was whole");
-  if (::fchmodat(folder, data.c_str(), 0644, 0) != 0) return os_error("no data file");
-  Fd fd(::openat(folder, data.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
-  ::fchmodat(folder, data.c_str(), 0444, 0);
-  if (!fd.valid() || ::fstat(fd.get(), &st) != 0) return os_error("no data file");
-  if (!S_ISREG(st.st_mode) || st.st_uid != ::geteuid() || st.st_ino != m->data_inode || static_cast<uint64_t>(st.st_size) != m->size)
-    return make_error(EBADMSG, "a data file is damaged");
+  if (!m->whole.load())
+    if (Status opened = open_data(folder, handle, *m); !opened) return opened;
   shift_ = m->chunk_shift;
   object.oid = oid;
   object.size = m->size;
   object.mtime_ns = m->mtime_ns;
-  data_ = std::move(fd);
   map_ = std::move(*mapped);
   charge_ = Charge(meter, larder::on_disk(map_.size()));
   return make_sums(map().chunk_count);
+}
+
+Status LazyFile::open_data(int folder, uint64_t handle, const ChunkMap& m) {
+  std::string data = data_name(handle);
+  struct stat st;
+  if (::fchmodat(folder, data.c_str(), 0644, 0) != 0) return os_error("no data file");
+  Fd fd(::openat(folder, data.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+  ::fchmodat(folder, data.c_str(), 0444, 0);
+  if (!fd.valid() || ::fstat(fd.get(), &st) != 0) return os_error("no data file");
+  if (!S_ISREG(st.st_mode) || st.st_uid != ::geteuid() || st.st_ino != m.data_inode || static_cast<uint64_t>(st.st_size) != m.size)
+    return make_error(EBADMSG, "a data file is damaged");
+  data_ = std::move(fd);
+  return {};
 }
 
 // What was under way when the former daemon died lies in chunks that are absent.
@@ -189,7 +195,7 @@ Result<std::shared_ptr<LazyFile>> LazyFile::take_over(const std::shared_ptr<Data
   f->object.dataset = dataset;
   if (Status s = f->open_files(folder->get(), *inode, oid, meter); !s) return s.error();
   if (Status s = inodes.insert(*inode, file_inode(oid), dataset->id(), InodeKind::kLazyObject); !s) return s.error();
-  f->punch_absent();
+  if (!f->is_whole()) f->punch_absent();
   return f;
 }
 

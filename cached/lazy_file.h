@@ -17,7 +17,8 @@ class LazyFile {
  public:
   // Makes handle, data and map in the dataset's folder. The handle is known in the inode table before it has its name.
   static Result<std::shared_ptr<LazyFile>> create(const Object& object, uint32_t chunk_shift, int tmp_fd, InodeTableWriter& inodes, Meter& meter);
-  // What a former daemon left under this object id, with its absent chunks punched. EBADMSG, ENOENT: it is not whole or not ours.
+  // What a former daemon left under this object id, with its absent chunks punched. Of one that was whole, the handle and the map, for
+  // programs that have the handle open. EBADMSG, ENOENT: it is damaged or not ours.
   static Result<std::shared_ptr<LazyFile>> take_over(const std::shared_ptr<Dataset>& dataset, ObjectId oid, InodeTableWriter& inodes, Meter& meter);
   // For a handle whose object was whole and was evicted: the same handle with a new, empty data file and map.
   static Result<std::shared_ptr<LazyFile>> renew(const LazyFile& old, Meter& meter);
@@ -66,6 +67,7 @@ class LazyFile {
   LazyFile() = default;
   Status make_files(int folder, uint64_t handle_inode, Meter& meter);
   Status open_files(int folder, uint64_t handle_inode, ObjectId oid, Meter& meter);
+  Status open_data(int folder, uint64_t handle_inode, const ChunkMap& map);
   Status make_sums(uint64_t chunks);
   void punch_absent();
   void punch_bytes(uint32_t first, uint32_t count);

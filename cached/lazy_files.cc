@@ -18,6 +18,7 @@ static constexpr uint64_t kLargestMap = 16 << 20;
 // A GET is of up to 4 MiB, so that 16 of them keep a link busy and a chunk at its end does not come late: smaller in caches that hold
 // fewer than 32 of them.
 static constexpr uint64_t kLargestGet = 4 << 20;
+static constexpr uint64_t kMostEvicted = 64 << 20;
 static constexpr uint64_t kShare = 64 << 20;   // staging share of chunks
 static constexpr std::chrono::milliseconds kAMoment{5};
 static constexpr uint64_t kLongestWindow = 64 << 20;  // ahead of a sequential reader: they keep 1 GB/s busy for 60 ms
@@ -250,8 +251,8 @@ LazyFile* LazyFiles::least_used_locked(const Dataset* of) const {
   return least;
 }
 
-// As many as one GET fetches. From the end backwards, going on where it stopped: beginnings stay, and a reader finds long runs.
-uint64_t LazyFiles::evict_kept(const Dataset* of) {
+// At most kMostEvicted: locks are held. From the end backwards, going on where it stopped: beginnings stay, and a reader finds long runs.
+uint64_t LazyFiles::evict_kept(const Dataset* of, uint64_t enough) {
   std::lock_guard lock(mutex_);
   LazyFile* f = least_used_locked(of);
   if (!f) return 0;
@@ -265,7 +266,8 @@ uint64_t LazyFiles::evict_kept(const Dataset* of) {
     --at;
   } while (!kept(at));
   uint32_t count = 1;
-  for (const uint32_t most = joined(*f); count < most && at > 0 && kept(at - 1); ++count) --at;
+  enough = std::min(enough, kMostEvicted);
+  for (uint64_t bytes = f->chunk_on_disk(at); bytes < enough && at > 0 && kept(at - 1); ++count) bytes += f->chunk_on_disk(--at);
   return punch_locked(*f, at, count);
 }
 
@@ -307,7 +309,8 @@ uint64_t LazyFiles::take_over(const std::shared_ptr<Dataset>& dataset) {
     if (!f) continue;
     bytes += (*f)->present_bytes;
     dataset->chunk_bytes += (*f)->present_bytes;
-    known.insert(known.end(), {oid_name(oid), fmt::format("{:016x}", (*f)->handle_inode()), fmt::format("{:016x}.map", (*f)->handle_inode())});
+    known.insert(known.end(), {oid_name(oid), fmt::format("{:016x}.map", (*f)->handle_inode())});
+    if (!(*f)->is_whole()) known.push_back(fmt::format("{:016x}", (*f)->handle_inode()));
     by_handle_[(*f)->handle_inode()] = *f;
     by_object_[key_of(dataset->id(), oid)] = std::move(*f);
   }

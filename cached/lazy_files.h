@@ -58,7 +58,7 @@ class LazyFiles : public ChunkHolder {
   uint64_t forget(const Dataset& dataset) override;
   void follow_pins(Dataset& dataset, const CatalogVersion* version) override;
   uint64_t evict_staged(const Dataset* of) override;
-  uint64_t evict_kept(const Dataset* of) override;
+  uint64_t evict_kept(const Dataset* of, uint64_t enough) override;
   uint64_t evict_object(const Dataset& dataset, ObjectId oid) override;
   Scrubbed scrub(const Dataset& dataset, ObjectId oid) override;
   Usage usage_of(const Dataset& dataset) const override;

@@ -195,12 +195,13 @@ class ObjectCache {
   bool make_staging_room(Dataset& dataset, uint64_t need);
   bool make_chunk_room(Dataset& dataset, uint64_t need);
   uint64_t share_of(const Dataset* dataset, uint64_t share) const;
-  bool evict_own(Dataset& dataset);
+  bool evict_own(Dataset& dataset, uint64_t need);
   bool evict_oldest_staged(const Dataset* of = nullptr);
   bool evict_kept(Dataset& dataset);
   bool evict_sieved(Dataset& dataset, CatalogVersion& version, Sieve& sieve);
   bool evict_any_kept(Dataset& first);
-  bool evict_chunk(bool staged, const Dataset* of = nullptr);
+  bool evict_staged_chunk(const Dataset* of = nullptr);
+  bool evict_kept_chunks(uint64_t enough, const Dataset* of = nullptr);
   bool whole_fits(const Dataset& dataset, uint64_t bytes) const;
   Sieve* sieve_of(Dataset& dataset, const CatalogVersion& version);
   static bool is_pinned(const Dataset& dataset, const std::string& path);

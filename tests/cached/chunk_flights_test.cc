@@ -216,7 +216,7 @@ TEST_F(ChunkFlightsTest, AnObjectThatIsDroppedEndsItsGet) {
 
 // There is room for a part of it: that part comes, the rest when there is room.
 TEST_F(ChunkFlightsTest, ARangeIsCutWhereTheRoomEnds) {
-  Lazily in(out);
+  Lazily in(out, 8, 20'000);
   LazyPtr f = begin(in, 100 * kChunk);
   const Object o = in.object(d, "big");
   std::vector<Room> others;
@@ -255,7 +255,9 @@ TEST_F(ChunkFlightsTest, AWholeObjectIsFetchedByLargeGets) {
   LazyPtr f = begin(in, 19 * kChunk + 77);
   ASSERT_TRUE(in.want(f, 10).ok());
   EXPECT_TRUE(in.read(d, "big") == all);
-  EXPECT_EQ(asked(), (Ranges{range(10), range(0, 8), range(8, 2), range(11, 5), {16 * kChunk, 3 * kChunk + 77}}));
+  Ranges gets = asked();
+  std::sort(gets.begin(), gets.end());
+  EXPECT_EQ(gets, (Ranges{range(0, 8), range(8, 2), range(10), range(11, 5), {16 * kChunk, 3 * kChunk + 77}}));
   EXPECT_EQ(in.state(d, "big"), kResident);
 }
 

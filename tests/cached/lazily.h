@@ -8,8 +8,8 @@
 namespace larder::test {
 
 struct Lazily : Inside {
-  explicit Lazily(Outside& o, uint32_t connections = 8)
-      : Inside(o), lazy(*dir, *inodes, cache, meter, 128 << 10), chunks(lazy, cache, connections, 300) {
+  explicit Lazily(Outside& o, uint32_t connections = 8, uint32_t wait_ms = 300)
+      : Inside(o), lazy(*dir, *inodes, cache, meter, 128 << 10), chunks(lazy, cache, connections, wait_ms) {
     flights.on_large([this](const Object& object, bool demand, std::function<void(const Status&)> done) {
       if (!lazy.wants(object)) return false;
       Result<LazyPtr> f = lazy.open(object);

@@ -247,6 +247,38 @@ TEST_F(Lazy, TheNextDaemonTakesOverWhatIsThere) {
   EXPECT_EQ(st.st_blocks * 512ull, (*f)->present_bytes);
 }
 
+// "The same with larderd killed and restarted": who has the handle of an object open that became whole before, reads on, also when
+// it is evicted afterwards.
+TEST_F(Lazy, TheNextDaemonKnowsTheHandlesOfWholeOnes) {
+  std::string all = body(8 * kChunk);
+  out.bucket->put("big", all);
+  uint64_t handle;
+  std::string data;
+  {
+    Lazily in(out);
+    auto d = in.mount();
+    LazyPtr f = in.open(d, "big");
+    handle = f->handle_inode();
+    data = fmt::format("{}/{:016x}/l/{:016x}", out.config.cache_dir, d->id(), handle);
+    ASSERT_EQ(in.read(d, "big"), all);
+    ASSERT_TRUE(f->is_whole());
+  }
+  Lazily in(out);
+  auto d = in.mount();
+  EXPECT_EQ(in.state(d, "big"), kResident);
+  Result<LazyPtr> f = in.lazy.find(handle);
+  ASSERT_TRUE(f.ok());
+  const uint64_t gets = out.bucket->get_count();
+  EXPECT_EQ(in.read(d, "big"), all);
+  EXPECT_EQ(out.bucket->get_count(), gets);
+  ASSERT_EQ(in.cache.evict(*d, "big").files, 1u);
+  Result<LazyPtr> again = in.lazy.find(handle);
+  ASSERT_TRUE(again.ok());
+  ASSERT_TRUE(in.want(*again, 2).ok());
+  EXPECT_EQ(in.bytes(**again, 2), all.substr(2 * kChunk, kChunk));
+  EXPECT_EQ(d->chunk_bytes, (*again)->present_bytes);
+}
+
 TEST_F(Lazy, ADamagedMapIsNotTakenOver) {
   out.bucket->put("big", body(10 * kChunk));
   std::string map;
