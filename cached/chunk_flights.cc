@@ -106,6 +106,7 @@ uint64_t ChunkFlights::want(const LazyPtr& file, uint32_t first, uint32_t count,
     std::lock_guard lock(mutex_);
     group->ticket = next_ticket_++;
     if (stopping_) group->status = make_error(ECANCELED, "larderd is ending");
+    const bool coming = file->present(first) || find_locked(file, first);
     for (uint32_t i = first; !stopping_ && i < first + waits; ++i) {
       if (file->present(i)) continue;
       FlightPtr f = flight_locked(file, i, kDemand);
@@ -120,7 +121,7 @@ uint64_t ChunkFlights::want(const LazyPtr& file, uint32_t first, uint32_t count,
     const Readahead::Limits limits = limits_locked(file);
     const uint32_t window = std::max(waits, static_cast<uint32_t>(limits.longest / limits.chunk_bytes));
     if (!stopping_) ahead_locked(file, first + waits, std::min(count, window) - waits);
-    if (!stopping_) follow_locked(file, readahead_locked(file).asked(first, count, limits, Clock::now()));
+    if (!stopping_) follow_locked(file, readahead_locked(file).asked(first, count, coming, limits, Clock::now()));
   }
   if (done) done(group->status);
   if (late) hurry(*file);

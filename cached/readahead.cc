@@ -37,7 +37,7 @@ Readahead::Plan Readahead::go_on(Stream& s, uint32_t next, const Limits& limits)
   return plan;
 }
 
-Readahead::Plan Readahead::asked(uint32_t first, uint32_t count, const Limits& limits, Clock::time_point now) {
+Readahead::Plan Readahead::asked(uint32_t first, uint32_t count, bool coming, const Limits& limits, Clock::time_point now) {
   const uint32_t next = first + count;
   Stream* s = find(first);
   if (!s) {
@@ -45,9 +45,10 @@ Readahead::Plan Readahead::asked(uint32_t first, uint32_t count, const Limits& l
     const bool beginning = first == 0;
     *s = Stream{first, next, 0, beginning ? kRunIsSequential : 0, beginning ? first_window(limits) : 0, now};
   } else if (next > s->next) {
-    if (++s->run >= kRunIsSequential) grow(*s, limits);
+    if (++s->run >= kRunIsSequential && first >= s->end) grow(*s, limits);  // else at the mark
     s->from = first;
   }
+  if (!coming && first < s->end) s->end = next;
   s->last = now;
   return go_on(*s, std::max(s->next, next), limits);
 }

@@ -23,8 +23,9 @@ class Readahead {
     uint32_t mark = UINT32_MAX;     // chunk to mark
   };
 
-  // A reader waits for chunks [first, first + count).
-  Plan asked(uint32_t first, uint32_t count, const Limits& limits, Clock::time_point now);
+  // A reader waits for chunks [first, first + count). `coming`: the first is on its way. If it should be and is not, what was fetched
+  // ahead is gone.
+  Plan asked(uint32_t first, uint32_t count, bool coming, const Limits& limits, Clock::time_point now);
   // A reader came by a marked chunk.
   Plan passed(uint32_t chunk, const Limits& limits, Clock::time_point now);
   // Sequential readers that were active within a second.

@@ -12,7 +12,7 @@ struct Reader {
   Clock::time_point now = Clock::now();
   // Chunks as large as a GET, so that windows are counted in them.
   static Readahead::Limits limits(uint32_t chunks) { return {chunks, 4 << 20, 1, 64 << 20}; }
-  Readahead::Plan asked(uint32_t first, uint32_t count = 1, uint32_t chunks = 1000) { return r.asked(first, count, limits(chunks), now); }
+  Readahead::Plan asked(uint32_t first, uint32_t count = 1, uint32_t chunks = 1000) { return r.asked(first, count, true, limits(chunks), now); }
   Readahead::Plan passed(uint32_t chunk, uint32_t chunks = 1000) { return r.passed(chunk, limits(chunks), now); }
 };
 
@@ -58,7 +58,7 @@ TEST(ReadaheadTest, WindowsAreBytesAndEndWhereAGetEnds) {
   Readahead r;
   const Clock::time_point now = Clock::now();
   const Readahead::Limits limits = {10000, 256 << 10, 16, 64 << 20};
-  Readahead::Plan p = r.asked(0, 1, limits, now);
+  Readahead::Plan p = r.asked(0, 1, false, limits, now);
   EXPECT_EQ(p.first, 1u);
   EXPECT_EQ(p.first + p.count, 80u) << "16 MiB, and the rest of a GET of 4 MiB";
   uint32_t end = 80, longest = 0;
@@ -73,17 +73,41 @@ TEST(ReadaheadTest, WindowsAreBytesAndEndWhereAGetEnds) {
   EXPECT_GE(longest, 128u);
 }
 
+// A reader that looks at the beginning of an object waits for some chunks of it: that is no reason to fetch more and more.
+TEST(ReadaheadTest, WaitingForWhatIsOnItsWayFetchesNoMore) {
+  Readahead r;
+  const Clock::time_point now = Clock::now();
+  const Readahead::Limits limits = {10000, 256 << 10, 16, 64 << 20};
+  EXPECT_EQ(r.asked(0, 1, false, limits, now).count, 79u);
+  for (uint32_t i = 1; i < 30; ++i) {
+    const Readahead::Plan p = r.asked(i, 1, true, limits, now);
+    EXPECT_LE(p.first + p.count, i + 1 + 64 + 16) << "the same window, farther on";
+  }
+}
+
+// What was fetched ahead and evicted is fetched ahead again, not chunk by chunk.
+TEST(ReadaheadTest, AWindowThatIsGoneComesAgain) {
+  Readahead r;
+  const Clock::time_point now = Clock::now();
+  const Readahead::Limits limits = {10000, 256 << 10, 16, 64 << 20};
+  r.asked(0, 1, false, limits, now);
+  Readahead::Plan p = r.asked(20, 1, false, limits, now);
+  EXPECT_EQ(p.first, 21u);
+  EXPECT_GE(p.count, 64u);
+  EXPECT_LT(p.mark, p.first + p.count);
+}
+
 // Where a reader of rows waits twice within one row, it is not sequential for it.
 TEST(ReadaheadTest, PartsOfOneReadAreNoSequence) {
   Readahead r;
   const Clock::time_point now = Clock::now();
   const Readahead::Limits limits = {100000, 256 << 10, 16, 64 << 20};
   for (uint32_t row : {500u, 70000u, 20000u}) {
-    EXPECT_EQ(r.asked(row, 40, limits, now).count, 0u);
-    for (uint32_t i : {1u, 2u, 17u, 39u}) EXPECT_EQ(r.asked(row + i, 40 - i, limits, now).count, 0u) << row << " " << i;
+    EXPECT_EQ(r.asked(row, 40, false, limits, now).count, 0u);
+    for (uint32_t i : {1u, 2u, 17u, 39u}) EXPECT_EQ(r.asked(row + i, 40 - i, true, limits, now).count, 0u) << row << " " << i;
   }
-  EXPECT_EQ(r.asked(540, 40, limits, now).count, 0u) << "one neighbour may be chance";
-  EXPECT_EQ(r.asked(580, 40, limits, now).first, 620u) << "two are not";
+  EXPECT_EQ(r.asked(540, 40, false, limits, now).count, 0u) << "one neighbour may be chance";
+  EXPECT_EQ(r.asked(580, 40, false, limits, now).first, 620u) << "two are not";
 }
 
 TEST(ReadaheadTest, SeveralReadersHaveWindowsOfTheirOwn) {
