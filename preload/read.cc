@@ -8,6 +8,7 @@
 
 #include "preload/handle.h"
 #include "preload/next.h"
+#include "preload/small_reads.h"
 #include "preload/sys.h"
 
 namespace larder {
@@ -56,7 +57,7 @@ ssize_t read_parts(Lazy& lazy, const struct iovec* parts, int count, uint64_t of
   for (int i = 0; i < count && done < limit; ++i) {
     const size_t want = parts[i].iov_len < limit - done ? parts[i].iov_len : limit - done;
     if (want == 0) continue;
-    const ssize_t n = lazy_pread(lazy, parts[i].iov_base, want, offset + done);
+    const ssize_t n = buffered_pread(lazy, parts[i].iov_base, want, offset + done);
     if (n < 0) return done > 0 ? static_cast<ssize_t>(done) : n;
     done += static_cast<size_t>(n);
     if (static_cast<size_t>(n) < want) break;
@@ -89,7 +90,7 @@ ssize_t lazy_preadv2(int fd, Lazy& lazy, const struct iovec* parts, int count, o
 
 ssize_t lazy_pread_at(Lazy& lazy, void* buffer, size_t size, off_t offset) {
   if (offset < 0) return -EINVAL;
-  return lazy_pread(lazy, buffer, size < kMostAtOnce ? size : kMostAtOnce, static_cast<uint64_t>(offset));
+  return buffered_pread(lazy, buffer, size < kMostAtOnce ? size : kMostAtOnce, static_cast<uint64_t>(offset));
 }
 
 ssize_t raw_read(int fd, void* buffer, size_t size) { return checked(sys::call(SYS_read, fd, sys::arg(buffer), static_cast<long>(size))); }
@@ -133,7 +134,7 @@ ssize_t lazy_read(int fd, Lazy& lazy, void* buffer, size_t size) {
   Claim claim(fd, size, lazy.size);
   if (claim.error != 0) return -claim.error;
   if (claim.size == 0) return 0;
-  const ssize_t n = lazy_pread(lazy, buffer, claim.size, claim.offset);
+  const ssize_t n = buffered_pread(lazy, buffer, claim.size, claim.offset);
   claim.keep(n);
   return n;
 }

@@ -201,6 +201,15 @@ class ThreadsTest(LazyTest):
         self.assertEqual((done.returncode, done.stderr), (0, b""))
 
 
+    def test_many_threads_that_read_one_object_in_small_pieces(self):
+        """They share what was read ahead, each at another place of the object."""
+        self.write("big", 40 * MiB)
+        d = self.daemon(cache_size="32MiB")  # it never becomes whole
+        done = subprocess.run([os.path.join(BUILD, "lazy_model"), self.source, "/data/lazy", "5", "150", "threads"], env=d.preload_env(),
+                              capture_output=True, timeout=200)
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+
+
 class DescriptorTest(LazyTest):
     """What a process keeps open of a lazy object: the program must not be able to break it, and it must not keep the object in the cache."""
 

@@ -163,6 +163,21 @@ void do_read(Pair& p) {
   });
 }
 
+// As stdio, tar and readers of records do.
+void do_small_reads(Pair& p) {
+  const size_t n = 1 + below(below(4) == 0 ? 20000 : 4096);
+  const int count = 2 + static_cast<int>(below(40));
+  on_both("small reads", p, n, static_cast<unsigned long long>(count), [&](int fd, std::string& b) {
+    std::string piece(n, 0);
+    for (int i = 0; i < count; ++i) {
+      const ssize_t r = read(fd, piece.data(), n);
+      if (r < 0) return r;
+      b.append(piece, 0, static_cast<size_t>(r));
+    }
+    return static_cast<ssize_t>(b.size());
+  });
+}
+
 void do_pread(Pair& p) {
   size_t n = some_size();
   off_t at = below(40) == 0 ? -1 : some_offset(p.file);
@@ -496,7 +511,8 @@ void one_step(bool with_maps) {
   Pair& p = pairs[below(kPairs)];
   if (!p.open() || below(30) == 0) open_pair(p);
   uint64_t what = below(1000);
-  if (what < 220) do_read(p);
+  if (what < 120) do_small_reads(p);
+  else if (what < 220) do_read(p);
   else if (what < 420) do_pread(p);
   else if (what < 500) do_vector(p);
   else if (what < 600) do_seek(p);
@@ -529,9 +545,12 @@ void one_thread(uint64_t number, uint64_t steps) {
       close(ours);
       ours = other;
     }
-    for (int k = 0; k < 4; ++k) {
-      const size_t n = mine() % expected.size();
-      const off_t at = static_cast<off_t>(mine() % (static_cast<uint64_t>(sizes[file]) + 1));
+    size_t n = 0;
+    off_t at = 0;
+    for (int k = 0; k < 64; ++k) {  // four of any size, then small ones in a row
+      at += static_cast<off_t>(n);
+      if (k < 5) at = static_cast<off_t>(mine() % (static_cast<uint64_t>(sizes[file]) + 1));
+      n = k < 4 ? mine() % expected.size() : k == 4 ? 1 + mine() % 6000 : n;
       const ssize_t a = pread(plain, expected.data(), n, at), b = pread(ours, got.data(), n, at);
       if (a != b || (a > 0 && memcmp(expected.data(), got.data(), static_cast<size_t>(a)) != 0))
         differ("thread %llu: pread(%zu, %ld) of %s: %zd and %zd, errno %d", static_cast<unsigned long long>(number), n, static_cast<long>(at), names[file].c_str(), a, b, errno);
