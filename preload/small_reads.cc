@@ -18,9 +18,10 @@ struct Buffer {
   std::atomic<int> filler{0};  // pid of whoever fills it
   std::atomic<uint32_t> stamp{0};
   ObjectId oid{};
-  uint64_t begin = 0;
-  size_t bytes = 0;
-  char* base = nullptr;  // kAhead bytes, mapped at the first use
+  // Each is loaded once for a copy: even if they are of two fillings, what they say lies within the kAhead bytes.
+  std::atomic<uint64_t> begin{0};
+  std::atomic<size_t> bytes{0};
+  std::atomic<char*> base{nullptr};  // kAhead bytes, mapped at the first use
   // Where the last small read ended, and of which object: a hint alone.
   std::atomic<uint64_t> last_object{0}, last_end{0};
 };
@@ -31,8 +32,10 @@ Buffer& buffer_of(ObjectId oid) { return buffers[(oid.lo ^ oid.lo >> 17) % kBuff
 // 0: it has not all of it.
 size_t copy_from(const Buffer& b, ObjectId oid, char* out, size_t length, uint64_t offset) {
   const uint32_t stamp = b.stamp.load(std::memory_order_acquire);
-  if ((stamp & 1) || b.oid != oid || offset < b.begin || offset - b.begin > b.bytes || length > b.bytes - (offset - b.begin)) return 0;
-  memcpy(out, b.base + (offset - b.begin), length);
+  const uint64_t begin = b.begin.load(std::memory_order_relaxed);
+  const size_t bytes = b.bytes.load(std::memory_order_relaxed);
+  if ((stamp & 1) || b.oid != oid || offset < begin || offset - begin > bytes || length > bytes - (offset - begin)) return 0;
+  memcpy(out, b.base.load(std::memory_order_relaxed) + (offset - begin), length);
   std::atomic_thread_fence(std::memory_order_acquire);
   return b.stamp.load(std::memory_order_relaxed) == stamp ? length : 0;
 }
@@ -41,22 +44,24 @@ size_t copy_from(const Buffer& b, ObjectId oid, char* out, size_t length, uint64
 // pid in the child's copy.
 bool may_fill(Buffer& b) {
   if (!own_process()) return false;  // a vfork child shares our memory
-  const int me = sys::getpid();
+  const int me = process.pid.load(std::memory_order_relaxed);
   int seen = b.filler.load(std::memory_order_relaxed);
   return seen != me && b.filler.compare_exchange_strong(seen, me, std::memory_order_acquire);
 }
 
-// Bytes, or -errno. May wait for larderd.
+// Bytes, or -errno; 0: no memory for it. May wait for larderd.
 ssize_t fill(Buffer& b, Lazy& lazy, uint64_t offset, size_t bytes) {
   b.stamp.store(b.stamp.load(std::memory_order_relaxed) | 1, std::memory_order_relaxed);
   std::atomic_thread_fence(std::memory_order_release);
-  b.bytes = 0;
-  if (b.base == nullptr) b.base = static_cast<char*>(sys::mmap(nullptr, kAhead, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-  const ssize_t n = b.base == nullptr ? -ENOMEM : lazy_pread(lazy, b.base, bytes, offset);
+  b.bytes.store(0, std::memory_order_relaxed);
+  char* base = b.base.load(std::memory_order_relaxed);
+  if (base == nullptr) base = static_cast<char*>(sys::mmap(nullptr, kAhead, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  b.base.store(base, std::memory_order_relaxed);
+  const ssize_t n = base == nullptr ? 0 : lazy_pread(lazy, base, bytes, offset);
   if (n > 0) {
     b.oid = lazy.oid;
-    b.begin = offset;
-    b.bytes = static_cast<size_t>(n);
+    b.begin.store(offset, std::memory_order_relaxed);
+    b.bytes.store(static_cast<size_t>(n), std::memory_order_relaxed);
   }
   b.stamp.store((b.stamp.load(std::memory_order_relaxed) | 1) + 1, std::memory_order_release);
   return n;
@@ -85,6 +90,7 @@ ssize_t buffered_pread(Lazy& lazy, void* buffer, size_t length, uint64_t offset)
   if (in_a_row && ahead > length && may_fill(b)) {
     const ssize_t n = fill(b, lazy, offset, ahead);
     b.filler.store(0, std::memory_order_release);
+    if (n < 0) return n;  // it may have been waited for: not twice
     if (n > 0 && copy_from(b, lazy.oid, out, length, offset) != 0) return static_cast<ssize_t>(length);
   }
   return lazy_pread(lazy, buffer, length, offset);
