@@ -240,9 +240,11 @@ class DescriptorTest(LazyTest):
         self.write("big.bin", 40 * MiB)  # never whole in this cache
         other = self.enterContext(tempfile.NamedTemporaryFile(dir="/dev/shm"))  # tmpfs: a file there can stand at any position
         other.truncate(40 * MiB)
-        program = [os.path.join(BUILD, "stolen_fd"), "/data/lazy/big.bin", os.path.join(self.source, "big.bin"), other.name]
-        result = run_program(program, self.daemon().preload_env())
-        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        d = self.daemon()
+        for way in ("pread", "mmap"):
+            program = [os.path.join(BUILD, "stolen_fd"), way, "/data/lazy/big.bin", os.path.join(self.source, "big.bin"), other.name]
+            result = run_program(program, d.preload_env())
+            self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
 
     def test_what_became_whole_is_in_use_until_its_handle_is_closed(self):
         self.write("big.bin", 20 * MiB)
