@@ -9,8 +9,6 @@
 
 namespace larder {
 
-static constexpr int kMostWrongGets = 5;
-
 Flights::Flights(ObjectCache& cache, uint32_t connections, uint32_t wait_ms) : cache_(cache), connections_(connections), wait_(wait_ms) {}
 
 Flights::~Flights() = default;
@@ -248,7 +246,7 @@ bool Flights::get_again(const FlightPtr& f, Status& status) {
   }
   f->wrong_sum = sum;
   Result<std::shared_ptr<Store>> store = f->object.dataset->store();
-  if (f->wrong_gets == kMostWrongGets || !store) return false;
+  if (f->wrong_gets == kMostGets || !store) return false;
   f->writer->begin_again();
   send_get(f, *store);
   return true;

@@ -1,30 +1,14 @@
 #include "cached/store/compared_get.h"
 
-#include <zlib.h>
-
 #include <atomic>
 #include <memory>
 
+#include "cached/store/body_check.h"
 #include "cached/store/etag_check.h"
 #include "cached/store/parallel_get.h"
 
 namespace larder {
 namespace {
-
-class Crc32Check {
- public:
-  explicit Crc32Check(std::string wanted) : wanted_(std::move(wanted)) {}
-  void update(std::span<const std::byte> bytes) { crc_ = crc32_z(crc_, reinterpret_cast<const Bytef*>(bytes.data()), bytes.size()); }
-  bool matches() const {
-    uLong wanted = 0;
-    for (const char c : wanted_) wanted = wanted << 8 | static_cast<unsigned char>(c);
-    return crc_ == wanted;
-  }
-
- private:
-  const std::string wanted_;
-  uLong crc_ = crc32(0, nullptr, 0);
-};
 
 // `Check` has update(bytes) and matches(). `code`: of a GET whose bytes do not match.
 template <typename Check>
@@ -59,15 +43,17 @@ GetRequest compared(const StoreContext& store, GetRequest request) {
   if (!whole || !store.options.verify_md5) return request;
   if (request.length <= kParallelAbove && request.etag.find('-') == std::string::npos) return request;  // RangeGet compares it
   const bool parallel = wants_parallel(store, request);
-  const BodyChecksum sum = store.dialect->version(request.etag).sum;
-  std::string name = store.dialect->name(request.key);
-  if (sum.kind == BodyChecksum::Kind::kCrc32 && parallel) return with(Crc32Check(sum.value), kWrongBytes, std::move(name), std::move(request));
-  std::string etag = store.dialect->etags_are_sums() ? request.etag : std::string();
-  if (sum.kind == BodyChecksum::Kind::kMd5) etag = hex(std::span(reinterpret_cast<const unsigned char*>(sum.value.data()), sum.value.size()));
-  if (is_md5_etag(etag) && !parallel) return request;
-  EtagCheck check(etag, request.object_size);
-  const int code = is_md5_etag(etag) ? kWrongBytes : kDoubtfulBytes;
-  return check.tells() ? with(std::move(check), code, std::move(name), std::move(request)) : request;
+  const Dialect& dialect = *store.dialect;
+  BodyChecksum sum = dialect.version(request.etag).sum;
+  const auto md5 = dialect.etags_are_sums() ? md5_of_etag(request.etag) : std::nullopt;
+  if (md5) sum = {BodyChecksum::Kind::kMd5, std::string(md5->begin(), md5->end())};
+  if (sum.kind != BodyChecksum::Kind::kNone) {
+    if (!parallel) return request;
+    return with(BodyCheck(std::move(sum)), kWrongBytes, dialect.name(request.key), std::move(request));
+  }
+  EtagCheck check(dialect.etags_are_sums() ? request.etag : "", request.object_size);
+  if (!check.tells()) return request;
+  return with(std::move(check), kDoubtfulBytes, dialect.name(request.key), std::move(request));
 }
 
 }  // namespace larder

@@ -1,12 +1,12 @@
 #include "cached/store/http_writer.h"
 
 #include <fmt/format.h>
-#include <zlib.h>
 
 #include <charconv>
 #include <future>
 #include <optional>
 
+#include "cached/store/body_check.h"
 #include "cached/store/content_type.h"
 #include "cached/store/digest.h"
 
@@ -86,11 +86,10 @@ StoreCall object_call(const char* method, const std::string& key, NameValues que
   return call;
 }
 
-std::string crc32_of(Bytes data) {
-  const uLong crc = crc32_z(crc32(0, nullptr, 0), reinterpret_cast<const Bytef*>(data.data()), data.size());
-  std::string out;
-  for (int shift = 24; shift >= 0; shift -= 8) out.push_back(static_cast<char>(crc >> shift));
-  return out;
+bool matches(const BodyChecksum& sum, Bytes data) {
+  BodyCheck check(sum);
+  check.update(data);
+  return check.matches();
 }
 
 // "1700000000.123456789", as rclone writes and reads it.
@@ -141,7 +140,7 @@ Result<HttpReply> HttpWriter::send(StoreCall call, Bytes data) {
     const BodyChecksum theirs = store_->dialect->checksum(reply);
     const bool wrong =
         (theirs.kind == BodyChecksum::Kind::kMd5 && md5 && theirs.value != std::string(md5->begin(), md5->end())) ||
-        (theirs.kind == BodyChecksum::Kind::kCrc32 && theirs.value != crc32_of(data));
+        (theirs.kind == BodyChecksum::Kind::kCrc32 && !matches(theirs, data));
     if (!wrong) return {};
     return {make_error(EIO, object + ": the store's checksum of what it received is not that of what was sent"), true};
   });

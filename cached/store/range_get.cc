@@ -1,14 +1,13 @@
 #include "cached/store/range_get.h"
 
 #include <fmt/format.h>
-#include <zlib.h>
 
 #include <charconv>
 #include <cstring>
 #include <mutex>
 #include <optional>
 
-#include "cached/store/digest.h"
+#include "cached/store/body_check.h"
 
 namespace larder {
 namespace {
@@ -50,39 +49,6 @@ std::optional<ContentRange> parse_content_range(std::string_view text) {
   out.total = total;
   return out;
 }
-
-// The checksum of a whole object while it passes.
-class BodyCheck {
- public:
-  void begin(BodyChecksum wanted) {
-    wanted_ = std::move(wanted);
-    crc_ = crc32(0, nullptr, 0);
-    if (wanted_.kind == BodyChecksum::Kind::kMd5) md5_.emplace();
-  }
-  void update(std::span<const std::byte> data) {
-    if (wanted_.kind == BodyChecksum::Kind::kMd5) md5_->update(data);
-    if (wanted_.kind == BodyChecksum::Kind::kCrc32) {
-      crc_ = crc32_z(crc_, reinterpret_cast<const Bytef*>(data.data()), data.size());
-    }
-  }
-  bool matches() {
-    if (wanted_.kind == BodyChecksum::Kind::kMd5) {
-      const Md5 got = md5_->finish();
-      return wanted_.value.size() == got.size() && memcmp(wanted_.value.data(), got.data(), got.size()) == 0;
-    }
-    if (wanted_.kind == BodyChecksum::Kind::kCrc32) {
-      const unsigned char got[4] = {static_cast<unsigned char>(crc_ >> 24), static_cast<unsigned char>(crc_ >> 16),
-                                    static_cast<unsigned char>(crc_ >> 8), static_cast<unsigned char>(crc_)};
-      return wanted_.value.size() == 4 && memcmp(wanted_.value.data(), got, 4) == 0;
-    }
-    return true;
-  }
-
- private:
-  BodyChecksum wanted_;
-  std::optional<Md5Stream> md5_;
-  uLong crc_ = 0;
-};
 
 // One request and the one or two RangeGets that run for it: the second is the hedge for a first that is slow. Who delivers
 // first is the only one that ever delivers, so bytes are never mixed and the end is told once. Thread-safe.
@@ -198,7 +164,7 @@ class RangeGet final : public StoreExchange {
     }
     if (received_ == 0) {
       wanted_ = whole_ ? wanted_checksum(reply) : BodyChecksum{};
-      check_.begin(md5_at_end() ? BodyChecksum{} : wanted_);
+      check_ = BodyCheck(md5_at_end() ? BodyChecksum{} : wanted_);
       if (buffered_ && !buffer_) buffer_ = store_->buffers.get(request_.length);
     }
     return {};

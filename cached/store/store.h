@@ -45,6 +45,7 @@ struct ObjectView {
 inline constexpr int kWrongBytes = EBADMSG;
 // The same, but the checksum is an ETag of parts, and of which size they were is a guess: the same bytes twice are right.
 inline constexpr int kDoubtfulBytes = EILSEQ;
+inline constexpr int kMostGets = 5;  // of one object, when each ends so
 
 struct GetRequest {
   std::string key;               // relative to the prefix

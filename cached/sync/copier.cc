@@ -4,17 +4,14 @@
 
 #include <algorithm>
 #include <mutex>
-#include <optional>
 
 #include "cached/store/errors.h"
 #include "cached/sync/source_sum.h"
-#include "larder/hash.h"
 
 namespace larder {
 namespace {
 
 constexpr uint64_t kMemory = 1 << 30;         // of all transfers together
-constexpr int kMostCopies = 5;                // of one object, if the store's checksum is against what came
 constexpr uint64_t kKeepBuffer = kCopyWhole;  // a thread keeps a buffer up to here
 
 // The calling thread's own buffer; its bytes are what they were.
@@ -50,27 +47,13 @@ NewObject Copier::new_object(const ObjectInfo& object) const {
   return out;
 }
 
-// Once more if the bytes are not those of the store's checksum.
-Status Copier::read(const ObjectInfo& object, uint64_t offset, std::span<std::byte> out, const NoSum& no_sum) {
-  std::optional<uint64_t> refused;
-  for (int attempt = 1;; ++attempt) {
-    Status status = ends_.source.read(object, offset, out, no_sum);
-    const int code = status.ok() ? 0 : status.error().code;
-    if (code != kWrongBytes && code != kDoubtfulBytes) return status;
-    const uint64_t sum = XXH3_64bits(out.data(), out.size());
-    if (refused == sum && code == kDoubtfulBytes) return {};
-    if (attempt == kMostCopies) return make_error(EIO, status.error().message);
-    refused = sum;
-  }
-}
-
 Status Copier::move(const ObjectInfo& object, uint64_t offset, uint64_t length, const NoSum& no_sum,
                     const std::function<Status(Bytes)>& write) {
   if (stopped_.load()) return make_error(ECANCELED, object.key + ": the sync was stopped");
   rate_.wait(length);
   const MemoryBudget::Share share(memory_, length);
   const auto buffer = scratch(length);
-  if (auto status = read(object, offset, buffer, no_sum); !status.ok()) return status;
+  if (auto status = ends_.source.read(object, offset, buffer, no_sum); !status.ok()) return status;
   if (auto status = write(buffer); !status.ok()) return status;
   counters_.bytes.fetch_add(length, std::memory_order_relaxed);
   return {};
@@ -240,7 +223,7 @@ class Copier::Large : public std::enable_shared_from_this<Large> {
     }
     (void)writer_.abort_upload(object_, upload_);
     copier_.uploads_.erase(object_);
-    const bool once_more = source_is_wrong_ ? ++copies_ < kMostCopies : resumed_;
+    const bool once_more = source_is_wrong_ ? ++copies_ < kMostGets : resumed_;
     if (source_is_gone_ || !once_more) return false;
     failed_ = upload_is_gone_ = source_is_wrong_ = resumed_ = false;
     copier_.queue_.push_urgent([self = shared_from_this()] { self->begin(); });

@@ -42,7 +42,6 @@ class Copier {
   Status copy_whole(const ObjectInfo& object);
   bool copied_within(const ObjectInfo& object, Status* status);
   NewObject new_object(const ObjectInfo& object) const;
-  Status read(const ObjectInfo& object, uint64_t offset, std::span<std::byte> out, const NoSum& no_sum);
   // Reads and hands the bytes to `write`, within the limits of rate and memory.
   Status move(const ObjectInfo& object, uint64_t offset, uint64_t length, const NoSum& no_sum, const std::function<Status(Bytes)>& write);
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """boto3 as a command: what it wrote and read is what larder sync is compared with.
 
-    build/venv/bin/python tests/tools/s3_sdk.py put     ENDPOINT BUCKET PREFIX DIR   makes the bucket, uploads a folder; above 5 MiB in parts
+    build/venv/bin/python tests/tools/s3_sdk.py put     ENDPOINT BUCKET PREFIX DIR [PART]   makes the bucket, uploads a folder; above PART MiB (5) in parts
     build/venv/bin/python tests/tools/s3_sdk.py put-key ENDPOINT BUCKET KEY...       objects with these names, whose content is their name
     build/venv/bin/python tests/tools/s3_sdk.py read    ENDPOINT BUCKET PREFIX       prints JSON {KEY: [size, sha256, content type, metadata]}
     build/venv/bin/python tests/tools/s3_sdk.py uploads ENDPOINT BUCKET              prints JSON [[KEY, number of parts]]
@@ -16,8 +16,6 @@ import boto3
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 
-PART = 5 << 20
-
 
 def make_bucket(s3, bucket):
     try:
@@ -27,12 +25,13 @@ def make_bucket(s3, bucket):
             raise
 
 
-def put(s3, bucket, prefix, folder):
+def put(s3, bucket, prefix, folder, part=5):
     make_bucket(s3, bucket)
+    size = int(part) << 20
     for where, _, names in os.walk(folder):
         for name in names:
             path = os.path.join(where, name)
-            s3.upload_file(path, bucket, prefix + os.path.relpath(path, folder), Config=TransferConfig(PART, multipart_chunksize=PART))
+            s3.upload_file(path, bucket, prefix + os.path.relpath(path, folder), Config=TransferConfig(size, multipart_chunksize=size))
 
 
 def put_key(s3, bucket, *keys):

@@ -1,0 +1,25 @@
+// A checksum of a whole object while it passes. Not thread-safe.
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "cached/store/dialect.h"
+#include "cached/store/digest.h"
+
+namespace larder {
+
+class BodyCheck {
+ public:
+  BodyCheck() = default;  // anything matches
+  explicit BodyCheck(BodyChecksum wanted);
+  void update(std::span<const std::byte> bytes);
+  bool matches();  // after the last byte
+
+ private:
+  BodyChecksum wanted_;
+  std::optional<Md5Stream> md5_;
+  uint32_t crc_ = 0;  // as zlib begins
+};
+
+}  // namespace larder
