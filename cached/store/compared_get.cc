@@ -42,7 +42,7 @@ class Comparison : public std::enable_shared_from_this<Comparison> {
     call.method = "HEAD";
     call.key = key;
     if (!if_match.empty()) call.headers.emplace_back("if-match", "\"" + if_match + "\"");
-    store->dialect->ask_checksum(call);
+    call.tell_checksum = true;
     ask(store, std::move(call), [self = shared_from_this(), store, if_match](Result<Answer> answer) {
       std::optional<BodyChecksum::Crc> crc;
       if (answer.ok() && clean_etag(answer->head.header("etag")) == if_match) crc = store->dialect->checksum(answer->head).crc;

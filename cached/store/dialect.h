@@ -29,6 +29,7 @@ struct StoreCall {
   NameValues headers;   // lower-case names
   std::string_view body;   // whoever makes the call keeps it until the exchange has ended
   bool hash_body = false;  // sign its SHA-256 (S3): for requests whose body is an order, not data
+  bool tell_checksum = false;  // a GET or HEAD of a whole object: the reply shall have its checksum, if the store has one
   std::chrono::milliseconds patience{0};  // see HttpRequest
 };
 
@@ -78,8 +79,7 @@ class Dialect {
   // A list of one key: the first below `folder` after this full key. Only if lists_folders().
   virtual StoreCall first_after_call(std::string_view folder, std::string_view) const { return folder_call(folder, false, {}); }
   virtual BodyChecksum checksum(const HttpReply& head) const = 0;  // of a whole object's GET, HEAD or PUT
-  virtual void ask_checksum(StoreCall&) const {}                   // adds to such a call what makes the store tell one
-  virtual bool head_tells_checksum() const { return false; }       // a HEAD may know one that is not in the list
+  virtual bool head_tells_checksum() const { return false; }  // of a HEAD: one that is not in the list
   virtual bool etags_are_sums() const { return false; }  // as S3's are (etag_check.h), unless a reply says otherwise:
   virtual bool etag_is_sum(const HttpReply&) const { return etags_are_sums(); }
   virtual ObjectVersion version(std::string_view etag) const { return {std::string(etag), {}}; }

@@ -142,7 +142,7 @@ class RangeGet final : public StoreExchange {
     call.key = request_.key;
     if (!etag_.empty() && strong_) call.headers.emplace_back("if-match", "\"" + etag_ + "\"");
     if (received_ == 0 && whole_) {
-      if (store_->options.verify) store_->dialect->ask_checksum(call);
+      call.tell_checksum = store_->options.verify;
     } else {
       call.headers.emplace_back("range", fmt::format("bytes={}-{}", begin(), request_.offset + request_.length - 1));
     }

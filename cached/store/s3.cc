@@ -132,8 +132,6 @@ class S3Dialect final : public Dialect {
     if (etag_is_sum(head)) out.md5 = md5_of_etag(clean_etag(head.header("etag")));
     return out;
   }
-  // What boto3 asks for, too. Amazon has a CRC of every object that was uploaded since the end of 2024.
-  void ask_checksum(StoreCall& call) const override { call.headers.emplace_back("x-amz-checksum-mode", "ENABLED"); }
   bool head_tells_checksum() const override { return true; }
   bool etags_are_sums() const override { return true; }
   bool etag_is_sum(const HttpReply& reply) const override {
@@ -182,9 +180,11 @@ class S3Dialect final : public Dialect {
       percent_append(out.path, config_.prefix, true);
       percent_append(out.path, call.key, true);
     }
-    out.headers.reserve(call.headers.size() + 6);
+    out.headers.reserve(call.headers.size() + 7);
     out.headers.emplace_back("host", address.path_style ? address.host : config_.bucket + "." + address.host);
     for (auto& header : call.headers) out.headers.push_back(header);
+    // As boto3 does. Amazon has a CRC of every object that was uploaded since the end of 2024.
+    if (call.tell_checksum) out.headers.emplace_back("x-amz-checksum-mode", "ENABLED");
     if (config_.requester_pays) out.headers.emplace_back("x-amz-request-payer", "requester");
     return out;
   }

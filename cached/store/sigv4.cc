@@ -87,17 +87,20 @@ std::string canonical_request(const SigningRequest& request) {
   return out;
 }
 
-std::string amz_date(int64_t time) {
+// Of this thread's last second: one is signed for many objects.
+static std::string_view date_of(int64_t time) {
   thread_local int64_t last_time = 0;
   thread_local char last[32] = "";
   if (last[0] == '\0' || time != last_time) {
-    time_t seconds = last_time = time;
+    const time_t seconds = last_time = time;
     struct tm utc {};
     gmtime_r(&seconds, &utc);
     strftime(last, sizeof last, "%Y%m%dT%H%M%SZ", &utc);
   }
   return last;
 }
+
+std::string amz_date(int64_t time) { return std::string(date_of(time)); }
 
 std::shared_ptr<const SigV4::DayKey> SigV4::day_key(const Credentials& who, std::string_view date,
                                                     std::string_view region) {
@@ -122,7 +125,7 @@ void SigV4::append_signature(std::string& out, const std::string& canonical, con
 
 std::string SigV4::authorization(const SigningRequest& request, const Credentials& who, std::string_view region,
                                  int64_t time) {
-  const std::string date = amz_date(time);
+  const std::string_view date = date_of(time);
   const auto key = day_key(who, date, region);
   const SortedHeaders headers(request.headers);
   thread_local std::string canonical;
