@@ -16,6 +16,7 @@
 #include <future>
 #include <random>
 #include <stdexcept>
+#include <thread>
 
 #include "cached/store/percent.h"
 #include "cached/store/sigv4.h"
@@ -141,9 +142,16 @@ void LiveS3::put(const std::string& bucket, const std::string& key, const std::s
       {"host", endpoint.substr(7)}, {"x-amz-content-sha256", request.payload_hash}, {"x-amz-date", amz_date(now)}};
   SigV4 signer;
   const std::string authorization = signer.authorization(request, {access_key, secret_key, "", 0}, "us-east-1", now);
-  auto answer = http("PUT", endpoint + request.path, data,
-                     {"x-amz-content-sha256: " + request.payload_hash, "x-amz-date: " + amz_date(now),
-                      "Authorization: " + authorization, "Expect:"});
+  const auto send = [&] {
+    return http("PUT", endpoint + request.path, data,
+                {"x-amz-content-sha256: " + request.payload_hash, "x-amz-date: " + amz_date(now), "Authorization: " + authorization, "Expect:"});
+  };
+  auto answer = send();
+  // SeaweedFS makes volumes for a new bucket at its first object, and says 500 where that takes too long on a busy machine.
+  for (int i = 0; i < 20 && answer.status == 500; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    answer = send();
+  }
   if (answer.status != 200 && answer.status != 409)
     throw std::runtime_error("PUT " + bucket + "/" + key + ": " + answer.body);
 }

@@ -7,6 +7,8 @@
 #include <atomic>
 #include <future>
 
+#include "cached/store/crc.h"
+#include "cached/store/digest.h"
 #include "cached/store/upload.h"
 #include "tests/cached/store/live_server.h"
 
@@ -256,6 +258,96 @@ TEST_F(S3Test, AlwaysFlippedBytesAreAnErrorNotData) {
   auto got = get_all(*f.store, f.object);
   EXPECT_EQ(got.status.error().code, EIO);
   EXPECT_EQ(got.data, "");
+}
+
+std::string crc_text(CrcKind kind, std::string_view data) {
+  const uint64_t crc = crc_update(kind, 0, std::as_bytes(std::span(data)));
+  std::vector<unsigned char> bytes;
+  for (int i = crc_bytes(kind) - 1; i >= 0; --i) bytes.push_back(static_cast<unsigned char>(crc >> 8 * i));
+  return base64(bytes);
+}
+
+const std::vector<std::pair<const char*, CrcKind>> kCrcHeaders = {
+    {"x-amz-checksum-crc64nvme", CrcKind::kCrc64Nvme}, {"x-amz-checksum-crc32c", CrcKind::kCrc32c}, {"x-amz-checksum-crc32", CrcKind::kCrc32}};
+
+// SeaweedFS has none of Amazon's checksums: the proxy adds them. What the CRC says counts, whatever the bytes.
+TEST_F(S3Test, WholeObjectsAreComparedWithTheCrcOfTheReply) {
+  for (size_t size : {110'000, 3'000'000, 6'000'000}) {  // kept whole, kept whole once the store is known to have CRCs, passed on in pieces
+    auto f = faulty(size, {{"retries", "1"}});
+    for (auto& [name, kind] : kCrcHeaders) {
+      SCOPED_TRACE(name);
+      const uint64_t gets = f.store->counters().gets;
+      f.proxy->rules(json::array({{{"match", "^GET "}, {"fault", "headers"}, {"headers", {{name, crc_text(kind, f.data)}}}}}));
+      auto right = get_all(*f.store, f.object);
+      EXPECT_TRUE(right.status.ok()) << right.status.error().message;
+      EXPECT_TRUE(right.data == f.data);
+      EXPECT_EQ(f.store->counters().gets, gets + 1);
+      f.proxy->rules(json::array({{{"match", "^GET "}, {"fault", "headers"}, {"headers", {{name, crc_text(kind, f.data + "x")}}}}}));
+      auto wrong = get_all(*f.store, f.object);
+      EXPECT_FALSE(wrong.status.ok());
+      if (size < 4'000'000) EXPECT_EQ(wrong.data, "");
+      else EXPECT_EQ(wrong.status.error().code, kWrongBytes);
+    }
+  }
+}
+
+TEST_F(S3Test, FlippedBytesAreSeenByTheCrcWhereTheEtagIsNoSum) {
+  auto f = faulty(110'000);
+  json headers = {{"x-amz-server-side-encryption", "aws:kms"}, {"x-amz-checksum-crc64nvme", crc_text(CrcKind::kCrc64Nvme, f.data)}};
+  f.proxy->rules(json::array({{{"match", "^GET "}, {"fault", "flip"}, {"at", 109'999}, {"count", 2}, {"headers", headers}}}));
+  auto got = get_all(*f.store, f.object);
+  ASSERT_TRUE(got.status.ok()) << got.status.error().message;
+  EXPECT_TRUE(got.data == f.data);
+  EXPECT_EQ(f.store->counters().gets, 3u);
+}
+
+// Neither is one of these bytes in this order.
+TEST_F(S3Test, CrcsOfPartsAndOfRangesAreNotTakenForTheObjects) {
+  auto f = faulty(110'000, {{"retries", "0"}});
+  const std::string other = crc_text(CrcKind::kCrc32, "other bytes");
+  for (const json& headers : {json{{"x-amz-checksum-crc32", other}, {"x-amz-checksum-type", "COMPOSITE"}}, json{{"x-amz-checksum-crc32", other + "-2"}},
+                              json{{"x-amz-checksum-crc32", "AAAA"}}, json{{"x-amz-checksum-crc32", "?"}}, json{{"x-amz-checksum-sha1", other}}}) {
+    f.proxy->rules(json::array({{{"match", "^GET "}, {"fault", "headers"}, {"headers", headers}}}));
+    auto got = get_all(*f.store, f.object);
+    EXPECT_TRUE(got.status.ok()) << headers << got.status.error().message;
+  }
+  f.proxy->rules(json::array({{{"match", "^GET "}, {"fault", "headers"}, {"headers", {{"x-amz-checksum-crc32", other}}}}}));
+  EXPECT_TRUE(get_range(*f.store, f.object, 10, 20'000).status.ok());
+  auto unverified = open("s3://faulty", {{"endpoint", f.proxy->endpoint}, {"verify", "never"}});
+  EXPECT_TRUE(get_all(*unverified, f.object).status.ok());
+}
+
+// The parts of a large object have no sum of the whole; a HEAD has.
+TEST_F(S3Test, LargeObjectsAreComparedWithTheCrcOfAHead) {
+  auto f = faulty(20 << 20);
+  const auto head = [](json headers) { return json{{"match", "^HEAD "}, {"fault", "headers"}, {"headers", std::move(headers)}}; };
+  for (auto& [name, kind] : kCrcHeaders) {
+    SCOPED_TRACE(name);
+    f.proxy->rules(json::array({head({{name, crc_text(kind, f.data)}})}));
+    auto right = get_all(*f.store, f.object);
+    EXPECT_TRUE(right.status.ok()) << right.status.error().message;
+    f.proxy->rules(json::array({head({{name, crc_text(kind, f.data + "x")}})}));
+    EXPECT_EQ(get_all(*f.store, f.object).status.error().code, kWrongBytes);
+  }
+  const json flip = {{"match", "^GET "}, {"fault", "flip"}, {"at", 4321}, {"count", 1}};
+  f.proxy->rules(json::array({head({{"x-amz-checksum-crc32c", crc_text(CrcKind::kCrc32c, f.data)}}), flip}));
+  EXPECT_EQ(get_all(*f.store, f.object).status.error().code, kWrongBytes);
+}
+
+TEST_F(S3Test, WithoutAnAnswerToTheHeadItIsTheEtag) {
+  auto f = faulty(20 << 20, {{"retries", "1"}});
+  const json refused = {{"match", "^HEAD "}, {"fault", "status"}, {"status", 403}, {"code", "AccessDenied"}};
+  const json late = {{"match", "^HEAD "}, {"fault", "delay"}, {"delay", 1}};
+  const json other = {{"match", "^HEAD "}, {"fault", "headers"}, {"headers", {{"ETag", "\"other\""}, {"x-amz-checksum-crc32", crc_text(CrcKind::kCrc32, "other")}}}};
+  for (const json& answer : {refused, late, other}) {
+    SCOPED_TRACE(answer.dump());
+    f.proxy->rules(json::array({answer}));
+    auto got = get_all(*f.store, f.object);
+    EXPECT_TRUE(got.status.ok()) << got.status.error().message;
+    EXPECT_TRUE(got.data == f.data);
+    f.proxy->rules(json::array({answer, {{"match", "^GET "}, {"fault", "flip"}, {"at", 7}, {"count", 1}}}));
+    EXPECT_EQ(get_all(*f.store, f.object).status.error().code, kWrongBytes);
+  }
 }
 
 // Bodies of all sizes wait for each other to have their MD5 computed side by side: the wrong one is told from the right ones.
