@@ -102,6 +102,7 @@ class BosDialect final : public Dialect {
     if (auto value = parse_crc32(head.header("x-bce-content-crc32"))) out.crc = {CrcKind::kCrc32, *value};
     return out;
   }
+  bool gives_crcs() const override { return config_.verify; }
   bool head_tells_checksum() const override { return true; }
 
  private:

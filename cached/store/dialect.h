@@ -79,6 +79,7 @@ class Dialect {
   // A list of one key: the first below `folder` after this full key. Only if lists_folders().
   virtual StoreCall first_after_call(std::string_view folder, std::string_view) const { return folder_call(folder, false, {}); }
   virtual BodyChecksum checksum(const HttpReply& head) const = 0;  // of a whole object's GET, HEAD or PUT
+  virtual bool gives_crcs() const { return false; }           // with every whole object, as far as one knows
   virtual bool head_tells_checksum() const { return false; }  // of a HEAD: one that is not in the list
   virtual bool etags_are_sums() const { return false; }  // as S3's are (etag_check.h), unless a reply says otherwise:
   virtual bool etag_is_sum(const HttpReply&) const { return etags_are_sums(); }

@@ -217,6 +217,7 @@ HttpStore::HttpStore(std::unique_ptr<Dialect> dialect, HttpStoreOptions options)
     : context_(std::make_shared<StoreContext>()) {
   context_->dialect = std::move(dialect);
   context_->options = options;
+  context_->gives_crc = context_->dialect->gives_crcs();
   engine_ = std::make_unique<HttpEngine>(options.engine);
   if (context_->dialect->writing() != nullptr) writer_ = std::make_unique<HttpWriter>(context_, *engine_);
   context_->engine = engine_.get();
