@@ -74,6 +74,27 @@ class Compatible(LarderTest):
             client.put("bucket", "p/" + name, data)
         self.compare(endpoint, {})
 
+    def test_checksums_that_boto3_gave_moto(self):
+        """boto3 sends a CRC-32 with every object, of the parts' CRCs for one in parts; moto tells them to whoever asks. The first is
+        compared, the second is none of the object's bytes."""
+        endpoint = self.serve(os.path.join(VENV, "bin", "moto_server"), "-H", "127.0.0.1", "-p", "PORT")
+        folder = self.enterContext(scratch())
+        self.write_tree(folder, self.files())
+        upload = """
+import os, sys, boto3
+endpoint, folder = sys.argv[1:]
+s3 = boto3.client("s3", endpoint_url=endpoint, aws_access_key_id="larder", aws_secret_access_key="larder-secret", region_name="us-east-1")
+s3.create_bucket(Bucket="bucket")
+for at, _, names in os.walk(folder):
+    for name in names:
+        path = os.path.join(at, name)
+        s3.upload_file(path, "bucket", "p/" + os.path.relpath(path, folder))
+assert s3.head_object(Bucket="bucket", Key="p/many/0001", ChecksumMode="ENABLED")["ChecksumCRC32"]
+assert "-" in s3.head_object(Bucket="bucket", Key="p/large")["ETag"]
+"""
+        subprocess.run([os.path.join(VENV, "bin", "python"), "-c", upload, endpoint, folder], check=True, timeout=300, env=clean_environment())
+        self.compare(endpoint, {})
+
 
 if __name__ == "__main__":
     unittest.main(verbosity=2)
