@@ -14,6 +14,9 @@ namespace larder {
 static constexpr int kMaxBusy = 256;
 // Kept free of the budget for tables that grow by a page after an admission (checksums, catalogs of mount points).
 static constexpr uint64_t kTableSlack = 16 * 1024;
+// How old an answer of the file system may be that had so much more free than is wanted: nobody writes 200 GB/s.
+static constexpr int64_t kAskFsEveryNs = 5'000'000;
+static constexpr uint64_t kFarFromFull = uint64_t{1} << 30;
 
 // ---- limits ----------------------------------------------------------------------------------------------------------
 
@@ -21,7 +24,18 @@ uint64_t ObjectCache::used_locked() const { return cached_bytes_ + chunk_bytes_ 
 
 bool ObjectCache::fits(uint64_t need) const {
   if (used_locked() + need + kTableSlack > limits_.cache_size) return false;
-  return fs_space(dir_.fd()).free >= limits_.reserve + unwritten_.load(std::memory_order_relaxed) + need;
+  return fs_has(limits_.reserve + unwritten_.load(std::memory_order_relaxed) + need);
+}
+
+// The file system is others', too. Asking it costs a microsecond an object, so far from full it is asked now and then.
+bool ObjectCache::fs_has(uint64_t bytes) const {
+  timespec now;
+  ::clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+  const int64_t now_ns = now.tv_sec * 1'000'000'000 + now.tv_nsec;
+  if (now_ns - asked_fs_ns_ < kAskFsEveryNs && fs_free_ >= bytes + kFarFromFull) return true;
+  asked_fs_ns_ = now_ns;
+  fs_free_ = fs_space(dir_.fd()).free;
+  return fs_free_ >= bytes;
 }
 
 bool ObjectCache::within_quota(const Dataset& d, uint64_t need) const {

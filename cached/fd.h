@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -58,9 +59,9 @@ class Mapping {
     if (base_) ::munmap(base_, bytes_);
   }
 
-  // Maps the first `bytes` of a file, shared. The file must be at least that long.
-  static Result<Mapping> map(int fd, size_t bytes, bool writable) {
-    void* base = ::mmap(nullptr, bytes, PROT_READ | (writable ? PROT_WRITE : 0), MAP_SHARED, fd, 0);
+  // Maps `bytes` of a file from `offset` (whole pages) on, shared. The file must be at least that long.
+  static Result<Mapping> map(int fd, size_t bytes, bool writable, uint64_t offset = 0) {
+    void* base = ::mmap(nullptr, bytes, PROT_READ | (writable ? PROT_WRITE : 0), MAP_SHARED, fd, static_cast<off_t>(offset));
     if (base == MAP_FAILED) return os_error("cannot map " + std::to_string(bytes) + " bytes");
     Mapping m;
     m.base_ = base;

@@ -51,6 +51,19 @@ Status pwrite_all(int fd, const void* bytes, size_t len, uint64_t offset) {
   return {};
 }
 
+Status pread_all(int fd, void* bytes, size_t len, uint64_t offset) {
+  char* p = static_cast<char*>(bytes);
+  while (len > 0) {
+    ssize_t n = ::pread(fd, p, len, static_cast<off_t>(offset));
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return os_error("cannot read", n < 0 ? errno : EIO);
+    p += n;
+    len -= static_cast<size_t>(n);
+    offset += static_cast<uint64_t>(n);
+  }
+  return {};
+}
+
 Result<std::string> read_file(int dir_fd, const std::string& path, size_t limit) {
   Fd fd(::openat(dir_fd, path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!fd.valid()) return os_error("cannot open " + path);

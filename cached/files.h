@@ -25,6 +25,9 @@ Status make_dirs(const std::string& path, mode_t mode);
 // Writes all of `bytes` at `offset`; goes on after short writes and signals.
 Status pwrite_all(int fd, const void* bytes, size_t len, uint64_t offset);
 
+// Reads exactly `len` bytes at `offset`; EIO: the file ends before.
+Status pread_all(int fd, void* bytes, size_t len, uint64_t offset);
+
 // The whole of a regular file; fails with EFBIG if it has more than `limit` bytes.
 Result<std::string> read_file(int dir_fd, const std::string& path, size_t limit);
 

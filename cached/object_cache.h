@@ -184,6 +184,7 @@ class ObjectCache {
   uint64_t used_locked() const;
   static uint64_t held(const Dataset& dataset) { return dataset.cached_bytes + dataset.chunk_bytes + dataset.reserved_bytes; }
   bool fits(uint64_t need) const;
+  bool fs_has(uint64_t bytes) const;
   bool within_quota(const Dataset& dataset, uint64_t need) const;
   bool fits(const Dataset& dataset, uint64_t need) const { return within_quota(dataset, need) && fits(need); }
   Error too_large(const Dataset& dataset, uint64_t need) const;
@@ -228,6 +229,8 @@ class ObjectCache {
   Meter& meter_;
   const CacheLimits limits_;
   mutable std::mutex mutex_;
+  mutable int64_t asked_fs_ns_ = 0;  // when the file system said fs_free_; long ago at first
+  mutable uint64_t fs_free_ = 0;
   std::vector<std::shared_ptr<Dataset>> datasets_;
   std::deque<Staged> staged_;
   std::unordered_map<ObjectId, uint64_t, OidHash> staged_sizes_;

@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <cstring>
 #include <memory>
 
 #include "cached/files.h"
@@ -10,6 +11,7 @@
 namespace larder {
 
 static constexpr uint64_t kSeed = 0x6c61726465727331ULL;
+static constexpr size_t kPage = 4096;
 
 static uint64_t check_of(const SumRecord& r) { return XXH3_64bits_withSeed(&r, offsetof(SumRecord, check), kSeed); }
 
@@ -30,34 +32,54 @@ Result<std::unique_ptr<SumLog>> SumLog::open(int folder, int tmp, Meter& meter) 
   if (!log->fd_.valid() || ::fstat(log->fd_.get(), &st) != 0) return os_error("cannot open the checksums of a dataset");
   if (!S_ISREG(st.st_mode)) return make_error(EBADMSG, "the checksums of a dataset are not a file");
   log->bytes_ = static_cast<uint64_t>(st.st_size) / sizeof(SumRecord) * sizeof(SumRecord);  // a torn tail is written over
-  log->recharge();
+  if (Status s = log->find_end(); !s) return s.error();
+  log->charge_ = Charge(meter, on_disk(log->bytes_));
   return log;
 }
 
-void SumLog::recharge() {
+// Leaves out the zeros of the last page.
+Status SumLog::find_end() {
+  static constexpr SumRecord kZeros{};
+  while (bytes_ > 0) {
+    SumRecord page[kPage / sizeof(SumRecord)];
+    const uint64_t begin = (bytes_ - 1) / kPage * kPage;
+    if (Status s = pread_all(fd_.get(), page, bytes_ - begin, begin); !s) return s;
+    for (; bytes_ > begin; bytes_ -= sizeof(SumRecord)) {
+      if (memcmp(&page[(bytes_ - begin) / sizeof(SumRecord) - 1], &kZeros, sizeof kZeros) != 0) return {};
+    }
+  }
+  return {};
+}
+
+// The page of bytes_.
+Status SumLog::next_page() {
+  page_ = Mapping();
+  const uint64_t begin = bytes_ / kPage * kPage;
+  if (int error = ::posix_fallocate(fd_.get(), static_cast<off_t>(begin), kPage); error != 0)
+    return os_error("cannot write the checksums of a dataset", error);
+  Result<Mapping> page = Mapping::map(fd_.get(), kPage, true, begin);
+  if (!page) return page.error();
+  page_ = std::move(*page);
   charge_ = Charge();
-  charge_ = Charge(meter_, on_disk(bytes_));
+  charge_ = Charge(meter_, begin + kPage);
+  return {};
 }
 
 Status SumLog::append(ObjectId oid, uint64_t sum) {
   SumRecord r{oid, sum, 0};
   r.check = check_of(r);
   std::lock_guard lock(mutex_);
-  if (Status s = pwrite_all(fd_.get(), &r, sizeof r, bytes_); !s) return s;
+  if (!page_ || bytes_ % kPage == 0) {
+    if (Status s = next_page(); !s) return s;
+  }
+  memcpy(static_cast<char*>(page_.data()) + bytes_ % kPage, &r, sizeof r);
   bytes_ += sizeof r;
-  if (bytes_ % 4096 == sizeof r) recharge();
   return {};
 }
 
 Result<std::vector<SumRecord>> SumLog::read_records() const {
   std::vector<SumRecord> all(bytes_ / sizeof(SumRecord));
-  size_t done = 0;
-  while (done < bytes_) {
-    ssize_t n = ::pread(fd_.get(), reinterpret_cast<char*>(all.data()) + done, bytes_ - done, static_cast<off_t>(done));
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return os_error("cannot read the checksums of a dataset", n < 0 ? errno : EIO);
-    done += static_cast<size_t>(n);
-  }
+  if (Status s = pread_all(fd_.get(), all.data(), bytes_, 0); !s) return s.error();
   std::erase_if(all, [](const SumRecord& r) { return r.check != check_of(r); });
   return all;
 }
@@ -86,8 +108,10 @@ Status SumLog::compact(const std::vector<ObjectId>& live) {
   if (Status s = pwrite_all(fd->get(), kept.data(), kept.size() * sizeof(SumRecord), 0); !s) return s;
   if (Status s = link_file_over(fd->get(), tmp_, folder_, "sums"); !s) return s;
   fd_ = std::move(*fd);
+  page_ = Mapping();
   bytes_ = kept.size() * sizeof(SumRecord);
-  recharge();
+  charge_ = Charge();
+  charge_ = Charge(meter_, on_disk(bytes_));
   return {};
 }
 

@@ -2,7 +2,9 @@
 // can verify what it finds. Thread-safe.
 //
 // Record (32 bytes): object id, XXH3-64 of the file, XXH3-64 (seeded) of the 24 bytes before. A record whose check does not
-// fit is as if it were not there; of several with one id the last counts.
+// fit is as if it were not there; of several with one id the last counts. The file has whole pages, zeros after the last record.
+// Records are written through a mapping of the last page, which a kill -9 leaves written as pwrite does and which costs no
+// system call: one was a microsecond of the 60 that an object has.
 #pragma once
 #include <memory>
 #include <mutex>
@@ -48,14 +50,16 @@ class SumLog {
  private:
   SumLog(int folder, int tmp, Meter& meter) : folder_(folder), tmp_(tmp), meter_(meter) {}
   Result<std::vector<SumRecord>> read_records() const;
-  void recharge();
+  Status find_end();
+  Status next_page();
 
   int folder_;
   int tmp_;
   Meter& meter_;
   Charge charge_;
   Fd fd_;
-  uint64_t bytes_ = 0;
+  uint64_t bytes_ = 0;  // of records
+  Mapping page_;        // where the next one goes; none: it begins a page, or nothing was written yet
   mutable std::mutex mutex_;
 };
 

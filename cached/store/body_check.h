@@ -12,14 +12,14 @@ namespace larder {
 class BodyCheck {
  public:
   BodyCheck() = default;  // anything matches
-  explicit BodyCheck(BodyChecksum wanted);
+  explicit BodyCheck(const BodyChecksum& wanted);  // by the CRC if there is one
   void update(std::span<const std::byte> bytes);
   bool matches();  // after the last byte
 
  private:
   BodyChecksum wanted_;
   std::optional<Md5Stream> md5_;
-  uint32_t crc_ = 0;  // as zlib begins
+  uint64_t crc_ = 0;
 };
 
 }  // namespace larder

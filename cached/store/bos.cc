@@ -98,10 +98,11 @@ class BosDialect final : public Dialect {
 
   BodyChecksum checksum(const HttpReply& head) const override {
     if (!config_.verify) return {};
-    auto bytes = crc32_bytes(head.header("x-bce-content-crc32"));
-    if (!bytes) return {};
-    return {BodyChecksum::Kind::kCrc32, std::move(*bytes)};
+    BodyChecksum out;
+    if (auto value = parse_crc32(head.header("x-bce-content-crc32"))) out.crc = {CrcKind::kCrc32, *value};
+    return out;
   }
+  bool head_tells_checksum() const override { return true; }
 
  private:
   BceRequest addressed(const StoreCall& call) const {
@@ -127,9 +128,9 @@ class BosDialect final : public Dialect {
     out.url = config_.scheme + "://" + request.headers.front().second + request.path;
     if (!request.query.empty()) out.url += "?" + bce_query(request.query);
     for (size_t i = 1; i < request.headers.size(); ++i) {  // libcurl sends host itself
-      out.headers.push_back(request.headers[i].first + ": " + request.headers[i].second);
+      out.headers.append(request.headers[i].first).append(": ").append(request.headers[i].second).append("\r\n");
     }
-    out.headers.push_back("User-Agent: larder");
+    out.headers.append("User-Agent: larder\r\n");
     return out;
   }
 
@@ -223,13 +224,11 @@ BosStyle bos_style(std::string_view addressing, std::string_view host, std::stri
   return names_bucket ? BosStyle::kOwnHost : BosStyle::kVirtual;
 }
 
-std::optional<std::string> crc32_bytes(std::string_view decimal) {
+std::optional<uint32_t> parse_crc32(std::string_view decimal) {
   uint32_t value = 0;
   auto [end, failure] = std::from_chars(decimal.data(), decimal.data() + decimal.size(), value);
   if (failure != std::errc() || end != decimal.data() + decimal.size()) return std::nullopt;
-  std::string out;
-  for (int shift = 24; shift >= 0; shift -= 8) out.push_back(static_cast<char>(value >> shift));
-  return out;
+  return value;
 }
 
 ServiceError parse_bos_error(std::string_view json) {
@@ -271,7 +270,6 @@ Result<std::unique_ptr<Store>> open_bos(const SourceUrl& source, const StoreOpti
   auto settings = http_store_options(options, config->scheme == "https");
   if (!settings.ok()) return settings.error();
   settings->engine.ca_file = option(options, "ca_file");
-  settings->verify_md5 = config->verify;  // there is no MD5 here; objects wait for their CRC-32 as they do for an MD5
   auto credentials = bce_credentials(options, env);
   if (!credentials.ok())
     return make_error(credentials.error().code, source.text() + ": " + credentials.error().message);

@@ -22,7 +22,7 @@ Result<ListPage> parse_bos_list(std::string_view json);
 ServiceError parse_bos_error(std::string_view json);
 
 // "3632233909" as its four bytes, big-endian; nothing if it is no 32-bit number.
-std::optional<std::string> crc32_bytes(std::string_view decimal);
+std::optional<uint32_t> parse_crc32(std::string_view decimal);
 
 Result<std::unique_ptr<Store>> open_bos(const SourceUrl& source, const StoreOptions& options, const Environment& env);
 

@@ -2,58 +2,139 @@
 
 #include <atomic>
 #include <memory>
+#include <mutex>
+#include <optional>
 
 #include "cached/store/body_check.h"
 #include "cached/store/etag_check.h"
 #include "cached/store/parallel_get.h"
+#include "cached/store/question.h"
 
 namespace larder {
 namespace {
 
-// `Check` has update(bytes) and matches(). `code`: of a GET whose bytes do not match.
-template <typename Check>
-GetRequest with(Check check, int code, std::string name, GetRequest request) {
-  struct State {
-    Check check;
-    int code;
-    std::string name;
-    std::shared_ptr<std::atomic<bool>> no_sum;
-    std::function<Status(std::span<const std::byte>)> on_data;
-    std::function<void(Status)> on_done;
-  };
-  request.etag_is_no_sum = std::make_shared<std::atomic<bool>>(false);
-  auto state = std::make_shared<State>(
-      State{std::move(check), code, std::move(name), request.etag_is_no_sum, std::move(request.on_data), std::move(request.on_done)});
-  request.on_data = [state](std::span<const std::byte> bytes) {
-    state->check.update(bytes);
-    return state->on_data(bytes);
-  };
-  request.on_done = [state](Status status) {
-    if (status.ok() && !state->no_sum->load() && !state->check.matches())
-      status = make_error(state->code, state->name + ": the bytes do not match the store's checksum");
-    state->on_done(std::move(status));
-  };
-  return request;
-}
+// One GET. Bytes come in order, on one thread at a time; the answer to the HEAD whenever it comes.
+class Comparison : public std::enable_shared_from_this<Comparison> {
+ public:
+  Comparison(std::string name, EtagCheck by_etag) : name_(std::move(name)), by_etag_(std::move(by_etag)) {}
+
+  GetRequest watch(GetRequest request) {
+    on_data_ = std::move(request.on_data);
+    on_done_ = std::move(request.on_done);
+    if (!request.etag_is_no_sum) request.etag_is_no_sum = std::make_shared<std::atomic<bool>>(false);
+    no_sum_ = request.etag_is_no_sum;
+    request.on_data = [self = shared_from_this()](std::span<const std::byte> bytes) {
+      self->update(bytes);
+      return self->on_data_(bytes);
+    };
+    request.on_done = [self = shared_from_this()](Status status) { self->done(std::move(status)); };
+    return request;
+  }
+
+  // A sum that was known before the first byte.
+  void compare_with(const BodyChecksum& sum) { known_.emplace(sum); }
+
+  // The CRC comes from a HEAD of this version; until it is there all of them are computed.
+  void ask_crc(const std::shared_ptr<StoreContext>& store, const std::string& key, const std::string& if_match) {
+    for (CrcKind kind : {CrcKind::kCrc64Nvme, CrcKind::kCrc32c, CrcKind::kCrc32}) crcs_.push_back({kind, 0});
+    answer_awaited_ = true;
+    StoreCall call;
+    call.method = "HEAD";
+    call.key = key;
+    if (!if_match.empty()) call.headers.emplace_back("if-match", "\"" + if_match + "\"");
+    call.tell_checksum = true;
+    ask(store, std::move(call), [self = shared_from_this(), store, if_match](Result<Answer> answer) {
+      std::optional<BodyChecksum::Crc> crc;
+      if (answer.ok() && clean_etag(answer->head.header("etag")) == if_match) crc = store->dialect->checksum(answer->head).crc;
+      self->answered(crc);
+    });
+  }
+
+ private:
+  void update(std::span<const std::byte> bytes) {
+    std::unique_lock lock(mutex_);
+    const bool awaited = answer_awaited_;
+    const auto crc = crc_;
+    lock.unlock();
+    if (known_) known_->update(bytes);
+    for (auto& one : crcs_) {
+      if (awaited || (crc && crc->kind == one.kind)) one.value = crc_update(one.kind, one.value, bytes);
+    }
+    if (!known_ && !crc && !no_sum_->load(std::memory_order_relaxed)) by_etag_.update(bytes);
+  }
+
+  void answered(std::optional<BodyChecksum::Crc> crc) {
+    std::unique_lock lock(mutex_);
+    if (!std::exchange(answer_awaited_, false)) return;  // the GET failed meanwhile
+    crc_ = crc;
+    if (!over_) return;
+    lock.unlock();
+    end();
+  }
+
+  void done(Status status) {
+    std::unique_lock lock(mutex_);
+    over_ = std::move(status);
+    if (over_->ok() && answer_awaited_) return;
+    answer_awaited_ = false;
+    lock.unlock();
+    end();
+  }
+
+  void end() {
+    Status status = std::exchange(*over_, Status());
+    if (status.ok()) {
+      if (int code = differs(); code != 0) status = make_error(code, name_ + ": the bytes do not match the store's checksum");
+    }
+    auto on_done = std::move(on_done_);
+    on_data_ = nullptr;
+    on_done(std::move(status));
+  }
+
+  // The code of the error; 0: they are right, or nothing tells.
+  int differs() {
+    if (crc_) {
+      for (auto& one : crcs_) {
+        if (one.kind == crc_->kind) return one.value == crc_->value ? 0 : kWrongBytes;
+      }
+    }
+    if (known_) return known_->matches() ? 0 : kWrongBytes;
+    if (!by_etag_.tells() || no_sum_->load()) return 0;
+    return by_etag_.matches() ? 0 : by_etag_.sure() ? kWrongBytes : kDoubtfulBytes;
+  }
+
+  const std::string name_;
+  std::function<Status(std::span<const std::byte>)> on_data_;
+  std::function<void(Status)> on_done_;
+  std::shared_ptr<std::atomic<bool>> no_sum_;
+  std::optional<BodyCheck> known_;
+  EtagCheck by_etag_;
+  std::vector<BodyChecksum::Crc> crcs_;
+
+  std::mutex mutex_;
+  bool answer_awaited_ = false;
+  std::optional<BodyChecksum::Crc> crc_;  // the answer
+  std::optional<Status> over_;
+};
 
 }  // namespace
 
-GetRequest compared(const StoreContext& store, GetRequest request) {
+GetRequest compared(const std::shared_ptr<StoreContext>& store, GetRequest request) {
   const bool whole = request.offset == 0 && request.length == request.object_size && request.length > 0;
-  if (!whole || !store.options.verify_md5) return request;
-  if (request.length <= kParallelAbove && request.etag.find('-') == std::string::npos) return request;  // RangeGet compares it
-  const bool parallel = wants_parallel(store, request);
-  const Dialect& dialect = *store.dialect;
-  BodyChecksum sum = dialect.version(request.etag).sum;
-  const auto md5 = dialect.etags_are_sums() ? md5_of_etag(request.etag) : std::nullopt;
-  if (md5) sum = {BodyChecksum::Kind::kMd5, std::string(md5->begin(), md5->end())};
-  if (sum.kind != BodyChecksum::Kind::kNone) {
-    if (!parallel) return request;
-    return with(BodyCheck(std::move(sum)), kWrongBytes, dialect.name(request.key), std::move(request));
-  }
-  EtagCheck check(dialect.etags_are_sums() ? request.etag : "", request.object_size);
-  if (!check.tells()) return request;
-  return with(std::move(check), kDoubtfulBytes, dialect.name(request.key), std::move(request));
+  if (!whole || !store->options.verify) return request;
+  const bool parallel = wants_parallel(*store, request);
+  if (!parallel && request.etag.find('-') == std::string::npos) return request;  // RangeGet compares it
+  const Dialect& dialect = *store->dialect;
+  const ObjectVersion version = dialect.version(request.etag);
+  if (!parallel && version.sum.known()) return request;
+  const bool by_etag = store->options.verify_md5 && dialect.etags_are_sums() && !version.sum.known();
+  EtagCheck check(by_etag ? request.etag : "", request.object_size);
+  const bool asks = parallel && !version.sum.known() && dialect.head_tells_checksum();
+  if (!asks && !check.tells() && !version.sum.known()) return request;
+  auto comparison = std::make_shared<Comparison>(dialect.name(request.key), std::move(check));
+  if (version.sum.known()) comparison->compare_with(version.sum);
+  if (asks) comparison->ask_crc(store, request.key, version.if_match);
+  return comparison->watch(std::move(request));
 }
 
 }  // namespace larder

@@ -35,10 +35,10 @@ void init_curl_once() {
   (void)done;
 }
 
-HeaderList header_list(const std::vector<std::string>& lines) {
+HeaderList header_list(std::string_view lines) {
   HeaderList list;
-  for (auto& line : lines) {
-    curl_slist* longer = curl_slist_append(list.get(), line.c_str());
+  for (size_t at = 0, end; (end = lines.find("\r\n", at)) != std::string_view::npos; at = end + 2) {
+    curl_slist* longer = curl_slist_append(list.get(), std::string(lines.substr(at, end - at)).c_str());
     if (longer == nullptr) break;
     (void)list.release();
     list.reset(longer);
@@ -62,12 +62,6 @@ HttpReply::Transport transport_of(CURLcode code) {
     default:
       return HttpReply::Transport::kBroken;
   }
-}
-
-std::string lower(std::string_view text) {
-  std::string out(text);
-  for (char& c : out) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
-  return out;
 }
 
 std::string_view trim(std::string_view text) {
@@ -244,7 +238,7 @@ class HttpEngine::CurlWorker final : public Carrier {
       return bytes;
     }
     if (auto colon = line.find(':'); colon != std::string_view::npos) {
-      t.reply.headers.emplace_back(lower(line.substr(0, colon)), trim(line.substr(colon + 1)));
+      t.reply.headers.add(line.substr(0, colon), trim(line.substr(colon + 1)));
     }
     return bytes;
   }

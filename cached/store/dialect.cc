@@ -51,6 +51,7 @@ std::string clean_etag(std::string_view text) {
   if (text.starts_with("W/")) text.remove_prefix(2);
   if (text.size() >= 2 && text.front() == '"' && text.back() == '"') text = text.substr(1, text.size() - 2);
   std::string out;
+  out.reserve(text.size());
   for (char c : text.substr(0, 255)) {
     // It goes back to the store in a header: what would end the line or the quotes must not be in it.
     if (static_cast<unsigned char>(c) >= 0x20 && c != 0x7f && c != '"') out.push_back(c);

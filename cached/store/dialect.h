@@ -11,6 +11,8 @@
 #include <string_view>
 #include <vector>
 
+#include "cached/store/crc.h"
+#include "cached/store/digest.h"
 #include "cached/store/errors.h"
 #include "cached/store/http_engine.h"
 #include "cached/store/sigv4.h"
@@ -27,6 +29,7 @@ struct StoreCall {
   NameValues headers;   // lower-case names
   std::string_view body;   // whoever makes the call keeps it until the exchange has ended
   bool hash_body = false;  // sign its SHA-256 (S3): for requests whose body is an order, not data
+  bool tell_checksum = false;  // a GET or HEAD of a whole object: the reply shall have its checksum, if the store has one
   std::chrono::milliseconds patience{0};  // see HttpRequest
 };
 
@@ -36,10 +39,15 @@ struct ListPage {
   std::string next;                 // where the next page begins; empty: this was the last
 };
 
-// What the store says the bytes of the whole object hash to.
+// What the store says the bytes of the whole object hash to: either, both or nothing.
 struct BodyChecksum {
-  enum class Kind { kNone, kMd5, kCrc32 } kind = Kind::kNone;
-  std::string value;  // raw bytes: 16 of MD5; 4 of CRC-32, big-endian
+  struct Crc {
+    CrcKind kind = CrcKind::kCrc32;
+    uint64_t value = 0;
+  };
+  std::optional<Crc> crc;
+  std::optional<Md5> md5;
+  bool known() const { return crc || md5; }
 };
 
 // What an object's etag, as listed, holds for a GET.
@@ -70,7 +78,8 @@ class Dialect {
   virtual bool lists_folders() const { return false; }
   // A list of one key: the first below `folder` after this full key. Only if lists_folders().
   virtual StoreCall first_after_call(std::string_view folder, std::string_view) const { return folder_call(folder, false, {}); }
-  virtual BodyChecksum checksum(const HttpReply& head) const = 0;  // of a whole-object GET
+  virtual BodyChecksum checksum(const HttpReply& head) const = 0;  // of a whole object's GET, HEAD or PUT
+  virtual bool head_tells_checksum() const { return false; }  // of a HEAD: one that is not in the list
   virtual bool etags_are_sums() const { return false; }  // as S3's are (etag_check.h), unless a reply says otherwise:
   virtual bool etag_is_sum(const HttpReply&) const { return etags_are_sums(); }
   virtual ObjectVersion version(std::string_view etag) const { return {std::string(etag), {}}; }

@@ -1,10 +1,12 @@
 #include "cached/store/digest.h"
 
-#include <openssl/core_names.h>
+#define OPENSSL_SUPPRESS_DEPRECATED  // SHA256_CTX: digest.h says why
 #include <openssl/evp.h>
-#include <openssl/params.h>
+#include <openssl/sha.h>
 
+#include <algorithm>
 #include <new>
+#include <utility>
 
 namespace larder {
 namespace {
@@ -15,16 +17,8 @@ struct FreeMd {
 struct FreeMdCtx {
   void operator()(EVP_MD_CTX* p) const { EVP_MD_CTX_free(p); }
 };
-struct FreeMac {
-  void operator()(EVP_MAC* p) const { EVP_MAC_free(p); }
-};
-struct FreeMacCtx {
-  void operator()(EVP_MAC_CTX* p) const { EVP_MAC_CTX_free(p); }
-};
 using Md = std::unique_ptr<EVP_MD, FreeMd>;
 using MdCtx = std::unique_ptr<EVP_MD_CTX, FreeMdCtx>;
-using Mac = std::unique_ptr<EVP_MAC, FreeMac>;
-using MacCtx = std::unique_ptr<EVP_MAC_CTX, FreeMacCtx>;
 
 // OpenSSL fails here only when memory is out or the default provider is missing; both are fatal to any signature.
 template <typename T>
@@ -36,37 +30,35 @@ void must(int ok) {
   if (ok != 1) throw std::bad_alloc();
 }
 
-const EVP_MD* fetched_sha256() {
-  static const Md md(must(EVP_MD_fetch(nullptr, "SHA256", nullptr)));
-  return md.get();
-}
 const EVP_MD* fetched_md5() {
   static const Md md(must(EVP_MD_fetch(nullptr, "MD5", nullptr)));
   return md.get();
 }
-EVP_MAC* fetched_hmac() {
-  static const Mac mac(must(EVP_MAC_fetch(nullptr, "HMAC", nullptr)));
-  return mac.get();
+
+Sha256 finish(SHA256_CTX& context) {
+  Sha256 out;
+  must(SHA256_Final(out.data(), &context));
+  return out;
 }
 
 }  // namespace
 
 Sha256 sha256(std::string_view data) {
-  thread_local const MdCtx context(must(EVP_MD_CTX_new()));
-  Sha256 out;
-  must(EVP_DigestInit_ex2(context.get(), fetched_sha256(), nullptr));
-  must(EVP_DigestUpdate(context.get(), data.data(), data.size()));
-  must(EVP_DigestFinal_ex(context.get(), out.data(), nullptr));
-  return out;
+  SHA256_CTX context;
+  must(SHA256_Init(&context));
+  must(SHA256_Update(&context, data.data(), data.size()));
+  return finish(context);
+}
+
+void hex_append(std::string& out, std::span<const unsigned char> bytes) {
+  static const char kHex[] = "0123456789abcdef";
+  for (unsigned char byte : bytes) out.append({kHex[byte >> 4], kHex[byte & 15]});
 }
 
 std::string hex(std::span<const unsigned char> bytes) {
-  static const char kHex[] = "0123456789abcdef";
-  std::string out(bytes.size() * 2, '0');
-  for (size_t i = 0; i < bytes.size(); ++i) {
-    out[2 * i] = kHex[bytes[i] >> 4];
-    out[2 * i + 1] = kHex[bytes[i] & 15];
-  }
+  std::string out;
+  out.reserve(bytes.size() * 2);
+  hex_append(out, bytes);
   return out;
 }
 
@@ -78,33 +70,48 @@ std::string base64(std::span<const unsigned char> bytes) {
   return out;
 }
 
+std::vector<unsigned char> from_base64(std::string_view text) {
+  if (text.empty() || text.size() % 4 != 0 || text.find_first_of(" \t\r\n-") != std::string_view::npos) return {};
+  std::vector<unsigned char> out(text.size() / 4 * 3);
+  const int length = EVP_DecodeBlock(out.data(), reinterpret_cast<const unsigned char*>(text.data()), static_cast<int>(text.size()));
+  const size_t padding = text.ends_with("==") ? 2 : text.ends_with("=") ? 1 : 0;
+  if (length < 0) return {};
+  out.resize(static_cast<size_t>(length) - padding);
+  return out;
+}
+
 struct HmacSha256::Context {
-  MacCtx keyed;
+  SHA256_CTX inner, outer;  // after the key's block
 };
 
 HmacSha256::HmacSha256(std::string_view key) : context_(std::make_unique<Context>()) {
-  context_->keyed.reset(must(EVP_MAC_CTX_new(fetched_hmac())));
-  char digest[] = "SHA256";
-  OSSL_PARAM params[] = {OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0),
-                         OSSL_PARAM_construct_end()};
-  // An empty key is legal for HMAC, a null pointer would mean "keep the key".
-  const char* bytes = key.empty() ? "" : key.data();
-  must(EVP_MAC_init(context_->keyed.get(), reinterpret_cast<const unsigned char*>(bytes), key.size(), params));
+  unsigned char block[SHA256_CBLOCK] = {}, padded[SHA256_CBLOCK];
+  const Sha256 short_key = key.size() > sizeof block ? sha256(key) : Sha256{};
+  if (key.size() > sizeof block) key = {reinterpret_cast<const char*>(short_key.data()), short_key.size()};
+  std::copy(key.begin(), key.end(), block);
+  for (auto [context, pad] : {std::pair(&context_->inner, 0x36), std::pair(&context_->outer, 0x5c)}) {
+    std::transform(std::begin(block), std::end(block), padded, [pad](unsigned char c) { return static_cast<unsigned char>(c ^ pad); });
+    must(SHA256_Init(context));
+    must(SHA256_Update(context, padded, sizeof padded));
+  }
+  OPENSSL_cleanse(block, sizeof block);
+  OPENSSL_cleanse(padded, sizeof padded);
 }
 
 HmacSha256::HmacSha256(const Sha256& key)
     : HmacSha256(std::string_view(reinterpret_cast<const char*>(key.data()), key.size())) {}
-HmacSha256::~HmacSha256() = default;
+HmacSha256::~HmacSha256() {
+  if (context_) OPENSSL_cleanse(context_.get(), sizeof *context_);
+}
 HmacSha256::HmacSha256(HmacSha256&&) noexcept = default;
 HmacSha256& HmacSha256::operator=(HmacSha256&&) noexcept = default;
 
 Sha256 HmacSha256::sign(std::string_view message) const {
-  const MacCtx copy(must(EVP_MAC_CTX_dup(context_->keyed.get())));
-  Sha256 out;
-  size_t length = 0;
-  must(EVP_MAC_update(copy.get(), reinterpret_cast<const unsigned char*>(message.data()), message.size()));
-  must(EVP_MAC_final(copy.get(), out.data(), &length, out.size()));
-  return out;
+  SHA256_CTX inner = context_->inner, outer = context_->outer;
+  must(SHA256_Update(&inner, message.data(), message.size()));
+  const Sha256 hash = finish(inner);
+  must(SHA256_Update(&outer, hash.data(), hash.size()));
+  return finish(outer);
 }
 
 struct Md5Stream::Context {

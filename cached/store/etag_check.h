@@ -23,6 +23,7 @@ class EtagCheck {
   EtagCheck(std::string_view etag, uint64_t object_size);
   // False: the ETag tells nothing about the bytes that could be compared.
   bool tells() const { return !guesses_.empty(); }
+  bool sure() const { return !in_parts_; }  // nothing is guessed
   void update(std::span<const std::byte> bytes);
   // After the last byte. A difference may also mean that the ETag is no MD5 (SSE-KMS, SSE-C) or the parts were of other sizes.
   bool matches();

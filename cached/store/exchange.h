@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "cached/store/digest.h"
+#include "cached/store/http_headers.h"
 #include "larder/result.h"
 
 namespace larder {
@@ -20,7 +21,7 @@ namespace larder {
 struct HttpRequest {
   std::string method = "GET";        // GET, HEAD, PUT, POST or DELETE
   std::string url;                   // complete and encoded: sent as it is
-  std::vector<std::string> headers;  // "Name: value"; "Name:" keeps libcurl from sending its own
+  std::string headers;               // lines "name: value\r\n"; "name:\r\n" keeps libcurl from sending its own
   std::string_view body;             // sent as it is; the exchange keeps it until it has ended
   std::shared_ptr<const void> signer;     // whose signature it has: for Dialect::repair
   std::chrono::milliseconds patience{0};  // no byte either way for this long ends the attempt; 0: the engine's stall_timeout
@@ -38,14 +39,9 @@ struct HttpReply {
   Transport transport = Transport::kOk;
   std::string transport_error;                               // text for people
   int status = 0;                                            // 0: no reply
-  std::vector<std::pair<std::string, std::string>> headers;  // names in lower case
+  HttpHeaders headers;
   std::string body;                                          // of a reply that is no success, up to 64 KiB
-  std::string_view header(std::string_view name) const {
-    for (auto& [key, value] : headers) {
-      if (key == name) return value;
-    }
-    return {};
-  }
+  std::string_view header(std::string_view name) const { return headers.find(name); }
   bool success() const { return status == 200 || status == 204 || status == 206; }
 };
 
@@ -75,6 +71,8 @@ class Exchange {
   virtual bool unwanted() const { return false; }        // nobody waits any more: the attempt may be broken off
   // No reply within HttpEngine::slow_after(); once an attempt.
   virtual void on_slow() {}
+  // The body will be kept in body_room(). If not, a small one is better received where others were, which the processor has at hand.
+  virtual bool keeps_body() const { return true; }
   // Where the next bytes of the body may be put without a copy, after on_head(); on_placed() instead of on_body() says how
   // many. Empty: there is no such place.
   virtual std::span<std::byte> body_room() { return {}; }

@@ -4,7 +4,6 @@
 
 #include <charconv>
 #include <cstdlib>
-#include <future>
 
 #include "cached/store/compared_get.h"
 #include "cached/store/http_writer.h"
@@ -12,6 +11,7 @@
 #include "cached/store/options.h"
 #include "cached/store/parallel_get.h"
 #include "cached/store/parallel_list.h"
+#include "cached/store/question.h"
 #include "cached/store/range_get.h"
 
 namespace larder {
@@ -26,62 +26,8 @@ constexpr std::chrono::seconds kDemandPatience{60};
 constexpr std::chrono::seconds kFillPatience{300};
 constexpr int kMaxRepairs = 3;
 constexpr uint64_t kBytesPerAttempt = 64 * 1024;
-// A person waits for a list or a head: a wrong endpoint shall be told in a second, not after all the retries of a GET.
-constexpr int kInteractiveConnectRetries = 3;
 // What a list may have before it is worth to begin again, many folders at once: these pages are asked for twice then.
 constexpr int kPagesInARow = 3;
-
-// A list page or a HEAD: the whole body, to somebody who waits.
-class Question final : public StoreExchange {
- public:
-  struct Answer {
-    HttpReply head;
-    std::string body;
-  };
-  Question(std::shared_ptr<StoreContext> store, StoreCall call)
-      : StoreExchange(std::move(store), true), call_(std::move(call)) {}
-  std::future<Result<Answer>> answer() { return promise_.get_future(); }
-
- protected:
-  StoreCall call() const override { return call_; }
-  std::string object() const override { return store_->dialect->name(call_.key); }
-  void count_attempt() override {
-    if (call_.bucket) store_->lists.fetch_add(1, std::memory_order_relaxed);
-  }
-  Status head(const HttpReply& reply) override {
-    answer_ = {reply, {}};
-    return {};
-  }
-  Status body(std::span<const std::byte> data) override {
-    const size_t limit = store_->dialect->max_list_body();
-    if (answer_.body.size() + data.size() > limit)
-      return make_error(EIO, fmt::format("{}: a reply of more than {} MiB", object(), limit >> 20));
-    answer_.body.append(reinterpret_cast<const char*>(data.data()), data.size());
-    return {};
-  }
-  Status complete() override { return {}; }
-  void finish(Status status) override {
-    if (status.ok()) {
-      promise_.set_value(std::move(answer_));
-    } else {
-      promise_.set_value(status.error());
-    }
-  }
-  uint64_t progress() const override { return 0; }
-  int connect_retries() const override { return std::min(kInteractiveConnectRetries, store_->options.retries); }
-
- private:
-  const StoreCall call_;
-  Answer answer_;
-  std::promise<Result<Answer>> promise_;
-};
-
-Result<Question::Answer> ask(HttpEngine& engine, const std::shared_ptr<StoreContext>& store, StoreCall call) {
-  auto question = std::make_shared<Question>(store, std::move(call));
-  auto answer = question->answer();
-  engine.submit(std::move(question), true);
-  return answer.get();
-}
 
 // libcurl follows these; the plain transport does not.
 bool proxy_in_environment() {
@@ -122,6 +68,7 @@ Result<HttpStoreOptions> http_store_options(const StoreOptions& options, bool ht
   out.engine.max_requests_per_second = static_cast<double>(*rate);
   out.engine.plain = !https && !proxy_in_environment();
   out.retries = static_cast<int>(*retries);
+  out.verify = *verify != "never";
   out.verify_md5 = *verify == "always" || (*verify == "auto" && !https);
   out.content_md5 = out.verify_md5;
   out.engine.max_transfer_speed = *speed;
@@ -154,7 +101,7 @@ Result<HttpRequest> StoreExchange::prepare() {
   signer_ = request->signer;
   request->body = next.body;
   // Without it libcurl asks first, above 1 MiB, and waits a second where nobody answers.
-  if (!next.body.empty()) request->headers.push_back("Expect:");
+  if (!next.body.empty()) request->headers.append("Expect:\r\n");
   request->patience = next.patience;
   ++attempts_;
   count_attempt();
@@ -280,7 +227,7 @@ HttpStore::HttpStore(std::unique_ptr<Dialect> dialect, HttpStoreOptions options)
 HttpStore::~HttpStore() = default;
 
 Result<ListPage> HttpStore::list_page(StoreCall call) {
-  auto answer = ask(*engine_, context_, std::move(call));
+  auto answer = ask(context_, std::move(call));
   if (!answer.ok()) return answer.error();
   auto page = context_->dialect->parse_list(answer->body);
   if (!page.ok()) return make_error(EIO, context_->dialect->name("") + ": " + page.error().message);
@@ -330,7 +277,7 @@ Result<ObjectInfo> HttpStore::head(std::string_view key) {
   StoreCall call;
   call.method = "HEAD";
   call.key = key;
-  auto answer = ask(*engine_, context_, std::move(call));
+  auto answer = ask(context_, std::move(call));
   if (!answer.ok()) return answer.error();
   ObjectInfo info;
   info.key = key;
@@ -345,7 +292,7 @@ Result<ObjectInfo> HttpStore::head(std::string_view key) {
 }
 
 void HttpStore::get(GetRequest request) {
-  request = compared(*context_, std::move(request));
+  request = compared(context_, std::move(request));
   if (wants_parallel(*context_, request)) return start_parallel_get(context_, *engine_, std::move(request));
   const bool demand = request.demand;
   engine_->submit(make_range_get(context_, std::move(request)), demand);

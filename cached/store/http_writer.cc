@@ -6,7 +6,6 @@
 #include <future>
 #include <optional>
 
-#include "cached/store/body_check.h"
 #include "cached/store/content_type.h"
 #include "cached/store/digest.h"
 
@@ -92,12 +91,6 @@ StoreCall part_call(const std::string& key, const std::string& upload, int numbe
   return call;
 }
 
-bool matches(const BodyChecksum& sum, Bytes data) {
-  BodyCheck check(sum);
-  check.update(data);
-  return check.matches();
-}
-
 // "1700000000.123456789", as rclone writes and reads it.
 std::string seconds_text(int64_t ns) {
   int64_t seconds = ns / 1'000'000'000, rest = ns % 1'000'000'000;
@@ -147,9 +140,7 @@ Result<HttpReply> HttpWriter::send(StoreCall call, Bytes data) {
   const std::string object = store_->dialect->name(call.key);
   return run(engine_, store_, std::move(call), [&](const HttpReply& reply) -> Judgement {
     const BodyChecksum theirs = store_->dialect->checksum(reply);
-    const bool wrong =
-        (theirs.kind == BodyChecksum::Kind::kMd5 && md5 && theirs.value != std::string(md5->begin(), md5->end())) ||
-        (theirs.kind == BodyChecksum::Kind::kCrc32 && !matches(theirs, data));
+    const bool wrong = (theirs.md5 && md5 && *theirs.md5 != *md5) || (theirs.crc && crc_update(theirs.crc->kind, 0, data) != theirs.crc->value);
     if (!wrong) return {};
     return {make_error(EIO, object + ": the store's checksum of what it received is not that of what was sent"), true};
   });

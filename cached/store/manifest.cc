@@ -6,6 +6,7 @@
 #include <charconv>
 #include <nlohmann/json.hpp>
 
+#include "cached/store/etag_check.h"
 #include "cached/store/http_store.h"
 #include "cached/store/options.h"
 #include "cached/store/percent.h"
@@ -21,16 +22,6 @@ constexpr size_t kMaxEtag = 200;  // beside "md5:" and 32 digits in the 255 byte
 
 bool hex_digits(std::string_view text, size_t count) {
   return text.size() == count && text.find_first_not_of("0123456789abcdefABCDEF") == std::string_view::npos;
-}
-
-std::string raw_bytes(std::string_view hex_text) {
-  std::string out;
-  for (size_t i = 0; i + 1 < hex_text.size(); i += 2) {
-    unsigned value = 0;
-    std::from_chars(hex_text.data() + i, hex_text.data() + i + 2, value, 16);
-    out.push_back(static_cast<char>(value));
-  }
-  return out;
 }
 
 // A member that is a text; empty where there is none. False: it is something else.
@@ -86,8 +77,8 @@ class ManifestDialect final : public Dialect {
     HttpRequest out;
     out.method = call.method;
     out.url = base_ + percent_encode(call.bucket ? kManifestName : std::string_view(call.key), true);
-    for (auto& [name, value] : call.headers) out.headers.push_back(name + ": " + value);
-    out.headers.push_back("User-Agent: larder");
+    for (auto& [name, value] : call.headers) out.headers.append(name).append(": ").append(value).append("\r\n");
+    out.headers.append("User-Agent: larder\r\n");
     return out;
   }
 
@@ -137,9 +128,11 @@ ObjectVersion manifest_version(std::string_view etag) {
   ObjectVersion out;
   out.if_match = etag.substr(std::min(end + 1, etag.size()));
   if (sum.starts_with("md5:") && hex_digits(sum.substr(4), 32))
-    out.sum = {BodyChecksum::Kind::kMd5, raw_bytes(sum.substr(4))};
-  if (sum.starts_with("crc32:") && hex_digits(sum.substr(6), 8))
-    out.sum = {BodyChecksum::Kind::kCrc32, raw_bytes(sum.substr(6))};
+    out.sum.md5 = md5_of_etag(sum.substr(4));
+  if (uint32_t crc = 0; sum.starts_with("crc32:") && hex_digits(sum.substr(6), 8)) {
+    std::from_chars(sum.data() + 6, sum.data() + sum.size(), crc, 16);
+    out.sum.crc = {CrcKind::kCrc32, crc};
+  }
   return out;
 }
 

@@ -18,9 +18,10 @@ using Transport = HttpReply::Transport;
 static constexpr std::chrono::milliseconds kSweepEvery{250};
 static constexpr std::chrono::milliseconds kCredentialsWait{50};
 static constexpr std::chrono::seconds kKeepIdle{60};
-// The first read of a reply: more than a head, little enough to be copied to where the body goes.
+// The first read of a reply. More than a head, little enough to be copied to where the body goes; or all of it, if it is
+// small and passed on from here: one system call and cold memory less, 3 us of 60.
 static constexpr size_t kHeadRead = 4096;
-static constexpr size_t kScratch = 64 * 1024;
+static constexpr size_t kScratch = 256 * 1024;
 static constexpr size_t kReadAtOnce = 1 << 20;  // of one connection before the others are looked at again
 static constexpr size_t kMaxErrorBody = 64 * 1024;
 // How long a whole body may wait for others to be hashed with, while there is nothing else to do: a part of the time that its
@@ -103,10 +104,7 @@ static std::string wire_form(const HttpRequest& request) {
   std::string out;
   out.reserve(768);
   out.append(request.method).append(" ").append(target).append(" HTTP/1.1\r\nHost: ").append(authority).append("\r\n");
-  for (auto& line : request.headers) {
-    if (line.back() != ':') out.append(line).append("\r\n");
-  }
-  return out += "\r\n";
+  return out.append(request.headers).append("\r\n");
 }
 
 void HttpEngine::PlainWorker::start(Job job) {
@@ -241,7 +239,7 @@ void HttpEngine::PlainWorker::receive(Connection& c) {
 bool HttpEngine::PlainWorker::receive_head(Connection& c) {
   Transfer& t = *c.transfer;
   while (!t.reader.head_done()) {
-    const ssize_t n = ::recv(c.fd.get(), scratch_.data(), kHeadRead, 0);
+    const ssize_t n = ::recv(c.fd.get(), scratch_.data(), t.job.exchange->keeps_body() ? kHeadRead : kScratch, 0);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0 && errno == EAGAIN) return false;
     if (n <= 0) return lost(c, n < 0 ? errno : 0), false;

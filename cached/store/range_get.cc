@@ -112,7 +112,7 @@ class RangeGet final : public StoreExchange {
         etag_(version_.if_match),
         whole_(request_.offset == 0 && request_.length == request_.object_size),
         buffered_(request_.length <= kDeliverAtOnce ||
-                  (whole_ && store_->options.verify_md5 && request_.length <= kVerifyFirst)) {}
+                  (whole_ && expects_sum() && request_.length <= kVerifyFirst)) {}
 
   bool object_get() const override { return true; }
   std::string_view key() const override { return request_.key; }
@@ -124,8 +124,10 @@ class RangeGet final : public StoreExchange {
     store_->engine->submit(std::make_shared<RangeGet>(store_, race_, cancelled_), true);
   }
 
+  bool keeps_body() const override { return buffered_ && whole_ && store_->options.verify_md5 && !store_->gives_crc.load(std::memory_order_relaxed); }
   std::span<std::byte> body_room() override {
     if (!buffered_) return {};
+    if (!buffer_) buffer_ = store_->buffers.get(request_.length);
     return {buffer_.data() + received_, static_cast<size_t>(request_.length - received_)};
   }
   std::span<const std::byte> md5_input() const override {
@@ -139,7 +141,9 @@ class RangeGet final : public StoreExchange {
     StoreCall call;
     call.key = request_.key;
     if (!etag_.empty() && strong_) call.headers.emplace_back("if-match", "\"" + etag_ + "\"");
-    if (received_ > 0 || !whole_) {
+    if (received_ == 0 && whole_) {
+      call.tell_checksum = store_->options.verify;
+    } else {
       call.headers.emplace_back("range", fmt::format("bytes={}-{}", begin(), request_.offset + request_.length - 1));
     }
     return call;
@@ -157,7 +161,6 @@ class RangeGet final : public StoreExchange {
     // rclone's server says 200 for a range that it sent, with the Content-Range of a 206.
     const bool part = reply.status == 206 || !reply.header("content-range").empty();
     if (auto status = part ? check_range(reply) : check_whole(reply); !status.ok()) return status;
-    if (request_.etag_is_no_sum && !store_->dialect->etag_is_sum(reply)) request_.etag_is_no_sum->store(true);
     if (etag_.empty()) {  // resumes must get the rest of this version
       etag_ = etag;
       strong_ = !reply.header("etag").starts_with("W/");
@@ -165,8 +168,8 @@ class RangeGet final : public StoreExchange {
     if (received_ == 0) {
       wanted_ = whole_ ? wanted_checksum(reply) : BodyChecksum{};
       check_ = BodyCheck(md5_at_end() ? BodyChecksum{} : wanted_);
-      if (buffered_ && !buffer_) buffer_ = store_->buffers.get(request_.length);
     }
+    if (request_.etag_is_no_sum && (wanted_.crc || !store_->dialect->etag_is_sum(reply))) request_.etag_is_no_sum->store(true);
     return {};
   }
 
@@ -175,12 +178,14 @@ class RangeGet final : public StoreExchange {
       if (buffered_) received_ = 0;  // which of them are right?
       return again(object() + ": more bytes than announced");
     }
-    if (buffered_) {
-      memcpy(buffer_.data() + received_, data.data(), data.size());
+    if (buffered_ && (md5_at_end() || data.size() < request_.length)) {
+      memcpy(body_room().data(), data.data(), data.size());
       return placed(data.size());
     }
     check_.update(data);
     received_ += data.size();
+    if (buffered_ && !check_.matches()) return wrong_checksum();  // all of it at once
+    delivered_ = true;
     return race_->deliver(this, data);
   }
 
@@ -192,6 +197,7 @@ class RangeGet final : public StoreExchange {
 
   Status complete() override {
     if (received_ < request_.length) return again(fmt::format("{}: body cut short at byte {}", object(), begin()));
+    if (delivered_ && buffered_) return {};
     if (!matches()) return wrong_checksum();
     if (buffered_ && request_.length > 0) return race_->deliver(this, {buffer_.data(), static_cast<size_t>(request_.length)});
     return {};
@@ -206,7 +212,8 @@ class RangeGet final : public StoreExchange {
   uint64_t begin() const { return request_.offset + received_; }
 
   // What is kept whole is hashed when it is whole: with others at once, if the transport does that.
-  bool md5_at_end() const { return buffered_ && wanted_.kind == BodyChecksum::Kind::kMd5; }
+  bool md5_at_end() const { return buffered_ && wanted_.md5 && !wanted_.crc; }
+  bool expects_sum() const { return store_->options.verify_md5 || (store_->options.verify && store_->gives_crc.load(std::memory_order_relaxed)); }
 
   bool matches() {
     if (!md5_at_end()) return check_.matches();
@@ -215,7 +222,7 @@ class RangeGet final : public StoreExchange {
       stream.update(md5_input());
       md5_ = stream.finish();
     }
-    return wanted_.value.size() == md5_->size() && memcmp(wanted_.value.data(), md5_->data(), md5_->size()) == 0;
+    return *md5_ == *wanted_.md5;
   }
 
   Error changed(std::string_view how) const {
@@ -248,10 +255,10 @@ class RangeGet final : public StoreExchange {
   }
 
   BodyChecksum wanted_checksum(const HttpReply& reply) const {
-    if (request_.length == 0) return {};  // nothing to get wrong
-    BodyChecksum wanted =
-        version_.sum.kind == BodyChecksum::Kind::kNone ? store_->dialect->checksum(reply) : version_.sum;
-    if (wanted.kind == BodyChecksum::Kind::kMd5 && !store_->options.verify_md5) return {};
+    if (request_.length == 0 || !store_->options.verify) return {};  // of no bytes none can be wrong
+    BodyChecksum wanted = version_.sum.known() ? version_.sum : store_->dialect->checksum(reply);
+    if (store_->gives_crc.load(std::memory_order_relaxed) != wanted.crc.has_value()) store_->gives_crc.store(wanted.crc.has_value());
+    if (!store_->options.verify_md5) wanted.md5.reset();
     return wanted;
   }
 
@@ -274,6 +281,7 @@ class RangeGet final : public StoreExchange {
   const bool buffered_;
   uint64_t received_ = 0;
   BodyBuffers::Buffer buffer_;
+  bool delivered_ = false;  // anything, straight from the transport
   BodyChecksum wanted_;
   BodyCheck check_;
   std::optional<Md5> md5_;

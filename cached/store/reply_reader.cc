@@ -10,12 +10,6 @@ constexpr size_t kMaxHead = 64 * 1024;
 
 Error bad(std::string_view what) { return make_error(EPROTO, "not an HTTP reply: " + std::string(what)); }
 
-std::string lower(std::string_view text) {
-  std::string out(text);
-  for (char& c : out) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
-  return out;
-}
-
 std::string_view trim(std::string_view text) {
   while (!text.empty() && (text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
   while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
@@ -26,12 +20,13 @@ std::string_view trim(std::string_view text) {
 
 Result<size_t> ReplyReader::take_head(std::string_view bytes, HttpReply& reply) {
   const size_t before = head_.size();
-  head_.append(bytes);
+  if (before > 0) head_.append(bytes);
+  const std::string_view all = before > 0 ? std::string_view(head_) : bytes;
   size_t begin = 0;  // of the head that counts: after heads of 100 Continue and the like
   for (;;) {
-    const size_t end = head_.find("\r\n\r\n", std::max(begin, before > 3 ? before - 3 : 0));
+    const size_t end = all.find("\r\n\r\n", std::max(begin, before > 3 ? before - 3 : 0));
     if (end == std::string::npos) break;
-    if (auto status = parse(std::string_view(head_).substr(begin, end + 2 - begin), reply); !status.ok()) return status.error();
+    if (auto status = parse(all.substr(begin, end + 2 - begin), reply); !status.ok()) return status.error();
     begin = end + 4;
     if (reply.status / 100 == 1) continue;
     if (auto status = set_framing(reply); !status.ok()) return status.error();
@@ -40,7 +35,7 @@ Result<size_t> ReplyReader::take_head(std::string_view bytes, HttpReply& reply) 
     head_ = {};
     return used;
   }
-  head_.erase(0, begin);
+  head_ = std::string(all.substr(begin));
   if (head_.size() > kMaxHead) return bad("its head is too large");
   return bytes.size();
 }
@@ -54,28 +49,27 @@ Status ReplyReader::parse(std::string_view head, HttpReply& reply) {
   auto [end, failure] = std::from_chars(first.data() + 9, first.data() + 12, reply.status);
   if (failure != std::errc() || end != first.data() + 12 || reply.status < 100) return bad("it has no status");
   keep_ = first[7] != '0';
-  reply.headers.reserve(16);
   for (size_t at = line_end + 2; at < head.size();) {
     const size_t stop = head.find("\r\n", at);
     const std::string_view line = head.substr(at, stop - at);
     at = stop + 2;
     const size_t colon = line.find(':');
     if (colon == std::string_view::npos || colon == 0 || line[0] == ' ' || line[0] == '\t') return bad("a header is none");
-    reply.headers.emplace_back(lower(line.substr(0, colon)), trim(line.substr(colon + 1)));
+    reply.headers.add(line.substr(0, colon), trim(line.substr(colon + 1)));
   }
   return {};
 }
 
 Status ReplyReader::set_framing(const HttpReply& reply) {
-  const std::string connection = lower(reply.header("connection"));
+  const std::string connection = lower_case(reply.header("connection"));
   if (connection == "close") keep_ = false;
   if (connection == "keep-alive") keep_ = true;
-  const std::string coding = lower(reply.header("transfer-encoding"));
+  const std::string coding = lower_case(reply.header("transfer-encoding"));
   std::string_view length;
-  for (auto& [name, value] : reply.headers) {
-    if (name != "content-length") continue;
-    if (!length.empty() && length != value) return bad("two lengths");
-    length = value;
+  for (size_t i = 0; i < reply.headers.size(); ++i) {
+    if (reply.headers.name(i) != "content-length") continue;
+    if (!length.empty() && length != reply.headers.value(i)) return bad("two lengths");
+    length = reply.headers.value(i);
   }
   if (reply.status == 204 || reply.status == 304) {
     framing_ = Framing::kNone;

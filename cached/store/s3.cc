@@ -47,31 +47,30 @@ class S3Dialect final : public Dialect {
   S3Dialect(S3Config config, std::unique_ptr<CredentialsProvider> credentials)
       : config_(std::move(config)),
         credentials_(std::move(credentials)),
-        region_(config_.region),
-        address_(config_.address) {}
+        place_(std::make_shared<const Place>(Place{config_.address, config_.region})) {}
 
   std::string name(std::string_view key) const override {
     return fmt::format("s3://{}/{}{}", config_.bucket, config_.prefix, key);
   }
   std::string endpoint() const override {
-    std::lock_guard lock(mutex_);
-    return address_.scheme + "://" + address_.host;
+    const auto at = place();
+    return at->address.scheme + "://" + at->address.host;
   }
   const std::string& prefix() const override { return config_.prefix; }
 
   Result<HttpRequest> sign(const StoreCall& call) override {
     auto who = credentials_->current();
     if (!who.ok()) return who.error();
-    const auto [address, region] = place();
+    const std::shared_ptr<const Place> at = place();
     const int64_t now = time(nullptr) + clock_offset_.load(std::memory_order_relaxed);
-    SigningRequest request = addressed(call, address);
+    SigningRequest request = addressed(call, at->address);
     if (*who) {
       request.headers.emplace_back("x-amz-content-sha256", request.payload_hash);
       request.headers.emplace_back("x-amz-date", amz_date(now));
       if (!(*who)->session_token.empty()) request.headers.emplace_back("x-amz-security-token", (*who)->session_token);
-      request.headers.emplace_back("authorization", signer_.authorization(request, **who, region, now));
+      request.headers.emplace_back("authorization", signer_.authorization(request, **who, at->region, now));
     }
-    HttpRequest out = wire(request, address);
+    HttpRequest out = wire(request, at->address);
     out.signer = std::move(*who);
     return out;
   }
@@ -128,10 +127,12 @@ class S3Dialect final : public Dialect {
 
   // The ETag is the MD5 of what was uploaded in one piece, unless KMS or a customer's key encrypted it.
   BodyChecksum checksum(const HttpReply& head) const override {
-    const auto md5 = md5_of_etag(clean_etag(head.header("etag")));
-    if (!md5 || !etag_is_sum(head)) return {};
-    return {BodyChecksum::Kind::kMd5, std::string(md5->begin(), md5->end())};
+    BodyChecksum out;
+    out.crc = crc_of(head);
+    if (etag_is_sum(head)) out.md5 = md5_of_etag(clean_etag(head.header("etag")));
+    return out;
   }
+  bool head_tells_checksum() const override { return true; }
   bool etags_are_sums() const override { return true; }
   bool etag_is_sum(const HttpReply& reply) const override {
     const std::string_view encryption = reply.header("x-amz-server-side-encryption");
@@ -139,9 +140,27 @@ class S3Dialect final : public Dialect {
   }
 
  private:
-  std::pair<S3Address, std::string> place() const {
+  // Of the whole object: one that is of its parts' CRCs (COMPOSITE) says nothing about bytes that come in another order.
+  static std::optional<BodyChecksum::Crc> crc_of(const HttpReply& head) {
+    using enum CrcKind;
+    if (head.header("x-amz-checksum-type") == "COMPOSITE") return std::nullopt;
+    for (auto [name, kind] : {std::pair("x-amz-checksum-crc64nvme", kCrc64Nvme), std::pair("x-amz-checksum-crc32c", kCrc32c), std::pair("x-amz-checksum-crc32", kCrc32)}) {
+      const auto bytes = from_base64(head.header(name));  // "AAAAAA==-3", of parts, is none
+      if (bytes.size() != static_cast<size_t>(crc_bytes(kind))) continue;
+      uint64_t value = 0;
+      for (unsigned char byte : bytes) value = value << 8 | byte;
+      return BodyChecksum::Crc{kind, value};
+    }
+    return std::nullopt;
+  }
+
+  struct Place {  // where requests go
+    S3Address address;
+    std::string region;
+  };
+  std::shared_ptr<const Place> place() const {
     std::lock_guard lock(mutex_);
-    return {address_, region_};
+    return place_;
   }
 
   SigningRequest addressed(const StoreCall& call, const S3Address& address) const {
@@ -161,9 +180,11 @@ class S3Dialect final : public Dialect {
       percent_append(out.path, config_.prefix, true);
       percent_append(out.path, call.key, true);
     }
-    out.headers.reserve(call.headers.size() + 6);
+    out.headers.reserve(call.headers.size() + 7);
     out.headers.emplace_back("host", address.path_style ? address.host : config_.bucket + "." + address.host);
     for (auto& header : call.headers) out.headers.push_back(header);
+    // As boto3 does. Amazon has a CRC of every object that was uploaded since the end of 2024.
+    if (call.tell_checksum) out.headers.emplace_back("x-amz-checksum-mode", "ENABLED");
     if (config_.requester_pays) out.headers.emplace_back("x-amz-request-payer", "requester");
     return out;
   }
@@ -171,16 +192,14 @@ class S3Dialect final : public Dialect {
   static HttpRequest wire(const SigningRequest& request, const S3Address& address) {
     HttpRequest out;
     out.method = request.method;
-    out.url = address.scheme + "://" + request.headers.front().second + request.path;
-    if (!request.query.empty()) out.url += "?" + canonical_query(request.query);
-    out.headers.reserve(request.headers.size() + 1);
-    for (size_t i = 1; i < request.headers.size(); ++i) {  // libcurl sends host itself
-      const auto& [name, value] = request.headers[i];
-      std::string& line = out.headers.emplace_back();
-      line.reserve(name.size() + 2 + value.size());
-      line.append(name).append(": ").append(value);
-    }
-    out.headers.push_back("User-Agent: larder");
+    const std::string& host = request.headers.front().second;  // libcurl makes its line itself
+    out.url.reserve(address.scheme.size() + host.size() + request.path.size() + 8);
+    out.url.append(address.scheme).append("://").append(host).append(request.path);
+    if (!request.query.empty()) out.url.append("?").append(canonical_query(request.query));
+    out.headers.reserve(768);
+    for (size_t i = 1; i < request.headers.size(); ++i)
+      out.headers.append(request.headers[i].first).append(": ").append(request.headers[i].second).append("\r\n");
+    out.headers.append("User-Agent: larder\r\n");
     return out;
   }
 
@@ -221,14 +240,15 @@ class S3Dialect final : public Dialect {
     if (!redirect || error.region.empty() || error.region.size() > 64) return false;
     if (error.region.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-") != std::string::npos) return false;
     std::lock_guard lock(mutex_);
-    if (region_ == error.region) return false;
-    region_ = error.region;
+    if (place_->region == error.region) return false;
+    Place other{place_->address, error.region};
     if (!config_.own_endpoint) {
-      if (auto address = parse_endpoint(default_endpoint(region_)); address.ok()) {
-        address->path_style = address_.path_style;
-        address_ = *address;
+      if (auto address = parse_endpoint(default_endpoint(other.region)); address.ok()) {
+        address->path_style = other.address.path_style;
+        other.address = *address;
       }
     }
+    place_ = std::make_shared<const Place>(std::move(other));
     return true;
   }
 
@@ -238,8 +258,7 @@ class S3Dialect final : public Dialect {
   SigV4 signer_;
   std::atomic<int64_t> clock_offset_{0};  // the store's clock - ours, seconds
   mutable std::mutex mutex_;
-  std::string region_;
-  S3Address address_;
+  std::shared_ptr<const Place> place_;
 };
 
 bool load(pugi::xml_document& document, std::string_view xml) {

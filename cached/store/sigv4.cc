@@ -1,5 +1,7 @@
 #include "cached/store/sigv4.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <ctime>
 
@@ -19,40 +21,41 @@ void append_value(std::string& out, std::string_view value) {
   if (out.size() > begin && out.back() == ' ') out.pop_back();
 }
 
-// What is signed of the headers: "name:value\n" each, sorted by name, values of repeated ones joined in the order given; and
+// What is signed of the headers: "name:value\n" each, sorted by name, values of repeated ones joined in the order given, and
 // their names, "a;b;c".
-struct CanonicalHeaders {
-  std::string lines, names;
+class SortedHeaders {
+ public:
+  explicit SortedHeaders(const NameValues& headers) {
+    sorted_.reserve(headers.size());
+    for (auto& header : headers) sorted_.push_back(&header);
+    std::stable_sort(sorted_.begin(), sorted_.end(), [](auto* a, auto* b) { return a->first < b->first; });
+  }
+  void append_lines(std::string& out) const {
+    for (size_t i = 0; i < sorted_.size(); ++i) {
+      if (repeated(i)) out.back() = ',';
+      else out.append(sorted_[i]->first).append(":");
+      append_value(out, sorted_[i]->second);
+      out.push_back('\n');
+    }
+  }
+  void append_names(std::string& out) const {
+    for (size_t i = 0; i < sorted_.size(); ++i) {
+      if (!repeated(i)) out.append(i > 0 ? ";" : "").append(sorted_[i]->first);
+    }
+  }
+
+ private:
+  bool repeated(size_t i) const { return i > 0 && sorted_[i - 1]->first == sorted_[i]->first; }
+  std::vector<const NameValues::value_type*> sorted_;
 };
 
-CanonicalHeaders canonical_headers(const NameValues& headers) {
-  std::vector<const NameValues::value_type*> sorted;
-  sorted.reserve(headers.size());
-  for (auto& header : headers) sorted.push_back(&header);
-  std::stable_sort(sorted.begin(), sorted.end(), [](auto* a, auto* b) { return a->first < b->first; });
-  CanonicalHeaders out;
-  out.lines.reserve(512);
-  out.names.reserve(128);
-  for (size_t i = 0; i < sorted.size(); ++i) {
-    const std::string& name = sorted[i]->first;
-    if (i > 0 && sorted[i - 1]->first == name) {
-      out.lines.back() = ',';
-    } else {
-      out.lines.append(name).append(":");
-      out.names.append(i > 0 ? ";" : "").append(name);
-    }
-    append_value(out.lines, sorted[i]->second);
-    out.lines.push_back('\n');
-  }
-  return out;
-}
-
-std::string canonical_request_of(const SigningRequest& request, const CanonicalHeaders& headers) {
-  std::string out;
-  out.reserve(1024);
-  out.append(request.method).append("\n").append(request.path.empty() ? "/" : request.path).append("\n");
-  out.append(canonical_query(request.query)).append("\n");
-  return out.append(headers.lines).append("\n").append(headers.names).append("\n").append(request.payload_hash);
+// Into memory that is used again and again: a GET of an object has one signature, and no time for its allocations.
+void make_canonical_request(std::string& out, const SigningRequest& request, const SortedHeaders& headers) {
+  out.assign(request.method).append("\n").append(request.path.empty() ? "/" : request.path).append("\n");
+  if (!request.query.empty()) out.append(canonical_query(request.query));
+  headers.append_lines(out.append("\n"));
+  headers.append_names(out.append("\n"));
+  out.append("\n").append(request.payload_hash);
 }
 
 }  // namespace
@@ -72,24 +75,32 @@ std::string canonical_query(const NameValues& query) {
   return out;
 }
 
-std::string signed_headers(const NameValues& headers) { return canonical_headers(headers).names; }
-
-std::string canonical_request(const SigningRequest& request) { return canonical_request_of(request, canonical_headers(request.headers)); }
-
-std::string amz_date(int64_t time) {
-  time_t seconds = time;
-  struct tm utc {};
-  gmtime_r(&seconds, &utc);
-  char out[32];
-  strftime(out, sizeof out, "%Y%m%dT%H%M%SZ", &utc);
+std::string signed_headers(const NameValues& headers) {
+  std::string out;
+  SortedHeaders(headers).append_names(out);
   return out;
 }
 
-std::string SigV4::scope(std::string_view date, std::string_view region) const {
-  std::string out(date.substr(0, 8));
-  out.append("/").append(region).append("/").append(service_).append("/aws4_request");
+std::string canonical_request(const SigningRequest& request) {
+  std::string out;
+  make_canonical_request(out, request, SortedHeaders(request.headers));
   return out;
 }
+
+// Of this thread's last second: one is signed for many objects.
+static std::string_view date_of(int64_t time) {
+  thread_local int64_t last_time = 0;
+  thread_local char last[32] = "";
+  if (last[0] == '\0' || time != last_time) {
+    const time_t seconds = last_time = time;
+    struct tm utc {};
+    gmtime_r(&seconds, &utc);
+    strftime(last, sizeof last, "%Y%m%dT%H%M%SZ", &utc);
+  }
+  return last;
+}
+
+std::string amz_date(int64_t time) { return std::string(date_of(time)); }
 
 std::shared_ptr<const SigV4::DayKey> SigV4::day_key(const Credentials& who, std::string_view date,
                                                     std::string_view region) {
@@ -100,39 +111,47 @@ std::shared_ptr<const SigV4::DayKey> SigV4::day_key(const Credentials& who, std:
   const Sha256 region_key = HmacSha256(date_key).sign(region);
   const Sha256 service_key = HmacSha256(region_key).sign(service_);
   key_ = std::make_shared<const DayKey>(DayKey{who.secret_key, std::string(day), std::string(region),
+                                               fmt::format("{}/{}/{}/aws4_request", day, region, service_),
                                                HmacSha256(HmacSha256(service_key).sign("aws4_request"))});
   return key_;
 }
 
-std::string SigV4::signature(const std::string& canonical, const Credentials& who, std::string_view region,
-                             std::string_view date) {
-  std::string text = "AWS4-HMAC-SHA256\n";
-  text.append(date).append("\n").append(scope(date, region)).append("\n").append(sha256_hex(canonical));
-  return hex(day_key(who, date, region)->key.sign(text));
+void SigV4::append_signature(std::string& out, const std::string& canonical, const DayKey& key, std::string_view date) {
+  thread_local std::string text;
+  text.assign("AWS4-HMAC-SHA256\n").append(date).append("\n").append(key.scope).append("\n");
+  hex_append(text, sha256(canonical));
+  hex_append(out, key.key.sign(text));
 }
 
 std::string SigV4::authorization(const SigningRequest& request, const Credentials& who, std::string_view region,
                                  int64_t time) {
-  const std::string date = amz_date(time);
-  const CanonicalHeaders headers = canonical_headers(request.headers);
-  std::string out = "AWS4-HMAC-SHA256 Credential=";
-  out.reserve(512);
-  out.append(who.access_key).append("/").append(scope(date, region)).append(", SignedHeaders=").append(headers.names);
-  return out.append(", Signature=").append(signature(canonical_request_of(request, headers), who, region, date));
+  const std::string_view date = date_of(time);
+  const auto key = day_key(who, date, region);
+  const SortedHeaders headers(request.headers);
+  thread_local std::string canonical;
+  make_canonical_request(canonical, request, headers);
+  std::string out;
+  out.reserve(320);
+  out.append("AWS4-HMAC-SHA256 Credential=").append(who.access_key).append("/").append(key->scope).append(", SignedHeaders=");
+  headers.append_names(out);
+  append_signature(out.append(", Signature="), canonical, *key, date);
+  return out;
 }
 
 std::string SigV4::presign(SigningRequest request, const Credentials& who, std::string_view region, int64_t time,
                            int expires) {
   const std::string date = amz_date(time);
   request.query.emplace_back("X-Amz-Algorithm", "AWS4-HMAC-SHA256");
-  request.query.emplace_back("X-Amz-Credential", who.access_key + "/" + scope(date, region));
+  const auto key = day_key(who, date, region);
+  request.query.emplace_back("X-Amz-Credential", who.access_key + "/" + key->scope);
   request.query.emplace_back("X-Amz-Date", date);
   request.query.emplace_back("X-Amz-Expires", std::to_string(expires));
   request.query.emplace_back("X-Amz-SignedHeaders", signed_headers(request.headers));
   if (!who.session_token.empty()) request.query.emplace_back("X-Amz-Security-Token", who.session_token);
   request.payload_hash = kUnsignedPayload;
-  const std::string canonical = canonical_request(request);
-  return canonical_query(request.query) + "&X-Amz-Signature=" + signature(canonical, who, region, date);
+  std::string out = canonical_query(request.query) + "&X-Amz-Signature=";
+  append_signature(out, canonical_request(request), *key, date);
+  return out;
 }
 
 }  // namespace larder

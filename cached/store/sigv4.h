@@ -51,12 +51,11 @@ class SigV4 {
 
  private:
   struct DayKey {
-    std::string secret, date, region;
+    std::string secret, date, region, scope;
     HmacSha256 key;
   };
-  std::string scope(std::string_view date, std::string_view region) const;
   std::shared_ptr<const DayKey> day_key(const Credentials& who, std::string_view date, std::string_view region);
-  std::string signature(const std::string& canonical, const Credentials& who, std::string_view region, std::string_view date);
+  static void append_signature(std::string& out, const std::string& canonical, const DayKey& key, std::string_view date);
 
   const std::string service_;
   std::mutex mutex_;

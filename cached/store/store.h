@@ -58,7 +58,7 @@ struct GetRequest {
   // A returned error ends the request with that error.
   std::function<Status(std::span<const std::byte>)> on_data;
   std::function<void(Status)> on_done;
-  // If given: set when a reply says that the etag is no sum of the bytes (SSE-KMS, SSE-C).
+  // If given: set when a reply says that the etag is no sum of the bytes (SSE-KMS, SSE-C), or when its own checksum was compared.
   std::shared_ptr<std::atomic<bool>> etag_is_no_sum{};
 };
 

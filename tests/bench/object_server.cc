@@ -2,7 +2,10 @@
 // that lists COUNT objects below "p/" as S3 does (ListObjectsV2, 1,000 a page) and answers every other GET with the same
 // SIZE bytes, or a range of them: 'x', beyond 2 GiB zeros, which take no memory. Signatures are not looked at; what is right is measured elsewhere, against a real server.
 //
-//   object_server SIZE COUNT ETAG [MILLISECONDS [FOLDERS [RATE]]]     RATE: bytes a second over all connections, in turn; on loopback; prints its port, runs until stdin closes
+//   object_server SIZE COUNT ETAG [MILLISECONDS [FOLDERS [RATE [CRC]]]]
+//
+// RATE: bytes a second over all connections, in turn; 0: no limit. CRC: the CRC-64/NVME of an object as S3 writes it, for whoever asks.
+// On loopback; prints its port, runs until stdin closes.
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -29,9 +32,10 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-std::string head_of(const std::string& type, const std::string& etag, size_t length, const std::string& range = "") {
+std::string head_of(const std::string& type, const std::string& etag, size_t length, const std::string& range = "", const std::string& crc = "") {
   return (range.empty() ? "HTTP/1.1 200 OK\r\n" : "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes " + range + "\r\n") + "Server: bench\r\nAccept-Ranges: bytes\r\nContent-Type: " + type + "\r\nETag: \"" + etag +
-         "\"\r\nLast-Modified: Fri, 02 Jan 2026 03:04:05 GMT\r\nx-amz-request-id: 1\r\nContent-Length: " +
+         "\"\r\nLast-Modified: Fri, 02 Jan 2026 03:04:05 GMT\r\nx-amz-request-id: 1\r\n" +
+         (crc.empty() ? "" : "x-amz-checksum-crc64nvme: " + crc + "\r\nx-amz-checksum-type: FULL_OBJECT\r\n") + "Content-Length: " +
          std::to_string(length) + "\r\n\r\n";
 }
 
@@ -102,13 +106,14 @@ struct Client {
 
 class Server {
  public:
-  Server(size_t size, size_t count, const std::string& etag, std::chrono::milliseconds delay, size_t folders, double rate)
+  Server(size_t size, size_t count, const std::string& etag, std::chrono::milliseconds delay, size_t folders, double rate, const std::string& crc)
       : delay_(delay),
         rate_(rate),
         etag_(etag),
         keys_(all_keys(count, folders)),
         body_(make_body(size), size),
         body_head_(head_of("image/jpeg", etag, size)),
+        summed_head_(head_of("image/jpeg", etag, size, "", crc)),
         epoll_(epoll_create1(EPOLL_CLOEXEC)) {}
 
   void run(int listener) {
@@ -189,7 +194,9 @@ class Server {
     to = std::min(to, body_.size() - 1);
     c.body = body_.data() + from;
     c.length = to + 1 - from;
-    c.head = range ? head_of("image/jpeg", etag_, c.length, std::to_string(from) + "-" + std::to_string(to) + "/" + std::to_string(body_.size())) : body_head_;
+    c.head = range ? head_of("image/jpeg", etag_, c.length, std::to_string(from) + "-" + std::to_string(to) + "/" + std::to_string(body_.size()))
+             : strcasestr(c.in.c_str(), "x-amz-checksum-mode") ? summed_head_ : body_head_;
+    if (c.in.starts_with("HEAD ")) c.length = 0;
   }
   // As a link of that rate: everybody who has something to send gets 64 KiB in turn.
   void send_paced() {
@@ -230,7 +237,7 @@ class Server {
   const std::string etag_;
   const std::vector<std::string> keys_;
   const std::string_view body_;
-  const std::string body_head_;
+  const std::string body_head_, summed_head_;
   const int epoll_;
   std::unordered_map<int, Client> clients_;
   std::deque<std::pair<Clock::time_point, int>> due_;
@@ -239,7 +246,7 @@ class Server {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc < 4) return fprintf(stderr, "object_server SIZE COUNT ETAG [MILLISECONDS [FOLDERS [RATE]]]\n"), 2;
+  if (argc < 4) return fprintf(stderr, "object_server SIZE COUNT ETAG [MILLISECONDS [FOLDERS [RATE [CRC]]]]\n"), 2;
   int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   sockaddr_in a{};
   a.sin_family = AF_INET;
@@ -249,7 +256,8 @@ int main(int argc, char** argv) {
       getsockname(listener, reinterpret_cast<sockaddr*>(&a), &size) != 0)
     return perror("object_server"), 1;
   Server server(strtoull(argv[1], nullptr, 10), strtoull(argv[2], nullptr, 10), argv[3],
-                std::chrono::milliseconds(argc > 4 ? atoi(argv[4]) : 0), argc > 5 ? strtoull(argv[5], nullptr, 10) : 20, argc > 6 ? atof(argv[6]) : 0);
+                std::chrono::milliseconds(argc > 4 ? atoi(argv[4]) : 0), argc > 5 ? strtoull(argv[5], nullptr, 10) : 20, argc > 6 ? atof(argv[6]) : 0,
+                argc > 7 ? argv[7] : "");
   printf("%d\n", ntohs(a.sin_port));
   fflush(stdout);
   std::thread([] {

@@ -35,9 +35,9 @@ TEST(Bos, WhereTheBucketIsNamed) {
 }
 
 TEST(Bos, Checksums) {
-  EXPECT_EQ(crc32_bytes("3632233909"), std::string("\xd8\x7f\x7d\xb5", 4) /* 0xd87f7db5 is 3632233909 */);
-  EXPECT_EQ(crc32_bytes("1"), std::string("\0\0\0\1", 4));
-  for (const char* bad : {"", "-1", "4294967296", "12x", "0x1"}) EXPECT_FALSE(crc32_bytes(bad)) << bad;
+  EXPECT_EQ(parse_crc32("3632233909"), 3632233909u);
+  EXPECT_EQ(parse_crc32("1"), 1u);
+  for (const char* bad : {"", "-1", "4294967296", "12x", "0x1"}) EXPECT_FALSE(parse_crc32(bad)) << bad;
 }
 
 TEST(Bos, ListsOfAllKinds) {

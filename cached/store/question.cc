@@ -1,0 +1,64 @@
+#include "cached/store/question.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <future>
+
+namespace larder {
+namespace {
+
+// A person waits for a list or a head: a wrong endpoint shall be told in a second, not after all the retries of a GET.
+constexpr int kInteractiveConnectRetries = 3;
+
+class Question final : public StoreExchange {
+ public:
+  Question(std::shared_ptr<StoreContext> store, StoreCall call, std::function<void(Result<Answer>)> done)
+      : StoreExchange(std::move(store), true), call_(std::move(call)), done_(std::move(done)) {}
+
+ protected:
+  StoreCall call() const override { return call_; }
+  std::string object() const override { return store_->dialect->name(call_.key); }
+  void count_attempt() override {
+    if (call_.bucket) store_->lists.fetch_add(1, std::memory_order_relaxed);
+  }
+  Status head(const HttpReply& reply) override {
+    answer_ = {reply, {}};
+    return {};
+  }
+  Status body(std::span<const std::byte> data) override {
+    const size_t limit = store_->dialect->max_list_body();
+    if (answer_.body.size() + data.size() > limit)
+      return make_error(EIO, fmt::format("{}: a reply of more than {} MiB", object(), limit >> 20));
+    answer_.body.append(reinterpret_cast<const char*>(data.data()), data.size());
+    return {};
+  }
+  Status complete() override { return {}; }
+  void finish(Status status) override {
+    auto done = std::move(done_);
+    if (status.ok()) done(std::move(answer_));
+    else done(status.error());
+  }
+  uint64_t progress() const override { return 0; }
+  int connect_retries() const override { return std::min(kInteractiveConnectRetries, store_->options.retries); }
+
+ private:
+  const StoreCall call_;
+  Answer answer_;
+  std::function<void(Result<Answer>)> done_;
+};
+
+}  // namespace
+
+void ask(std::shared_ptr<StoreContext> store, StoreCall call, std::function<void(Result<Answer>)> done) {
+  HttpEngine& engine = *store->engine;
+  engine.submit(std::make_shared<Question>(std::move(store), std::move(call), std::move(done)), true);
+}
+
+Result<Answer> ask(std::shared_ptr<StoreContext> store, StoreCall call) {
+  std::promise<Result<Answer>> promise;
+  ask(std::move(store), std::move(call), [&promise](Result<Answer> answer) { promise.set_value(std::move(answer)); });
+  return promise.get_future().get();
+}
+
+}  // namespace larder

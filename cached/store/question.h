@@ -1,0 +1,21 @@
+// A list page or a HEAD: a request whose whole reply is kept.
+#pragma once
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "cached/store/http_store.h"
+
+namespace larder {
+
+struct Answer {
+  HttpReply head;
+  std::string body;
+};
+
+// Calls `done` once, on a thread of the store's, after all retries.
+void ask(std::shared_ptr<StoreContext> store, StoreCall call, std::function<void(Result<Answer>)> done);
+// The same to somebody who waits.
+Result<Answer> ask(std::shared_ptr<StoreContext> store, StoreCall call);
+
+}  // namespace larder
