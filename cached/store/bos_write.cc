@@ -76,21 +76,26 @@ ServiceError BosWriting::parse_complete(std::string_view body) const {
   return error;
 }
 
-NameValues BosWriting::copy_headers(const StoredObject& original) const {
-  return {{"x-bce-copy-source", percent_encode("/" + original.bucket + "/" + original.key, true)},
-          {"x-bce-copy-source-if-match", original.etag},
-          {"x-bce-metadata-directive", "replace"}};
+NameValues BosWriting::copy_headers(const StoredObject& original, const std::optional<ByteRange>& range) const {
+  NameValues out{{"x-bce-copy-source", percent_encode("/" + original.bucket + "/" + original.key, true)},
+                 {"x-bce-copy-source-if-match", original.etag}};
+  if (range) {
+    out.emplace_back("x-bce-copy-source-range", range_text(*range));
+  } else {
+    out.emplace_back("x-bce-metadata-directive", "replace");
+  }
+  return out;
 }
 
-ServiceError BosWriting::parse_copied(std::string_view body) const {
-  ServiceError error = parse_bos_error(body);
-  if (!error.code.empty()) return error;
+CopyReply BosWriting::parse_copied(std::string_view body) const {
+  CopyReply out{parse_bos_error(body), {}};
+  if (!out.error.code.empty()) return out;
   const Json json = Json::parse(body, nullptr, false);
-  if (!json.is_object() || (text_of(json, "eTag").empty() && text_of(json, "ETag").empty())) {
-    error.code = "InternalError";
-    error.message = fmt::format("no reply to a copy: {}", printable(body, 120));
+  for (const char* name : {"eTag", "ETag"}) {
+    if (json.is_object() && out.etag.empty()) out.etag = clean_etag(text_of(json, name));
   }
-  return error;
+  if (out.etag.empty()) out.error = {"InternalError", fmt::format("no reply to a copy: {}", printable(body, 120)), {}, {}};
+  return out;
 }
 
 bool BosWriting::batch_can_name(std::string_view key) const {  // JSON is UTF-8

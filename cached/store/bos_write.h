@@ -7,6 +7,9 @@ namespace larder {
 class BosWriting final : public WriteDialect {
  public:
   std::string_view meta_prefix() const override { return "x-bce-meta-"; }
+  std::string_view body_type() const override { return "application/json"; }
+  // InitiateMultipartUpload takes none (Baidu's documentation of UploadPartCopy, and all its SDKs).
+  bool meta_at_completion() const override { return true; }
   Result<std::string> parse_upload(std::string_view body) const override;
   NameValues parts_query(const std::string& upload, int after) const override;
   Result<PartsPage> parse_parts(std::string_view body) const override;
@@ -14,8 +17,8 @@ class BosWriting final : public WriteDialect {
   ServiceError parse_complete(std::string_view body) const override;
   // How BOS makes the etag of an upload in parts is not documented.
   std::string composite_etag(const std::vector<PartInfo>&) const override { return {}; }
-  NameValues copy_headers(const StoredObject& original) const override;
-  ServiceError parse_copied(std::string_view body) const override;
+  NameValues copy_headers(const StoredObject& original, const std::optional<ByteRange>& range) const override;
+  CopyReply parse_copied(std::string_view body) const override;
   size_t remove_batch() const override { return 1000; }
   bool batch_can_name(std::string_view key) const override;
   std::string remove_body(const std::vector<std::string>& keys) const override;

@@ -50,7 +50,8 @@ Result<HttpStoreOptions> http_store_options(const StoreOptions& options, bool ht
   auto hedge = int_option(options, "hedge_after_ms", out.engine.slow_after_ms, 1, 600'000);
   auto bandwidth = size_option(options, "max_bandwidth", 0);
   auto rate = int_option(options, "max_requests_per_second", 0, 1, 1'000'000);
-  for (auto* number : {&connections, &connect, &stall, &retries, &hedge, &bandwidth, &rate, &speed}) {
+  auto max_copy = size_option(options, "max_copy", static_cast<int64_t>(out.max_copy));
+  for (auto* number : {&connections, &connect, &stall, &retries, &hedge, &bandwidth, &rate, &speed, &max_copy}) {
     if (!number->ok()) return number->error();
   }
   auto verify = choice_option(options, "verify", {"auto", "always", "never"});
@@ -71,6 +72,7 @@ Result<HttpStoreOptions> http_store_options(const StoreOptions& options, bool ht
   out.verify_md5 = *verify == "always" || (*verify == "auto" && !https);
   out.content_md5 = out.verify_md5;
   out.engine.max_transfer_speed = *speed;
+  out.max_copy = static_cast<uint64_t>(*max_copy);
   out.any_order = *order == "any";
   out.parallel_lists = *parallel;
   return out;

@@ -29,6 +29,7 @@ struct HttpStoreOptions {
   bool verify = true;
   bool verify_md5 = true;
   bool content_md5 = true;  // uploads: Content-MD5; over plain http, or with verify=always
+  uint64_t max_copy = uint64_t{5} << 30;  // what one request copies within the store: 5 GiB, S3 and BOS
   bool any_order = false;  // the store may list in another order than that of bytes: sort here
   bool parallel_lists = true;
 };

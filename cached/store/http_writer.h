@@ -24,6 +24,8 @@ class HttpWriter final : public StoreWriter {
                          const std::vector<PartInfo>& parts) override;
   Status abort_upload(const NewObject& object, const std::string& upload) override;
   Status copy(const NewObject& object, const StoredObject& original) override;
+  Result<PartInfo> copy_part(const NewObject& object, const std::string& upload, int number, const StoredObject& original) override;
+  uint64_t max_copy() const override { return store_->options.max_copy; }
   bool finds_uploads() const override { return false; }
   std::vector<RemoveFailure> remove(const std::vector<std::string>& keys) override;
   size_t remove_batch() const override { return words_.remove_batch(); }
@@ -31,7 +33,9 @@ class HttpWriter final : public StoreWriter {
 
  private:
   Result<HttpReply> send(StoreCall call, Bytes data);
-  void describe_object(const NewObject& object, NameValues& headers) const;
+  void add_type(const NewObject& object, NameValues& headers) const;
+  void add_meta(const NewObject& object, NameValues& headers) const;
+  Result<CopyReply> have_copied(StoreCall call, const StoredObject& original, const std::optional<ByteRange>& range);
   bool is_there(const NewObject& object, const std::vector<PartInfo>& parts);
   void remove_one(const std::string& key, std::vector<RemoveFailure>& failures);
   void remove_many(const std::vector<std::string>& keys, std::vector<RemoveFailure>& failures);

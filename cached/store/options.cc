@@ -15,7 +15,7 @@ constexpr std::string_view kKnown[] = {"endpoint",   "region",          "address
                                        "verify",     "list_order",      "requester_pays",     "credentials_file",
                                        "profile",    "symlinks",        "max_transfer_speed",
                                        "max_bandwidth", "max_requests_per_second", "hedge_after_ms", "parallel_lists", "refresh_interval",
-                                       "list_version"};
+                                       "list_version", "max_copy"};
 
 std::string joined(const auto& words) { return fmt::format("{}", fmt::join(std::begin(words), std::end(words), ", ")); }
 

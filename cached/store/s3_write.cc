@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <pugixml.hpp>
 
@@ -66,6 +67,16 @@ size_t utf8_length(std::string_view text) {
   return length;
 }
 
+// Some stores leave the body empty. What is there must be one of the results, or nobody knows how it ended.
+ServiceError parse_end(std::string_view body, std::initializer_list<std::string_view> results, pugi::xml_document& document) {
+  ServiceError error = parse_s3_error(body);
+  if (!error.code.empty() || body.find_first_not_of(" \t\r\n") == std::string_view::npos) return error;
+  if (load(document, body) && std::find(results.begin(), results.end(), document.document_element().name()) != results.end()) return error;
+  error.code = "InternalError";
+  error.message = fmt::format("no {}: {}", *results.begin(), printable(body, 120));
+  return error;
+}
+
 }  // namespace
 
 std::string s3_composite_etag(const std::vector<PartInfo>& parts) {
@@ -81,7 +92,7 @@ std::string s3_composite_etag(const std::vector<PartInfo>& parts) {
 Result<std::string> S3Writing::parse_upload(std::string_view body) const {
   pugi::xml_document document;
   std::string id;
-  if (load(document, body)) id = document.child("InitiateMultipartUploadResult").child_value("UploadId");
+  if (load(document, body)) id = document.document_element().child_value("UploadId");  // rclone's server has another root
   if (id.empty()) return make_error(EIO, fmt::format("the store gave no UploadId: {}", printable(body, 120)));
   return id;
 }
@@ -95,8 +106,8 @@ NameValues S3Writing::parts_query(const std::string& upload, int after) const {
 Result<PartsPage> S3Writing::parse_parts(std::string_view body) const {
   pugi::xml_document document;
   if (!load(document, body)) return make_error(EIO, "the list of parts is no XML");
-  const auto root = document.child("ListPartsResult");
-  if (!root) return make_error(EIO, fmt::format("the list of parts is no ListPartsResult: {}", printable(body, 120)));
+  const auto root = document.document_element();  // ListPartsResult; moto: ListPartsResponse
+  if (!root.child("UploadId")) return make_error(EIO, fmt::format("the list of parts is of no upload: {}", printable(body, 120)));
   PartsPage page;
   for (const auto& node : root.children("Part")) {
     PartInfo part;
@@ -119,26 +130,27 @@ std::string S3Writing::complete_body(const std::vector<PartInfo>& parts) const {
   return out + "</CompleteMultipartUpload>";
 }
 
-// Some stores leave the body empty. What is there must be the result, or nobody knows how it ended.
-static ServiceError parse_end(std::string_view body, const char* result) {
-  ServiceError error = parse_s3_error(body);
-  if (!error.code.empty()) return error;
+ServiceError S3Writing::parse_complete(std::string_view body) const {
   pugi::xml_document document;
-  if (body.find_first_not_of(" \t\r\n") == std::string_view::npos) return {};
-  if (!load(document, body) || !document.child(result)) {
-    error.code = "InternalError";
-    error.message = fmt::format("no {}: {}", result, printable(body, 120));
-  }
-  return error;
+  return parse_end(body, {"CompleteMultipartUploadResult"}, document);
 }
 
-ServiceError S3Writing::parse_complete(std::string_view body) const { return parse_end(body, "CompleteMultipartUploadResult"); }
-ServiceError S3Writing::parse_copied(std::string_view body) const { return parse_end(body, "CopyObjectResult"); }
+CopyReply S3Writing::parse_copied(std::string_view body) const {
+  pugi::xml_document document;
+  // Baishan's store calls the result of a part like that of an object.
+  ServiceError error = parse_end(body, {"CopyObjectResult", "CopyPartResult"}, document);
+  return {std::move(error), clean_etag(document.document_element().child_value("ETag"))};
+}
 
-NameValues S3Writing::copy_headers(const StoredObject& original) const {
-  return {{"x-amz-copy-source", percent_encode("/" + original.bucket + "/" + original.key, true)},
-          {"x-amz-copy-source-if-match", "\"" + original.etag + "\""},
-          {"x-amz-metadata-directive", "REPLACE"}};
+NameValues S3Writing::copy_headers(const StoredObject& original, const std::optional<ByteRange>& range) const {
+  NameValues out{{"x-amz-copy-source", percent_encode("/" + original.bucket + "/" + original.key, true)},
+                 {"x-amz-copy-source-if-match", "\"" + original.etag + "\""}};
+  if (range) {
+    out.emplace_back("x-amz-copy-source-range", range_text(*range));
+  } else {
+    out.emplace_back("x-amz-metadata-directive", "REPLACE");
+  }
+  return out;
 }
 
 // XML 1.0 has no way to write most control characters, and wants UTF-8.

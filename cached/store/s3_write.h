@@ -10,14 +10,16 @@ std::string s3_composite_etag(const std::vector<PartInfo>& parts);
 class S3Writing final : public WriteDialect {
  public:
   std::string_view meta_prefix() const override { return "x-amz-meta-"; }
+  std::string_view body_type() const override { return "application/xml"; }
+  bool meta_at_completion() const override { return false; }
   Result<std::string> parse_upload(std::string_view body) const override;
   NameValues parts_query(const std::string& upload, int after) const override;
   Result<PartsPage> parse_parts(std::string_view body) const override;
   std::string complete_body(const std::vector<PartInfo>& parts) const override;
   ServiceError parse_complete(std::string_view body) const override;
   std::string composite_etag(const std::vector<PartInfo>& parts) const override { return s3_composite_etag(parts); }
-  NameValues copy_headers(const StoredObject& original) const override;
-  ServiceError parse_copied(std::string_view body) const override;
+  NameValues copy_headers(const StoredObject& original, const std::optional<ByteRange>& range) const override;
+  CopyReply parse_copied(std::string_view body) const override;
   size_t remove_batch() const override { return 1000; }
   bool batch_can_name(std::string_view key) const override;
   std::string remove_body(const std::vector<std::string>& keys) const override;

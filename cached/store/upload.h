@@ -37,9 +37,6 @@ struct StoredObject {
   std::string etag;
 };
 
-// What one request may copy: 5 GiB, both stores.
-inline constexpr uint64_t kMostCopied = uint64_t{5} << 30;
-
 struct PartInfo {
   int number = 0;  // from 1
   uint64_t size = 0;
@@ -73,9 +70,12 @@ class StoreWriter {
   // True if create_upload() finds an interrupted upload by itself; otherwise the caller must keep its id.
   virtual bool finds_uploads() const = 0;
 
-  // Has the store copy an object of its own that the same keys may read, without its bytes passing here. ESTALE: it is another version
-  // by now. ENOTSUP: it cannot.
+  // Has the store copy an object of its own that the same keys may read, without its bytes passing here: up to max_copy() bytes as a
+  // whole, any number as parts of an upload (each from where put_part() would want it). ESTALE: it is another version by now, if the
+  // store looks: not all do. ENOTSUP: it cannot.
   virtual Status copy(const NewObject& object, const StoredObject& original);
+  virtual Result<PartInfo> copy_part(const NewObject& object, const std::string& upload, int number, const StoredObject& original);
+  virtual uint64_t max_copy() const { return 0; }
 
   // A key that is not there is no failure. At most remove_batch() keys.
   virtual std::vector<RemoveFailure> remove(const std::vector<std::string>& keys) = 0;
@@ -91,5 +91,7 @@ inline constexpr uint64_t kUploadPartBytes = 8 << 20;
 inline constexpr int kMaxUploadParts = 10'000;
 uint64_t upload_part_bytes(uint64_t object_size);
 int part_count(uint64_t object_size, uint64_t part_bytes);  // at least 1
+uint64_t part_offset(const NewObject& object, int number);
+uint64_t part_size(const NewObject& object, int number);
 
 }  // namespace larder

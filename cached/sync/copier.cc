@@ -35,7 +35,9 @@ Copier::Copier(Ends ends, WorkQueue& queue, uint64_t bytes_per_second, std::stri
       rate_(bytes_per_second),
       memory_(kMemory),
       uploads_(std::move(state_directory), ends.target.place()),
-      within_(same_service(ends.source, ends.target)) {}
+      one_service_(same_service(ends.source, ends.target)),
+      copies_(one_service_),
+      copies_parts_(one_service_) {}
 
 NewObject Copier::new_object(const ObjectInfo& object) const {
   NewObject out;
@@ -43,8 +45,15 @@ NewObject Copier::new_object(const ObjectInfo& object) const {
   out.size = object.size;
   out.mtime_ns = object.mtime_ns;
   out.version = fmt::format("{} {} {}", ends_.source.place(), object.etag, object.mtime_ns);
-  out.part_bytes = SourceSum::part_bytes(*ends_.source.store, object).value_or(upload_part_bytes(object.size));
+  // The original's own parts, where its ETag tells them: those that the store copies then give the same ETag.
+  const bool as_original = one_service_ || ends_.source.store->verifies();
+  out.part_bytes = (as_original ? SourceSum::part_bytes(object) : std::nullopt).value_or(upload_part_bytes(object.size));
   return out;
+}
+
+StoredObject Copier::original(const ObjectInfo& object) const {
+  const SourceUrl& from = ends_.source.url;
+  return {from.bucket, from.prefix + object.key, object.etag};
 }
 
 Status Copier::move(const ObjectInfo& object, uint64_t offset, uint64_t length, const NoSum& no_sum,
@@ -54,14 +63,14 @@ Status Copier::move(const ObjectInfo& object, uint64_t offset, uint64_t length, 
   const MemoryBudget::Share share(memory_, length);
   const auto buffer = scratch(length);
   if (auto status = ends_.source.read(object, offset, buffer, no_sum); !status.ok()) return status;
-  if (auto status = write(buffer); !status.ok()) return status;
-  counters_.bytes.fetch_add(length, std::memory_order_relaxed);
-  return {};
+  return write(buffer);
 }
 
 Status Copier::copy_whole(const ObjectInfo& object) {
   const NewObject made = new_object(object);
-  return move(object, 0, object.size, {}, [&](Bytes data) { return ends_.target.writer->put(made, data); });
+  Status status = move(object, 0, object.size, {}, [&](Bytes data) { return ends_.target.writer->put(made, data); });
+  if (status.ok()) counters_.bytes.fetch_add(object.size, std::memory_order_relaxed);
+  return status;
 }
 
 // Invariants: the parts in missing_ are each handed to the queue once; left_ counts those that have not ended; who ends
@@ -73,6 +82,7 @@ class Copier::Large : public std::enable_shared_from_this<Large> {
         source_(std::move(source)),
         object_(copier.new_object(source_)),
         sum_(*copier.ends_.source.store, source_, object_.part_bytes),
+        within_(copier.one_service_ && !source_.etag.empty()),
         writer_(*copier.ends_.target.writer),
         done_(std::move(done)) {}
 
@@ -109,10 +119,11 @@ class Copier::Large : public std::enable_shared_from_this<Large> {
     std::vector<PartInfo> there;
     if (auto status = find_upload(there); !status.ok()) return status;
     for (auto& part : there) {
-      if (part.number < 1 || part.number > count || part.size != part_size(part.number)) continue;
-      if (parts_[index(part.number)].number == 0) copier_.counters_.resumed.fetch_add(part.size);
+      if (!fits(part)) continue;
+      if (parts_[index(part.number)].number == 0) count_resumed(part.size);
       parts_[index(part.number)] = part;
-      sum_.was_there(part.number, part.etag);
+      // What the store copied is not compared: its ETag need not be an MD5, and no reply says so.
+      if (!within_) sum_.was_there(part.number, part.etag);
     }
     for (int number = 1; number <= count; ++number) {
       if (parts_[index(number)].number == 0) missing_.push_back(number);
@@ -148,25 +159,59 @@ class Copier::Large : public std::enable_shared_from_this<Large> {
   }
 
   static size_t index(int number) { return static_cast<size_t>(number - 1); }
-  uint64_t part_size(int number) const {
-    return std::min(object_.part_bytes, object_.size - index(number) * object_.part_bytes);
+  bool fits(const PartInfo& part) const {
+    return part.number >= 1 && index(part.number) < parts_.size() && part.size == part_size(object_, part.number);
   }
 
   void part(int number) {
-    if (!failed()) {
-      const uint64_t offset = index(number) * object_.part_bytes;
-      bool reading = true;
-      Status status = copier_.move(source_, offset, part_size(number), sum_.no_sum(), [&](Bytes data) -> Status {
-        reading = false;
-        sum_.arrived(number, data);
-        auto part = writer_.put_part(object_, upload_, number, data);
-        if (!part.ok()) return part.error();
-        parts_[index(number)] = std::move(*part);  // nobody else has this one
-        return {};
-      });
-      if (!status.ok()) fail(status.error(), reading);
-    }
+    if (!failed() && (copied_within(number) || (!failed() && moved(number)))) count(part_size(object_, number));
     ended_one();
+  }
+
+  // By the store itself. False: it has to go through here, which also tells whether it was about the object or the upload;
+  // unless it failed.
+  bool copied_within(int number) {
+    if (!within_ || !copier_.copies_parts_.load() || copier_.stopped_.load()) return false;
+    auto part = writer_.copy_part(object_, upload_, number, copier_.original(source_));
+    if (part.ok()) {
+      parts_[index(number)] = std::move(*part);  // nobody else has this one
+      store_copied_.store(true);
+      return true;
+    }
+    const int code = part.error().code;
+    if (code != ESTALE && code != ENOENT) copier_.copies_parts_.store(false);
+    if (code == ENOTSUP) fail(part.error(), Cause::kParts);  // something may lie there now, and rclone's server keeps it
+    return false;
+  }
+
+  bool moved(int number) {
+    bool reading = true;
+    Status status =
+        copier_.move(source_, part_offset(object_, number), part_size(object_, number), sum_.no_sum(), [&](Bytes data) -> Status {
+          reading = false;
+          sum_.arrived(number, data);
+          auto part = writer_.put_part(object_, upload_, number, data);
+          if (!part.ok()) return part.error();
+          parts_[index(number)] = std::move(*part);
+          return {};
+        });
+    if (!status.ok()) fail(status.error(), reading ? Cause::kSource : Cause::kTarget);
+    return status.ok();
+  }
+
+  void count(uint64_t bytes) {
+    copier_.counters_.bytes.fetch_add(bytes, std::memory_order_relaxed);
+    counted_.fetch_add(bytes, std::memory_order_relaxed);
+  }
+
+  void count_resumed(uint64_t bytes) {
+    copier_.counters_.resumed.fetch_add(bytes, std::memory_order_relaxed);
+    counted_resumed_ += bytes;
+  }
+
+  void take_back_counts() {
+    copier_.counters_.bytes.fetch_sub(counted_.exchange(0), std::memory_order_relaxed);
+    copier_.counters_.resumed.fetch_sub(std::exchange(counted_resumed_, 0), std::memory_order_relaxed);
   }
 
   bool failed() {
@@ -174,18 +219,22 @@ class Copier::Large : public std::enable_shared_from_this<Large> {
     return failed_;
   }
 
-  void fail(const Error& error, bool reading) {
+  enum class Cause { kSource, kTarget, kParts };  // kParts: what lies in the upload is not to be used
+
+  void fail(const Error& error, Cause cause) {
     std::lock_guard lock(mutex_);
     if (failed_) return;
     failed_ = true;
     error_ = error;
-    source_is_gone_ = reading && (error.code == ESTALE || error.code == ENOENT);
-    upload_is_gone_ = !reading && error.code == ENOENT;
+    source_is_gone_ = cause == Cause::kSource && (error.code == ESTALE || error.code == ENOENT);
+    upload_is_gone_ = cause == Cause::kTarget && error.code == ENOENT;
+    parts_are_wrong_ = cause == Cause::kParts;
   }
 
   void ended_one() {
     if (left_.fetch_sub(1) != 1) return;
     if (!failed_) complete();
+    if (failed_) take_back_counts();
     if (failed_ && begin_again()) return;
     done_(failed_ ? Status(error_) : Status());
   }
@@ -198,15 +247,34 @@ class Copier::Large : public std::enable_shared_from_this<Large> {
     }
     const auto right = sum_.right(read_back);
     if (right.ok() && *right) return true;
-    fail(right.ok() ? make_error(EIO, printable(source_.key, 1200) + ": the bytes do not match the store's checksum") : right.error(), false);
-    source_is_wrong_ = right.ok();
+    if (right.ok()) {
+      fail(make_error(EIO, printable(source_.key, 1200) + ": the bytes do not match the store's checksum"), Cause::kParts);
+    } else {
+      fail(right.error(), Cause::kTarget);
+    }
+    return false;
+  }
+
+  // Stores know copy-source-if-match (not moto, s3rver) and copy-source-range (not Baishan's), or take them for nothing. So what was
+  // copied counts only if the original is now what it was, and the parts have their sizes.
+  bool is_right_copy() {
+    auto now = copier_.ends_.source.store->head(source_.key);
+    if (now.ok() && now->etag != source_.etag)
+      now = make_error(ESTALE, printable(source_.key, 1200) + ": it changed since it was listed");
+    if (!now.ok()) return fail(now.error(), Cause::kSource), false;
+    auto there = writer_.list_parts(object_, upload_);
+    if (!there.ok() && there.error().code == EACCES) return true;  // a right of its own, not needed to write
+    if (!there.ok()) return fail(there.error(), Cause::kTarget), false;
+    if (std::all_of(there->begin(), there->end(), [this](auto& part) { return fits(part); })) return true;
+    fail(make_error(EIO, printable(source_.key, 1200) + ": the store copied other bytes than it was asked for"), Cause::kParts);
+    copier_.copies_parts_.store(false);
     return false;
   }
 
   void complete() {
-    if (!is_right()) return;
+    if (!is_right() || (store_copied_.load() && !is_right_copy())) return;
     if (auto status = writer_.complete_upload(object_, upload_, parts_); !status.ok()) {
-      fail(status.error(), false);
+      fail(status.error(), Cause::kTarget);
       // What an interrupted run left may be what is wrong with it.
       upload_is_gone_ = upload_is_gone_ || resumed_;
       return;
@@ -217,15 +285,16 @@ class Copier::Large : public std::enable_shared_from_this<Large> {
   // After a failure: an upload that leads nowhere is forgotten, and one that was taken over from an earlier run begins
   // anew.
   bool begin_again() {
-    if (!source_is_gone_ && !upload_is_gone_ && !source_is_wrong_) {  // the next run goes on with it
+    if (!source_is_gone_ && !upload_is_gone_ && !parts_are_wrong_) {  // the next run goes on with it
       writer_.leave_upload(upload_);
       return false;
     }
     (void)writer_.abort_upload(object_, upload_);
     copier_.uploads_.erase(object_);
-    const bool once_more = source_is_wrong_ ? ++copies_ < kMostGets : resumed_;
+    const bool once_more = parts_are_wrong_ ? ++copies_ < kMostGets : resumed_;
     if (source_is_gone_ || !once_more) return false;
-    failed_ = upload_is_gone_ = source_is_wrong_ = resumed_ = false;
+    failed_ = upload_is_gone_ = parts_are_wrong_ = resumed_ = false;
+    store_copied_.store(false);
     copier_.queue_.push_urgent([self = shared_from_this()] { self->begin(); });
     return true;
   }
@@ -234,6 +303,7 @@ class Copier::Large : public std::enable_shared_from_this<Large> {
   ObjectInfo source_;
   const NewObject object_;
   SourceSum sum_;
+  const bool within_;
   StoreWriter& writer_;
   const std::function<void(Status)> done_;
   std::string upload_;
@@ -241,22 +311,25 @@ class Copier::Large : public std::enable_shared_from_this<Large> {
   std::vector<PartInfo> parts_;
   std::vector<int> missing_;
   std::atomic<int> left_{0};
+  std::atomic<bool> store_copied_{false};  // some part of this upload
+  std::atomic<uint64_t> counted_{0};
+  uint64_t counted_resumed_ = 0;
   std::mutex mutex_;
-  bool failed_ = false, source_is_gone_ = false, upload_is_gone_ = false, source_is_wrong_ = false;
+  bool failed_ = false, source_is_gone_ = false, upload_is_gone_ = false, parts_are_wrong_ = false;
   int copies_ = 0;
   Error error_;
 };
 
 // By the store itself. False: it has to go through here.
 bool Copier::copied_within(const ObjectInfo& object, Status* status) {
-  if (!within_.load() || object.size > kMostCopied || object.etag.empty()) return false;
+  if (!copies_.load() || object.size > ends_.target.writer->max_copy() || object.etag.empty()) return false;
   if (stopped_.load()) return *status = make_error(ECANCELED, object.key + ": the sync was stopped"), true;
-  const SourceUrl& from = ends_.source.url;
-  *status = ends_.target.writer->copy(new_object(object), {from.bucket, from.prefix + object.key, object.etag});
+  *status = ends_.target.writer->copy(new_object(object), original(object));
   const int code = status->ok() ? 0 : status->error().code;
   if (code == 0) counters_.bytes.fetch_add(object.size, std::memory_order_relaxed);
   if (code == 0 || code == ESTALE || code == ENOENT) return true;
-  within_.store(false);  // whatever is wrong is said if it is wrong with our own reading and writing, too
+  copies_.store(false);  // whatever is wrong is said if it is wrong with our own reading and writing, too
+  copies_parts_.store(false);
   return false;
 }
 

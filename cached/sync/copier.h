@@ -1,5 +1,7 @@
 // Copies one object from one end to the other: small ones whole, large ones in parts that go in parallel and survive an
 // interruption. What arrives is the version that was listed, or an error.
+//
+// Within one service the store copies, whole or by parts; what it refuses goes through here, the rest of a begun upload, too.
 #pragma once
 #include <atomic>
 #include <functional>
@@ -17,8 +19,9 @@ namespace larder {
 inline constexpr uint64_t kCopyWhole = 16 << 20;
 
 struct CopyCounters {
-  std::atomic<uint64_t> bytes{0};    // copied, also of objects that are not yet complete
-  std::atomic<uint64_t> resumed{0};  // bytes that an interrupted run had copied
+  // Of objects that are complete or under way; what failed or was begun again takes its bytes back.
+  std::atomic<uint64_t> bytes{0};    // copied
+  std::atomic<uint64_t> resumed{0};  // that an interrupted run had copied
 };
 
 class Copier {
@@ -41,6 +44,7 @@ class Copier {
   using NoSum = std::shared_ptr<std::atomic<bool>>;  // GetRequest::etag_is_no_sum
   Status copy_whole(const ObjectInfo& object);
   bool copied_within(const ObjectInfo& object, Status* status);
+  StoredObject original(const ObjectInfo& object) const;
   NewObject new_object(const ObjectInfo& object) const;
   // Reads and hands the bytes to `write`, within the limits of rate and memory.
   Status move(const ObjectInfo& object, uint64_t offset, uint64_t length, const NoSum& no_sum, const std::function<Status(Bytes)>& write);
@@ -51,7 +55,9 @@ class Copier {
   MemoryBudget memory_;
   const UploadState uploads_;
   CopyCounters counters_;
-  std::atomic<bool> within_;  // one service: it copies by itself, until it says that it does not
+  const bool one_service_;
+  // It copies by itself, until it says that it does not.
+  std::atomic<bool> copies_, copies_parts_;
   std::atomic<bool> stopped_{false};
 };
 

@@ -13,14 +13,14 @@ bool compares(const Store& source, const ObjectInfo& object) { return source.ver
 
 }  // namespace
 
-std::optional<uint64_t> SourceSum::part_bytes(const Store& source, const ObjectInfo& object) {
-  const auto sizes = source.verifies() ? likely_part_bytes(object.etag, object.size) : std::vector<uint64_t>();
+std::optional<uint64_t> SourceSum::part_bytes(const ObjectInfo& object) {
+  const auto sizes = likely_part_bytes(object.etag, object.size);
   if (sizes.empty() || sizes.front() > kMostInMemory) return std::nullopt;
   return sizes.front();
 }
 
 SourceSum::SourceSum(const Store& source, const ObjectInfo& object, uint64_t part_bytes)
-    : object_(object), part_bytes_(part_bytes), told_(compares(source, object)), by_parts_(SourceSum::part_bytes(source, object) == part_bytes) {
+    : object_(object), part_bytes_(part_bytes), told_(compares(source, object)), by_parts_(SourceSum::part_bytes(object) == part_bytes) {
   sums_.resize(static_cast<size_t>(part_count(object.size, part_bytes)));
 }
 

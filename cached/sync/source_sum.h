@@ -19,7 +19,7 @@ class SourceSum {
 
   SourceSum(const Store& source, const ObjectInfo& object, uint64_t part_bytes);
   // The size of parts with which the ETag can be told from them; nothing: any.
-  static std::optional<uint64_t> part_bytes(const Store& source, const ObjectInfo& object);
+  static std::optional<uint64_t> part_bytes(const ObjectInfo& object);
 
   // A part that arrived. Each number by one thread at a time.
   void arrived(int number, Bytes data);

@@ -24,6 +24,7 @@ void check_writing(const WriteDialect& words, std::string_view body) {
     (void)words.composite_etag(page->parts);
   }
   (void)words.parse_complete(body);
+  (void)words.parse_copied(body);
   (void)words.parse_removed(body);
   if (words.batch_can_name(body)) fuzz_check(!words.remove_body({std::string(body)}).empty());
 }

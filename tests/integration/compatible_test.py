@@ -21,7 +21,7 @@ def answers(port):
         return s.connect_ex(("127.0.0.1", port)) == 0
 
 
-class Compatible(LarderTest):
+class CompatibleServer(LarderTest):
     def serve(self, *words):
         port = free_port()
         process = subprocess.Popen([w.replace("PORT", str(port)) for w in words], env=clean_environment(), stdin=subprocess.DEVNULL,
@@ -31,6 +31,8 @@ class Compatible(LarderTest):
         wait_for(lambda: answers(port), 60, words[0])
         return f"http://127.0.0.1:{port}"
 
+
+class Compatible(CompatibleServer):
     def files(self):
         named = {name: content(name, 3000 + i) for i, name in enumerate(NAMES)}
         many = {f"many/{i:04}": content(("many", i), 100) for i in range(1100)}

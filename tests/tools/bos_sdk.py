@@ -2,6 +2,8 @@
 """Baidu's official Python SDK as a command: what it wrote and read is what larder is compared with.
 
     build/venv/bin/python tests/tools/bos_sdk.py put  ENDPOINT BUCKET PREFIX DIR    uploads a folder; what is larger than 5 MB in parts
+    build/venv/bin/python tests/tools/bos_sdk.py copy ENDPOINT BUCKET FROM TO PART  copies an object by parts of PART bytes
+    build/venv/bin/python tests/tools/bos_sdk.py meta ENDPOINT BUCKET KEY           prints JSON [content type, user metadata]
     build/venv/bin/python tests/tools/bos_sdk.py read ENDPOINT BUCKET PREFIX        lists and reads; prints JSON
                                                  {KEY: [size, mtime, sha256, sha256 of the bytes from size/3 to 2*size/3]}
 The keys come from BDCLOUD_ACCESS_KEY, BDCLOUD_SECRET_KEY and BDCLOUD_SESSION_TOKEN.
@@ -53,9 +55,24 @@ def read(bos, bucket, prefix):
     print(json.dumps(found))
 
 
+def copy(bos, bucket, from_key, to_key, part):
+    whole, part = bos.get_object_meta_data(bucket, from_key).metadata, int(part)
+    size, upload = int(whole.content_length), bos.initiate_multipart_upload(bucket, to_key).upload_id
+    parts = []
+    for number, offset in enumerate(range(0, size, part), 1):
+        copied = bos.upload_part_copy(bucket, from_key, bucket, to_key, upload, number, min(part, size - offset), offset, etag=whole.etag.strip('"'))
+        parts.append({"partNumber": number, "eTag": copied.etag})
+    bos.complete_multipart_upload(bucket, to_key, upload, parts)
+
+
+def meta(bos, bucket, key):
+    found = vars(bos.get_object_meta_data(bucket, key).metadata)
+    print(json.dumps([found["content_type"], {k.removeprefix("bce_meta_"): v for k, v in found.items() if k.startswith("bce_meta_")}]))
+
+
 def main():
     action, endpoint, *rest = sys.argv[1:]
-    {"put": put, "read": read}[action](client(endpoint), *rest)
+    {"put": put, "copy": copy, "meta": meta, "read": read}[action](client(endpoint), *rest)
 
 
 if __name__ == "__main__":

@@ -6,11 +6,12 @@
 Prints one JSON line {"endpoint","access_key","secret_key","session_token","pid"} and runs until its stdin closes or SIGTERM.
 There is no BOS to run locally: this one keeps objects in memory and answers what docs of BOS and the SDKs (Go, Python, Java)
 describe: PUT, GET, HEAD and DELETE of objects (Range, If-Match, If-None-Match, Content-MD5, x-bce-content-crc32, x-bce-meta-*), uploads in
-parts, removal of many objects, lists with prefix, delimiter, marker and maxKeys, JSON errors. Buckets exist once something was put into them. Path style, and
+parts (user metadata comes with the completion), copies of objects and of ranges as parts, removal of many objects, lists with prefix, delimiter, marker and maxKeys, JSON errors. Buckets exist once something was put into them. Path style, and
 virtual-host style below "localhost". Importable: `with BosServer() as s:`.
 
 The keys may be changed while it runs (set_keys(), or PUT /__test__/keys with JSON: access_key, secret_key, session_token);
 PUT /__test__/clock?offset=SECONDS moves its clock; PUT /__test__/put?bucket=B&key=K stores the body, for keys that no client can send.
+PUT /__test__/options with JSON: max_copy (bytes of one copy), copy_range (false: a gateway that drops x-bce-copy-source-range).
 """
 import argparse
 import base64
@@ -20,6 +21,7 @@ import hashlib
 import http.server
 import json
 import os
+import re
 import secrets
 import signal
 import sys
@@ -42,6 +44,7 @@ class Refusal(Exception):
 
 
 MIN_PART = 100 * 1024
+MAX_COPY = 5 << 30
 
 
 class Stored:
@@ -56,8 +59,8 @@ class Stored:
 
 
 class Upload:
-    def __init__(self, bucket, key, content_type, meta):
-        self.bucket, self.key, self.type, self.meta = bucket, key, content_type, meta
+    def __init__(self, bucket, key, content_type):
+        self.bucket, self.key, self.type = bucket, key, content_type
         self.parts = {}
 
 
@@ -212,18 +215,31 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.server.bos.buckets.setdefault(bucket, {})[key] = stored
         self.reply(200, b"", {"ETag": f'"{stored.etag}"', "x-bce-content-crc32": str(stored.crc32)})
 
-    def copy_object(self, bucket, key):
+    def copy_source(self):
+        """The object to copy; the lock is held."""
         from_bucket, _, from_key = urllib.parse.unquote(self.headers["x-bce-copy-source"]).removeprefix("/").partition("/")
+        found = self.objects(from_bucket).get(from_key)
+        if found is None:
+            raise Refusal(404, "NoSuchKey", "The specified key does not exist.")
+        if self.headers.get("x-bce-copy-source-if-match", found.etag).strip('"') != found.etag:
+            raise Refusal(412, "PreconditionFailed", "The source has another ETag.")
+        return found
+
+    def check_copy_size(self, size):
+        if size > self.server.bos.max_copy:
+            raise Refusal(400, "EntityTooLarge", "Your proposed copy exceeds the maximum allowed size.")
+
+    def reply_copied(self, stored):
+        self.reply_json({"lastModified": "2026-01-01T00:00:00Z", "eTag": stored.etag})
+
+    def copy_object(self, bucket, key):
         with self.server.bos.lock:
-            found = self.objects(from_bucket).get(from_key)
-            if found is None:
-                raise Refusal(404, "NoSuchKey", "The specified key does not exist.")
-            if self.headers.get("x-bce-copy-source-if-match", found.etag).strip('"') != found.etag:
-                raise Refusal(412, "PreconditionFailed", "The source has another ETag.")
+            found = self.copy_source()
+            self.check_copy_size(len(found.data))
             replace = self.headers.get("x-bce-metadata-directive") == "replace"
             stored = Stored(found.data, *(self.described() if replace else (found.type, found.meta)))
             self.server.bos.buckets.setdefault(bucket, {})[key] = stored
-        self.reply_json({"lastModified": "2026-01-01T00:00:00Z", "ETag": stored.etag})
+        self.reply_copied(stored)
 
     def put_bucket(self, bucket, _):
         with self.server.bos.lock:
@@ -243,7 +259,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             with self.server.bos.lock:
                 self.objects(bucket)
                 name = secrets.token_hex(16)
-                self.server.bos.uploads[name] = Upload(bucket, key, *self.described())
+                self.server.bos.uploads[name] = Upload(bucket, key, self.described()[0])
             return self.reply_json({"bucket": bucket, "key": key, "uploadId": name})
         if "uploadId" in self.query:
             return self.complete(bucket, key)
@@ -254,9 +270,23 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if not 1 <= number <= 10000:
             raise Refusal(400, "InvalidArgument", "partNumber must be from 1 to 10000.")
         with self.server.bos.lock:
-            part = Stored(self.body, "")
+            copies = "x-bce-copy-source" in self.headers
+            part = Stored(self.copied_range() if copies else self.body, "")
             self.upload(bucket, key).parts[number] = part
+        if copies:
+            return self.reply_copied(part)
         self.reply(200, b"", {"ETag": f'"{part.etag}"', "x-bce-content-crc32": str(part.crc32)})
+
+    def copied_range(self):
+        data = self.copy_source().data
+        wanted = self.headers.get("x-bce-copy-source-range")
+        if wanted and self.server.bos.copy_range:
+            first, last = re.fullmatch(r"bytes=(\d+)-(\d+)", wanted).groups()
+            if not int(first) <= int(last) < len(data):
+                raise Refusal(416, "InvalidRange", "The requested range cannot be satisfied.")
+            data = data[int(first):int(last) + 1]
+        self.check_copy_size(len(data))
+        return data
 
     def list_parts(self, bucket, key):
         after, limit = int(self.query.get("partNumberMarker") or 0), min(int(self.query.get("maxParts") or 1000), self.server.bos.page)
@@ -280,7 +310,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             if any(len(p.data) < MIN_PART for p in parts[:-1]):
                 raise Refusal(400, "EntityTooSmall", "A part is smaller than the minimum.")
             etag = "-" + hashlib.md5("".join(p.etag for p in parts).encode()).hexdigest()
-            stored = Stored(b"".join(p.data for p in parts), upload.type, upload.meta, etag)
+            stored = Stored(b"".join(p.data for p in parts), upload.type, self.described()[1], etag)
             self.server.bos.buckets.setdefault(bucket, {})[key] = stored
             del self.server.bos.uploads[self.query["uploadId"]]
         self.reply_json({"location": self.path, "bucket": bucket, "key": key, "eTag": etag})
@@ -396,6 +426,7 @@ class BosServer:
         self.verified = 0
         self.page, self.next_marker, self.public = page, True, False
         self.clock_offset = 0
+        self.max_copy, self.copy_range = MAX_COPY, True
         self.set_keys("ak" + secrets.token_hex(15), "sk" + secrets.token_hex(15), session_token)
         self.http = Threads(("127.0.0.1", port), Handler)
         self.http.bos = self

@@ -2,6 +2,7 @@
 // calls a failure a success.
 #include "cached/store/upload.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
@@ -17,6 +18,8 @@ namespace larder {
 namespace {
 
 namespace fs = std::filesystem;
+using ::testing::Pair;
+using ::testing::UnorderedElementsAre;
 
 Bytes bytes(std::string_view text) { return std::as_bytes(std::span(text)); }
 
@@ -26,6 +29,36 @@ TEST(S3WritingTest, ACompletionSucceededOnlyIfItsReplySaysSo) {
   EXPECT_EQ(words.parse_complete("<Error><Code>InternalError</Code></Error>").code, "InternalError");
   EXPECT_NE(words.parse_complete("<html>proxy</html>").code, "");
   EXPECT_NE(words.parse_complete("cut sho").code, "");
+}
+
+TEST(S3WritingTest, ACopyNamesItsOriginalAndARangeOfItWhereItIsAPart) {
+  const StoredObject original{"bkt", "a b/\xe6\xb5\x8b+", "e-3"};
+  const NameValues whole = S3Writing().copy_headers(original, {});
+  EXPECT_THAT(whole, UnorderedElementsAre(Pair("x-amz-copy-source", "/bkt/a%20b/%E6%B5%8B%2B"), Pair("x-amz-copy-source-if-match", "\"e-3\""),
+                                          Pair("x-amz-metadata-directive", "REPLACE")));
+  const NameValues part = S3Writing().copy_headers(original, ByteRange{8, 4});
+  EXPECT_THAT(part, UnorderedElementsAre(Pair("x-amz-copy-source", "/bkt/a%20b/%E6%B5%8B%2B"), Pair("x-amz-copy-source-if-match", "\"e-3\""),
+                                         Pair("x-amz-copy-source-range", "bytes=8-11")));
+}
+
+TEST(S3WritingTest, WhatA200SaysOfACopy) {
+  const S3Writing words;
+  for (const char* root : {"CopyPartResult", "CopyObjectResult"}) {
+    const std::string body = std::string("<?xml version=\"1.0\"?><") + root + "><ETag>&quot;e&quot;</ETag></" + root + ">";
+    EXPECT_EQ(words.parse_copied(body).error.code, "") << body;
+    EXPECT_EQ(words.parse_copied(body).etag, "e") << body;
+  }
+  EXPECT_EQ(words.parse_copied(" \n<Error><Code>SlowDown</Code></Error>").error.code, "SlowDown");
+  EXPECT_EQ(words.parse_copied("<CopyPartResult><ETag>cut").error.code, "InternalError");
+  EXPECT_EQ(words.parse_copied("").etag, "") << "nothing was said of a part";
+}
+
+TEST(S3WritingTest, RootsOfOtherServersAreRead) {
+  EXPECT_EQ(*S3Writing().parse_upload("<InitiateMultipartUpload><UploadId>u</UploadId></InitiateMultipartUpload>"), "u") << "rclone serve s3";
+  const char* moto = "<ListPartsResponse><UploadId>u</UploadId><Part><PartNumber>2</PartNumber><ETag>e</ETag><Size>5</Size></Part></ListPartsResponse>";
+  ASSERT_TRUE(S3Writing().parse_parts(moto).ok());
+  EXPECT_EQ(S3Writing().parse_parts(moto)->parts.size(), 1u);
+  EXPECT_FALSE(S3Writing().parse_parts("<html><body>proxy</body></html>").ok()) << "no part would be taken for there";
 }
 
 TEST(S3WritingTest, KeysOfABatchAreWrittenAsXmlOrNotAtAll) {
@@ -64,6 +97,29 @@ TEST(BosWritingTest, RepliesAreReadAndKeysStayAsTheyAre) {
   ASSERT_TRUE(page.ok());
   EXPECT_EQ(page->next, 7);
   EXPECT_EQ(page->parts.front().etag, "e");
+}
+
+TEST(BosWritingTest, ACopyNamesItsOriginalAndARangeOfItWhereItIsAPart) {
+  const StoredObject original{"bkt", "a b", "-e"};
+  EXPECT_THAT(BosWriting().copy_headers(original, {}),
+              UnorderedElementsAre(Pair("x-bce-copy-source", "/bkt/a%20b"), Pair("x-bce-copy-source-if-match", "-e"), Pair("x-bce-metadata-directive", "replace")));
+  EXPECT_THAT(BosWriting().copy_headers(original, ByteRange{0, 10}),
+              UnorderedElementsAre(Pair("x-bce-copy-source", "/bkt/a%20b"), Pair("x-bce-copy-source-if-match", "-e"), Pair("x-bce-copy-source-range", "bytes=0-9")));
+  for (const char* body : {R"({"lastModified":"x","eTag":"e"})", R"({"ETag":"\"e\""})"}) EXPECT_EQ(BosWriting().parse_copied(body).etag, "e") << body;
+  EXPECT_EQ(BosWriting().parse_copied(R"({"code":"EntityTooLarge","message":"m"})").error.code, "EntityTooLarge");
+  for (const char* body : {"", "[]", R"({"eTag":7})"}) EXPECT_EQ(BosWriting().parse_copied(body).error.code, "InternalError") << body;
+}
+
+TEST(UploadTest, PartsCoverTheObjectAndNeverAreMoreThanTenThousand) {
+  for (uint64_t size : {uint64_t{1}, kUploadPartBytes, 5 * (uint64_t{1} << 30) + 1, 48 * (uint64_t{1} << 40)}) {
+    NewObject object;
+    object.size = size;
+    object.part_bytes = upload_part_bytes(size);
+    const int last = part_count(size, object.part_bytes);
+    EXPECT_LE(last, kMaxUploadParts);
+    EXPECT_EQ(part_offset(object, last) + part_size(object, last), size);
+    EXPECT_GE(part_size(object, last), 1u);
+  }
 }
 
 class FileWriterTest : public ::testing::Test {
