@@ -176,9 +176,8 @@ Result<std::vector<PartInfo>> FileWriter::list_parts(const NewObject& object, co
     return os_error(name(object.key) + ": cannot read the unfinished file");
   std::vector<PartInfo> out;
   for (size_t i = 0; i < marks.size(); ++i) {
-    if (marks[i] != '1') continue;
-    const uint64_t begin = i * object.part_bytes;
-    out.push_back({static_cast<int>(i + 1), std::min(object.part_bytes, object.size - begin), {}});
+    const int number = static_cast<int>(i + 1);
+    if (marks[i] == '1') out.push_back({number, part_size(object, number), {}});
   }
   return out;
 }
@@ -187,10 +186,9 @@ Result<PartInfo> FileWriter::put_part(const NewObject& object, const std::string
   auto open = find(upload);
   if (!open.ok()) return open.error();
   const int fd = (*open)->file.get();
-  const auto index = static_cast<uint64_t>(number - 1);
-  Status status = write_all(fd, data, index * object.part_bytes);
+  Status status = write_all(fd, data, part_offset(object, number));
   const std::byte done{'1'};
-  if (status.ok()) status = write_all(fd, {&done, 1}, object.size + index);
+  if (status.ok()) status = write_all(fd, {&done, 1}, object.size + static_cast<uint64_t>(number - 1));
   if (!status.ok()) return make_error(status.error().code, name(object.key) + ": " + status.error().message);
   return PartInfo{number, data.size(), {}};
 }

@@ -168,8 +168,8 @@ class Copier::Large : public std::enable_shared_from_this<Large> {
     ended_one();
   }
 
-  // By the store itself. False: it has to go through here, which also tells whether it was about the object or the upload;
-  // unless it failed.
+  // By the store itself. False: it has to go through here, which also tells whether it was about the object or the upload; or the
+  // upload failed.
   bool copied_within(int number) {
     if (!within_ || !copier_.copies_parts_.load() || copier_.stopped_.load()) return false;
     auto part = writer_.copy_part(object_, upload_, number, copier_.original(source_));
@@ -255,8 +255,8 @@ class Copier::Large : public std::enable_shared_from_this<Large> {
     return false;
   }
 
-  // Stores know copy-source-if-match (not moto, s3rver) and copy-source-range (not Baishan's), or take them for nothing. So what was
-  // copied counts only if the original is now what it was, and the parts have their sizes.
+  // Not every store looks at copy-source-if-match (moto, s3rver do not) or knows copy-source-range (Baishan's documents name none). So
+  // what was copied counts only if the original is now what it was, and the parts have their sizes.
   bool is_right_copy() {
     auto now = copier_.ends_.source.store->head(source_.key);
     if (now.ok() && now->etag != source_.etag)
