@@ -38,16 +38,7 @@ class Comparison : public std::enable_shared_from_this<Comparison> {
   void ask_crc(const std::shared_ptr<StoreContext>& store, const std::string& key, const std::string& if_match) {
     for (CrcKind kind : {CrcKind::kCrc64Nvme, CrcKind::kCrc32c, CrcKind::kCrc32}) crcs_.push_back({kind, 0});
     answer_awaited_ = true;
-    StoreCall call;
-    call.method = "HEAD";
-    call.key = key;
-    if (!if_match.empty()) call.headers.emplace_back("if-match", "\"" + if_match + "\"");
-    call.tell_checksum = true;
-    ask(store, std::move(call), [self = shared_from_this(), store, if_match](Result<Answer> answer) {
-      std::optional<BodyChecksum::Crc> crc;
-      if (answer.ok() && clean_etag(answer->head.header("etag")) == if_match) crc = store->dialect->checksum(answer->head).crc;
-      self->answered(crc);
-    });
+    larder::ask_crc(store, key, if_match, [self = shared_from_this()](std::optional<CrcSum> crc) { self->answered(crc); });
   }
 
  private:
@@ -63,7 +54,7 @@ class Comparison : public std::enable_shared_from_this<Comparison> {
     if (!known_ && !crc && !no_sum_->load(std::memory_order_relaxed)) by_etag_.update(bytes);
   }
 
-  void answered(std::optional<BodyChecksum::Crc> crc) {
+  void answered(std::optional<CrcSum> crc) {
     std::unique_lock lock(mutex_);
     if (!std::exchange(answer_awaited_, false)) return;  // the GET failed meanwhile
     crc_ = crc;
@@ -109,11 +100,11 @@ class Comparison : public std::enable_shared_from_this<Comparison> {
   std::shared_ptr<std::atomic<bool>> no_sum_;
   std::optional<BodyCheck> known_;
   EtagCheck by_etag_;
-  std::vector<BodyChecksum::Crc> crcs_;
+  std::vector<CrcSum> crcs_;
 
   std::mutex mutex_;
   bool answer_awaited_ = false;
-  std::optional<BodyChecksum::Crc> crc_;  // the answer
+  std::optional<CrcSum> crc_;  // the answer
   std::optional<Status> over_;
 };
 

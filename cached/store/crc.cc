@@ -153,6 +153,26 @@ uint64_t crc_update(CrcKind kind, uint64_t before, std::span<const std::byte> by
   return by_avx512(crc, before ^ crc.ones, bytes.data(), bytes.size()) ^ crc.ones;
 }
 
+// Modulo the polynomial; x^0 is the highest bit of a state.
+static uint64_t product(const Crc& crc, uint64_t a, uint64_t b) {
+  uint64_t out = 0;
+  for (uint64_t bit = uint64_t{1} << (crc.width - 1); bit != 0; bit >>= 1) {
+    if (a & bit) out ^= b;
+    b = (b >> 1) ^ (b & 1 ? crc.polynomial : 0);
+  }
+  return out;
+}
+
+// What `first` leaves behind so many bytes on. Beginning and ending inverted cancel out.
+uint64_t crc_combine(CrcKind kind, uint64_t first, uint64_t second, uint64_t second_bytes) {
+  const Crc& crc = crc_of(kind);
+  uint64_t power = uint64_t{1} << (crc.width - 1 - 8);  // x^8, squared for each bit of the count
+  for (; second_bytes > 0; second_bytes >>= 1, power = product(crc, power, power)) {
+    if (second_bytes & 1) first = product(crc, first, power);
+  }
+  return first ^ second;
+}
+
 uint64_t crc_update_sse(CrcKind kind, uint64_t before, std::span<const std::byte> bytes) {
   const Crc& crc = crc_of(kind);
   if (!has_sse() || bytes.size() < 64) return crc_update_by_tables(kind, before, bytes);

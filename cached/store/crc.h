@@ -11,10 +11,17 @@ namespace larder {
 
 enum class CrcKind { kCrc32, kCrc32c, kCrc64Nvme };
 
+struct CrcSum {
+  CrcKind kind = CrcKind::kCrc32;
+  uint64_t value = 0;
+};
+
 int crc_bytes(CrcKind kind);  // 4 or 8
 // The CRC of bytes that follow those which gave `before`; 0 before the first.
 uint64_t crc_update(CrcKind kind, uint64_t before, std::span<const std::byte> bytes);
-// The same by tables alone: what a processor without the instructions does, and what tests compare with.
+// The CRC of bytes whose first part has the CRC `first`, and whose last `second_bytes` have `second`.
+uint64_t crc_combine(CrcKind kind, uint64_t first, uint64_t second, uint64_t second_bytes);
+// crc_update() by tables alone: what a processor without the instructions does, and what tests compare with.
 uint64_t crc_update_by_tables(CrcKind kind, uint64_t before, std::span<const std::byte> bytes);
 // By the 128-bit instructions alone; as crc_update() where there are none.
 uint64_t crc_update_sse(CrcKind kind, uint64_t before, std::span<const std::byte> bytes);

@@ -41,11 +41,7 @@ struct ListPage {
 
 // What the store says the bytes of the whole object hash to: either, both or nothing.
 struct BodyChecksum {
-  struct Crc {
-    CrcKind kind = CrcKind::kCrc32;
-    uint64_t value = 0;
-  };
-  std::optional<Crc> crc;
+  std::optional<CrcSum> crc;
   std::optional<Md5> md5;
   bool known() const { return crc || md5; }
 };

@@ -4,6 +4,7 @@
 
 #include <charconv>
 #include <cstdlib>
+#include <future>
 
 #include "cached/store/compared_get.h"
 #include "cached/store/http_writer.h"
@@ -290,6 +291,14 @@ Result<ObjectInfo> HttpStore::head(std::string_view key) {
     return make_error(EIO, context_->dialect->name(key) + ": HEAD gave no length");
   }
   return info;
+}
+
+std::optional<CrcSum> HttpStore::crc_of(const ObjectInfo& object) {
+  const std::string if_match = context_->dialect->version(object.etag).if_match;
+  if (!context_->options.verify || if_match.empty() || !context_->dialect->head_tells_checksum()) return std::nullopt;
+  std::promise<std::optional<CrcSum>> crc;
+  ask_crc(context_, object.key, if_match, [&crc](std::optional<CrcSum> answer) { crc.set_value(answer); });
+  return crc.get_future().get();
 }
 
 void HttpStore::get(GetRequest request) {

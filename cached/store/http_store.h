@@ -113,6 +113,7 @@ class HttpStore final : public Store {
   StoreCounters counters() const override;
   bool can_range(std::string_view etag) const override { return !context_->dialect->version(etag).if_match.empty(); }
   bool verifies() const override { return context_->options.verify_md5; }
+  std::optional<CrcSum> crc_of(const ObjectInfo& object) override;
   StoreWriter* writer() override { return writer_.get(); }
 
  private:

@@ -55,6 +55,19 @@ void ask(std::shared_ptr<StoreContext> store, StoreCall call, std::function<void
   engine.submit(std::make_shared<Question>(std::move(store), std::move(call), std::move(done)), true);
 }
 
+void ask_crc(const std::shared_ptr<StoreContext>& store, const std::string& key, const std::string& if_match,
+             std::function<void(std::optional<CrcSum>)> done) {
+  StoreCall call;
+  call.method = "HEAD";
+  call.key = key;
+  call.headers.emplace_back("if-match", "\"" + if_match + "\"");
+  call.tell_checksum = true;
+  ask(store, std::move(call), [store, if_match, done = std::move(done)](Result<Answer> answer) {
+    const bool same = answer.ok() && clean_etag(answer->head.header("etag")) == if_match;
+    done(same ? store->dialect->checksum(answer->head).crc : std::nullopt);
+  });
+}
+
 Result<Answer> ask(std::shared_ptr<StoreContext> store, StoreCall call) {
   std::promise<Result<Answer>> promise;
   ask(std::move(store), std::move(call), [&promise](Result<Answer> answer) { promise.set_value(std::move(answer)); });

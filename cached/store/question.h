@@ -15,7 +15,10 @@ struct Answer {
 
 // Calls `done` once, on a thread of the store's, after all retries.
 void ask(std::shared_ptr<StoreContext> store, StoreCall call, std::function<void(Result<Answer>)> done);
-// The same to somebody who waits.
+// The CRC of the version with this etag; nothing if the store has none, has another version, or does not say.
+void ask_crc(const std::shared_ptr<StoreContext>& store, const std::string& key, const std::string& if_match,
+             std::function<void(std::optional<CrcSum>)> done);
+// The first to somebody who waits.
 Result<Answer> ask(std::shared_ptr<StoreContext> store, StoreCall call);
 
 }  // namespace larder

@@ -142,7 +142,7 @@ class S3Dialect final : public Dialect {
  private:
   // Of the whole object: one of its parts' CRCs (COMPOSITE) is no CRC of its bytes. Amazon marks those with the number of parts,
   // "AAAAAA==-3", too; moto does not, so of an object in parts it must say FULL_OBJECT.
-  static std::optional<BodyChecksum::Crc> crc_of(const HttpReply& head) {
+  static std::optional<CrcSum> crc_of(const HttpReply& head) {
     using enum CrcKind;
     const std::string_view type = head.header("x-amz-checksum-type");
     if (type == "COMPOSITE" || (type.empty() && head.header("etag").find('-') != std::string_view::npos)) return std::nullopt;
@@ -151,7 +151,7 @@ class S3Dialect final : public Dialect {
       if (bytes.size() != static_cast<size_t>(crc_bytes(kind))) continue;
       uint64_t value = 0;
       for (unsigned char byte : bytes) value = value << 8 | byte;
-      return BodyChecksum::Crc{kind, value};
+      return CrcSum{kind, value};
     }
     return std::nullopt;
   }

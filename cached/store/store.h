@@ -12,11 +12,13 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "cached/store/crc.h"
 #include "larder/result.h"
 
 namespace larder {
@@ -88,6 +90,8 @@ class Store {
   virtual void hurry(std::string_view key) = 0;
   // Are whole objects compared with their etag, when it is a sum of their bytes? (The option `verify`.)
   virtual bool verifies() const { return false; }
+  // The CRC of this version, if the store has one and it shall be compared (the option `verify`). Blocks: it is a HEAD.
+  virtual std::optional<CrcSum> crc_of(const ObjectInfo&) { return std::nullopt; }
   // Do ranges of an object with this etag, fetched at different times, surely come from one version?
   virtual bool can_range(std::string_view etag) const { return !etag.empty(); }
   virtual StoreCounters counters() const = 0;

@@ -90,6 +90,8 @@ class Copier::Large : public std::enable_shared_from_this<Large> {
     Status status = fix_version();
     if (status.ok()) status = open();
     if (!status.ok()) return done_(status);
+    const bool all_arrive = !within_ && missing_.size() == parts_.size();
+    sum_.compare_with(all_arrive ? copier_.ends_.source.store->crc_of(source_) : std::nullopt);
     left_ = static_cast<int>(missing_.size()) + 1;  // one for this function
     for (int number : missing_) copier_.queue_.push_urgent([self = shared_from_this(), number] { self->part(number); });
     ended_one();

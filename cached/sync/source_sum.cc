@@ -24,8 +24,14 @@ SourceSum::SourceSum(const Store& source, const ObjectInfo& object, uint64_t par
   sums_.resize(static_cast<size_t>(part_count(object.size, part_bytes)));
 }
 
+void SourceSum::compare_with(std::optional<CrcSum> crc) {
+  crc_ = crc;
+  crcs_.assign(crc ? sums_.size() : 0, 0);
+}
+
 void SourceSum::arrived(int number, Bytes data) {
-  if (!told_) return;
+  if (crc_) crcs_[static_cast<size_t>(number - 1)] = crc_update(crc_->kind, 0, data);
+  if (crc_ || !told_) return;
   Md5Stream md5;
   md5.update(data);
   sums_[static_cast<size_t>(number - 1)] = md5.finish();
@@ -56,7 +62,14 @@ Result<bool> SourceSum::right_as_read(const ReadBack& read_back) const {
   return check.matches();
 }
 
+bool SourceSum::right_by_crc() const {
+  uint64_t all = 0;
+  for (size_t i = 0; i < crcs_.size(); ++i) all = crc_combine(crc_->kind, all, crcs_[i], std::min(part_bytes_, object_.size - i * part_bytes_));
+  return all == crc_->value;
+}
+
 Result<bool> SourceSum::right(const ReadBack& read_back) {
+  if (crc_) return right_by_crc();
   const bool all_known = std::all_of(sums_.begin(), sums_.end(), [](auto& sum) { return sum.has_value(); });
   if (!told_ || no_sum_->load() || (!read_back && !(by_parts_ && all_known))) return true;
   if (!all_known) {

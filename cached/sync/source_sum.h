@@ -1,5 +1,5 @@
-// What arrives of a large object, compared with the ETag that it was listed with. Its parts come by ranges, which no store has a sum of;
-// together they do. Only where the source's option `verify` asks for it.
+// What arrives of a large object, compared with what its store says of it: a CRC of the whole, which those of the parts make together, or
+// the ETag that it was listed with. Its parts come by ranges, which no store has a sum of. Only where the source's option `verify` asks for it.
 #pragma once
 #include <atomic>
 #include <functional>
@@ -7,6 +7,7 @@
 #include <optional>
 #include <vector>
 
+#include "cached/store/crc.h"
 #include "cached/store/etag_check.h"
 #include "cached/store/store.h"
 #include "cached/store/upload.h"
@@ -21,6 +22,8 @@ class SourceSum {
   // The size of parts with which the ETag can be told from them; nothing: any.
   static std::optional<uint64_t> part_bytes(const ObjectInfo& object);
 
+  // Before the first part arrives. With a CRC, parts that were there are not known: give none then.
+  void compare_with(std::optional<CrcSum> crc);
   // A part that arrived. Each number by one thread at a time.
   void arrived(int number, Bytes data);
   // A part that the target has from an earlier run, and its ETag there.
@@ -34,11 +37,14 @@ class SourceSum {
   Result<bool> right(const ReadBack& read_back);
 
  private:
+  bool right_by_crc() const;
   Status sum_the_rest(const ReadBack& read_back);
   Result<bool> right_as_read(const ReadBack& read_back) const;
 
   ObjectInfo object_;
   uint64_t part_bytes_;
+  std::optional<CrcSum> crc_;
+  std::vector<uint64_t> crcs_;  // of the parts that arrived
   bool told_ = false;      // the ETag tells
   bool by_parts_ = false;  // from the sums of these parts
   std::vector<std::optional<Md5>> sums_;

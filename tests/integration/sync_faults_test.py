@@ -2,11 +2,13 @@
 
 Faults are made by tests/tools/fault_proxy.py in front of a real server.
 """
+import base64
 import json
 import os
 import signal
 import subprocess
 import unittest
+import zlib
 
 from harness import LARDER, MiB, Proxy, content, tree_digests, wait_for
 from sync_test import S3Client, SyncCase, read, write
@@ -87,6 +89,31 @@ class StoreFaults(FaultCase):
         self.assertEqual({v[1] for k, v in self.sdk("read", self.bucket, "again-").items()}, set(tree_digests(self.path("t")).values()))
         self.proxy.rules({**flip, "count": 1000})
         failed = self.sync(self.s3("md5"), self.path("never"), *self.through, failed=1)
+        self.assertIn("checksum", failed["failures"][0]["error"])
+        self.nothing_unfinished(self.path("never"))
+
+    def test_a_flipped_bit_in_a_range_of_an_object_that_has_a_crc(self):
+        """Amazon's: a HEAD tells it, and the parts' CRCs make the whole's, whatever the ETag is and wherever the parts go."""
+        data = self.large(3)
+        S3Client(self.server.endpoint, self.server.access_key, self.server.secret_key).put(self.bucket, "crc/large.bin", data)
+
+        def rules(crc, flips):
+            head = {"match": f"^HEAD /{self.bucket}/crc/", "fault": "headers",
+                    "headers": {"x-amz-checksum-crc32": base64.b64encode(crc.to_bytes(4, "big")).decode(), "x-amz-checksum-type": "FULL_OBJECT"}}
+            encrypted = {"x-amz-server-side-encryption": "aws:kms"}  # the ETag is no MD5, then
+            get = {"match": f"^GET /{self.bucket}/[^?]*large", "headers": encrypted}
+            self.proxy.clear()
+            self.proxy.rules(head, {**get, "fault": "flip", "at": 900, "count": flips}, {**get, "fault": "headers"})
+        apart = ["--src-option", f"endpoint={self.proxy.endpoint}", "--dst-option", f"endpoint={self.server.endpoint}"]
+        for target in (self.path("back"), self.s3("again-crc")):
+            with self.subTest(target=target):
+                rules(zlib.crc32(data), 1)
+                self.assertEqual(self.sync(self.s3("crc"), target, *(apart if "s3://" in target else self.through))["copied"], 1)
+                self.assertEqual(self.proxy.log()["faults"].get("flip"), 1, "the proxy did nothing")
+        self.assertEqual(tree_digests(self.path("back")), tree_digests(self.path("t")))
+        self.assertEqual([v[1] for v in self.sdk("read", self.bucket, "again-crc/").values()], list(tree_digests(self.path("t")).values()))
+        rules(zlib.crc32(data) ^ 1, 0)
+        failed = self.sync(self.s3("crc"), self.path("never"), *self.through, failed=1)
         self.assertIn("checksum", failed["failures"][0]["error"])
         self.nothing_unfinished(self.path("never"))
 

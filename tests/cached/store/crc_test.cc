@@ -66,5 +66,26 @@ TEST(Crc, PiecesAreOneWhole) {
   }
 }
 
+TEST(Crc, OfTwoParts) {
+  const auto all = random_bytes(40'000);
+  for (CrcKind kind : {CrcKind::kCrc32, CrcKind::kCrc32c, CrcKind::kCrc64Nvme}) {
+    const uint64_t whole = crc_update(kind, 0, all);
+    for (size_t at : {0, 1, 7, 255, 32'768, 39'999, 40'000}) {
+      const auto first = std::span(all).first(at), second = std::span(all).subspan(at);
+      EXPECT_EQ(crc_combine(kind, crc_update(kind, 0, first), crc_update(kind, 0, second), second.size()), whole) << at;
+    }
+  }
+  const auto zeros = std::vector<std::byte>(1 << 20);  // and many of them: 64 GiB of zeros, doubled
+  uint64_t crc = crc_update(CrcKind::kCrc64Nvme, 0, zeros);
+  for (uint64_t bytes = 1 << 20; bytes < uint64_t{1} << 36; bytes *= 2) crc = crc_combine(CrcKind::kCrc64Nvme, crc, crc, bytes);
+  uint64_t pieces = 0;
+  for (int i = 0; i < 64; ++i) {
+    uint64_t one = crc_update(CrcKind::kCrc64Nvme, 0, zeros);
+    for (uint64_t bytes = 1 << 20; bytes < uint64_t{1} << 30; bytes *= 2) one = crc_combine(CrcKind::kCrc64Nvme, one, one, bytes);
+    pieces = crc_combine(CrcKind::kCrc64Nvme, pieces, one, uint64_t{1} << 30);
+  }
+  EXPECT_EQ(crc, pieces);
+}
+
 }  // namespace
 }  // namespace larder
