@@ -60,6 +60,7 @@ class LazyFile {
   uint64_t present_bytes = 0;  // on disk
   uint32_t evict_cursor = 0;
   bool busy_completing = false;
+  int wrong_wholes = 0;  // times that all chunks together were not what the store says
   std::atomic<bool> dropped{false};
   bool pinned = false;
 

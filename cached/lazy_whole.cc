@@ -1,6 +1,9 @@
 // LazyFiles: chunks and their checksums, and how an object whose chunks are all there becomes an ordinary cache file.
 #include <fmt/format.h>
 
+#include <chrono>
+#include <future>
+
 #include "cached/body_hash.h"
 #include "cached/files.h"
 #include "cached/lazy_files.h"
@@ -8,7 +11,23 @@
 
 namespace larder {
 
-static uint64_t hash_range(int fd, uint64_t offset, uint64_t length, std::vector<std::byte>& buffer, BodyHash* whole) {
+// How often an object may be fetched whose chunks together are not what its store says.
+static constexpr int kMostWholes = 3;
+
+// Our checksum of a whole object, and its store's.
+struct LazyFiles::WholeSums {
+  BodyHash ours;
+  std::optional<CrcSum> told;
+  uint64_t crc = 0;
+  void update(std::span<const std::byte> bytes) {
+    ours.update(bytes);
+    if (told) crc = crc_update(told->kind, crc, bytes);
+  }
+  bool right() const { return !told || told->value == crc; }
+};
+
+template <typename Sums>
+static uint64_t hash_range(int fd, uint64_t offset, uint64_t length, std::vector<std::byte>& buffer, Sums* whole) {
   BodyHash hash;
   for (uint64_t at = 0; at < length;) {
     ssize_t n = ::pread(fd, buffer.data(), std::min<uint64_t>(buffer.size(), length - at), static_cast<off_t>(offset + at));
@@ -38,7 +57,7 @@ ChunkHolder::Scrubbed LazyFiles::scrub(const Dataset& dataset, ObjectId oid) {
       if (f->is_whole() || f->dropped || f->busy_completing) return done;
       if (!f->present(i) || f->sum(i) == 0) continue;  // taken over: its sum was the former daemon's
       done.bytes += f->chunk_length(i);
-      if (hash_range(f->data_fd(), f->chunk_offset(i), f->chunk_length(i), buffer, nullptr) == f->sum(i)) continue;
+      if (hash_range(f->data_fd(), f->chunk_offset(i), f->chunk_length(i), buffer, static_cast<WholeSums*>(nullptr)) == f->sum(i)) continue;
       spdlog::error("{}: chunk {} of {} is corrupt in the cache; it is dropped", f->object.dataset->label(), i, shown(f->object.path));
       gone = punch_locked(*f, i);
     }
@@ -81,9 +100,37 @@ void LazyFiles::answer(LazyFile& f, const Status& status) {
   for (auto& d : done) d(status);
 }
 
+// What the object's store says. Nothing before a catalog is there that has its name.
+Result<std::optional<CrcSum>> LazyFiles::crc_of(const Object& o) {
+  Result<std::shared_ptr<Store>> store = o.dataset->store();
+  if (!store || o.path.empty()) return std::optional<CrcSum>();
+  auto crc = std::make_shared<std::promise<std::optional<CrcSum>>>();
+  (*store)->crc_of({o.path, o.size, o.mtime_ns, o.etag}, [crc](std::optional<CrcSum> told) { crc->set_value(told); });
+  auto answer = crc->get_future();
+  while (answer.wait_for(std::chrono::milliseconds(50)) != std::future_status::ready) {
+    std::lock_guard lock(mutex_);
+    if (stopping_) return make_error(ECANCELED, "larderd is ending");
+  }
+  return answer.get();
+}
+
+// The chunks are each what came, and together not what the store says: they are fetched again.
+Error LazyFiles::refuse_whole(LazyFile& f) {
+  uint64_t gone = 0;
+  {
+    std::lock_guard lock(mutex_);
+    if (++f.wrong_wholes < kMostWholes) gone = punch_all_locked(f);
+  }
+  cache_.chunks_gone(gone);
+  return make_error(EIO, fmt::format("its bytes do not match the store's checksum; {}", gone > 0 ? "they are dropped" : "they stay unverified"));
+}
+
 // The checksum of the whole; chunks that do not match their own are dropped (EIO).
 Result<uint64_t> LazyFiles::sum_whole(LazyFile& f) {
-  BodyHash whole;
+  Result<std::optional<CrcSum>> told = crc_of(f.object);
+  if (!told) return told.error();
+  WholeSums whole;
+  whole.told = *told;
   std::vector<std::byte> buffer(1 << 20);
   for (uint32_t i = 0; i < f.chunk_count(); ++i) {
     uint64_t have = hash_range(f.data_fd(), f.chunk_offset(i), f.chunk_length(i), buffer, &whole);
@@ -97,7 +144,8 @@ Result<uint64_t> LazyFiles::sum_whole(LazyFile& f) {
       return make_error(EIO, fmt::format("chunk {} of {} is corrupt in the cache", i, shown(f.object.path)));
     }
   }
-  return whole.value();
+  if (!whole.right()) return refuse_whole(f);
+  return whole.ours.value();
 }
 
 Status LazyFiles::complete(LazyFile& f) {
@@ -124,7 +172,7 @@ void LazyFiles::run_completer() {
     to_complete_.pop_front();
     lock.unlock();
     Status s = complete(*f);
-    if (!s && s.error().code != ESTALE && s.error().code != ENOSPC) spdlog::warn("{}: {} did not become an ordinary cache file: {}", f->object.dataset->label(), shown(f->object.path), s.error().message);
+    if (!s && s.error().code != ESTALE && s.error().code != ENOSPC && s.error().code != ECANCELED) spdlog::warn("{}: {} did not become an ordinary cache file: {}", f->object.dataset->label(), shown(f->object.path), s.error().message);
     answer(*f, s);
     lock.lock();
   }

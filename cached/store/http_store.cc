@@ -4,7 +4,6 @@
 
 #include <charconv>
 #include <cstdlib>
-#include <future>
 
 #include "cached/store/compared_get.h"
 #include "cached/store/http_writer.h"
@@ -293,12 +292,10 @@ Result<ObjectInfo> HttpStore::head(std::string_view key) {
   return info;
 }
 
-std::optional<CrcSum> HttpStore::crc_of(const ObjectInfo& object) {
+void HttpStore::crc_of(const ObjectInfo& object, std::function<void(std::optional<CrcSum>)> done) {
   const std::string if_match = context_->dialect->version(object.etag).if_match;
-  if (!context_->options.verify || if_match.empty() || !context_->dialect->head_tells_checksum()) return std::nullopt;
-  std::promise<std::optional<CrcSum>> crc;
-  ask_crc(context_, object.key, if_match, [&crc](std::optional<CrcSum> answer) { crc.set_value(answer); });
-  return crc.get_future().get();
+  if (!context_->options.verify || if_match.empty() || !context_->dialect->head_tells_checksum()) return done(std::nullopt);
+  ask_crc(context_, object.key, if_match, std::move(done));
 }
 
 void HttpStore::get(GetRequest request) {

@@ -113,7 +113,7 @@ class HttpStore final : public Store {
   StoreCounters counters() const override;
   bool can_range(std::string_view etag) const override { return !context_->dialect->version(etag).if_match.empty(); }
   bool verifies() const override { return context_->options.verify_md5; }
-  std::optional<CrcSum> crc_of(const ObjectInfo& object) override;
+  void crc_of(const ObjectInfo& object, std::function<void(std::optional<CrcSum>)> done) override;
   StoreWriter* writer() override { return writer_.get(); }
 
  private:

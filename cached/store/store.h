@@ -90,8 +90,9 @@ class Store {
   virtual void hurry(std::string_view key) = 0;
   // Are whole objects compared with their etag, when it is a sum of their bytes? (The option `verify`.)
   virtual bool verifies() const { return false; }
-  // The CRC of this version, if the store has one and it shall be compared (the option `verify`). Blocks: it is a HEAD.
-  virtual std::optional<CrcSum> crc_of(const ObjectInfo&) { return std::nullopt; }
+  // The CRC of this version, if the store has one and it shall be compared (the option `verify`): a HEAD. `done` is called once, here or later
+  // on a thread of the store's.
+  virtual void crc_of(const ObjectInfo&, std::function<void(std::optional<CrcSum>)> done) { done(std::nullopt); }
   // Do ranges of an object with this etag, fetched at different times, surely come from one version?
   virtual bool can_range(std::string_view etag) const { return !etag.empty(); }
   virtual StoreCounters counters() const = 0;

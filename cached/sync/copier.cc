@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <future>
 #include <mutex>
 
 #include "cached/store/errors.h"
@@ -91,13 +92,19 @@ class Copier::Large : public std::enable_shared_from_this<Large> {
     if (status.ok()) status = open();
     if (!status.ok()) return done_(status);
     const bool all_arrive = !within_ && missing_.size() == parts_.size();
-    sum_.compare_with(all_arrive ? copier_.ends_.source.store->crc_of(source_) : std::nullopt);
+    sum_.compare_with(all_arrive ? crc_of_source() : std::nullopt);
     left_ = static_cast<int>(missing_.size()) + 1;  // one for this function
     for (int number : missing_) copier_.queue_.push_urgent([self = shared_from_this(), number] { self->part(number); });
     ended_one();
   }
 
  private:
+  std::optional<CrcSum> crc_of_source() {
+    std::promise<std::optional<CrcSum>> crc;
+    copier_.ends_.source.store->crc_of(source_, [&crc](std::optional<CrcSum> answer) { crc.set_value(answer); });
+    return crc.get_future().get();
+  }
+
   // Parts must all be of one version. A listing of a web server may not know what the server calls it.
   Status fix_version() {
     const std::string& scheme = copier_.ends_.source.url.scheme;

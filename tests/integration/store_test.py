@@ -2,12 +2,14 @@
 
 A real S3 server (SeaweedFS) behind tests/tools/fault_proxy.py, which counts what arrives and breaks what it is told.
 """
+import base64
 import errno
 import os
 import sys
 import threading
 import time
 import unittest
+import zlib
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from harness import (PYTHON, ROOT, VENV, Daemon, MiB, LarderTest, Proxy, content, run_program, s3_environment, s3_server, scratch, tree_digests,  # noqa: E402
@@ -256,6 +258,29 @@ class Faults(OnStore):
         self.assertEqual(self.read(daemon, "single")[0][0], "EIO")
         self.proxy.rules()
         self.assertEqual(self.read_one(daemon, "single"), sha(data["single"]))
+
+    def test_a_flipped_bit_in_chunks_that_make_a_whole(self):
+        """Chunks are read before anything can tell; the whole is compared with the CRC that a HEAD tells, before it counts as one."""
+        data = content("chunks", 20 * MiB + 5)
+        self.client.put("bucket", "chunks/large", data)
+
+        def crc(value):
+            return {"match": "^HEAD /bucket/chunks/", "fault": "headers", "headers": {"x-amz-checksum-crc32": base64.b64encode(value.to_bytes(4, "big")).decode()}}
+        daemon = self.daemon("chunks", lazy_threshold="4MiB", cache_size="128MiB")
+        self.proxy.rules(crc(zlib.crc32(data)), {"match": "^GET /bucket/chunks/", "fault": "flip", "at": 12345, "count": 1})
+        self.assertNotEqual(daemon.larder("warm", "/data/x/large", check=False).returncode, 0)
+        self.assertIn("do not match the store's checksum; they are dropped", daemon.log_tail(50))
+        self.assertEqual(daemon.status()["cache"]["files"], 0)
+        self.assertEqual(self.read_one(daemon, "large"), sha(data))
+        wait_for(lambda: daemon.status()["cache"]["files"] == 1, 20, "the whole file")
+        daemon.larder("evict", "/data/x")
+        self.proxy.rules(crc(zlib.crc32(data) ^ 1))
+        for _ in range(5):  # the store itself is wrong, and nobody fetches for ever
+            daemon.larder("warm", "/data/x/large", check=False)
+        self.assertIn("they stay unverified", daemon.log_tail(50))
+        got = daemon.status()["store"]["bytes"]
+        self.assertEqual(self.read_one(daemon, "large"), sha(data))
+        self.assertEqual((daemon.status()["store"]["bytes"], daemon.status()["cache"]["files"]), (got, 0))
 
     def quiet(self, daemon):
         """No request and no connection is left behind."""
