@@ -70,10 +70,10 @@ std::string base64(std::span<const unsigned char> bytes) {
   return out;
 }
 
-std::vector<unsigned char> from_base64(std::string_view text) {
+std::string from_base64(std::string_view text) {
   if (text.empty() || text.size() % 4 != 0 || text.find_first_of(" \t\r\n-") != std::string_view::npos) return {};
-  std::vector<unsigned char> out(text.size() / 4 * 3);
-  const int length = EVP_DecodeBlock(out.data(), reinterpret_cast<const unsigned char*>(text.data()), static_cast<int>(text.size()));
+  std::string out(text.size() / 4 * 3, '\0');
+  const int length = EVP_DecodeBlock(reinterpret_cast<unsigned char*>(out.data()), reinterpret_cast<const unsigned char*>(text.data()), static_cast<int>(text.size()));
   const size_t padding = text.ends_with("==") ? 2 : text.ends_with("=") ? 1 : 0;
   if (length < 0) return {};
   out.resize(static_cast<size_t>(length) - padding);

@@ -8,7 +8,6 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <vector>
 
 namespace larder {
 
@@ -19,7 +18,7 @@ Sha256 sha256(std::string_view data);
 std::string hex(std::span<const unsigned char> bytes);
 void hex_append(std::string& out, std::span<const unsigned char> bytes);
 std::string base64(std::span<const unsigned char> bytes);
-std::vector<unsigned char> from_base64(std::string_view text);  // empty: it is none
+std::string from_base64(std::string_view text);  // empty: it is none
 inline std::string sha256_hex(std::string_view data) { return hex(sha256(data)); }
 
 // A key, ready to sign many messages.

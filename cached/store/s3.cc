@@ -129,7 +129,7 @@ class S3Dialect final : public Dialect {
   BodyChecksum checksum(const HttpReply& head) const override {
     BodyChecksum out;
     out.crc = crc_of(head);
-    if (etag_is_sum(head)) out.md5 = md5_of_etag(clean_etag(head.header("etag")));
+    if (!out.crc && etag_is_sum(head)) out.md5 = md5_of_etag(clean_etag(head.header("etag")));
     return out;
   }
   bool head_tells_checksum() const override { return true; }
@@ -147,10 +147,10 @@ class S3Dialect final : public Dialect {
     const std::string_view type = head.header("x-amz-checksum-type");
     if (type == "COMPOSITE" || (type.empty() && head.header("etag").find('-') != std::string_view::npos)) return std::nullopt;
     for (auto [name, kind] : {std::pair("x-amz-checksum-crc64nvme", kCrc64Nvme), std::pair("x-amz-checksum-crc32c", kCrc32c), std::pair("x-amz-checksum-crc32", kCrc32)}) {
-      const auto bytes = from_base64(head.header(name));
+      const std::string bytes = from_base64(head.header(name));
       if (bytes.size() != static_cast<size_t>(crc_bytes(kind))) continue;
       uint64_t value = 0;
-      for (unsigned char byte : bytes) value = value << 8 | byte;
+      for (char byte : bytes) value = value << 8 | static_cast<unsigned char>(byte);
       return CrcSum{kind, value};
     }
     return std::nullopt;
