@@ -85,7 +85,6 @@ class LazyFiles : public ChunkHolder {
   void complete_soon_locked(const LazyPtr& file);
   void run_completer();
   Status complete(LazyFile& file);
-  struct WholeSums;
   Result<std::optional<CrcSum>> crc_of(const Object& object);
   Error refuse_whole(LazyFile& file);
   Result<uint64_t> sum_whole(LazyFile& file);

@@ -15,7 +15,8 @@ namespace larder {
 static constexpr int kMostWholes = 3;
 
 // Our checksum of a whole object, and its store's.
-struct LazyFiles::WholeSums {
+namespace {
+struct WholeSums {
   BodyHash ours;
   std::optional<CrcSum> told;
   uint64_t crc = 0;
@@ -25,9 +26,9 @@ struct LazyFiles::WholeSums {
   }
   bool right() const { return !told || told->value == crc; }
 };
+}  // namespace
 
-template <typename Sums>
-static uint64_t hash_range(int fd, uint64_t offset, uint64_t length, std::vector<std::byte>& buffer, Sums* whole) {
+static uint64_t hash_range(int fd, uint64_t offset, uint64_t length, std::vector<std::byte>& buffer, WholeSums* whole) {
   BodyHash hash;
   for (uint64_t at = 0; at < length;) {
     ssize_t n = ::pread(fd, buffer.data(), std::min<uint64_t>(buffer.size(), length - at), static_cast<off_t>(offset + at));
@@ -57,7 +58,7 @@ ChunkHolder::Scrubbed LazyFiles::scrub(const Dataset& dataset, ObjectId oid) {
       if (f->is_whole() || f->dropped || f->busy_completing) return done;
       if (!f->present(i) || f->sum(i) == 0) continue;  // taken over: its sum was the former daemon's
       done.bytes += f->chunk_length(i);
-      if (hash_range(f->data_fd(), f->chunk_offset(i), f->chunk_length(i), buffer, static_cast<WholeSums*>(nullptr)) == f->sum(i)) continue;
+      if (hash_range(f->data_fd(), f->chunk_offset(i), f->chunk_length(i), buffer, nullptr) == f->sum(i)) continue;
       spdlog::error("{}: chunk {} of {} is corrupt in the cache; it is dropped", f->object.dataset->label(), i, shown(f->object.path));
       gone = punch_locked(*f, i);
     }
@@ -117,12 +118,14 @@ Result<std::optional<CrcSum>> LazyFiles::crc_of(const Object& o) {
 // The chunks are each what came, and together not what the store says: they are fetched again.
 Error LazyFiles::refuse_whole(LazyFile& f) {
   uint64_t gone = 0;
+  bool again;
   {
     std::lock_guard lock(mutex_);
-    if (++f.wrong_wholes < kMostWholes) gone = punch_all_locked(f);
+    again = ++f.wrong_wholes < kMostWholes;
+    if (again) gone = punch_all_locked(f);
   }
   cache_.chunks_gone(gone);
-  return make_error(EIO, fmt::format("its bytes do not match the store's checksum; {}", gone > 0 ? "they are dropped" : "they stay unverified"));
+  return make_error(EIO, fmt::format("its bytes do not match the store's checksum; {}", again ? "they are dropped" : "they stay unverified"));
 }
 
 // The checksum of the whole; chunks that do not match their own are dropped (EIO).

@@ -10,6 +10,7 @@
 
 #include "cached/files.h"
 #include "cached/store/errors.h"
+#include "cached/store/http_headers.h"
 #include "cached/store/options.h"
 
 namespace larder {
@@ -23,16 +24,10 @@ std::string_view trimmed(std::string_view text) {
   return text.substr(first, text.find_last_not_of(" \t\r\"") - first + 1);
 }
 
-std::string lower(std::string_view text) {
-  std::string out(text);
-  for (char& c : out) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
-  return out;
-}
-
 void read_setting(std::string_view line, Credentials& out) {
   const size_t equals = line.find('=');
   if (equals == std::string_view::npos) return;
-  const std::string name = lower(trimmed(line.substr(0, equals)));
+  const std::string name = lower_case(trimmed(line.substr(0, equals)));
   const std::string_view value = trimmed(line.substr(equals + 1));
   if (name == "ak" || name == "access_key") out.access_key = value;
   if (name == "sk" || name == "secret_key") out.secret_key = value;
@@ -118,7 +113,7 @@ Result<Credentials> parse_bce_credentials(std::string_view text) {
     const std::string_view line = trimmed(text.substr(0, end));
     text.remove_prefix(std::min(end + 1, text.size()));
     if (line.starts_with('[')) {
-      const std::string section = lower(line);
+      const std::string section = lower_case(line);
       ours = section == "[defaults]" || section == "[default]";
     } else if (ours && !line.starts_with('#') && !line.starts_with(';')) {
       read_setting(line, out);

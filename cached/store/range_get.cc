@@ -14,6 +14,8 @@ namespace {
 
 // Up to here a request is delivered as one span: the receiver makes one pwrite instead of one for every 16 KiB.
 constexpr uint64_t kDeliverAtOnce = 1 << 20;
+// Above, a body seldom lies in the socket whole, and what was received elsewhere is copied.
+constexpr uint64_t kReceivedAtOnce = 192 << 10;
 // Up to here a whole object waits for its checksum before it is delivered, so that flipped bits cost a retry and not an
 // error. 72 connections of this hold 288 MiB at worst.
 constexpr uint64_t kVerifyFirst = 4 << 20;
@@ -124,7 +126,10 @@ class RangeGet final : public StoreExchange {
     store_->engine->submit(std::make_shared<RangeGet>(store_, race_, cancelled_), true);
   }
 
-  bool keeps_body() const override { return buffered_ && whole_ && store_->options.verify_md5 && !store_->gives_crc.load(std::memory_order_relaxed); }
+  bool keeps_body() const override {
+    const bool for_md5 = whole_ && store_->options.verify_md5 && !store_->gives_crc.load(std::memory_order_relaxed);
+    return buffered_ && (for_md5 || request_.length > kReceivedAtOnce);
+  }
   std::span<std::byte> body_room() override {
     if (!buffered_) return {};
     if (!buffer_) buffer_ = store_->buffers.get(request_.length);

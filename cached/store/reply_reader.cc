@@ -35,7 +35,8 @@ Result<size_t> ReplyReader::take_head(std::string_view bytes, HttpReply& reply) 
     head_ = {};
     return used;
   }
-  head_ = std::string(all.substr(begin));
+  if (before > 0) head_.erase(0, begin);
+  else head_ = all.substr(begin);
   if (head_.size() > kMaxHead) return bad("its head is too large");
   return bytes.size();
 }

@@ -91,7 +91,8 @@ class Copier::Large : public std::enable_shared_from_this<Large> {
     Status status = fix_version();
     if (status.ok()) status = open();
     if (!status.ok()) return done_(status);
-    const bool all_arrive = !within_ && missing_.size() == parts_.size();
+    const bool store_may_copy = within_ && copier_.copies_parts_.load();
+    const bool all_arrive = !store_may_copy && missing_.size() == parts_.size();
     sum_.compare_with(all_arrive ? crc_of_source() : std::nullopt);
     left_ = static_cast<int>(missing_.size()) + 1;  // one for this function
     for (int number : missing_) copier_.queue_.push_urgent([self = shared_from_this(), number] { self->part(number); });
