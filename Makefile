@@ -35,7 +35,7 @@ DAEMON_FLAGS   = $(BASE) $(shell pkg-config --cflags $(DAEMON_PKGS)) -DSPDLOG_FM
 DAEMON_LIBS    = $(shell pkg-config --libs $(DAEMON_PKGS)) $(if $(filter release,$(MODE)),-lmimalloc) -pthread
 
 PRELOAD_SRC := $(shell find preload -name '*.cc')
-CACHED_SRC  := $(shell find cached -name '*.cc' ! -path 'cached/main/*' ! -path 'cached/cli/*')
+CACHED_SRC  := $(shell find cached -name '*.cc' ! -path 'cached/main/larder*.cc' ! -path 'cached/cli/*')
 CLI_SRC     := $(shell find cached/cli -name '*.cc')
 TEST_SRC    := $(shell find tests -name '*_test.cc' ! -path 'tests/integration/*')
 FUZZ_SRC    := $(wildcard tests/fuzz/*.cc)
@@ -73,7 +73,7 @@ $(BUILD)/obj/%.o: %.cc
 	$(CXX) $(DAEMON_FLAGS) -MMD -MP -c $< -o $@
 
 # The export map comes from the list of intercepted functions. libdl is named for glibc before 2.34, which has dlsym there.
-$(BUILD)/exports.map: preload/symbols.def
+$(BUILD)/exports.map: preload/base/symbols.def
 	@mkdir -p $(@D)
 	sed -n 's/^SYM([^,]*, \([A-Za-z0-9_]*\),.*/\1;/p' $< | sort | sed '1i { global:' | sed '$$a local: *; };' > $@
 
@@ -91,7 +91,8 @@ $(BUILD)/larder: $(call obj,cached/main/larder.cc $(CLI_SRC)) $(BUILD)/libcached
 	$(CXX) $(OPT) -o $@ $^ $(DAEMON_LIBS)
 
 # Parts of liblarder.so that need nothing of the rest of it, and have tests of their own.
-PAGER_SRC := $(addprefix preload/,pager.cc paged_files.cc chunk_fetches.cc uffd.cc mapping.cc thread.cc miss.cc)
+PAGER_SRC := $(addprefix preload/lazy/,pager.cc paged_files.cc chunk_fetches.cc uffd.cc paged_mmap.cc pager_thread.cc) \
+             preload/resolve/daemon_client.cc
 
 $(BUILD)/unit_tests: $(call obj,$(TEST_SRC) $(CLI_SRC) $(PAGER_SRC)) $(BUILD)/libcached.a
 	$(CXX) $(OPT) -o $@ $^ $(DAEMON_LIBS) -lgtest -lgmock -lgtest_main

@@ -11,7 +11,9 @@ using Meter = std::atomic<uint64_t>;
 class Charge {
  public:
   Charge() = default;
-  Charge(Meter& meter, uint64_t bytes) : meter_(&meter), bytes_(bytes) { meter.fetch_add(bytes, std::memory_order_relaxed); }
+  Charge(Meter& meter, uint64_t bytes) : meter_(&meter), bytes_(bytes) {
+    meter.fetch_add(bytes, std::memory_order_relaxed);
+  }
   Charge(Charge&& o) noexcept : meter_(std::exchange(o.meter_, nullptr)), bytes_(std::exchange(o.bytes_, 0)) {}
   Charge& operator=(Charge&& o) noexcept {
     std::swap(meter_, o.meter_);

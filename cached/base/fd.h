@@ -61,7 +61,8 @@ class Mapping {
 
   // Maps `bytes` of a file from `offset` (whole pages) on, shared. The file must be at least that long.
   static Result<Mapping> map(int fd, size_t bytes, bool writable, uint64_t offset = 0) {
-    void* base = ::mmap(nullptr, bytes, PROT_READ | (writable ? PROT_WRITE : 0), MAP_SHARED, fd, static_cast<off_t>(offset));
+    void* base =
+        ::mmap(nullptr, bytes, PROT_READ | (writable ? PROT_WRITE : 0), MAP_SHARED, fd, static_cast<off_t>(offset));
     if (base == MAP_FAILED) return os_error("cannot map " + std::to_string(bytes) + " bytes");
     Mapping m;
     m.base_ = base;

@@ -1,4 +1,4 @@
-#include "cached/files.h"
+#include "cached/base/files.h"
 
 #include <dirent.h>
 #include <fmt/format.h>
@@ -99,14 +99,15 @@ Status replace_file(int dir_fd, const std::string& path, std::string_view text, 
   Fd fd(::openat(dir_fd, tmp.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode));
   if (!fd.valid()) return os_error("cannot make " + tmp);
   Status written = write_and_sync(fd.get(), text, path);
-  if (written && ::renameat(dir_fd, tmp.c_str(), dir_fd, path.c_str()) != 0) written = os_error("cannot replace " + path);
+  if (written && ::renameat(dir_fd, tmp.c_str(), dir_fd, path.c_str()) != 0)
+    written = os_error("cannot replace " + path);
   if (!written) ::unlinkat(dir_fd, tmp.c_str(), 0);
   return written;
 }
 
 Status link_file(int fd, int dir_fd, const std::string& name) {
-  // AT_EMPTY_PATH needs CAP_DAC_READ_SEARCH (or Linux 6.10 and the same credentials), else it is ENOENT; it costs 4.2 us,
-  // the way over /proc 6.6.
+  // AT_EMPTY_PATH needs CAP_DAC_READ_SEARCH (or Linux 6.10 and the same credentials), else it is ENOENT; it costs 4.2
+  // us, the way over /proc 6.6.
   if (::linkat(fd, "", dir_fd, name.c_str(), AT_EMPTY_PATH) == 0) return {};
   if (errno != ENOENT) return os_error("cannot give " + name + " its name");
   std::string self = fmt::format("/proc/self/fd/{}", fd);
@@ -154,8 +155,10 @@ std::string shown(std::string_view text, size_t limit) {
   for (char c : text) {
     unsigned char u = static_cast<unsigned char>(c);
     if (out.size() >= limit) return out + "...";
-    if (u < 0x20 || u > 0x7e) out += fmt::format("\\x{:02x}", u);
-    else out += c;
+    if (u < 0x20 || u > 0x7e)
+      out += fmt::format("\\x{:02x}", u);
+    else
+      out += c;
   }
   return out;
 }

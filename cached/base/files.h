@@ -1,4 +1,5 @@
-// Small helpers over files and folders of the daemon's own. All paths are relative to a directory descriptor (or absolute).
+// Small helpers over files and folders of the daemon's own. All paths are relative to a directory descriptor (or
+// absolute).
 #pragma once
 #include <sys/stat.h>
 
@@ -9,7 +10,7 @@
 #include <string>
 #include <string_view>
 
-#include "cached/fd.h"
+#include "cached/base/fd.h"
 
 namespace larder {
 
@@ -50,7 +51,9 @@ Status for_each_name(int dir_fd, const std::function<void(const char*)>& each);
 Status for_names_while(int dir_fd, const std::function<bool(const char*)>& each);
 
 // Bytes a file of this size takes on tmpfs (whole pages).
-inline uint64_t on_disk(uint64_t size) { return (size + 4095) & ~uint64_t{4095}; }
+inline uint64_t on_disk(uint64_t size) {
+  return (size + 4095) & ~uint64_t{4095};
+}
 
 // Text for logs and messages: control bytes and bytes above 0x7e as \xNN, at most `limit` characters.
 std::string shown(std::string_view text, size_t limit = 300);

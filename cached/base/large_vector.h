@@ -1,5 +1,6 @@
-// A vector for tables of millions of entries: from 4 MiB on its memory is the kernel's own huge pages where there are any
-// (a fault each 2 MiB instead of each 4 KiB, and few TLB misses in random order), and goes back to the kernel at once.
+// A vector for tables of millions of entries: from 4 MiB on its memory is the kernel's own huge pages where there are
+// any (a fault each 2 MiB instead of each 4 KiB, and few TLB misses in random order), and goes back to the kernel at
+// once.
 #pragma once
 #include <sys/mman.h>
 
@@ -22,14 +23,17 @@ struct LargeAllocator {
   T* allocate(size_t n) {
     if (n > SIZE_MAX / sizeof(T)) throw std::bad_alloc();
     if (n * sizeof(T) < kLargeBytes) return static_cast<T*>(::operator new(n * sizeof(T)));
-    void* p = ::mmap(nullptr, n * sizeof(T), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* p =
+        ::mmap(nullptr, n * sizeof(T), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) throw std::bad_alloc();
     (void)::madvise(p, n * sizeof(T), MADV_HUGEPAGE);
     return static_cast<T*>(p);
   }
   void deallocate(T* p, size_t n) {
-    if (n * sizeof(T) < kLargeBytes) ::operator delete(p);
-    else ::munmap(p, n * sizeof(T));
+    if (n * sizeof(T) < kLargeBytes)
+      ::operator delete(p);
+    else
+      ::munmap(p, n * sizeof(T));
   }
   bool operator==(const LargeAllocator&) const { return true; }
 };
@@ -37,12 +41,14 @@ struct LargeAllocator {
 template <typename T>
 using LargeVector = std::vector<T, LargeAllocator<T>>;
 
-// Gives the pages within [p, p + bytes) of a vector back to the kernel: what is there is lost, the vector still owns it.
+// Gives the pages within [p, p + bytes) of a vector back to the kernel: what is there is lost, the vector still owns
+// it.
 template <typename T>
 void give_back(const LargeVector<T>& vector, void* p, size_t bytes) {
   if (vector.capacity() * sizeof(T) < kLargeBytes) return;
   constexpr uintptr_t kPage = 4096;
-  const uintptr_t from = (reinterpret_cast<uintptr_t>(p) + kPage - 1) & ~(kPage - 1), to = (reinterpret_cast<uintptr_t>(p) + bytes) & ~(kPage - 1);
+  const uintptr_t from = (reinterpret_cast<uintptr_t>(p) + kPage - 1) & ~(kPage - 1),
+                  to = (reinterpret_cast<uintptr_t>(p) + bytes) & ~(kPage - 1);
   if (from < to) (void)::madvise(reinterpret_cast<void*>(from), to - from, MADV_DONTNEED);
 }
 

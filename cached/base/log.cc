@@ -1,4 +1,4 @@
-#include "cached/log.h"
+#include "cached/base/log.h"
 
 #include <spdlog/sinks/basic_file_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>

@@ -1,8 +1,8 @@
-#include "cached/workers.h"
+#include "cached/base/thread_pool.h"
 
 namespace larder {
 
-bool Workers::run(std::function<void()> job) {
+bool ThreadPool::run(std::function<void()> job) {
   std::lock_guard lock(mutex_);
   if (stopping_ || jobs_.size() >= limit_) return false;
   jobs_.push_back(std::move(job));
@@ -11,7 +11,7 @@ bool Workers::run(std::function<void()> job) {
   return true;
 }
 
-void Workers::work() {
+void ThreadPool::work() {
   std::unique_lock lock(mutex_);
   for (;;) {
     ++idle_;
@@ -27,7 +27,7 @@ void Workers::work() {
   }
 }
 
-void Workers::stop() {
+void ThreadPool::stop() {
   std::vector<std::thread> threads;
   {
     std::lock_guard lock(mutex_);
@@ -36,7 +36,8 @@ void Workers::stop() {
     threads.swap(threads_);
     wake_.notify_all();
   }
-  for (std::thread& t : threads) t.join();
+  for (std::thread& t : threads)
+    t.join();
 }
 
 }  // namespace larder

@@ -9,10 +9,10 @@
 
 namespace larder {
 
-class Workers {
+class ThreadPool {
  public:
-  explicit Workers(size_t limit) : limit_(limit) {}
-  ~Workers() { stop(); }
+  explicit ThreadPool(size_t limit) : limit_(limit) {}
+  ~ThreadPool() { stop(); }
 
   // False: too many already.
   bool run(std::function<void()> job);

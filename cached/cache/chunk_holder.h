@@ -1,11 +1,11 @@
-// What lies in the cache by chunks, as ObjectCache sees it. All calls but scrub() come with ObjectCache's lock held; none of those may
-// call it back.
-// Byte counts are bytes on disk that came free; the holder takes them off Dataset::chunk_bytes by itself.
+// What lies in the cache by chunks, as ObjectCache sees it. All calls but scrub() come with ObjectCache's lock held;
+// none of those may call it back. Byte counts are bytes on disk that came free; the holder takes them off
+// Dataset::chunk_bytes by itself.
 #pragma once
 #include <cstdint>
 #include <memory>
 
-#include "cached/dataset.h"
+#include "cached/catalog/dataset.h"
 
 namespace larder {
 
@@ -24,11 +24,13 @@ class ChunkHolder {
   virtual void follow_pins(Dataset& dataset, const CatalogVersion* version) = 0;
   // The oldest staged chunk, of one dataset or of all; 0: there is none.
   virtual uint64_t evict_staged(const Dataset* of) = 0;
-  // Kept chunks in a row of a dataset (null: of any, least recently used first), until `enough` bytes came free or the row ends. 0: there are none.
+  // Kept chunks in a row of a dataset (null: of any, least recently used first), until `enough` bytes came free or the
+  // row ends. 0: there are none.
   virtual uint64_t evict_kept(const Dataset* of, uint64_t enough) = 0;
   // All chunks of one object that is not whole.
   virtual uint64_t evict_object(const Dataset& dataset, ObjectId oid) = 0;
-  // Compares the chunks of an object that are there with their checksums; those that differ go. Without ObjectCache's lock.
+  // Compares the chunks of an object that are there with their checksums; those that differ go. Without ObjectCache's
+  // lock.
   struct Scrubbed {
     uint64_t bytes = 0;  // that were compared
     uint32_t bad = 0;

@@ -1,25 +1,25 @@
-#include "cached/lazy_files.h"
+#include "cached/cache/chunk_store.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <bit>
 
-#include "cached/files.h"
-#include "cached/log.h"
-#include "cached/oid_name.h"
+#include "cached/base/files.h"
+#include "cached/base/log.h"
+#include "cached/catalog/oid_name.h"
 
 namespace larder {
 
-// A chunk is what a random reader fetches for a few bytes: 256 KiB. Larger for objects whose map would take more than 16 MiB or 1/64 of
-// the cache at four bytes a chunk.
+// A chunk is what a random reader fetches for a few bytes: 256 KiB. Larger for objects whose map would take more than
+// 16 MiB or 1/64 of the cache at four bytes a chunk.
 static constexpr uint32_t kChunkShift = 18, kSmallestShift = 16, kLargestShift = 26;
 static constexpr uint64_t kLargestMap = 16 << 20;
-// A GET is of up to 4 MiB, so that 16 of them keep a link busy and a chunk at its end does not come late: smaller in caches that hold
-// fewer than 32 of them.
+// A GET is of up to 4 MiB, so that 16 of them keep a link busy and a chunk at its end does not come late: smaller in
+// caches that hold fewer than 32 of them.
 static constexpr uint64_t kLargestGet = 4 << 20;
 static constexpr uint64_t kMostEvicted = 64 << 20;
-static constexpr uint64_t kShare = 64 << 20;   // staging share of chunks
+static constexpr uint64_t kShare = 64 << 20;  // staging share of chunks
 static constexpr std::chrono::milliseconds kAMoment{5};
 static constexpr uint64_t kLongestWindow = 64 << 20;  // ahead of a sequential reader: they keep 1 GB/s busy for 60 ms
 
@@ -30,23 +30,28 @@ static uint64_t get_bytes(uint64_t cache_size) {
 static uint32_t shift_for(uint64_t object_size, uint64_t cache_size) {
   uint32_t shift = std::min<uint32_t>(kChunkShift, static_cast<uint32_t>(std::countr_zero(get_bytes(cache_size))));
   const uint64_t most = std::min(kLargestMap, cache_size / 64);
-  while ((object_size >> shift) * 4 > most && shift < kLargestShift && uint64_t{32} << shift <= cache_size) ++shift;
+  while ((object_size >> shift) * 4 > most && shift < kLargestShift && uint64_t{32} << shift <= cache_size)
+    ++shift;
   return shift;
 }
 
-LazyFiles::LazyFiles(CacheDir& dir, InodeTableWriter& inodes, ObjectCache& cache, Meter& meter, uint64_t threshold)
-    : dir_(dir), inodes_(inodes), cache_(cache), meter_(meter), threshold_(threshold),
+ChunkStore::ChunkStore(CacheDir& dir, InodeTableWriter& inodes, ObjectCache& cache, Meter& meter, uint64_t threshold)
+    : dir_(dir),
+      inodes_(inodes),
+      cache_(cache),
+      meter_(meter),
+      threshold_(threshold),
       share_(std::max(cache.limits().staging, std::min(kShare, cache.limits().cache_size / 4))) {
   cache_.hold_chunks(this);
   completer_ = std::thread([this] { run_completer(); });
 }
 
-LazyFiles::~LazyFiles() {
+ChunkStore::~ChunkStore() {
   stop();
   cache_.hold_chunks(nullptr);
 }
 
-void LazyFiles::stop() {
+void ChunkStore::stop() {
   std::vector<WhenWhole> left;
   {
     std::lock_guard lock(mutex_);
@@ -55,27 +60,31 @@ void LazyFiles::stop() {
     wake_.notify_all();
   }
   if (completer_.joinable()) completer_.join();
-  for (WhenWhole& w : left) w.done(make_error(ECANCELED, "larderd is ending"));
+  for (WhenWhole& w : left)
+    w.done(make_error(ECANCELED, "larderd is ending"));
 }
 
-// ---- finding and making ----------------------------------------------------------------------------------------------
+// ---- finding and making
+// ----------------------------------------------------------------------------------------------
 
-static std::pair<uint64_t, std::pair<uint64_t, uint64_t>> key_of(uint64_t dataset, ObjectId oid) { return {dataset, {oid.hi, oid.lo}}; }
+static std::pair<uint64_t, std::pair<uint64_t, uint64_t>> key_of(uint64_t dataset, ObjectId oid) {
+  return {dataset, {oid.hi, oid.lo}};
+}
 
-bool LazyFiles::wants(const Object& o) const {
+bool ChunkStore::wants(const Object& o) const {
   if (o.size == 0 || (o.size <= threshold_ && on_disk(o.size) <= cache_.limit_of(*o.dataset) / 2)) return false;
   Result<std::shared_ptr<Store>> store = o.dataset->store();
   return store && (*store)->can_range(o.etag);
 }
 
-LazyPtr LazyFiles::of_object_locked(const Dataset& dataset, ObjectId oid) const {
+LazyPtr ChunkStore::of_object_locked(const Dataset& dataset, ObjectId oid) const {
   auto it = by_object_.find(key_of(dataset.id(), oid));
   return it == by_object_.end() ? nullptr : it->second;
 }
 
-// An object that is just becoming whole is let be. One that is whole is RESIDENT, or was evicted since: which of the two is asked after
-// it was seen to be whole, so that a completion in between cannot be taken for an eviction.
-Result<LazyPtr> LazyFiles::open(const Object& o) {
+// An object that is just becoming whole is let be. One that is whole is RESIDENT, or was evicted since: which of the
+// two is asked after it was seen to be whole, so that a completion in between cannot be taken for an eviction.
+Result<LazyPtr> ChunkStore::open(const Object& o) {
   LazyPtr whole;
   for (;;) {
     Result<ObjectCache::Lazy> lazy = cache_.make_lazy(o);
@@ -88,7 +97,9 @@ Result<LazyPtr> LazyFiles::open(const Object& o) {
       continue;
     }
     if (!f || f->is_whole()) {
-      Result<LazyPtr> made = f ? LazyFile::renew(*f, meter_) : LazyFile::create(o, shift_for(o.size, cache_.limit_of(*o.dataset)), dir_.tmp_fd(), inodes_, meter_);
+      Result<LazyPtr> made =
+          f ? LazyFile::renew(*f, meter_)
+            : LazyFile::create(o, shift_for(o.size, cache_.limit_of(*o.dataset)), dir_.tmp_fd(), inodes_, meter_);
       if (!made) return made;
       f = *made;
       by_handle_[f->handle_inode()] = f;
@@ -100,7 +111,7 @@ Result<LazyPtr> LazyFiles::open(const Object& o) {
   }
 }
 
-Result<LazyPtr> LazyFiles::find(uint64_t handle_inode) {
+Result<LazyPtr> ChunkStore::find(uint64_t handle_inode) {
   LazyPtr f;
   {
     std::lock_guard lock(mutex_);
@@ -116,21 +127,24 @@ Result<LazyPtr> LazyFiles::find(uint64_t handle_inode) {
   return f;
 }
 
-uint64_t LazyFiles::window(const LazyFile& file, uint32_t streams) const {
+uint64_t ChunkStore::window(const LazyFile& file, uint32_t streams) const {
   streams = std::max(1u, streams);
   const Dataset& d = *file.object.dataset;
   const uint64_t longest = std::min(kLongestWindow, 16 * get_bytes(cache_.limit_of(d)));
   if (cache_.has_room(d, uint64_t{streams} * longest)) return longest;
-  return std::min(longest, std::min(share_, cache_.limit_of(d) / 4) / 2 / streams);  // the other half: what is being read
+  return std::min(longest,
+                  std::min(share_, cache_.limit_of(d) / 4) / 2 / streams);  // the other half: what is being read
 }
 
-uint32_t LazyFiles::joined(const LazyFile& file) const {
-  return static_cast<uint32_t>(std::max<uint64_t>(1, get_bytes(cache_.limit_of(*file.object.dataset)) >> file.map().chunk_shift));
+uint32_t ChunkStore::joined(const LazyFile& file) const {
+  return static_cast<uint32_t>(
+      std::max<uint64_t>(1, get_bytes(cache_.limit_of(*file.object.dataset)) >> file.map().chunk_shift));
 }
 
-// ---- chunks ----------------------------------------------------------------------------------------------------------
+// ---- chunks
+// ----------------------------------------------------------------------------------------------------------
 
-bool LazyFiles::landed(const LazyPtr& f, uint32_t chunk, uint64_t sum, Room room) {
+bool ChunkStore::landed(const LazyPtr& f, uint32_t chunk, uint64_t sum, Room room) {
   bool staged = room.staged();
   uint64_t bytes = f->chunk_on_disk(chunk);
   cache_.chunk_landed(std::move(room));
@@ -159,16 +173,16 @@ bool LazyFiles::landed(const LazyPtr& f, uint32_t chunk, uint64_t sum, Room room
   return false;
 }
 
-void LazyFiles::failed(const LazyPtr& f, uint32_t chunk) {
+void ChunkStore::failed(const LazyPtr& f, uint32_t chunk) {
   std::lock_guard lock(mutex_);
   if (!f->present(chunk) && !f->is_whole()) f->punch(chunk);
 }
 
-void LazyFiles::set_mark(const LazyPtr& f, uint32_t chunk, bool on) {
+void ChunkStore::set_mark(const LazyPtr& f, uint32_t chunk, bool on) {
   if (chunk < f->chunk_count()) f->set_mark(chunk, on);
 }
 
-void LazyFiles::follow_pins(Dataset& dataset, const CatalogVersion* v) {
+void ChunkStore::follow_pins(Dataset& dataset, const CatalogVersion* v) {
   std::lock_guard lock(mutex_);
   for (auto& [handle, f] : by_handle_) {
     if (f->object.dataset.get() != &dataset) continue;
@@ -177,13 +191,13 @@ void LazyFiles::follow_pins(Dataset& dataset, const CatalogVersion* v) {
   }
 }
 
-void LazyFiles::uncount_staged(LazyFile& f, uint32_t chunk) {
+void ChunkStore::uncount_staged(LazyFile& f, uint32_t chunk) {
   staged_bytes_ -= f.chunk_on_disk(chunk);
   f.object.dataset->staged_chunk_bytes -= f.chunk_on_disk(chunk);
 }
 
 // What is there of it is not staged any more.
-void LazyFiles::unstage_locked(LazyFile& f) {
+void ChunkStore::unstage_locked(LazyFile& f) {
   auto it = staged_chunks_.find(&f);
   if (it == staged_chunks_.end()) return;
   for (uint32_t i = 0; i < f.chunk_count(); ++i)
@@ -194,7 +208,7 @@ void LazyFiles::unstage_locked(LazyFile& f) {
 }
 
 // Chunks go that are all there; returns what came free. Never one that is not: it may be arriving.
-uint64_t LazyFiles::punch_locked(LazyFile& f, uint32_t first, uint32_t count) {
+uint64_t ChunkStore::punch_locked(LazyFile& f, uint32_t first, uint32_t count) {
   if (!f.present(first) || f.is_whole()) return 0;
   auto it = staged_chunks_.find(&f);
   uint64_t bytes = 0;
@@ -212,7 +226,7 @@ uint64_t LazyFiles::punch_locked(LazyFile& f, uint32_t first, uint32_t count) {
   return bytes;
 }
 
-uint64_t LazyFiles::punch_all_locked(LazyFile& f) {
+uint64_t ChunkStore::punch_all_locked(LazyFile& f) {
   uint64_t bytes = 0;
   for (uint32_t i = 0; f.present_chunks > 0 && i < f.chunk_count(); ++i) {
     const uint32_t run = f.run_of_present(i);
@@ -223,7 +237,7 @@ uint64_t LazyFiles::punch_all_locked(LazyFile& f) {
 }
 
 // Whoever waited for a chunk gets a moment to read it: else many readers of few places push out each other's.
-uint64_t LazyFiles::evict_staged(const Dataset* of) {
+uint64_t ChunkStore::evict_staged(const Dataset* of) {
   std::lock_guard lock(mutex_);
   auto now = std::chrono::steady_clock::now();
   for (auto it = staged_.begin(); it != staged_.end() && now - it->landed >= kAMoment;) {
@@ -242,22 +256,26 @@ uint64_t LazyFiles::evict_staged(const Dataset* of) {
 }
 
 // Of those that have chunks which are kept.
-LazyFile* LazyFiles::least_used_locked(const Dataset* of) const {
+LazyFile* ChunkStore::least_used_locked(const Dataset* of) const {
   LazyFile* least = nullptr;
   for (auto& [handle, f] : by_handle_) {
-    const bool may = f->present_chunks > f->staged_chunks && !f->is_whole() && !f->busy_completing && !f->pinned && (!of || f->object.dataset.get() == of);
+    const bool may = f->present_chunks > f->staged_chunks && !f->is_whole() && !f->busy_completing && !f->pinned &&
+                     (!of || f->object.dataset.get() == of);
     if (may && (!least || f->last_use_ns.load() < least->last_use_ns.load())) least = f.get();
   }
   return least;
 }
 
-// At most kMostEvicted: locks are held. From the end backwards, going on where it stopped: beginnings stay, and a reader finds long runs.
-uint64_t LazyFiles::evict_kept(const Dataset* of, uint64_t enough) {
+// At most kMostEvicted: locks are held. From the end backwards, going on where it stopped: beginnings stay, and a
+// reader finds long runs.
+uint64_t ChunkStore::evict_kept(const Dataset* of, uint64_t enough) {
   std::lock_guard lock(mutex_);
   LazyFile* f = least_used_locked(of);
   if (!f) return 0;
   auto staged = staged_chunks_.find(f);
-  auto kept = [&](uint32_t chunk) { return f->present(chunk) && (staged == staged_chunks_.end() || !staged->second[chunk]); };
+  auto kept = [&](uint32_t chunk) {
+    return f->present(chunk) && (staged == staged_chunks_.end() || !staged->second[chunk]);
+  };
   uint32_t& at = f->evict_cursor;  // all from here on were looked at
   uint32_t looked = 0;
   do {
@@ -267,17 +285,18 @@ uint64_t LazyFiles::evict_kept(const Dataset* of, uint64_t enough) {
   } while (!kept(at));
   uint32_t count = 1;
   enough = std::min(enough, kMostEvicted);
-  for (uint64_t bytes = f->chunk_on_disk(at); bytes < enough && at > 0 && kept(at - 1); ++count) bytes += f->chunk_on_disk(--at);
+  for (uint64_t bytes = f->chunk_on_disk(at); bytes < enough && at > 0 && kept(at - 1); ++count)
+    bytes += f->chunk_on_disk(--at);
   return punch_locked(*f, at, count);
 }
 
-uint64_t LazyFiles::evict_object(const Dataset& dataset, ObjectId oid) {
+uint64_t ChunkStore::evict_object(const Dataset& dataset, ObjectId oid) {
   std::lock_guard lock(mutex_);
   LazyPtr f = of_object_locked(dataset, oid);
   return f && !f->busy_completing ? punch_all_locked(*f) : 0;
 }
 
-ChunkHolder::Usage LazyFiles::usage_of(const Dataset& dataset) const {
+ChunkHolder::Usage ChunkStore::usage_of(const Dataset& dataset) const {
   std::lock_guard lock(mutex_);
   Usage u;
   for (auto& [handle, f] : by_handle_) {
@@ -289,9 +308,10 @@ ChunkHolder::Usage LazyFiles::usage_of(const Dataset& dataset) const {
   return u;
 }
 
-// ---- datasets --------------------------------------------------------------------------------------------------------
+// ---- datasets
+// --------------------------------------------------------------------------------------------------------
 
-uint64_t LazyFiles::take_over(const std::shared_ptr<Dataset>& dataset) {
+uint64_t ChunkStore::take_over(const std::shared_ptr<Dataset>& dataset) {
   Result<Fd> folder = open_dir(dataset->folder_fd(), kLazyFolder);
   if (!folder) return 0;
   std::vector<ObjectId> oids;
@@ -321,7 +341,7 @@ uint64_t LazyFiles::take_over(const std::shared_ptr<Dataset>& dataset) {
   return bytes;
 }
 
-uint64_t LazyFiles::adopt(Dataset& dataset, CatalogVersion& v) {
+uint64_t ChunkStore::adopt(Dataset& dataset, CatalogVersion& v) {
   std::lock_guard lock(mutex_);
   std::vector<LazyPtr> mine;
   for (auto& [handle, f] : by_handle_)
@@ -329,7 +349,8 @@ uint64_t LazyFiles::adopt(Dataset& dataset, CatalogVersion& v) {
   if (mine.empty()) return 0;
   std::unordered_map<ObjectId, uint32_t, OidHash> entries;
   for (uint32_t i = 0; i < v.catalog().entry_count; ++i)
-    if (v.catalog().entries[i].is_file() && v.catalog().entries[i].size > 0) entries.emplace(v.catalog().entries[i].oid, i);
+    if (v.catalog().entries[i].is_file() && v.catalog().entries[i].size > 0)
+      entries.emplace(v.catalog().entries[i].oid, i);
   uint64_t gone = 0;
   for (const LazyPtr& f : mine) {
     auto it = entries.find(f->object.oid);
@@ -344,7 +365,7 @@ uint64_t LazyFiles::adopt(Dataset& dataset, CatalogVersion& v) {
   return gone;
 }
 
-uint64_t LazyFiles::drop_locked(const LazyPtr& f) {
+uint64_t ChunkStore::drop_locked(const LazyPtr& f) {
   f->dropped = true;
   const uint64_t bytes = punch_all_locked(*f);
   f->remove_files();
@@ -354,13 +375,13 @@ uint64_t LazyFiles::drop_locked(const LazyPtr& f) {
   return bytes;
 }
 
-uint64_t LazyFiles::drop(const Dataset& dataset, ObjectId oid) {
+uint64_t ChunkStore::drop(const Dataset& dataset, ObjectId oid) {
   std::lock_guard lock(mutex_);
   LazyPtr f = of_object_locked(dataset, oid);
   return f ? drop_locked(f) : 0;
 }
 
-uint64_t LazyFiles::forget(const Dataset& dataset) {
+uint64_t ChunkStore::forget(const Dataset& dataset) {
   std::lock_guard lock(mutex_);
   uint64_t bytes = 0;
   std::vector<LazyPtr> mine;

@@ -1,8 +1,9 @@
 // All lazy objects of all datasets: which chunks are there, which go, when an object has become whole. Thread-safe.
 //
-// Policy (docs/shared_memory.md, "Lazy objects"): a chunk is to a lazy object what a file is to a dataset. While there is room it is
-// kept; afterwards it goes through a staging share, first in first out, so that chunks behind sequential readers go first and what is
-// kept gives its part of the hits in every epoch. A chunk can go at any time: its readers notice (the word), mappings fault again.
+// Policy (docs/shared_memory.md, "Lazy objects"): a chunk is to a lazy object what a file is to a dataset. While there
+// is room it is kept; afterwards it goes through a staging share, first in first out, so that chunks behind sequential
+// readers go first and what is kept gives its part of the hits in every epoch. A chunk can go at any time: its readers
+// notice (the word), mappings fault again.
 //
 // Sources: lazy_files.cc (which there are, which chunks come and go), lazy_whole.cc (checksums, becoming whole).
 //
@@ -17,22 +18,23 @@
 #include <thread>
 #include <unordered_map>
 
-#include "cached/lazy_file.h"
-#include "cached/object_cache.h"
+#include "cached/cache/lazy_file.h"
+#include "cached/cache/object_cache.h"
 
 namespace larder {
 
 using LazyPtr = std::shared_ptr<LazyFile>;
 
-class LazyFiles : public ChunkHolder {
+class ChunkStore : public ChunkHolder {
  public:
   // Objects larger than `threshold` bytes are lazy.
-  LazyFiles(CacheDir& dir, InodeTableWriter& inodes, ObjectCache& cache, Meter& meter, uint64_t threshold);
-  ~LazyFiles();
+  ChunkStore(CacheDir& dir, InodeTableWriter& inodes, ObjectCache& cache, Meter& meter, uint64_t threshold);
+  ~ChunkStore();
 
   // Is this object to be lazy? Its store must be able to prove that ranges belong together.
   bool wants(const Object& object) const;
-  // The lazy file of an object of the current version; made if there is none. Sets its entry LAZY. Null: it is RESIDENT.
+  // The lazy file of an object of the current version; made if there is none. Sets its entry LAZY. Null: it is
+  // RESIDENT.
   Result<LazyPtr> open(const Object& object);
   // By the real inode number of its handle; an evicted whole one is revived. ESTALE: none.
   Result<LazyPtr> find(uint64_t handle_inode);
@@ -42,7 +44,8 @@ class LazyFiles : public ChunkHolder {
   // A chunk whose GET ended in the middle of it: its bytes are punched.
   void failed(const LazyPtr& file, uint32_t chunk);
   void set_mark(const LazyPtr& file, uint32_t chunk, bool on);
-  // How many bytes of readahead one stream may have. In a full cache they must survive in the staging share until they are read.
+  // How many bytes of readahead one stream may have. In a full cache they must survive in the staging share until they
+  // are read.
   uint64_t window(const LazyFile& file, uint32_t streams) const;
   // How many chunks one GET may fetch.
   uint32_t joined(const LazyFile& file) const;
@@ -62,7 +65,9 @@ class LazyFiles : public ChunkHolder {
   uint64_t evict_object(const Dataset& dataset, ObjectId oid) override;
   Scrubbed scrub(const Dataset& dataset, ObjectId oid) override;
   Usage usage_of(const Dataset& dataset) const override;
-  uint64_t staged_bytes(const Dataset* of) const override { return of ? of->staged_chunk_bytes.load() : staged_bytes_.load(); }
+  uint64_t staged_bytes(const Dataset* of) const override {
+    return of ? of->staged_chunk_bytes.load() : staged_bytes_.load();
+  }
   uint64_t staging_share() const override { return share_; }
 
  private:

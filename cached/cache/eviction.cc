@@ -3,10 +3,10 @@
 
 #include <algorithm>
 
-#include "cached/files.h"
-#include "cached/log.h"
-#include "cached/object_cache.h"
-#include "cached/oid_name.h"
+#include "cached/base/files.h"
+#include "cached/base/log.h"
+#include "cached/cache/object_cache.h"
+#include "cached/catalog/oid_name.h"
 
 namespace larder {
 
@@ -18,9 +18,12 @@ static constexpr uint64_t kTableSlack = 16 * 1024;
 static constexpr int64_t kAskFsEveryNs = 5'000'000;
 static constexpr uint64_t kFarFromFull = uint64_t{1} << 30;
 
-// ---- limits ----------------------------------------------------------------------------------------------------------
+// ---- limits
+// ----------------------------------------------------------------------------------------------------------
 
-uint64_t ObjectCache::used_locked() const { return cached_bytes_ + chunk_bytes_ + reserved_ + zombie_bytes_ + meter_.load(std::memory_order_relaxed); }
+uint64_t ObjectCache::used_locked() const {
+  return cached_bytes_ + chunk_bytes_ + reserved_ + zombie_bytes_ + meter_.load(std::memory_order_relaxed);
+}
 
 bool ObjectCache::fits(uint64_t need) const {
   if (used_locked() + need + kTableSlack > limits_.cache_size) return false;
@@ -51,13 +54,15 @@ uint64_t ObjectCache::limit_of(const Dataset& d) const {
 // The part of a staging share that a dataset has: within a quota, as much smaller as the quota is than the cache.
 uint64_t ObjectCache::share_of(const Dataset* d, uint64_t share) const {
   if (!d) return share;
-  return static_cast<uint64_t>(static_cast<double>(share) * static_cast<double>(limit_of(*d)) / static_cast<double>(limits_.cache_size));
+  return static_cast<uint64_t>(static_cast<double>(share) * static_cast<double>(limit_of(*d)) /
+                               static_cast<double>(limits_.cache_size));
 }
 
 Error ObjectCache::too_large(const Dataset& d, uint64_t need) const {
   const bool quota = limit_of(d) < limits_.cache_size;
-  return make_error(EFBIG, fmt::format("it takes {} bytes and {} has {}; give a larger {}", need, quota ? "the dataset's quota" : "the cache",
-                                       limit_of(d), quota ? "quota" : "cache_size"));
+  return make_error(
+      EFBIG, fmt::format("it takes {} bytes and {} has {}; give a larger {}", need,
+                         quota ? "the dataset's quota" : "the cache", limit_of(d), quota ? "quota" : "cache_size"));
 }
 
 bool ObjectCache::has_room(const Dataset& d, uint64_t size) {
@@ -65,7 +70,8 @@ bool ObjectCache::has_room(const Dataset& d, uint64_t size) {
   return fits(d, on_disk(size));
 }
 
-// ---- leftovers -------------------------------------------------------------------------------------------------------
+// ---- leftovers
+// -------------------------------------------------------------------------------------------------------
 
 // Files of a leftover dataset until `need` fits. Without a version (unmounted) its folder tells what there is.
 void ObjectCache::free_leftovers_of(Dataset& d, uint64_t need) {
@@ -110,7 +116,8 @@ bool ObjectCache::free_leftovers(const Dataset& for_whom, uint64_t need) {
   return fits(need);
 }
 
-// ---- one file or chunk -----------------------------------------------------------------------------------------------
+// ---- one file or chunk
+// -----------------------------------------------------------------------------------------------
 
 // Of one dataset, or of all.
 bool ObjectCache::evict_oldest_staged(const Dataset* of) {
@@ -127,7 +134,8 @@ bool ObjectCache::evict_oldest_staged(const Dataset* of) {
     std::shared_ptr<CatalogVersion> v = s.dataset->version();
     uint32_t entry = v ? v->find_file(s.path) : kNoEntry;
     bool current = entry != kNoEntry && v->catalog().entries[entry].oid == s.oid;
-    Removed r = current ? remove_entry(*s.dataset, *v, entry, false) : remove_file(*s.dataset, oid_name(s.oid).c_str(), false, [] {});
+    Removed r = current ? remove_entry(*s.dataset, *v, entry, false)
+                        : remove_file(*s.dataset, oid_name(s.oid).c_str(), false, [] {});
     if (r == Removed::kFreed) return true;
     if (r == Removed::kBusy) {
       ++busy;
@@ -137,8 +145,8 @@ bool ObjectCache::evict_oldest_staged(const Dataset* of) {
   return false;
 }
 
-// One resident file that is neither staged nor pinned nor in use: by the dataset's policy, or from the end of the catalog backwards,
-// going on where it stopped.
+// One resident file that is neither staged nor pinned nor in use: by the dataset's policy, or from the end of the
+// catalog backwards, going on where it stopped.
 bool ObjectCache::evict_kept(Dataset& d) {
   std::shared_ptr<CatalogVersion> v = d.version();
   if (!v || d.cached_files == 0) return false;
@@ -148,7 +156,9 @@ bool ObjectCache::evict_kept(Dataset& d) {
   for (uint32_t n = 0; n < count && busy < kMaxBusy; ++n) {
     if (d.evict_cursor == 0 || d.evict_cursor > count) d.evict_cursor = count;
     uint32_t entry = --d.evict_cursor;
-    if (v->state(entry) != kResident || d.pins->contains(entry) || staged_sizes_.contains(v->catalog().entries[entry].oid)) continue;
+    if (v->state(entry) != kResident || d.pins->contains(entry) ||
+        staged_sizes_.contains(v->catalog().entries[entry].oid))
+      continue;
     Removed r = remove_entry(d, *v, entry, false);
     if (r == Removed::kFreed) return true;
     busy += r == Removed::kBusy;
@@ -185,7 +195,8 @@ bool ObjectCache::evict_any_kept(Dataset& first) {
   std::vector<std::shared_ptr<Dataset>> others;
   for (auto& d : datasets_)
     if (d.get() != &first && d->version()) others.push_back(d);
-  std::sort(others.begin(), others.end(), [](auto& a, auto& b) { return a->last_use_ns.load() < b->last_use_ns.load(); });
+  std::sort(others.begin(), others.end(),
+            [](auto& a, auto& b) { return a->last_use_ns.load() < b->last_use_ns.load(); });
   return std::any_of(others.begin(), others.end(), [this](auto& d) { return evict_kept(*d); });
 }
 
@@ -205,13 +216,17 @@ bool ObjectCache::evict_own(Dataset& d, uint64_t need) {
   return evict_oldest_staged(&d) || evict_kept(d) || evict_kept_chunks(need, &d) || evict_staged_chunk(&d);
 }
 
-// ---- as much as is needed --------------------------------------------------------------------------------------------
-// Each frees from the whole cache, or, where the quota is what stands in the way, from the dataset itself.
+// ---- as much as is needed
+// -------------------------------------------------------------------------------------------- Each frees from the
+// whole cache, or, where the quota is what stands in the way, from the dataset itself.
 
 // For what is to stay.
 bool ObjectCache::make_room(Dataset& d, uint64_t need) {
   while (!fits(d, need)) {
-    if (!within_quota(d, need) ? evict_own(d, need) : evict_oldest_staged() || evict_any_kept(d) || evict_kept_chunks(need) || evict_staged_chunk()) continue;
+    if (!within_quota(d, need)
+            ? evict_own(d, need)
+            : evict_oldest_staged() || evict_any_kept(d) || evict_kept_chunks(need) || evict_staged_chunk())
+      continue;
     return false;
   }
   return true;
@@ -238,7 +253,8 @@ bool ObjectCache::make_chunk_room(Dataset& d, uint64_t need) {
     bool share_is_full = staged + need > share_of(of, chunks_->staging_share());
     if (share_is_full && evict_staged_chunk(of)) continue;
     if (share_is_full && staged > 0) return false;  // all of them came a moment ago
-    if (evict_kept_chunks(need, &d) || (of ? evict_kept(d) : evict_any_kept(d)) || evict_kept_chunks(need, of)) continue;
+    if (evict_kept_chunks(need, &d) || (of ? evict_kept(d) : evict_any_kept(d)) || evict_kept_chunks(need, of))
+      continue;
     if (evict_oldest_staged(of) || evict_staged_chunk(of)) continue;
     return false;
   }
@@ -283,7 +299,8 @@ void ObjectCache::keep_limits() {
     std::lock_guard lock(mutex_);
     all = datasets_;
   }
-  for (auto& d : all) keep_quota(*d);
+  for (auto& d : all)
+    keep_quota(*d);
 }
 
 void ObjectCache::keep_quota(Dataset& d) {
@@ -293,7 +310,8 @@ void ObjectCache::keep_quota(Dataset& d) {
   }
 }
 
-// ---- admission -------------------------------------------------------------------------------------------------------
+// ---- admission
+// -------------------------------------------------------------------------------------------------------
 
 Result<ObjectCache::Kind> ObjectCache::find_room(const Object& o, uint64_t need, bool demand, bool chunk) {
   Dataset& d = *o.dataset;
@@ -304,7 +322,10 @@ Result<ObjectCache::Kind> ObjectCache::find_room(const Object& o, uint64_t need,
   const bool stays = pinned || (!chunk && d.policy == Policy::kSieve);
   if (stays ? make_room(d, need) : chunk ? make_chunk_room(d, need) : make_staging_room(d, need))
     return stays ? Kind::kKept : chunk ? Kind::kStagedChunk : Kind::kStaged;
-  return make_error(demand ? EAGAIN : ENOSPC, fmt::format("no room for {} bytes: {} are the limit, and everything in the cache is in use or pinned", need, limit_of(d)));
+  return make_error(
+      demand ? EAGAIN : ENOSPC,
+      fmt::format("no room for {} bytes: {} are the limit, and everything in the cache is in use or pinned", need,
+                  limit_of(d)));
 }
 
 Result<Room> ObjectCache::admit(const Object& o, bool demand) {
@@ -335,7 +356,8 @@ bool ObjectCache::has_room_for_whole(const Dataset& d, uint64_t bytes) const {
   return whole_fits(d, bytes);
 }
 
-// ---- policies --------------------------------------------------------------------------------------------------------
+// ---- policies
+// --------------------------------------------------------------------------------------------------------
 
 bool ObjectCache::is_pinned(const Dataset& d, const std::string& path) {
   if (d.pins->files() == 0) return false;
@@ -361,7 +383,8 @@ uint64_t ObjectCache::room_for_pins(const Dataset& d) const {
 void ObjectCache::follow_pins(Dataset& d) {
   std::shared_ptr<CatalogVersion> v = d.version();
   if (uint64_t left_out = d.pins->follow(v.get(), room_for_pins(d)); left_out > 0)
-    spdlog::error("{}: {} files below pinned paths do not fit and are not pinned; give a larger cache_size or quota", d.label(), left_out);
+    spdlog::error("{}: {} files below pinned paths do not fit and are not pinned; give a larger cache_size or quota",
+                  d.label(), left_out);
   if (v) unstage_pinned(d, *v);
   if (chunks_) chunks_->follow_pins(d, v.get());
 }
@@ -386,7 +409,10 @@ Status ObjectCache::pin(Dataset& d, const std::vector<std::string>& paths) {
   if (!v) return make_error(ESTALE, "the dataset is not mounted any more");
   const uint64_t bytes = d.pins->bytes() + d.pins->measure(*v, paths), most = room_for_pins(d);
   if (bytes > most)
-    return make_error(ENOSPC, fmt::format("{} bytes of {} would be pinned, and {} can be; pin less, or give a larger cache_size or quota", bytes, d.label(), most));
+    return make_error(
+        ENOSPC,
+        fmt::format("{} bytes of {} would be pinned, and {} can be; pin less, or give a larger cache_size or quota",
+                    bytes, d.label(), most));
   if (Status s = d.pins->add(paths); !s) return s;
   follow_pins(d);
   return {};

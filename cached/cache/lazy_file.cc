@@ -1,21 +1,27 @@
-#include "cached/lazy_file.h"
+#include "cached/cache/lazy_file.h"
 
 #include <fmt/format.h>
 #include <sys/stat.h>
 
 #include <bit>
 
-#include "cached/files.h"
-#include "cached/oid_name.h"
+#include "cached/base/files.h"
+#include "cached/catalog/oid_name.h"
 
 namespace larder {
 
 static constexpr uint32_t kMinShift = 12, kMaxShift = 30;
 
-static std::string data_name(uint64_t handle) { return fmt::format("{:016x}", handle); }
-static std::string map_name(uint64_t handle) { return fmt::format("{:016x}.map", handle); }
+static std::string data_name(uint64_t handle) {
+  return fmt::format("{:016x}", handle);
+}
+static std::string map_name(uint64_t handle) {
+  return fmt::format("{:016x}.map", handle);
+}
 
-static Result<Fd> lazy_folder(const Dataset& d) { return make_dir(d.folder_fd(), kLazyFolder, 0755); }
+static Result<Fd> lazy_folder(const Dataset& d) {
+  return make_dir(d.folder_fd(), kLazyFolder, 0755);
+}
 
 static void both_times(int64_t mtime_ns, struct timespec times[2]) {
   struct timespec t = {mtime_ns / 1000000000, mtime_ns % 1000000000};
@@ -29,10 +35,15 @@ static Result<uint64_t> inode_of(int fd) {
   return uint64_t{st.st_ino};
 }
 
-uint64_t LazyFile::chunk_length(uint32_t chunk) const { return std::min(uint64_t{1} << map().chunk_shift, map().size - chunk_offset(chunk)); }
-uint64_t LazyFile::chunk_on_disk(uint32_t chunk) const { return larder::on_disk(chunk_length(chunk)); }
+uint64_t LazyFile::chunk_length(uint32_t chunk) const {
+  return std::min(uint64_t{1} << map().chunk_shift, map().size - chunk_offset(chunk));
+}
+uint64_t LazyFile::chunk_on_disk(uint32_t chunk) const {
+  return larder::on_disk(chunk_length(chunk));
+}
 
-// ---- making ----------------------------------------------------------------------------------------------------------
+// ---- making
+// ----------------------------------------------------------------------------------------------------------
 
 // Data and map get their names whole: a map that a program finds is complete.
 Status LazyFile::make_files(int folder, uint64_t handle_inode, Meter& meter) {
@@ -40,11 +51,13 @@ Status LazyFile::make_files(int folder, uint64_t handle_inode, Meter& meter) {
   if (!data) return data.error();
   if (!map) return map.error();
   if (::ftruncate(data->get(), static_cast<off_t>(object.size)) != 0) return os_error("cannot size a lazy file");
-  if (::fchmod(data->get(), 0444) != 0 || ::fchmod(map->get(), 0444) != 0) return os_error("cannot set the mode of a lazy file");
+  if (::fchmod(data->get(), 0444) != 0 || ::fchmod(map->get(), 0444) != 0)
+    return os_error("cannot set the mode of a lazy file");
   Result<uint64_t> data_inode = inode_of(data->get());
   if (!data_inode) return data_inode.error();
   uint64_t chunks = ((object.size - 1) >> shift_) + 1;
-  if (chunks > UINT32_MAX / 8) return make_error(EFBIG, fmt::format("an object of {} bytes has too many chunks", object.size));
+  if (chunks > UINT32_MAX / 8)
+    return make_error(EFBIG, fmt::format("an object of {} bytes has too many chunks", object.size));
   uint64_t bytes = chunk_map_bytes(static_cast<uint32_t>(chunks));
   if (::fallocate(map->get(), 0, 0, static_cast<off_t>(bytes)) != 0) return os_error("cannot allocate a chunk map");
   Result<Mapping> mapped = Mapping::map(map->get(), bytes, true);
@@ -75,7 +88,8 @@ Status LazyFile::make_sums(uint64_t chunks) {
   return sums_ ? Status() : make_error(ENOMEM, "no memory for the checksums of a lazy file");
 }
 
-Result<std::shared_ptr<LazyFile>> LazyFile::create(const Object& object, uint32_t chunk_shift, int tmp_fd, InodeTableWriter& inodes, Meter& meter) {
+Result<std::shared_ptr<LazyFile>> LazyFile::create(const Object& object, uint32_t chunk_shift, int tmp_fd,
+                                                   InodeTableWriter& inodes, Meter& meter) {
   Result<Fd> folder = lazy_folder(*object.dataset);
   if (!folder) return folder.error();
   std::string name = oid_name(object.oid);
@@ -91,7 +105,8 @@ Result<std::shared_ptr<LazyFile>> LazyFile::create(const Object& object, uint32_
   struct timespec times[2];
   both_times(object.mtime_ns, times);
   if (s && ::futimens(handle->get(), times) != 0) s = os_error("cannot set the time of a handle");
-  if (s && ::renameat(tmp_fd, name.c_str(), folder->get(), name.c_str()) != 0) s = os_error("cannot put a handle in its place");
+  if (s && ::renameat(tmp_fd, name.c_str(), folder->get(), name.c_str()) != 0)
+    s = os_error("cannot put a handle in its place");
   if (s && ::fchmod(handle->get(), 0555) != 0) s = os_error("cannot set the mode of a handle");
   if (s) return f;
   ::unlinkat(tmp_fd, name.c_str(), AT_REMOVEDIR);
@@ -123,13 +138,15 @@ void LazyFile::remove_files() {
   charge_ = Charge();
 }
 
-// ---- taking over -----------------------------------------------------------------------------------------------------
+// ---- taking over
+// -----------------------------------------------------------------------------------------------------
 
 Status LazyFile::open_files(int folder, uint64_t handle, ObjectId oid, Meter& meter) {
   Fd found(::openat(folder, map_name(handle).c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
   struct stat st;
   if (!found.valid() || ::fstat(found.get(), &st) != 0) return os_error("no chunk map");
-  if (!S_ISREG(st.st_mode) || st.st_uid != ::geteuid() || (st.st_mode & 0222) || st.st_size < static_cast<off_t>(sizeof(ChunkMap)))
+  if (!S_ISREG(st.st_mode) || st.st_uid != ::geteuid() || (st.st_mode & 0222) ||
+      st.st_size < static_cast<off_t>(sizeof(ChunkMap)))
     return make_error(EBADMSG, "a chunk map is damaged");
   // 0444: opened anew for writing by the owner of the name.
   ::fchmod(found.get(), 0644);
@@ -139,8 +156,9 @@ Status LazyFile::open_files(int folder, uint64_t handle, ObjectId oid, Meter& me
   Result<Mapping> mapped = Mapping::map(writable.get(), static_cast<size_t>(st.st_size), true);
   if (!mapped) return mapped.error();
   auto* m = static_cast<const ChunkMap*>(mapped->data());
-  bool good = m->magic == kChunkMapMagic && m->format == kChunkMapFormat && m->chunk_shift >= kMinShift && m->chunk_shift <= kMaxShift &&
-              m->oid == oid && m->handle_inode == handle && m->dataset_id == object.dataset->id() && m->size > 0 && m->chunk_count > 0 &&
+  bool good = m->magic == kChunkMapMagic && m->format == kChunkMapFormat && m->chunk_shift >= kMinShift &&
+              m->chunk_shift <= kMaxShift && m->oid == oid && m->handle_inode == handle &&
+              m->dataset_id == object.dataset->id() && m->size > 0 && m->chunk_count > 0 &&
               m->chunk_count - 1 == (m->size - 1) >> m->chunk_shift &&
               static_cast<uint64_t>(st.st_size) == chunk_map_bytes(m->chunk_count);
   if (!good) return make_error(EBADMSG, "a chunk map is damaged");
@@ -162,7 +180,8 @@ Status LazyFile::open_data(int folder, uint64_t handle, const ChunkMap& m) {
   Fd fd(::openat(folder, data.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
   ::fchmodat(folder, data.c_str(), 0444, 0);
   if (!fd.valid() || ::fstat(fd.get(), &st) != 0) return os_error("no data file");
-  if (!S_ISREG(st.st_mode) || st.st_uid != ::geteuid() || st.st_ino != m.data_inode || static_cast<uint64_t>(st.st_size) != m.size)
+  if (!S_ISREG(st.st_mode) || st.st_uid != ::geteuid() || st.st_ino != m.data_inode ||
+      static_cast<uint64_t>(st.st_size) != m.size)
     return make_error(EBADMSG, "a data file is damaged");
   data_ = std::move(fd);
   return {};
@@ -184,7 +203,8 @@ void LazyFile::punch_absent() {
   if (absent > 0) punch_bytes(chunk_count() - absent, absent);
 }
 
-Result<std::shared_ptr<LazyFile>> LazyFile::take_over(const std::shared_ptr<Dataset>& dataset, ObjectId oid, InodeTableWriter& inodes, Meter& meter) {
+Result<std::shared_ptr<LazyFile>> LazyFile::take_over(const std::shared_ptr<Dataset>& dataset, ObjectId oid,
+                                                      InodeTableWriter& inodes, Meter& meter) {
   Result<Fd> folder = lazy_folder(*dataset);
   if (!folder) return folder.error();
   Result<Fd> handle = open_dir(folder->get(), oid_name(oid));
@@ -199,7 +219,8 @@ Result<std::shared_ptr<LazyFile>> LazyFile::take_over(const std::shared_ptr<Data
   return f;
 }
 
-// ---- chunks ----------------------------------------------------------------------------------------------------------
+// ---- chunks
+// ----------------------------------------------------------------------------------------------------------
 
 void LazyFile::set_present(uint32_t chunk, uint64_t sum) {
   sums_[chunk] = sum;
@@ -222,18 +243,22 @@ void LazyFile::punch(uint32_t first, uint32_t count) {
 #pragma GCC diagnostic pop
 
 void LazyFile::punch_bytes(uint32_t first, uint32_t count) {
-  ::fallocate(data_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(chunk_offset(first)), static_cast<off_t>(uint64_t{count} << shift_));
+  ::fallocate(data_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(chunk_offset(first)),
+              static_cast<off_t>(uint64_t{count} << shift_));
 }
 
 uint32_t LazyFile::run_of_present(uint32_t chunk) const {
   uint32_t n = 0;
-  while (chunk + n < chunk_count() && present(chunk + n)) ++n;
+  while (chunk + n < chunk_count() && present(chunk + n))
+    ++n;
   return n;
 }
 
 void LazyFile::set_mark(uint32_t chunk, bool on) {
-  if (on) word(chunk).fetch_or(kChunkMark, std::memory_order_relaxed);
-  else word(chunk).fetch_and(~kChunkMark, std::memory_order_relaxed);
+  if (on)
+    word(chunk).fetch_or(kChunkMark, std::memory_order_relaxed);
+  else
+    word(chunk).fetch_and(~kChunkMark, std::memory_order_relaxed);
 }
 
 Result<Fd> LazyFile::open_handle() const {
@@ -251,7 +276,8 @@ Status LazyFile::rename_to_whole() {
   both_times(object.mtime_ns, times);
   if (::futimens(data_.get(), times) != 0) return os_error("cannot set the time of a cache file");
   static_cast<ChunkMap*>(map_.data())->whole.store(1, std::memory_order_release);
-  if (::renameat(folder->get(), data_name(handle_inode()).c_str(), object.dataset->folder_fd(), oid_name(object.oid).c_str()) != 0) {
+  if (::renameat(folder->get(), data_name(handle_inode()).c_str(), object.dataset->folder_fd(),
+                 oid_name(object.oid).c_str()) != 0) {
     Status s = os_error("cannot name a cache file");
     static_cast<ChunkMap*>(map_.data())->whole.store(0, std::memory_order_release);
     return s;

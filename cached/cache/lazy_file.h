@@ -1,14 +1,14 @@
-// One lazy object on disk: handle, data file, chunk map (include/larder/chunks.h). The words are atomics that programs read; who
-// changes them, and when, is LazyFiles' business.
+// One lazy object on disk: handle, data file, chunk map (include/larder/chunks.h). The words are atomics that programs
+// read; who changes them, and when, is ChunkStore' business.
 #pragma once
 #include <atomic>
 #include <cstdlib>
 #include <memory>
 
-#include "cached/charge.h"
-#include "cached/dataset.h"
-#include "cached/fd.h"
-#include "cached/inode_table.h"
+#include "cached/base/charge.h"
+#include "cached/base/fd.h"
+#include "cached/catalog/dataset.h"
+#include "cached/catalog/inode_table.h"
 #include "larder/chunks.h"
 
 namespace larder {
@@ -16,10 +16,12 @@ namespace larder {
 class LazyFile {
  public:
   // Makes handle, data and map in the dataset's folder. The handle is known in the inode table before it has its name.
-  static Result<std::shared_ptr<LazyFile>> create(const Object& object, uint32_t chunk_shift, int tmp_fd, InodeTableWriter& inodes, Meter& meter);
-  // What a former daemon left under this object id, with its absent chunks punched. Of one that was whole, the handle and the map, for
-  // programs that have the handle open. EBADMSG, ENOENT: it is damaged or not ours.
-  static Result<std::shared_ptr<LazyFile>> take_over(const std::shared_ptr<Dataset>& dataset, ObjectId oid, InodeTableWriter& inodes, Meter& meter);
+  static Result<std::shared_ptr<LazyFile>> create(const Object& object, uint32_t chunk_shift, int tmp_fd,
+                                                  InodeTableWriter& inodes, Meter& meter);
+  // What a former daemon left under this object id, with its absent chunks punched. Of one that was whole, the handle
+  // and the map, for programs that have the handle open. EBADMSG, ENOENT: it is damaged or not ours.
+  static Result<std::shared_ptr<LazyFile>> take_over(const std::shared_ptr<Dataset>& dataset, ObjectId oid,
+                                                     InodeTableWriter& inodes, Meter& meter);
   // For a handle whose object was whole and was evicted: the same handle with a new, empty data file and map.
   static Result<std::shared_ptr<LazyFile>> renew(const LazyFile& old, Meter& meter);
   // Removes what is on disk. The handle stays in the inode table: who has it open gets ESTALE, not another object.
@@ -47,14 +49,15 @@ class LazyFile {
   Result<Fd> open_handle() const;
   int data_fd() const { return data_.get(); }
   uint64_t data_inode() const { return map().data_inode; }
-  // The data file becomes <dataset>/<object id>: 0444, with the object's time. `whole` is set, the daemon's descriptor closed.
+  // The data file becomes <dataset>/<object id>: 0444, with the object's time. `whole` is set, the daemon's descriptor
+  // closed.
   Status rename_to_whole();
 
   // Path and etag may be missing after take_over() until the catalog is there; nothing is fetched before.
   Object object;
   std::atomic<int64_t> last_use_ns{0};
 
-  // Guarded by LazyFiles' lock.
+  // Guarded by ChunkStore' lock.
   uint32_t present_chunks = 0;
   uint32_t staged_chunks = 0;  // of them
   uint64_t present_bytes = 0;  // on disk
@@ -80,7 +83,8 @@ class LazyFile {
   struct Free {
     void operator()(uint64_t* p) const { ::free(p); }
   };
-  std::unique_ptr<uint64_t[], Free> sums_;  // of calloc: what is never there takes no memory, and most of a huge object is not
+  std::unique_ptr<uint64_t[], Free>
+      sums_;  // of calloc: what is never there takes no memory, and most of a huge object is not
   Charge charge_;
 };
 

@@ -1,21 +1,27 @@
-#include "cached/object_cache.h"
+#include "cached/cache/object_cache.h"
 
 #include <fmt/format.h>
 #include <sys/stat.h>
 
 #include <algorithm>
 
-#include "cached/files.h"
-#include "cached/lazy_file.h"
-#include "cached/log.h"
-#include "cached/oid_name.h"
+#include "cached/base/files.h"
+#include "cached/base/log.h"
+#include "cached/cache/lazy_file.h"
+#include "cached/catalog/oid_name.h"
 
 namespace larder {
 
-// ---- Room ------------------------------------------------------------------------------------------------------------
+// ---- Room
+// ------------------------------------------------------------------------------------------------------------
 
 Room::Room(Room&& o) noexcept
-    : cache_(std::exchange(o.cache_, nullptr)), dataset_(o.dataset_), bytes_(o.bytes_), unwritten_(o.unwritten_), staged_(o.staged_), chunk_(o.chunk_) {}
+    : cache_(std::exchange(o.cache_, nullptr)),
+      dataset_(o.dataset_),
+      bytes_(o.bytes_),
+      unwritten_(o.unwritten_),
+      staged_(o.staged_),
+      chunk_(o.chunk_) {}
 
 Room& Room::operator=(Room&& o) noexcept {
   std::swap(cache_, o.cache_);
@@ -67,7 +73,8 @@ void ObjectCache::release(Room& room) {
   room.cache_ = nullptr;
 }
 
-// ---- accounting ------------------------------------------------------------------------------------------------------
+// ---- accounting
+// ------------------------------------------------------------------------------------------------------
 
 ObjectCache::ObjectCache(CacheDir& dir, InodeTableWriter& inodes, Meter& meter, CacheLimits limits)
     : dir_(dir), inodes_(inodes), meter_(meter), limits_(limits) {}
@@ -95,8 +102,12 @@ CacheUsage ObjectCache::usage() {
 ObjectCache::DatasetUsage ObjectCache::usage_of(const Dataset& d) {
   std::lock_guard lock(mutex_);
   ChunkHolder::Usage chunks = chunks_ ? chunks_->usage_of(d) : ChunkHolder::Usage{};
-  return {d.cached_files + chunks.files, d.cached_bytes + chunks.bytes, chunks.files, static_cast<double>(d.cached_files) + chunks.shares,
-          d.pins->files(), d.pins->bytes()};
+  return {d.cached_files + chunks.files,
+          d.cached_bytes + chunks.bytes,
+          chunks.files,
+          static_cast<double>(d.cached_files) + chunks.shares,
+          d.pins->files(),
+          d.pins->bytes()};
 }
 
 uint64_t ObjectCache::in_use(Dataset& d) {
@@ -105,12 +116,15 @@ uint64_t ObjectCache::in_use(Dataset& d) {
   return d.in_use.count(d.folder_fd());
 }
 
-// ---- removing files --------------------------------------------------------------------------------------------------
+// ---- removing files
+// --------------------------------------------------------------------------------------------------
 
-ObjectCache::Removed ObjectCache::remove_file(Dataset& d, const char* name, bool even_if_used, const std::function<void()>& before_unlink) {
+ObjectCache::Removed ObjectCache::remove_file(Dataset& d, const char* name, bool even_if_used,
+                                              const std::function<void()>& before_unlink) {
   Fd fd(::openat(d.folder_fd(), name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
   struct stat st;
-  if (!fd.valid() || ::fstat(fd.get(), &st) != 0) return errno == ENOENT ? (before_unlink(), Removed::kGone) : Removed::kBusy;
+  if (!fd.valid() || ::fstat(fd.get(), &st) != 0)
+    return errno == ENOENT ? (before_unlink(), Removed::kGone) : Removed::kBusy;
   if (!even_if_used && !nobody_else_has(fd.get())) return Removed::kBusy;
   before_unlink();
   if (::unlinkat(d.folder_fd(), name, 0) != 0) {
@@ -152,7 +166,8 @@ void ObjectCache::poll_zombies() {
   }
 }
 
-// ---- publishing ------------------------------------------------------------------------------------------------------
+// ---- publishing
+// ------------------------------------------------------------------------------------------------------
 
 Status ObjectCache::publish(const Object& o, ObjectWriter& writer, Room room) {
   Dataset& d = *o.dataset;
@@ -161,7 +176,8 @@ Status ObjectCache::publish(const Object& o, ObjectWriter& writer, Room room) {
   std::shared_ptr<CatalogVersion> v = d.version();
   uint32_t entry = v ? v->find_file(o.path) : kNoEntry;
   Status s;
-  if (entry == kNoEntry || v->catalog().entries[entry].oid != o.oid) s = make_error(ESTALE, "the object changed while it was fetched");
+  if (entry == kNoEntry || v->catalog().entries[entry].oid != o.oid)
+    s = make_error(ESTALE, "the object changed while it was fetched");
   if (s) s = d.sums->append(o.oid, writer.sum());
   if (uint64_t growth = inodes_.growth_bytes(); s && growth != 0) free_anything(growth);
   if (s) s = inodes_.insert(writer.real_inode(), file_inode(o.oid), d.id(), InodeKind::kFile);
@@ -195,7 +211,8 @@ void ObjectCache::compact_sums(Dataset& d, const CatalogVersion& v) {
   for (uint32_t i = 0; i < v.catalog().entry_count; ++i)
     if (v.state(i) == kResident) live.push_back(v.catalog().entries[i].oid);
   std::sort(live.begin(), live.end(), oid_less);
-  if (Status s = d.sums->compact(live); !s) spdlog::warn("checksums of {} were not compacted: {}", d.label(), s.error().message);
+  if (Status s = d.sums->compact(live); !s)
+    spdlog::warn("checksums of {} were not compacted: {}", d.label(), s.error().message);
 }
 
 Result<Fd> ObjectCache::open_resident(Dataset& d, uint32_t entry) {
@@ -213,7 +230,8 @@ Result<Fd> ObjectCache::open_for_program(Dataset& d, uint32_t entry) {
   Result<Fd> fd = open_resident(d, entry);
   if (!fd) return fd;
   std::lock_guard lock(mutex_);
-  if (std::shared_ptr<CatalogVersion> v = d.version(); v && entry < v->catalog().entry_count) d.in_use.opened(v->catalog().entries[entry].oid);
+  if (std::shared_ptr<CatalogVersion> v = d.version(); v && entry < v->catalog().entry_count)
+    d.in_use.opened(v->catalog().entries[entry].oid);
   return fd;
 }
 
@@ -248,7 +266,8 @@ EvictCounts ObjectCache::evict(Dataset& d, const std::string& path) {
     uint32_t i = todo.back();
     todo.pop_back();
     if (entries[i].is_dir()) {
-      for (uint32_t k = 0; k < entries[i].dir.child_count; ++k) todo.push_back(entries[i].dir.first_child + k);
+      for (uint32_t k = 0; k < entries[i].dir.child_count; ++k)
+        todo.push_back(entries[i].dir.first_child + k);
       continue;
     }
     if (v->state(i) == kAbsent) continue;
@@ -273,7 +292,8 @@ EvictCounts ObjectCache::evict(Dataset& d, const std::string& path) {
   return counts;
 }
 
-// ---- chunks ----------------------------------------------------------------------------------------------------------
+// ---- chunks
+// ----------------------------------------------------------------------------------------------------------
 
 void ObjectCache::chunk_landed(Room room) {
   std::lock_guard lock(mutex_);
@@ -291,7 +311,8 @@ Result<ObjectCache::Lazy> ObjectCache::make_lazy(const Object& o) {
   std::lock_guard lock(mutex_);
   std::shared_ptr<CatalogVersion> v = o.dataset->version();
   uint32_t entry = v ? v->find_file(o.path) : kNoEntry;
-  if (entry == kNoEntry || v->catalog().entries[entry].oid != o.oid) return make_error(ESTALE, "the object is not in the current version");
+  if (entry == kNoEntry || v->catalog().entries[entry].oid != o.oid)
+    return make_error(ESTALE, "the object is not in the current version");
   if (v->state(entry) == kResident) return Lazy{true, false};
   if (v->state(entry) != kLazy) v->set_state(entry, kLazy);
   return Lazy{false, o.dataset->pins->contains(entry)};
@@ -303,7 +324,8 @@ Status ObjectCache::publish_whole(LazyFile& file, uint64_t sum, uint64_t bytes) 
   std::lock_guard lock(mutex_);
   std::shared_ptr<CatalogVersion> v = d.version();
   uint32_t entry = v ? v->find_file(o.path) : kNoEntry;
-  if (entry == kNoEntry || v->catalog().entries[entry].oid != o.oid) return make_error(ESTALE, "the object is not in the current version");
+  if (entry == kNoEntry || v->catalog().entries[entry].oid != o.oid)
+    return make_error(ESTALE, "the object is not in the current version");
   if (!whole_fits(d, bytes)) return make_error(ENOSPC, "the cache is too full for another whole file");
   if (Status s = d.sums->append(o.oid, sum); !s) return s;
   if (uint64_t growth = inodes_.growth_bytes(); growth != 0) free_anything(growth);

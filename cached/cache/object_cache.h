@@ -1,26 +1,30 @@
 // Which objects are in the cache: admission, publication of a filled file, eviction, accounting. Thread-safe.
 //
 // Policies (design §5; docs/configuration.md). An object a program waits for is admitted
-//   1. for good, while there is room, or room can be made from leftovers: files of datasets that are not mounted, or not
+//   1. for good, while there is room, or room can be made from leftovers: files of datasets that are not mounted, or
+//   not
 //      used for kIdleAfter, least recently used dataset first;
-//   2. keep: else into the staging share: the oldest staged files go first; while staging is below its share (0.5 % of cache_size
-//      unless set), or every staged file is in use, kept files of the same dataset make room, then those of others. The share is
-//      small because what it takes is lost to the hit ratio: with cache/dataset = c it is c less the share.
-//      sieve: else for good; what goes is the dataset's least visited (cached/sieve.h), then others' by their policies.
-// Background work (fill, warm) is admitted by rule 1 alone, but for pinned objects (cached/pins.h): they are never evicted to make
-// room, and are admitted for good at the cost of whatever is not pinned.
-// A dataset with a quota is a cache of that size within the cache: beyond it, it makes room from what it has itself.
+//   2. keep: else into the staging share: the oldest staged files go first; while staging is below its share (0.5 % of
+//   cache_size
+//      unless set), or every staged file is in use, kept files of the same dataset make room, then those of others. The
+//      share is small because what it takes is lost to the hit ratio: with cache/dataset = c it is c less the share.
+//      sieve: else for good; what goes is the dataset's least visited (cached/catalog/sieve.h), then others' by their
+//      policies.
+// Background work (fill, warm) is admitted by rule 1 alone, but for pinned objects (cached/catalog/pins.h): they are
+// never evicted to make room, and are admitted for good at the cost of whatever is not pinned. A dataset with a quota
+// is a cache of that size within the cache: beyond it, it makes room from what it has itself.
 //
-// What a program has open or mapped is never evicted: the kernel tells by a write lease (nobody_else_has). A file that was
-// unlinked while in use (replaced, corrupt, or opened between the test and the unlink) is a zombie: it counts until the lease
-// succeeds; poll_zombies() looks.
+// What a program has open or mapped is never evicted: the kernel tells by a write lease (nobody_else_has). A file that
+// was unlinked while in use (replaced, corrupt, or opened between the test and the unlink) is a zombie: it counts until
+// the lease succeeds; poll_zombies() looks.
 //
 // Lazy objects lie in the cache by chunks; ChunkHolder has them, this class their place in the budget.
 //
-// Sources: object_cache.cc (accounting, files), cache_room.cc (who gets room, what goes), cache_versions.cc (what versions there are).
+// Sources: object_cache.cc (accounting, files), cache_room.cc (who gets room, what goes), cache_versions.cc (what
+// versions there are).
 //
-// used = named cache files + chunks + reservations of flights + zombies + tables (Meter) <= cache_size, and `reserve` bytes of the
-// file system stay free.
+// used = named cache files + chunks + reservations of flights + zombies + tables (Meter) <= cache_size, and `reserve`
+// bytes of the file system stay free.
 #pragma once
 #include <atomic>
 #include <deque>
@@ -30,11 +34,11 @@
 #include <unordered_map>
 #include <vector>
 
-#include "cached/cache_dir.h"
-#include "cached/chunk_holder.h"
-#include "cached/dataset.h"
-#include "cached/inode_table.h"
-#include "cached/object_writer.h"
+#include "cached/cache/chunk_holder.h"
+#include "cached/cache/object_writer.h"
+#include "cached/catalog/cache_dir.h"
+#include "cached/catalog/dataset.h"
+#include "cached/catalog/inode_table.h"
 
 namespace larder {
 
@@ -92,14 +96,16 @@ class ObjectCache {
   };
   static std::vector<Match> match(const CatalogVersion& from, const CatalogVersion& to);
   // Makes `next` the current version: resident files that `matches` names stay resident. Returns the old version.
-  std::shared_ptr<CatalogVersion> switch_version(Dataset& dataset, std::shared_ptr<CatalogVersion> next, const std::vector<Match>& matches);
+  std::shared_ptr<CatalogVersion> switch_version(Dataset& dataset, std::shared_ptr<CatalogVersion> next,
+                                                 const std::vector<Match>& matches);
   // After programs were told of the new version: unlinks the files of entries of `old` that are not in the current one.
   void remove_obsolete(Dataset& dataset, const CatalogVersion& old);
   // Unmounted: files stay as leftovers.
   void drop_version(Dataset& dataset);
 
   // ---- objects
-  // EAGAIN: nothing can be freed now (demand); ENOSPC: no room for background work; EFBIG: larger than the cache or the quota.
+  // EAGAIN: nothing can be freed now (demand); ENOSPC: no room for background work; EFBIG: larger than the cache or the
+  // quota.
   Result<Room> admit(const Object& object, bool demand);
   // True if background work of this size could be admitted without evicting anything.
   bool has_room(const Dataset& dataset, uint64_t size);
@@ -135,7 +141,9 @@ class ObjectCache {
   // All chunks are there: the lazy object becomes an ordinary cache file. `bytes`: what its chunks take.
   Status publish_whole(LazyFile& file, uint64_t sum, uint64_t bytes);
   // See ChunkHolder.
-  ChunkHolder::Scrubbed scrub_chunks(const Dataset& dataset, ObjectId oid) { return chunks_ ? chunks_->scrub(dataset, oid) : ChunkHolder::Scrubbed{}; }
+  ChunkHolder::Scrubbed scrub_chunks(const Dataset& dataset, ObjectId oid) {
+    return chunks_ ? chunks_->scrub(dataset, oid) : ChunkHolder::Scrubbed{};
+  }
   // Could it now?
   bool has_room_for_whole(const Dataset& dataset, uint64_t bytes) const;
 
@@ -144,14 +152,15 @@ class ObjectCache {
   void configure(Dataset& dataset, std::optional<Policy> policy, std::optional<uint64_t> quota);
   // A dataset above its quota makes room, as far as nothing is in use.
   void keep_quota(Dataset& dataset);
-  // Pins paths of the current version. ENOSPC: what is pinned would not fit beside the rest that a cache needs (beside_pins);
-  // E2BIG: too many paths. Nothing has changed then.
+  // Pins paths of the current version. ENOSPC: what is pinned would not fit beside the rest that a cache needs
+  // (beside_pins); E2BIG: too many paths. Nothing has changed then.
   Status pin(Dataset& dataset, const std::vector<std::string>& paths);
   // The pins at a path and below it; returns how many. EINVAL: it is pinned through a folder above it.
   Result<size_t> unpin(Dataset& dataset, const std::string& path);
 
   // ---- housekeeping
-  // Another program fills the file system: makes room until `reserve` is free again. Quotas that were exceeded (by files in use) too.
+  // Another program fills the file system: makes room until `reserve` is free again. Quotas that were exceeded (by
+  // files in use) too.
   void keep_limits();
   void poll_zombies();
   void note_use();  // reads the touch bytes of mounted datasets
@@ -163,7 +172,8 @@ class ObjectCache {
     uint64_t pinned_files = 0, pinned_bytes = 0;  // cached or not
   };
   DatasetUsage usage_of(const Dataset& dataset);
-  // Whole files that programs have open or mapped now, of those they opened since this daemon started (at most InUse::kMost).
+  // Whole files that programs have open or mapped now, of those they opened since this daemon started (at most
+  // InUse::kMost).
   uint64_t in_use(Dataset& dataset);
   const CacheLimits& limits() const { return limits_; }
 
@@ -182,7 +192,9 @@ class ObjectCache {
 
   enum class Kind { kKept, kStaged, kStagedChunk };
   uint64_t used_locked() const;
-  static uint64_t held(const Dataset& dataset) { return dataset.cached_bytes + dataset.chunk_bytes + dataset.reserved_bytes; }
+  static uint64_t held(const Dataset& dataset) {
+    return dataset.cached_bytes + dataset.chunk_bytes + dataset.reserved_bytes;
+  }
   bool fits(uint64_t need) const;
   bool fs_has(uint64_t bytes) const;
   bool within_quota(const Dataset& dataset, uint64_t need) const;
@@ -212,14 +224,16 @@ class ObjectCache {
   void unstage_pinned(Dataset& dataset, const CatalogVersion& version);
   Room reserve(Dataset& dataset, uint64_t bytes, Kind kind, bool chunk);
   void release(Room& room);
-  Removed remove_file(Dataset& dataset, const char* name, bool even_if_used, const std::function<void()>& before_unlink);
+  Removed remove_file(Dataset& dataset, const char* name, bool even_if_used,
+                      const std::function<void()>& before_unlink);
   Removed remove_entry(Dataset& dataset, CatalogVersion& version, uint32_t entry, bool even_if_used);
   void forget(Dataset& dataset, CatalogVersion& version, uint32_t entry);
   bool take_touches_locked(Dataset& dataset);
   void uncount(Dataset& dataset, uint64_t bytes);
   void forget_staged(Dataset& dataset, ObjectId oid);
   void count_folder(Dataset& dataset);
-  std::vector<bool> check_folder(Dataset& dataset, const CatalogVersion& version, const std::vector<uint32_t>& files, const Sums& sums);
+  std::vector<bool> check_folder(Dataset& dataset, const CatalogVersion& version, const std::vector<uint32_t>& files,
+                                 const Sums& sums);
   bool check_file(Dataset& dataset, const char* name, const CatalogEntry& entry, const Sums& sums);
   void compact_sums(Dataset& dataset, const CatalogVersion& version);
   void remove_empty_leftover(Dataset& dataset);
@@ -237,7 +251,7 @@ class ObjectCache {
   uint64_t staged_bytes_ = 0;  // with reservations
   uint64_t cached_bytes_ = 0;  // of all datasets, staged ones included
   uint64_t cached_files_ = 0;
-  uint64_t chunk_bytes_ = 0;   // of lazy objects
+  uint64_t chunk_bytes_ = 0;  // of lazy objects
   ChunkHolder* chunks_ = nullptr;
   uint64_t reserved_ = 0;
   std::atomic<uint64_t> unwritten_{0};

@@ -1,14 +1,15 @@
-#include "cached/object_writer.h"
+#include "cached/cache/object_writer.h"
 
 #include <fmt/format.h>
 #include <sys/stat.h>
 
-#include "cached/files.h"
+#include "cached/base/files.h"
 
 namespace larder {
 
 static constexpr mode_t kMode = 0444;  // from the start: a call less than fchmod at the end, which costs 1 us
-static constexpr int kFullRetries = 4;  // each frees what it can; a file system that stays full is another program's doing
+static constexpr int kFullRetries =
+    4;  // each frees what it can; a file system that stays full is another program's doing
 
 Result<std::unique_ptr<ObjectWriter>> ObjectWriter::create(int folder, uint64_t size, OnFull on_full) {
   Result<Fd> fd = unnamed_file(folder, kMode);

@@ -4,8 +4,8 @@
 #include <memory>
 #include <span>
 
-#include "cached/body_hash.h"
-#include "cached/fd.h"
+#include "cached/base/fd.h"
+#include "cached/cache/body_hash.h"
 
 namespace larder {
 

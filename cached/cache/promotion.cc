@@ -1,13 +1,13 @@
-// LazyFiles: chunks and their checksums, and how an object whose chunks are all there becomes an ordinary cache file.
+// ChunkStore: chunks and their checksums, and how an object whose chunks are all there becomes an ordinary cache file.
 #include <fmt/format.h>
 
 #include <chrono>
 #include <future>
 
-#include "cached/body_hash.h"
-#include "cached/files.h"
-#include "cached/lazy_files.h"
-#include "cached/log.h"
+#include "cached/base/files.h"
+#include "cached/base/log.h"
+#include "cached/cache/body_hash.h"
+#include "cached/cache/chunk_store.h"
 
 namespace larder {
 
@@ -31,7 +31,8 @@ struct WholeSums {
 static uint64_t hash_range(int fd, uint64_t offset, uint64_t length, std::vector<std::byte>& buffer, WholeSums* whole) {
   BodyHash hash;
   for (uint64_t at = 0; at < length;) {
-    ssize_t n = ::pread(fd, buffer.data(), std::min<uint64_t>(buffer.size(), length - at), static_cast<off_t>(offset + at));
+    ssize_t n =
+        ::pread(fd, buffer.data(), std::min<uint64_t>(buffer.size(), length - at), static_cast<off_t>(offset + at));
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) return 0;
     const auto piece = std::span(buffer).first(static_cast<size_t>(n));
@@ -42,7 +43,7 @@ static uint64_t hash_range(int fd, uint64_t offset, uint64_t length, std::vector
   return hash.value();
 }
 
-ChunkHolder::Scrubbed LazyFiles::scrub(const Dataset& dataset, ObjectId oid) {
+ChunkHolder::Scrubbed ChunkStore::scrub(const Dataset& dataset, ObjectId oid) {
   Scrubbed done;
   LazyPtr f;
   {
@@ -59,7 +60,8 @@ ChunkHolder::Scrubbed LazyFiles::scrub(const Dataset& dataset, ObjectId oid) {
       if (!f->present(i) || f->sum(i) == 0) continue;  // taken over: its sum was the former daemon's
       done.bytes += f->chunk_length(i);
       if (hash_range(f->data_fd(), f->chunk_offset(i), f->chunk_length(i), buffer, nullptr) == f->sum(i)) continue;
-      spdlog::error("{}: chunk {} of {} is corrupt in the cache; it is dropped", f->object.dataset->label(), i, shown(f->object.path));
+      spdlog::error("{}: chunk {} of {} is corrupt in the cache; it is dropped", f->object.dataset->label(), i,
+                    shown(f->object.path));
       gone = punch_locked(*f, i);
     }
     cache_.chunks_gone(gone);
@@ -68,16 +70,17 @@ ChunkHolder::Scrubbed LazyFiles::scrub(const Dataset& dataset, ObjectId oid) {
   return done;
 }
 
-// ---- becoming whole --------------------------------------------------------------------------------------------------
+// ---- becoming whole
+// --------------------------------------------------------------------------------------------------
 
-void LazyFiles::complete_soon_locked(const LazyPtr& f) {
+void ChunkStore::complete_soon_locked(const LazyPtr& f) {
   if (f->busy_completing || f->is_whole()) return;
   f->busy_completing = true;  // no chunk of it goes
   to_complete_.push_back(f);
   wake_.notify_all();
 }
 
-void LazyFiles::when_whole(const LazyPtr& f, std::function<void(const Status&)> done) {
+void ChunkStore::when_whole(const LazyPtr& f, std::function<void(const Status&)> done) {
   {
     std::lock_guard lock(mutex_);
     if (f->busy_completing) {
@@ -88,7 +91,7 @@ void LazyFiles::when_whole(const LazyPtr& f, std::function<void(const Status&)> 
   done(f->is_whole() ? Status() : Status(make_error(EAGAIN, "the object is not complete")));
 }
 
-void LazyFiles::answer(LazyFile& f, const Status& status) {
+void ChunkStore::answer(LazyFile& f, const Status& status) {
   std::vector<std::function<void(const Status&)>> done;
   {
     std::lock_guard lock(mutex_);
@@ -98,11 +101,12 @@ void LazyFiles::answer(LazyFile& f, const Status& status) {
       if (w.file.get() == &f) done.push_back(std::move(w.done));
     std::erase_if(waiting_, [&](const WhenWhole& w) { return w.file.get() == &f; });
   }
-  for (auto& d : done) d(status);
+  for (auto& d : done)
+    d(status);
 }
 
 // What the object's store says. Nothing before a catalog is there that has its name.
-Result<std::optional<CrcSum>> LazyFiles::crc_of(const Object& o) {
+Result<std::optional<CrcSum>> ChunkStore::crc_of(const Object& o) {
   Result<std::shared_ptr<Store>> store = o.dataset->store();
   if (!store || o.path.empty()) return std::optional<CrcSum>();
   auto crc = std::make_shared<std::promise<std::optional<CrcSum>>>();
@@ -116,7 +120,7 @@ Result<std::optional<CrcSum>> LazyFiles::crc_of(const Object& o) {
 }
 
 // The chunks are each what came, and together not what the store says: they are fetched again.
-Error LazyFiles::refuse_whole(LazyFile& f) {
+Error ChunkStore::refuse_whole(LazyFile& f) {
   uint64_t gone = 0;
   bool again;
   {
@@ -125,11 +129,12 @@ Error LazyFiles::refuse_whole(LazyFile& f) {
     if (again) gone = punch_all_locked(f);
   }
   cache_.chunks_gone(gone);
-  return make_error(EIO, fmt::format("its bytes do not match the store's checksum; {}", again ? "they are dropped" : "they stay unverified"));
+  return make_error(EIO, fmt::format("its bytes do not match the store's checksum; {}",
+                                     again ? "they are dropped" : "they stay unverified"));
 }
 
 // The checksum of the whole; chunks that do not match their own are dropped (EIO).
-Result<uint64_t> LazyFiles::sum_whole(LazyFile& f) {
+Result<uint64_t> ChunkStore::sum_whole(LazyFile& f) {
   Result<std::optional<CrcSum>> told = crc_of(f.object);
   if (!told) return told.error();
   WholeSums whole;
@@ -151,8 +156,9 @@ Result<uint64_t> LazyFiles::sum_whole(LazyFile& f) {
   return whole.ours.value();
 }
 
-Status LazyFiles::complete(LazyFile& f) {
-  if (!cache_.has_room_for_whole(*f.object.dataset, on_disk(f.map().size))) return make_error(ENOSPC, "the cache is too full for another whole file");
+Status ChunkStore::complete(LazyFile& f) {
+  if (!cache_.has_room_for_whole(*f.object.dataset, on_disk(f.map().size)))
+    return make_error(ENOSPC, "the cache is too full for another whole file");
   Result<uint64_t> sum = sum_whole(f);
   if (!sum) return sum.error();
   uint64_t bytes;
@@ -164,7 +170,7 @@ Status LazyFiles::complete(LazyFile& f) {
   return cache_.publish_whole(f, *sum, bytes);
 }
 
-void LazyFiles::run_completer() {
+void ChunkStore::run_completer() {
   std::unique_lock lock(mutex_);
   while (!stopping_) {
     if (to_complete_.empty()) {
@@ -175,7 +181,9 @@ void LazyFiles::run_completer() {
     to_complete_.pop_front();
     lock.unlock();
     Status s = complete(*f);
-    if (!s && s.error().code != ESTALE && s.error().code != ENOSPC && s.error().code != ECANCELED) spdlog::warn("{}: {} did not become an ordinary cache file: {}", f->object.dataset->label(), shown(f->object.path), s.error().message);
+    if (!s && s.error().code != ESTALE && s.error().code != ENOSPC && s.error().code != ECANCELED)
+      spdlog::warn("{}: {} did not become an ordinary cache file: {}", f->object.dataset->label(),
+                   shown(f->object.path), s.error().message);
     answer(*f, s);
     lock.lock();
   }

@@ -1,8 +1,8 @@
-#include "cached/verifier.h"
+#include "cached/cache/scrubber.h"
 
-#include "cached/body_hash.h"
-#include "cached/files.h"
-#include "cached/log.h"
+#include "cached/base/files.h"
+#include "cached/base/log.h"
+#include "cached/cache/body_hash.h"
 
 namespace larder {
 
@@ -21,8 +21,8 @@ static Result<uint64_t> sum_of(int fd) {
   }
 }
 
-static void verify_file(ObjectCache& cache, const std::shared_ptr<Dataset>& d, const CatalogVersion& v, uint32_t entry, const Sums& sums,
-                        CheckCounts& counts) {
+static void verify_file(ObjectCache& cache, const std::shared_ptr<Dataset>& d, const CatalogVersion& v, uint32_t entry,
+                        const Sums& sums, CheckCounts& counts) {
   const CatalogEntry& e = v.catalog().entries[entry];
   std::optional<uint64_t> want = sums.find(e.oid);
   if (!want) return;  // published after the checksums were read
@@ -38,7 +38,8 @@ static void verify_file(ObjectCache& cache, const std::shared_ptr<Dataset>& d, c
   counts.corrupt.emplace_back(d, std::move(path));
 }
 
-static void verify_chunks(ObjectCache& cache, const std::shared_ptr<Dataset>& d, const CatalogVersion& v, uint32_t entry, CheckCounts& counts) {
+static void verify_chunks(ObjectCache& cache, const std::shared_ptr<Dataset>& d, const CatalogVersion& v,
+                          uint32_t entry, CheckCounts& counts) {
   ChunkHolder::Scrubbed s = cache.scrub_chunks(*d, v.catalog().entries[entry].oid);
   counts.files += s.bytes > 0;
   counts.bytes += s.bytes;
@@ -57,12 +58,15 @@ Status verify(ObjectCache& cache, const std::shared_ptr<Dataset>& d, const std::
   while (!todo.empty()) {
     uint32_t i = todo.back();
     todo.pop_back();
-    for (uint32_t k = 0; entries[i].is_dir() && k < entries[i].dir.child_count; ++k) todo.push_back(entries[i].dir.first_child + k);
+    for (uint32_t k = 0; entries[i].is_dir() && k < entries[i].dir.child_count; ++k)
+      todo.push_back(entries[i].dir.first_child + k);
     if (entries[i].is_dir() || v->state(i) == kAbsent) continue;
     if (!go_on(counts)) return make_error(ECANCELED, "the check was cancelled");
     if (d->version() != v) return make_error(ESTALE, d->label() + " was refreshed during the check; check again");
-    if (v->state(i) == kLazy) verify_chunks(cache, d, *v, i, counts);
-    else verify_file(cache, d, *v, i, *sums, counts);
+    if (v->state(i) == kLazy)
+      verify_chunks(cache, d, *v, i, counts);
+    else
+      verify_file(cache, d, *v, i, *sums, counts);
   }
   return {};
 }

@@ -3,15 +3,16 @@
 
 #include <algorithm>
 
-#include "cached/files.h"
-#include "cached/log.h"
-#include "cached/object_cache.h"
-#include "cached/oid_name.h"
+#include "cached/base/files.h"
+#include "cached/base/log.h"
+#include "cached/cache/object_cache.h"
+#include "cached/catalog/oid_name.h"
 #include "larder/chunks.h"
 
 namespace larder {
 
-// ---- datasets --------------------------------------------------------------------------------------------------------
+// ---- datasets
+// --------------------------------------------------------------------------------------------------------
 
 void ObjectCache::add(std::shared_ptr<Dataset> dataset) {
   std::lock_guard lock(mutex_);
@@ -68,12 +69,14 @@ static std::vector<uint32_t> files_by_oid(const Catalog& c) {
   std::vector<uint32_t> files;
   for (uint32_t i = 0; i < c.entry_count; ++i)
     if (c.entries[i].is_file()) files.push_back(i);
-  std::sort(files.begin(), files.end(), [&](uint32_t a, uint32_t b) { return oid_less(c.entries[a].oid, c.entries[b].oid); });
+  std::sort(files.begin(), files.end(),
+            [&](uint32_t a, uint32_t b) { return oid_less(c.entries[a].oid, c.entries[b].oid); });
   return files;
 }
 
 // Which entries have a good file. Object files that are nobody's go. `files`: the entries that are files, by object id.
-std::vector<bool> ObjectCache::check_folder(Dataset& d, const CatalogVersion& v, const std::vector<uint32_t>& files, const Sums& sums) {
+std::vector<bool> ObjectCache::check_folder(Dataset& d, const CatalogVersion& v, const std::vector<uint32_t>& files,
+                                            const Sums& sums) {
   const Catalog& c = v.catalog();
   std::vector<bool> present(c.entry_count, false);
   std::vector<std::string> bad, unknown;
@@ -81,18 +84,25 @@ std::vector<bool> ObjectCache::check_folder(Dataset& d, const CatalogVersion& v,
     ObjectId oid;
     std::string_view n = name;
     if (!parse_oid(n, &oid)) {
-      bool known = n == "sums" || n == "pins" || n == kMirrorFolder || n == kLazyFolder || n.starts_with("catalog.") || n.starts_with("residency.");
+      bool known = n == "sums" || n == "pins" || n == kMirrorFolder || n == kLazyFolder || n.starts_with("catalog.") ||
+                   n.starts_with("residency.");
       if (!known) unknown.emplace_back(n);
       return;
     }
-    auto it = std::lower_bound(files.begin(), files.end(), oid, [&](uint32_t a, const ObjectId& id) { return oid_less(c.entries[a].oid, id); });
+    auto it = std::lower_bound(files.begin(), files.end(), oid,
+                               [&](uint32_t a, const ObjectId& id) { return oid_less(c.entries[a].oid, id); });
     bool good = it != files.end() && c.entries[*it].oid == oid && check_file(d, name, c.entries[*it], sums);
-    if (good) present[*it] = true;
-    else bad.emplace_back(n);
+    if (good)
+      present[*it] = true;
+    else
+      bad.emplace_back(n);
   });
-  for (const std::string& name : bad) remove_file(d, name.c_str(), true, [] {});
-  if (!bad.empty()) spdlog::info("{}: {} cache files were incomplete or of an older version, and went", d.label(), bad.size());
-  for (const std::string& name : unknown) spdlog::warn("{}: {} in its cache folder is not Larder's; left alone", d.label(), shown(name));
+  for (const std::string& name : bad)
+    remove_file(d, name.c_str(), true, [] {});
+  if (!bad.empty())
+    spdlog::info("{}: {} cache files were incomplete or of an older version, and went", d.label(), bad.size());
+  for (const std::string& name : unknown)
+    spdlog::warn("{}: {} in its cache folder is not Larder's; left alone", d.label(), shown(name));
   return present;
 }
 
@@ -130,7 +140,8 @@ std::vector<ObjectCache::Match> ObjectCache::match(const CatalogVersion& from, c
   return matches;
 }
 
-std::shared_ptr<CatalogVersion> ObjectCache::switch_version(Dataset& d, std::shared_ptr<CatalogVersion> next, const std::vector<Match>& matches) {
+std::shared_ptr<CatalogVersion> ObjectCache::switch_version(Dataset& d, std::shared_ptr<CatalogVersion> next,
+                                                            const std::vector<Match>& matches) {
   std::lock_guard lock(mutex_);
   std::shared_ptr<CatalogVersion> old = d.version();
   for (const Match& m : matches) {
@@ -140,13 +151,15 @@ std::shared_ptr<CatalogVersion> ObjectCache::switch_version(Dataset& d, std::sha
       struct timespec t = {e.mtime_ns / 1000000000, e.mtime_ns % 1000000000};
       struct timespec times[2] = {t, t};
       ::utimensat(d.folder_fd(), oid_name(e.oid).c_str(), times, AT_SYMLINK_NOFOLLOW);
-      ::utimensat(d.folder_fd(), (std::string(kLazyFolder) + "/" + oid_name(e.oid)).c_str(), times, AT_SYMLINK_NOFOLLOW);
+      ::utimensat(d.folder_fd(), (std::string(kLazyFolder) + "/" + oid_name(e.oid)).c_str(), times,
+                  AT_SYMLINK_NOFOLLOW);
     }
     next->set_state(m.new_entry, old->state(m.old_entry));
   }
   if (d.sieve) {
     std::vector<uint32_t> to(old->catalog().entry_count, Sieve::kNone);
-    for (const Match& m : matches) to[m.old_entry] = m.new_entry;
+    for (const Match& m : matches)
+      to[m.old_entry] = m.new_entry;
     d.sieve = d.sieve->renumbered(to, next->catalog().entry_count);
   }
   d.set_version(std::move(next));
@@ -168,7 +181,8 @@ void ObjectCache::remove_obsolete(Dataset& d, const CatalogVersion& old) {
     std::lock_guard lock(mutex_);
     if (chunks_) chunk_bytes_ -= std::min(chunk_bytes_, chunks_->drop(d, old.catalog().entries[i].oid));
     if (old.state(i) != kResident) continue;
-    remove_file(d, oid_name(old.catalog().entries[i].oid).c_str(), true, [&] { const_cast<CatalogVersion&>(old).set_state(i, kAbsent); });
+    remove_file(d, oid_name(old.catalog().entries[i].oid).c_str(), true,
+                [&] { const_cast<CatalogVersion&>(old).set_state(i, kAbsent); });
   }
 }
 

@@ -1,4 +1,4 @@
-#include "cached/cache_dir.h"
+#include "cached/catalog/cache_dir.h"
 
 #include <fmt/format.h>
 #include <sys/file.h>
@@ -8,13 +8,15 @@
 
 #include <functional>
 
-#include "cached/files.h"
+#include "cached/base/files.h"
 
 namespace larder {
 
 static constexpr size_t kPresenceBytes = 4096;
 
-static FsSpace space_of(const struct statvfs& s) { return {uint64_t{s.f_blocks} * s.f_frsize, uint64_t{s.f_bavail} * s.f_frsize}; }
+static FsSpace space_of(const struct statvfs& s) {
+  return {uint64_t{s.f_blocks} * s.f_frsize, uint64_t{s.f_bavail} * s.f_frsize};
+}
 
 Result<FsSpace> fs_space(const std::string& path) {
   std::string at = path;
@@ -82,9 +84,12 @@ Status CacheDir::check_owner() {
   struct stat st;
   if (::fstat(dir_.get(), &st) != 0) return os_error("cannot stat " + path_);
   if (st.st_uid != ::geteuid())
-    return make_error(EACCES, fmt::format("cache folder {} belongs to user {}; choose another with --cache-dir", path_, st.st_uid));
+    return make_error(
+        EACCES, fmt::format("cache folder {} belongs to user {}; choose another with --cache-dir", path_, st.st_uid));
   if ((st.st_mode & 022) != 0)
-    return make_error(EACCES, fmt::format("cache folder {} may be written by others; make it 0755 or choose another with --cache-dir", path_));
+    return make_error(
+        EACCES, fmt::format("cache folder {} may be written by others; make it 0755 or choose another with --cache-dir",
+                            path_));
   return {};
 }
 
@@ -95,9 +100,12 @@ Status CacheDir::lock() {
     char pid[32] = {};
     ssize_t n = ::pread(fd.get(), pid, sizeof pid - 1, 0);
     std::string_view text(pid, n > 0 ? static_cast<size_t>(n) : 0);
-    while (!text.empty() && text.back() == '\n') text.remove_suffix(1);
-    return make_error(EBUSY, fmt::format("cache folder {} is in use by larderd with pid {}; stop it, or choose another with --cache-dir",
-                                         path_, shown(text)));
+    while (!text.empty() && text.back() == '\n')
+      text.remove_suffix(1);
+    return make_error(
+        EBUSY,
+        fmt::format("cache folder {} is in use by larderd with pid {}; stop it, or choose another with --cache-dir",
+                    path_, shown(text)));
   }
   std::string pid = fmt::format("{}\n", ::getpid());
   if (::ftruncate(fd.get(), 0) != 0) return os_error("cannot write " + path_ + "/lock");
@@ -125,7 +133,8 @@ Status CacheDir::make_parts() {
   if (Status s = assign(make_dir(dir_.get(), "tmp", 0700), tmp_); !s) return s;
   remove_below(tmp_.get());
   if (Result<Fd> probe = unnamed_file(tmp_.get()); !probe)
-    return make_error(EOPNOTSUPP, fmt::format("cache folder {}: {}; choose one on tmpfs with --cache-dir", path_, probe.error().message));
+    return make_error(EOPNOTSUPP, fmt::format("cache folder {}: {}; choose one on tmpfs with --cache-dir", path_,
+                                              probe.error().message));
   if (Status s = assign(make_dir(dir_.get(), kNamespaceFolder, 0755), namespace_); !s) return s;
   if (Status s = assign(make_dir(namespace_.get(), kMirrorFolder, 0755), namespace_mirrors_); !s) return s;
   handle_ = Fd(::open(path_.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
@@ -179,9 +188,13 @@ Status CacheDir::new_control() {
   return link_file_over(fd->get(), tmp_.get(), dir_.get(), "control");
 }
 
-uint64_t CacheDir::used_by_tables() const { return on_disk(sizeof(Control)) + kPresenceBytes + 4096; }
+uint64_t CacheDir::used_by_tables() const {
+  return on_disk(sizeof(Control)) + kPresenceBytes + 4096;
+}
 
-bool CacheDir::program_present() const { return !nobody_else_has(presence_.get()); }
+bool CacheDir::program_present() const {
+  return !nobody_else_has(presence_.get());
+}
 
 std::vector<uint64_t> CacheDir::dataset_folders() const {
   std::vector<uint64_t> ids;
@@ -197,8 +210,9 @@ std::vector<std::string> CacheDir::unknown_names() const {
   (void)for_each_name(dir_.get(), [&](const char* c) {
     std::string_view name = c;
     uint64_t id = 0;
-    bool known = name == "lock" || name == "control" || name == "presence" || name == "tmp" || name == kNamespaceFolder ||
-                 parse_hex(name, 16, &id) || (name.starts_with("inodes.") && parse_hex(name.substr(7), 16, &id));
+    bool known = name == "lock" || name == "control" || name == "presence" || name == "tmp" ||
+                 name == kNamespaceFolder || parse_hex(name, 16, &id) ||
+                 (name.starts_with("inodes.") && parse_hex(name.substr(7), 16, &id));
     if (!known) names.emplace_back(name);
   });
   return names;

@@ -1,13 +1,14 @@
-// The cache directory: who owns it, the files at its top (include/larder/shm.h draws the whole), what a crash left in it.
+// The cache directory: who owns it, the files at its top (include/larder/shm.h draws the whole), what a crash left in
+// it.
 //
-// One daemon a directory: an flock on its file "lock" is held for the daemon's life. A directory that is there is taken over:
-// the control file stays the same inode, because running programs have it mapped.
+// One daemon a directory: an flock on its file "lock" is held for the daemon's life. A directory that is there is taken
+// over: the control file stays the same inode, because running programs have it mapped.
 #pragma once
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "cached/fd.h"
+#include "cached/base/fd.h"
 #include "larder/result.h"
 #include "larder/shm.h"
 
@@ -39,7 +40,7 @@ class CacheDir {
   int namespace_mirrors_fd() const { return namespace_mirrors_.get(); }
   const Fd& handle() const { return handle_; }  // O_PATH: what programs get
   Control* control() const { return static_cast<Control*>(control_.data()); }
-  uint64_t used_by_tables() const;              // control, presence, lock
+  uint64_t used_by_tables() const;  // control, presence, lock
 
   // True while a program has the presence page mapped.
   bool program_present() const;
@@ -66,8 +67,8 @@ class CacheDir {
   bool keep_ = false;
 };
 
-// True if nobody but this process' `fd` has the file open or mapped (the write-lease test of design §5). `fd` must be the
-// only descriptor of it in this process, opened O_RDONLY. SIGIO must be ignored.
+// True if nobody but this process' `fd` has the file open or mapped (the write-lease test of design §5). `fd` must be
+// the only descriptor of it in this process, opened O_RDONLY. SIGIO must be ignored.
 bool nobody_else_has(int fd);
 
 }  // namespace larder

@@ -1,4 +1,4 @@
-#include "cached/catalog_builder.h"
+#include "cached/catalog/catalog_builder.h"
 
 #include <fmt/format.h>
 #include <sys/stat.h>
@@ -6,12 +6,12 @@
 #include <algorithm>
 #include <limits>
 
-#include "cached/files.h"
+#include "cached/base/files.h"
 
 namespace larder {
 
-static constexpr size_t kMaxName = 255;    // NAME_MAX
-static constexpr size_t kMaxPath = 4095;   // PATH_MAX without its NUL
+static constexpr size_t kMaxName = 255;            // NAME_MAX
+static constexpr size_t kMaxPath = 4095;           // PATH_MAX without its NUL
 static constexpr uint32_t kMaxEntries = 1u << 30;  // so that slot_count (up to 2^31) fits its field
 
 ObjectId make_object_id(uint64_t dataset_id, std::string_view path, uint64_t size, std::string_view etag) {
@@ -37,7 +37,9 @@ Catalog CatalogImage::view() const {
   return c;
 }
 
-uint64_t CatalogImage::file_bytes() const { return header.names_off + header.names_bytes; }
+uint64_t CatalogImage::file_bytes() const {
+  return header.names_off + header.names_bytes;
+}
 
 void SkippedKeys::add(std::string_view key) {
   ++count;
@@ -125,8 +127,9 @@ uint32_t CatalogBuilder::new_node(OpenFolder& parent, std::string_view path, std
 
 // Leaves the folders that `path` is not in, makes and enters those it is in. Returns the node of the innermost.
 uint32_t CatalogBuilder::enter_folders(std::string_view path, bool last_is_folder) {
-  size_t common = std::mismatch(path.begin(), path.begin() + std::min(path.size(), last_path_.size()), last_path_.begin()).first -
-                  path.begin();
+  size_t common =
+      std::mismatch(path.begin(), path.begin() + std::min(path.size(), last_path_.size()), last_path_.begin()).first -
+      path.begin();
   while (open_.size() > 1 && (open_.back().path_len > common ||
                               (path.size() > open_.back().path_len && path[open_.back().path_len] != '/') ||
                               (path.size() == open_.back().path_len && !last_is_folder)))
@@ -146,7 +149,8 @@ uint32_t CatalogBuilder::enter_folders(std::string_view path, bool last_is_folde
 }
 
 Status CatalogBuilder::add_file(const ObjectView& object) {
-  if (nodes_.size() >= kMaxEntries - kMaxPath / 2) return make_error(E2BIG, "more objects than a catalog can have (2^30)");
+  if (nodes_.size() >= kMaxEntries - kMaxPath / 2)
+    return make_error(E2BIG, "more objects than a catalog can have (2^30)");
   std::string_view path = object.key;
   enter_folders(path, false);
   size_t start = path.rfind('/') == path.npos ? 0 : path.rfind('/') + 1;
@@ -161,7 +165,8 @@ Status CatalogBuilder::add_file(const ObjectView& object) {
 }
 
 Status CatalogBuilder::add_folder(std::string_view path, int64_t mtime_ns, EntryType type) {
-  if (nodes_.size() >= kMaxEntries - kMaxPath / 2) return make_error(E2BIG, "more objects than a catalog can have (2^30)");
+  if (nodes_.size() >= kMaxEntries - kMaxPath / 2)
+    return make_error(E2BIG, "more objects than a catalog can have (2^30)");
   uint32_t node = enter_folders(path, true);
   nodes_[node].mtime_ns = std::max(nodes_[node].mtime_ns, mtime_ns);
   nodes_[node].type = type;
@@ -170,7 +175,8 @@ Status CatalogBuilder::add_folder(std::string_view path, int64_t mtime_ns, Entry
 
 std::string CatalogBuilder::path_of_node(uint32_t node) const {
   std::string path(name_of(node));
-  for (uint32_t k = nodes_[node].parent; k != 0; k = nodes_[k].parent) path.insert(0, std::string(name_of(k)) + "/");
+  for (uint32_t k = nodes_[node].parent; k != 0; k = nodes_[k].parent)
+    path.insert(0, std::string(name_of(k)) + "/");
   return path;
 }
 
@@ -178,8 +184,10 @@ std::string CatalogBuilder::path_of_node(uint32_t node) const {
 uint32_t CatalogBuilder::drop_shadowed(uint32_t* children, uint32_t count) {
   uint32_t kept = 0;
   for (uint32_t k = 0; k < count; ++k) {
-    if (kept > 0 && name_of(children[kept - 1]) == name_of(children[k])) skipped_.add(path_of_node(children[k]));
-    else children[kept++] = children[k];
+    if (kept > 0 && name_of(children[kept - 1]) == name_of(children[k]))
+      skipped_.add(path_of_node(children[k]));
+    else
+      children[kept++] = children[k];
   }
   return kept;
 }
@@ -194,7 +202,8 @@ void CatalogBuilder::group_children(LargeVector<uint32_t>& first, LargeVector<ui
     first[i] = sum;
     if (nodes_[i].is_dir()) sum += nodes_[i].dir.child_count;
   }
-  for (uint32_t i = 1; i < n; ++i) children[first[nodes_[i].parent]++] = i;  // moves each start behind its group
+  for (uint32_t i = 1; i < n; ++i)
+    children[first[nodes_[i].parent]++] = i;  // moves each start behind its group
   for (uint32_t i = 0; i < n; ++i)
     if (nodes_[i].is_dir()) first[i] -= nodes_[i].dir.child_count;
 }
@@ -215,8 +224,8 @@ void CatalogBuilder::sort_children(const LargeVector<uint32_t>& first, LargeVect
 }
 
 // Breadth-first order: entries and their hashes in their final places.
-void CatalogBuilder::number(const LargeVector<uint32_t>& first, const LargeVector<uint32_t>& children, CatalogImage& image,
-                            LargeVector<uint64_t>& hashes) {
+void CatalogBuilder::number(const LargeVector<uint32_t>& first, const LargeVector<uint32_t>& children,
+                            CatalogImage& image, LargeVector<uint64_t>& hashes) {
   auto& out = image.entries;
   LargeVector<uint32_t> source{0};
   source.reserve(nodes_.size());
@@ -250,7 +259,8 @@ static void date_folders(LargeVector<CatalogEntry>& entries) {
 
 static uint32_t slots_for(size_t entries) {
   uint32_t count = 16;
-  while (uint64_t{count} * 7 < uint64_t{entries} * 10) count *= 2;
+  while (uint64_t{count} * 7 < uint64_t{entries} * 10)
+    count *= 2;
   return count;
 }
 
@@ -264,8 +274,10 @@ static Status fill_slots(CatalogImage& image, const LargeVector<uint64_t>& hashe
     uint32_t tag = static_cast<uint32_t>(hashes[i] >> 32), s = static_cast<uint32_t>(hashes[i]) & mask;
     for (; slots[s].entry_plus1 != 0; s = (s + 1) & mask) {
       uint32_t other = slots[s].entry_plus1 - 1;
-      if (slots[s].tag == tag && hashes[other] == hashes[i] && image.entries[i].is_dir() && image.entries[other].is_dir())
-        return make_error(EEXIST, fmt::format("two folders have one path hash ({:016x}); rename one of them", hashes[i]));
+      if (slots[s].tag == tag && hashes[other] == hashes[i] && image.entries[i].is_dir() &&
+          image.entries[other].is_dir())
+        return make_error(EEXIST,
+                          fmt::format("two folders have one path hash ({:016x}); rename one of them", hashes[i]));
     }
     slots[s] = CatalogSlot{tag, i + 1};
   }
@@ -279,7 +291,9 @@ static void count_entries(CatalogImage& image) {
   }
 }
 
-static uint64_t aligned(uint64_t n) { return (n + 7) & ~uint64_t{7}; }
+static uint64_t aligned(uint64_t n) {
+  return (n + 7) & ~uint64_t{7};
+}
 
 static uint64_t checksum_of(const CatalogImage& image) {
   XXH3_state_t state;
@@ -352,9 +366,12 @@ Status write_catalog(CatalogImage&& image, int fd) {
   return {};
 }
 
-// ---- validation ------------------------------------------------------------------------------------------------------
+// ---- validation
+// ------------------------------------------------------------------------------------------------------
 
-static Error broken(std::string what) { return make_error(EBADMSG, "catalog is damaged: " + what); }
+static Error broken(std::string what) {
+  return make_error(EBADMSG, "catalog is damaged: " + what);
+}
 
 static Status check_header(const Catalog& c, uint64_t bytes, uint64_t dataset_id, uint64_t version) {
   const CatalogHeader& h = *c.header;
@@ -367,7 +384,8 @@ static Status check_header(const Catalog& c, uint64_t bytes, uint64_t dataset_id
     used += c.slots[s].entry_plus1 != 0;
     if (c.slots[s].entry_plus1 > c.entry_count) return broken("a slot leads outside");
   }
-  if (used != c.entry_count || used * 10 > (uint64_t{c.slot_mask} + 1) * 7) return broken("wrong number of slots in use");
+  if (used != c.entry_count || used * 10 > (uint64_t{c.slot_mask} + 1) * 7)
+    return broken("wrong number of slots in use");
   return {};
 }
 
@@ -414,17 +432,21 @@ static Status check_found(const Catalog& c, uint32_t i) {
 }
 
 static Status check_entries(const Catalog& c) {
-  if (c.entries[0].parent != 0 || !c.entries[0].is_dir() || !good_name(c, c.entries[0], true)) return broken("bad root");
+  if (c.entries[0].parent != 0 || !c.entries[0].is_dir() || !good_name(c, c.entries[0], true))
+    return broken("bad root");
   uint64_t next_child = 1, files = 0, bytes = 0;
   for (uint32_t i = 0; i < c.entry_count; ++i) {
     const CatalogEntry& e = c.entries[i];
     uint8_t type = static_cast<uint8_t>(e.type);
     if (type < 1 || type > 3 || (type == 3 && c.header->dataset_id != 0)) return broken("an unknown type of entry");
-    if (e.is_file()) ++files, bytes += e.size;
-    else if (Status s = check_children(c, i, &next_child); !s) return s;
+    if (e.is_file())
+      ++files, bytes += e.size;
+    else if (Status s = check_children(c, i, &next_child); !s)
+      return s;
   }
   if (next_child != c.entry_count) return broken("entries without a parent");
-  if (files != c.header->file_count || c.entry_count - files != c.header->directory_count || bytes != c.header->total_bytes)
+  if (files != c.header->file_count || c.entry_count - files != c.header->directory_count ||
+      bytes != c.header->total_bytes)
     return broken("wrong totals");
   for (uint32_t i = 0; i < c.entry_count; ++i)
     if (Status s = check_found(c, i); !s) return s;

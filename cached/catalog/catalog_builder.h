@@ -3,8 +3,8 @@
 // Use: add() every object in strictly ascending byte order of keys, then finish() once, then write the image to a file.
 // Keys become files; the folders above them are implied; an empty object "dir/" is a folder of its own. Objects that no
 // path can name are left out, counted, and the first kMaxExamples of them kept:
-//   an empty component ("a//b", a leading "/"), "." or "..", a component above 255 bytes, a NUL, a path above 4095 bytes,
-//   a non-empty object whose key ends in "/", an object whose key is also a folder (the folder wins).
+//   an empty component ("a//b", a leading "/"), "." or "..", a component above 255 bytes, a NUL, a path above 4095
+//   bytes, a non-empty object whose key ends in "/", an object whose key is also a folder (the folder wins).
 // Not thread-safe. Memory while building: about 130 bytes an entry and the names.
 #pragma once
 #include <cstdint>
@@ -12,8 +12,8 @@
 #include <string_view>
 #include <vector>
 
-#include "cached/large_vector.h"
-#include "cached/store/store.h"
+#include "cached/base/large_vector.h"
+#include "cached/store/api/store.h"
 #include "larder/catalog.h"
 #include "larder/result.h"
 
@@ -70,7 +70,8 @@ class CatalogBuilder {
   void sort_children(const LargeVector<uint32_t>& first, LargeVector<uint32_t>& children);
   uint32_t drop_shadowed(uint32_t* children, uint32_t count);
   std::string path_of_node(uint32_t node) const;
-  void number(const LargeVector<uint32_t>& first, const LargeVector<uint32_t>& children, CatalogImage& image, LargeVector<uint64_t>& hashes);
+  void number(const LargeVector<uint32_t>& first, const LargeVector<uint32_t>& children, CatalogImage& image,
+              LargeVector<uint64_t>& hashes);
 
   std::string_view name_of(uint32_t node) const {
     return {names_.data() + nodes_[node].name_off, nodes_[node].name_len};
@@ -82,15 +83,15 @@ class CatalogBuilder {
   LargeVector<CatalogEntry> nodes_;
   LargeVector<uint64_t> hashes_;  // path hash of each node
   LargeVector<char> names_;
-  std::vector<OpenFolder> open_;     // folders on the way to last_path_
+  std::vector<OpenFolder> open_;  // folders on the way to last_path_
   std::string last_key_;
-  std::string last_path_;            // the last key that was accepted
+  std::string last_path_;  // the last key that was accepted
   bool any_ = false;
   SkippedKeys skipped_;
 };
 
-// Writes an image into an empty file, and makes it 0444. The image is used up while it is written, but for its header: its
-// memory serves the file.
+// Writes an image into an empty file, and makes it 0444. The image is used up while it is written, but for its header:
+// its memory serves the file.
 Status write_catalog(CatalogImage&& image, int fd);
 
 // Everything a catalog promises (invariants 1-5, the checksum, that each entry is found under its path), for files that

@@ -1,14 +1,18 @@
-#include "cached/catalog_version.h"
+#include "cached/catalog/catalog_version.h"
 
 #include <fmt/format.h>
 #include <sys/stat.h>
 
-#include "cached/files.h"
+#include "cached/base/files.h"
 
 namespace larder {
 
-std::string catalog_name(uint64_t version) { return fmt::format("catalog.{:016x}", version); }
-std::string residency_name(uint64_t version) { return fmt::format("residency.{:016x}", version); }
+std::string catalog_name(uint64_t version) {
+  return fmt::format("catalog.{:016x}", version);
+}
+std::string residency_name(uint64_t version) {
+  return fmt::format("residency.{:016x}", version);
+}
 
 uint64_t version_bytes(const Catalog& c) {
   uint64_t touch = on_disk(c.entry_count);
@@ -17,12 +21,15 @@ uint64_t version_bytes(const Catalog& c) {
 
 Result<Fd> sealed_memory(const char* name, size_t bytes) {
   Fd fd(::memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING));
-  if (!fd.valid() || ::ftruncate(fd.get(), static_cast<off_t>(bytes)) != 0) return os_error("cannot make shared memory");
-  if (::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) return os_error("cannot seal shared memory");
+  if (!fd.valid() || ::ftruncate(fd.get(), static_cast<off_t>(bytes)) != 0)
+    return os_error("cannot make shared memory");
+  if (::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
+    return os_error("cannot seal shared memory");
   return fd;
 }
 
-Result<std::shared_ptr<CatalogVersion>> CatalogVersion::create(int folder, int tmp, CatalogImage&& image, Meter& meter) {
+Result<std::shared_ptr<CatalogVersion>> CatalogVersion::create(int folder, int tmp, CatalogImage&& image,
+                                                               Meter& meter) {
   Result<Fd> fd = unnamed_file(tmp);
   if (!fd) return fd.error();
   if (Status s = write_catalog(std::move(image), fd->get()); !s) return s.error();
@@ -39,10 +46,12 @@ Result<std::shared_ptr<CatalogVersion>> CatalogVersion::create(int folder, int t
   return v;
 }
 
-Result<std::shared_ptr<CatalogVersion>> CatalogVersion::open(int folder, int tmp, uint64_t dataset_id, uint64_t version, Meter& meter) {
+Result<std::shared_ptr<CatalogVersion>> CatalogVersion::open(int folder, int tmp, uint64_t dataset_id, uint64_t version,
+                                                             Meter& meter) {
   auto v = std::make_shared<CatalogVersion>();
   if (Status s = v->map_catalog(folder, dataset_id, version); !s) return s.error();
-  if (Status s = valid_catalog(v->catalog_map_.data(), v->catalog_map_.size(), dataset_id, version); !s) return s.error();
+  if (Status s = valid_catalog(v->catalog_map_.data(), v->catalog_map_.size(), dataset_id, version); !s)
+    return s.error();
   if (Status s = v->open_residency(folder, tmp); !s) return s.error();
   if (Status s = v->make_touch(); !s) return s.error();
   v->charge_ = Charge(meter, version_bytes(v->catalog_));
@@ -54,12 +63,14 @@ Status CatalogVersion::map_catalog(int folder, uint64_t dataset_id, uint64_t ver
   if (!fd.valid()) return os_error("cannot open " + catalog_name(version));
   struct stat st;
   if (::fstat(fd.get(), &st) != 0 || !S_ISREG(st.st_mode)) return make_error(EBADMSG, "catalog is not a file");
-  if (st.st_uid != ::geteuid() || (st.st_mode & 0222) != 0) return make_error(EBADMSG, "catalog may be written by others");
+  if (st.st_uid != ::geteuid() || (st.st_mode & 0222) != 0)
+    return make_error(EBADMSG, "catalog may be written by others");
   if (st.st_size < static_cast<off_t>(sizeof(CatalogHeader))) return make_error(EBADMSG, "catalog is too short");
   Result<Mapping> map = Mapping::map(fd.get(), static_cast<size_t>(st.st_size), false);
   if (!map) return map.error();
   catalog_map_ = std::move(*map);
-  if (!catalog_.attach(catalog_map_.data(), catalog_map_.size())) return make_error(EBADMSG, "catalog has a bad header");
+  if (!catalog_.attach(catalog_map_.data(), catalog_map_.size()))
+    return make_error(EBADMSG, "catalog has a bad header");
   if (catalog_.header->dataset_id != dataset_id || catalog_.header->version != version)
     return make_error(EBADMSG, "catalog is of another dataset or version");
   return {};
@@ -67,7 +78,8 @@ Status CatalogVersion::map_catalog(int folder, uint64_t dataset_id, uint64_t ver
 
 // Pages are allocated here: a store through the mapping must never find the file system full (SIGBUS).
 static Status allocate(int fd, uint64_t bytes) {
-  if (::fallocate(fd, 0, 0, static_cast<off_t>(bytes)) != 0) return os_error("cannot allocate shared memory in the cache folder");
+  if (::fallocate(fd, 0, 0, static_cast<off_t>(bytes)) != 0)
+    return os_error("cannot allocate shared memory in the cache folder");
   return {};
 }
 
@@ -88,9 +100,11 @@ Status CatalogVersion::open_residency(int folder, int tmp) {
   if (!map) return map.error();
   residency_map_ = std::move(*map);
   Residency* r = residency();
-  bool good = fits && r->magic == kResidencyMagic && r->format == kResidencyFormat && r->entry_count == catalog_.entry_count &&
-              r->dataset_id == catalog_.header->dataset_id && r->version == version();
-  for (uint32_t i = 0; !good && i < catalog_.entry_count; ++i) set_state(i, kAbsent);
+  bool good = fits && r->magic == kResidencyMagic && r->format == kResidencyFormat &&
+              r->entry_count == catalog_.entry_count && r->dataset_id == catalog_.header->dataset_id &&
+              r->version == version();
+  for (uint32_t i = 0; !good && i < catalog_.entry_count; ++i)
+    set_state(i, kAbsent);
   r->magic = kResidencyMagic;
   r->format = kResidencyFormat;
   r->entry_count = catalog_.entry_count;

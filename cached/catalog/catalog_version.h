@@ -1,13 +1,13 @@
-// One published version of a dataset as the daemon holds it: catalog (read), residency (written), touch (shared with programs).
-// Owned by shared_ptr: flights and programs' greetings may hold an old one for a while.
+// One published version of a dataset as the daemon holds it: catalog (read), residency (written), touch (shared with
+// programs). Owned by shared_ptr: flights and programs' greetings may hold an old one for a while.
 #pragma once
 #include <functional>
 #include <memory>
 #include <string>
 
-#include "cached/catalog_builder.h"
-#include "cached/charge.h"
-#include "cached/fd.h"
+#include "cached/base/charge.h"
+#include "cached/base/fd.h"
+#include "cached/catalog/catalog_builder.h"
 #include "larder/catalog.h"
 #include "larder/shm.h"
 
@@ -22,7 +22,8 @@ class CatalogVersion {
   // and fits stays, because programs have it mapped.
   static Result<std::shared_ptr<CatalogVersion>> create(int folder, int tmp, CatalogImage&& image, Meter& meter);
   // Opens what is there; EBADMSG or ENOENT if the catalog is not good.
-  static Result<std::shared_ptr<CatalogVersion>> open(int folder, int tmp, uint64_t dataset_id, uint64_t version, Meter& meter);
+  static Result<std::shared_ptr<CatalogVersion>> open(int folder, int tmp, uint64_t dataset_id, uint64_t version,
+                                                      Meter& meter);
 
   const Catalog& catalog() const { return catalog_; }
   uint64_t version() const { return catalog_.header->version; }
@@ -32,7 +33,9 @@ class CatalogVersion {
   std::string_view etag_of(uint32_t entry) const;
   const Fd& touch() const { return touch_; }
 
-  uint32_t state(uint32_t entry) const { return residency()->words[entry].load(std::memory_order_acquire) & kStateMask; }
+  uint32_t state(uint32_t entry) const {
+    return residency()->words[entry].load(std::memory_order_acquire) & kStateMask;
+  }
   void set_state(uint32_t entry, uint32_t state);
 
   // True if any program set a touch byte since the last call; clears them and calls `each` with the entries.

@@ -1,4 +1,4 @@
-#include "cached/sum_log.h"
+#include "cached/catalog/checksum_log.h"
 
 #include <sys/stat.h>
 
@@ -6,39 +6,43 @@
 #include <cstring>
 #include <memory>
 
-#include "cached/files.h"
+#include "cached/base/files.h"
 
 namespace larder {
 
 static constexpr uint64_t kSeed = 0x6c61726465727331ULL;
 static constexpr size_t kPage = 4096;
 
-static uint64_t check_of(const SumRecord& r) { return XXH3_64bits_withSeed(&r, offsetof(SumRecord, check), kSeed); }
+static uint64_t check_of(const SumRecord& r) {
+  return XXH3_64bits_withSeed(&r, offsetof(SumRecord, check), kSeed);
+}
 
 Sums::Sums(std::vector<SumRecord> records) : records_(std::move(records)) {
   std::stable_sort(records_.begin(), records_.end(), [](auto& a, auto& b) { return oid_less(a.oid, b.oid); });
 }
 
 std::optional<uint64_t> Sums::find(ObjectId oid) const {
-  auto after = std::upper_bound(records_.begin(), records_.end(), oid, [](auto& a, auto& b) { return oid_less(a, b.oid); });
+  auto after =
+      std::upper_bound(records_.begin(), records_.end(), oid, [](auto& a, auto& b) { return oid_less(a, b.oid); });
   if (after == records_.begin() || (after - 1)->oid != oid) return std::nullopt;
   return (after - 1)->sum;
 }
 
-Result<std::unique_ptr<SumLog>> SumLog::open(int folder, int tmp, Meter& meter) {
-  std::unique_ptr<SumLog> log(new SumLog(folder, tmp, meter));
+Result<std::unique_ptr<ChecksumLog>> ChecksumLog::open(int folder, int tmp, Meter& meter) {
+  std::unique_ptr<ChecksumLog> log(new ChecksumLog(folder, tmp, meter));
   log->fd_ = Fd(::openat(folder, "sums", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
   struct stat st;
   if (!log->fd_.valid() || ::fstat(log->fd_.get(), &st) != 0) return os_error("cannot open the checksums of a dataset");
   if (!S_ISREG(st.st_mode)) return make_error(EBADMSG, "the checksums of a dataset are not a file");
-  log->bytes_ = static_cast<uint64_t>(st.st_size) / sizeof(SumRecord) * sizeof(SumRecord);  // a torn tail is written over
+  log->bytes_ =
+      static_cast<uint64_t>(st.st_size) / sizeof(SumRecord) * sizeof(SumRecord);  // a torn tail is written over
   if (Status s = log->find_end(); !s) return s.error();
   log->charge_ = Charge(meter, on_disk(log->bytes_));
   return log;
 }
 
 // Leaves out the zeros of the last page.
-Status SumLog::find_end() {
+Status ChecksumLog::find_end() {
   static constexpr SumRecord kZeros{};
   while (bytes_ > 0) {
     SumRecord page[kPage / sizeof(SumRecord)];
@@ -52,7 +56,7 @@ Status SumLog::find_end() {
 }
 
 // The page of bytes_.
-Status SumLog::next_page() {
+Status ChecksumLog::next_page() {
   page_ = Mapping();
   const uint64_t begin = bytes_ / kPage * kPage;
   if (int error = ::posix_fallocate(fd_.get(), static_cast<off_t>(begin), kPage); error != 0)
@@ -65,7 +69,7 @@ Status SumLog::next_page() {
   return {};
 }
 
-Status SumLog::append(ObjectId oid, uint64_t sum) {
+Status ChecksumLog::append(ObjectId oid, uint64_t sum) {
   SumRecord r{oid, sum, 0};
   r.check = check_of(r);
   std::lock_guard lock(mutex_);
@@ -77,21 +81,21 @@ Status SumLog::append(ObjectId oid, uint64_t sum) {
   return {};
 }
 
-Result<std::vector<SumRecord>> SumLog::read_records() const {
+Result<std::vector<SumRecord>> ChecksumLog::read_records() const {
   std::vector<SumRecord> all(bytes_ / sizeof(SumRecord));
   if (Status s = pread_all(fd_.get(), all.data(), bytes_, 0); !s) return s.error();
   std::erase_if(all, [](const SumRecord& r) { return r.check != check_of(r); });
   return all;
 }
 
-Result<Sums> SumLog::load() const {
+Result<Sums> ChecksumLog::load() const {
   std::lock_guard lock(mutex_);
   Result<std::vector<SumRecord>> all = read_records();
   if (!all) return all.error();
   return Sums(std::move(*all));
 }
 
-Status SumLog::compact(const std::vector<ObjectId>& live) {
+Status ChecksumLog::compact(const std::vector<ObjectId>& live) {
   std::lock_guard lock(mutex_);
   Result<std::vector<SumRecord>> all = read_records();
   if (!all) return all.error();
@@ -115,7 +119,7 @@ Status SumLog::compact(const std::vector<ObjectId>& live) {
   return {};
 }
 
-uint64_t SumLog::records() const {
+uint64_t ChecksumLog::records() const {
   std::lock_guard lock(mutex_);
   return bytes_ / sizeof(SumRecord);
 }

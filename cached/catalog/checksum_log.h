@@ -1,18 +1,19 @@
-// Checksums of a dataset's cache files: an append-only file "sums" in its folder. They outlive the daemon, so that a take-over
-// can verify what it finds. Thread-safe.
+// Checksums of a dataset's cache files: an append-only file "sums" in its folder. They outlive the daemon, so that a
+// take-over can verify what it finds. Thread-safe.
 //
-// Record (32 bytes): object id, XXH3-64 of the file, XXH3-64 (seeded) of the 24 bytes before. A record whose check does not
-// fit is as if it were not there; of several with one id the last counts. The file has whole pages, zeros after the last record.
-// Records are written through a mapping of the last page, which a kill -9 leaves written as pwrite does and which costs no
-// system call: one was a microsecond of the 60 that an object has. The page is allocated before: a full tmpfs is ENOSPC, no SIGBUS.
+// Record (32 bytes): object id, XXH3-64 of the file, XXH3-64 (seeded) of the 24 bytes before. A record whose check does
+// not fit is as if it were not there; of several with one id the last counts. The file has whole pages, zeros after the
+// last record. Records are written through a mapping of the last page, which a kill -9 leaves written as pwrite does
+// and which costs no system call: one was a microsecond of the 60 that an object has. The page is allocated before: a
+// full tmpfs is ENOSPC, no SIGBUS.
 #pragma once
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <vector>
 
-#include "cached/charge.h"
-#include "cached/fd.h"
+#include "cached/base/charge.h"
+#include "cached/base/fd.h"
 #include "larder/hash.h"
 
 namespace larder {
@@ -24,7 +25,9 @@ struct SumRecord {
 };
 static_assert(sizeof(SumRecord) == 32);
 
-inline bool oid_less(const ObjectId& a, const ObjectId& b) { return a.hi != b.hi ? a.hi < b.hi : a.lo < b.lo; }
+inline bool oid_less(const ObjectId& a, const ObjectId& b) {
+  return a.hi != b.hi ? a.hi < b.hi : a.lo < b.lo;
+}
 
 // Records sorted by object id.
 class Sums {
@@ -37,9 +40,9 @@ class Sums {
   std::vector<SumRecord> records_;
 };
 
-class SumLog {
+class ChecksumLog {
  public:
-  static Result<std::unique_ptr<SumLog>> open(int folder, int tmp, Meter& meter);
+  static Result<std::unique_ptr<ChecksumLog>> open(int folder, int tmp, Meter& meter);
 
   Status append(ObjectId oid, uint64_t sum);
   Result<Sums> load() const;
@@ -48,7 +51,7 @@ class SumLog {
   uint64_t records() const;
 
  private:
-  SumLog(int folder, int tmp, Meter& meter) : folder_(folder), tmp_(tmp), meter_(meter) {}
+  ChecksumLog(int folder, int tmp, Meter& meter) : folder_(folder), tmp_(tmp), meter_(meter) {}
   Result<std::vector<SumRecord>> read_records() const;
   Status find_end();
   Status next_page();

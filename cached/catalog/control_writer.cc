@@ -1,16 +1,16 @@
-#include "cached/publisher.h"
+#include "cached/catalog/control_writer.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 
-#include "cached/files.h"
-#include "cached/log.h"
+#include "cached/base/files.h"
+#include "cached/base/log.h"
 
 namespace larder {
 
-Result<std::unique_ptr<Publisher>> Publisher::start(CacheDir& dir, uint32_t wait_ms, Meter& meter) {
-  std::unique_ptr<Publisher> p(new Publisher(dir, meter));
+Result<std::unique_ptr<ControlWriter>> ControlWriter::start(CacheDir& dir, uint32_t wait_ms, Meter& meter) {
+  std::unique_ptr<ControlWriter> p(new ControlWriter(dir, meter));
   Result<Fd> stats = sealed_memory("larder-stats", kStatSlots * sizeof(StatSlot));
   if (!stats) return stats.error();
   Result<Mapping> map = Mapping::map(stats->get(), kStatSlots * sizeof(StatSlot), true);
@@ -31,13 +31,13 @@ Result<std::unique_ptr<Publisher>> Publisher::start(CacheDir& dir, uint32_t wait
 #pragma GCC diagnostic ignored "-Wtsan"
 
 // The seqlock's writer side (shm.h, control, invariant 1). An odd generation that a crash left is gone on from.
-void Publisher::begin() {
+void ControlWriter::begin() {
   std::atomic<uint64_t>& g = dir_.control()->generation;
   g.store(g.load(std::memory_order_relaxed) | 1, std::memory_order_relaxed);
   std::atomic_thread_fence(std::memory_order_seq_cst);
 }
 
-void Publisher::end() {
+void ControlWriter::end() {
   std::atomic<uint64_t>& g = dir_.control()->generation;
   std::atomic_thread_fence(std::memory_order_seq_cst);
   g.store(g.load(std::memory_order_relaxed) + 1, std::memory_order_release);
@@ -59,8 +59,9 @@ static void fill_mount(ControlMount& to, const MountView& from) {
   memcpy(to.path, from.path.data(), from.path.size());
 }
 
-Status Publisher::publish_mounts(std::vector<MountView> mounts) {
-  if (mounts.size() > kMaxMounts) return make_error(ENOSPC, fmt::format("more than {} mounts; unmount one first", kMaxMounts));
+Status ControlWriter::publish_mounts(std::vector<MountView> mounts) {
+  if (mounts.size() > kMaxMounts)
+    return make_error(ENOSPC, fmt::format("more than {} mounts; unmount one first", kMaxMounts));
   std::sort(mounts.begin(), mounts.end(), [](auto& a, auto& b) {
     return a.path.size() != b.path.size() ? a.path.size() > b.path.size() : a.path < b.path;
   });
@@ -75,7 +76,8 @@ Status Publisher::publish_mounts(std::vector<MountView> mounts) {
   begin();
   c->namespace_version = mounts.empty() ? 0 : names;
   c->mount_count = static_cast<uint32_t>(mounts.size());
-  for (size_t i = 0; i < mounts.size(); ++i) fill_mount(c->mounts[i], mounts[i]);
+  for (size_t i = 0; i < mounts.size(); ++i)
+    fill_mount(c->mounts[i], mounts[i]);
   end();
   mounts_ = std::move(mounts);
   published_ = true;
@@ -83,7 +85,7 @@ Status Publisher::publish_mounts(std::vector<MountView> mounts) {
   return {};
 }
 
-void Publisher::publish_inode_table(uint64_t id) {
+void ControlWriter::publish_inode_table(uint64_t id) {
   std::lock_guard lock(mutex_);
   begin();
   dir_.control()->inode_table = id;
@@ -96,14 +98,16 @@ static uint64_t next_namespace_version(const CacheDir& dir) {
   (void)for_each_name(dir.namespace_fd(), [&](const char* name) {
     uint64_t v = 0;
     std::string_view n = name;
-    if (n.starts_with("catalog.") && parse_hex(n.substr(8), 16, &v) && v < (uint64_t{1} << 62)) version = std::max(version, v);
+    if (n.starts_with("catalog.") && parse_hex(n.substr(8), 16, &v) && v < (uint64_t{1} << 62))
+      version = std::max(version, v);
   });
   return version + 1;
 }
 
-Result<uint64_t> Publisher::write_namespace(const std::vector<MountView>& mounts) {
+Result<uint64_t> ControlWriter::write_namespace(const std::vector<MountView>& mounts) {
   std::vector<std::string> keys;
-  for (const MountView& m : mounts) keys.push_back(m.path.substr(1));
+  for (const MountView& m : mounts)
+    keys.push_back(m.path.substr(1));
   std::sort(keys.begin(), keys.end(), [](auto& a, auto& b) { return a + "/" < b + "/"; });
   CatalogBuilder builder(0);
   int64_t now = wall_ns();
@@ -117,30 +121,31 @@ Result<uint64_t> Publisher::write_namespace(const std::vector<MountView>& mounts
   if (Status s = write_catalog(std::move(*image), fd->get()); !s) return s.error();
   Result<Mapping> map = Mapping::map(fd->get(), image->file_bytes(), false);
   if (!map) return map.error();
-  if (Status s = link_file_over(fd->get(), dir_.tmp_fd(), dir_.namespace_fd(), catalog_name(version)); !s) return s.error();
+  if (Status s = link_file_over(fd->get(), dir_.tmp_fd(), dir_.namespace_fd(), catalog_name(version)); !s)
+    return s.error();
   charge_ = Charge(meter_, on_disk(image->file_bytes()));
   namespace_ = std::make_shared<const Mapping>(std::move(*map));
   return version;
 }
 
-void Publisher::remove_old_namespaces(uint64_t current) {
+void ControlWriter::remove_old_namespaces(uint64_t current) {
   std::string keep = catalog_name(current);
   (void)for_each_name(dir_.namespace_fd(), [&](const char* name) {
     if (std::string_view(name).starts_with("catalog.") && name != keep) ::unlinkat(dir_.namespace_fd(), name, 0);
   });
 }
 
-HelloView Publisher::hello() const {
+HelloView ControlWriter::hello() const {
   std::lock_guard lock(mutex_);
   return HelloView{generation(), mounts_};
 }
 
-std::shared_ptr<const Mapping> Publisher::namespace_catalog() const {
+std::shared_ptr<const Mapping> ControlWriter::namespace_catalog() const {
   std::lock_guard lock(mutex_);
   return mounts_.empty() ? nullptr : namespace_;
 }
 
-StatTotals Publisher::stats() const {
+StatTotals ControlWriter::stats() const {
   StatTotals t;
   auto* slots = static_cast<const StatSlot*>(stats_map_.data());
   for (uint32_t i = 0; i < kStatSlots; ++i) {

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "cached/cache_dir.h"
-#include "cached/catalog_version.h"
+#include "cached/catalog/cache_dir.h"
+#include "cached/catalog/catalog_version.h"
 #include "larder/shm.h"
 
 namespace larder {
@@ -31,10 +31,10 @@ struct StatTotals {
   uint64_t warm_opens = 0, warm_bytes = 0, miss_opens = 0, stats = 0, lists = 0, errors = 0;
 };
 
-class Publisher {
+class ControlWriter {
  public:
   // Marks the take-over: epoch + 1, generation moves, an interrupted publication is ended.
-  static Result<std::unique_ptr<Publisher>> start(CacheDir& dir, uint32_t wait_ms, Meter& meter);
+  static Result<std::unique_ptr<ControlWriter>> start(CacheDir& dir, uint32_t wait_ms, Meter& meter);
 
   Status publish_mounts(std::vector<MountView> mounts);
   void publish_inode_table(uint64_t id);
@@ -47,7 +47,7 @@ class Publisher {
   std::shared_ptr<const Mapping> namespace_catalog() const;  // null: no mounts
 
  private:
-  Publisher(CacheDir& dir, Meter& meter) : dir_(dir), meter_(meter) {}
+  ControlWriter(CacheDir& dir, Meter& meter) : dir_(dir), meter_(meter) {}
   void begin();
   void end();
   Result<uint64_t> write_namespace(const std::vector<MountView>& mounts);

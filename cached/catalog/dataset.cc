@@ -1,10 +1,10 @@
-#include "cached/dataset.h"
+#include "cached/catalog/dataset.h"
 
 #include <fmt/format.h>
 #include <grp.h>
 #include <sys/stat.h>
 
-#include "cached/files.h"
+#include "cached/base/files.h"
 
 namespace larder {
 
@@ -20,7 +20,8 @@ static Result<std::optional<gid_t>> group_of(const DatasetDef& def) {
   std::string buffer(65536, '\0');
   ::getgrnam_r(def.group.c_str(), &entry, buffer.data(), buffer.size(), &found);
   if (!found)
-    return make_error(EINVAL, fmt::format("dataset {}: there is no group \"{}\"; make it with groupadd", def.name, shown(def.group)));
+    return make_error(
+        EINVAL, fmt::format("dataset {}: there is no group \"{}\"; make it with groupadd", def.name, shown(def.group)));
   return std::optional<gid_t>(found->gr_gid);
 }
 
@@ -38,13 +39,14 @@ Result<std::shared_ptr<Dataset>> Dataset::open(const DatasetDef& def, int cache_
   Result<Fd> folder = make_dir(cache_fd, fmt::format("{:016x}", def.id), 0700);
   if (!folder) return folder.error();
   struct stat st;
-  if (::fstat(folder->get(), &st) != 0 || st.st_uid != ::geteuid()) return make_error(EACCES, "a dataset's folder belongs to another user");
+  if (::fstat(folder->get(), &st) != 0 || st.st_uid != ::geteuid())
+    return make_error(EACCES, "a dataset's folder belongs to another user");
   int64_t used = st.st_mtim.tv_sec * 1000000000LL + st.st_mtim.tv_nsec;
   if (!def.name.empty())
     if (Status s = set_access(folder->get(), def, *group); !s) return s.error();
   Result<Fd> mirrors = make_dir(folder->get(), kMirrorFolder, 0755);
   if (!mirrors) return mirrors.error();
-  Result<std::unique_ptr<SumLog>> sums = SumLog::open(folder->get(), tmp_fd, meter);
+  Result<std::unique_ptr<ChecksumLog>> sums = ChecksumLog::open(folder->get(), tmp_fd, meter);
   if (!sums) return sums.error();
   std::shared_ptr<Dataset> d(new Dataset(def, *group, std::move(*folder), std::move(*mirrors), std::move(*sums)));
   d->last_use_ns = used;
@@ -64,15 +66,19 @@ void Dataset::set_version(std::shared_ptr<CatalogVersion> v) {
 
 Result<std::shared_ptr<Store>> Dataset::store() const {
   std::lock_guard lock(mutex_);
-  if (!store_) return make_error(store_error_.code, store_error_.message.empty() ? "no store for " + def.source : store_error_.message);
+  if (!store_)
+    return make_error(store_error_.code,
+                      store_error_.message.empty() ? "no store for " + def.source : store_error_.message);
   return store_;
 }
 
 void Dataset::set_store(Result<std::shared_ptr<Store>> store) {
   std::lock_guard lock(mutex_);
   if (store_) retired_.push_back(std::move(store_));
-  if (store) store_ = std::move(*store);
-  else store_error_ = store.error();
+  if (store)
+    store_ = std::move(*store);
+  else
+    store_error_ = store.error();
 }
 
 void Dataset::drop_retired_stores() {
@@ -93,11 +99,14 @@ void Dataset::set_trouble(std::string what) {
   trouble_ = std::move(what);
 }
 
-void Dataset::used_now() { last_use_ns.store(wall_ns(), std::memory_order_relaxed); }
+void Dataset::used_now() {
+  last_use_ns.store(wall_ns(), std::memory_order_relaxed);
+}
 
 Object object_at(std::shared_ptr<Dataset> dataset, const CatalogVersion& version, uint32_t entry) {
   const CatalogEntry& e = version.catalog().entries[entry];
-  return Object{std::move(dataset), version.path_of(entry), e.oid, e.size, e.mtime_ns, std::string(version.etag_of(entry))};
+  return Object{
+      std::move(dataset), version.path_of(entry), e.oid, e.size, e.mtime_ns, std::string(version.etag_of(entry))};
 }
 
 }  // namespace larder

@@ -1,5 +1,5 @@
-// One dataset as the daemon knows it, mounted or not. Shared by pointer; lives until the daemon ends (what is unmounted may
-// still have files in the cache).
+// One dataset as the daemon knows it, mounted or not. Shared by pointer; lives until the daemon ends (what is unmounted
+// may still have files in the cache).
 #pragma once
 #include <atomic>
 #include <memory>
@@ -8,14 +8,14 @@
 #include <string>
 #include <vector>
 
-#include "cached/catalog_version.h"
-#include "cached/config.h"
-#include "cached/fd.h"
-#include "cached/in_use.h"
+#include "cached/base/fd.h"
+#include "cached/catalog/catalog_version.h"
+#include "cached/catalog/checksum_log.h"
+#include "cached/catalog/in_use.h"
+#include "cached/catalog/pins.h"
+#include "cached/catalog/sieve.h"
+#include "cached/config/config.h"
 #include "cached/meta/meta.h"
-#include "cached/pins.h"
-#include "cached/sieve.h"
-#include "cached/sum_log.h"
 
 namespace larder {
 
@@ -51,7 +51,7 @@ class Dataset {
   const std::optional<gid_t> group;
   const Fd folder;
   const Fd mirrors;  // its folder "m"
-  const std::unique_ptr<SumLog> sums;
+  const std::unique_ptr<ChecksumLog> sums;
   std::atomic<Fill> fill{Fill::kOff};
   std::atomic<Policy> policy{Policy::kKeep};
   std::atomic<uint64_t> quota{0};       // most bytes of files, chunks and reservations; 0: none
@@ -62,17 +62,17 @@ class Dataset {
   // Guarded by ObjectCache's lock.
   uint64_t cached_bytes = 0;  // on disk, of files that have a name
   uint64_t cached_files = 0;
-  uint64_t reserved_bytes = 0;  // of objects and chunks that are being fetched
-  uint64_t staged_bytes = 0;    // of the above, staged files and their reservations
+  uint64_t reserved_bytes = 0;                                  // of objects and chunks that are being fetched
+  uint64_t staged_bytes = 0;                                    // of the above, staged files and their reservations
   std::atomic<uint64_t> chunk_bytes{0}, staged_chunk_bytes{0};  // of lazy objects
   uint32_t evict_cursor = 0;
-  std::optional<Sieve> sieve;   // of the current version's resident files, with that policy
+  std::optional<Sieve> sieve;  // of the current version's resident files, with that policy
   std::unique_ptr<Pins> pins;
   InUse in_use;
-  Charge tables;              // of an unmounted dataset's catalog and residency on disk
+  Charge tables;  // of an unmounted dataset's catalog and residency on disk
 
  private:
-  Dataset(DatasetDef d, std::optional<gid_t> g, Fd f, Fd m, std::unique_ptr<SumLog> s)
+  Dataset(DatasetDef d, std::optional<gid_t> g, Fd f, Fd m, std::unique_ptr<ChecksumLog> s)
       : def(std::move(d)), group(g), folder(std::move(f)), mirrors(std::move(m)), sums(std::move(s)) {}
 
   mutable std::mutex mutex_;

@@ -1,12 +1,13 @@
-#include "cached/mirror.h"
+#include "cached/catalog/directory_handles.h"
 
 #include <sys/stat.h>
 
-#include "cached/files.h"
+#include "cached/base/files.h"
 
 namespace larder {
 
-static constexpr const char* kText = "this process does not run under liblarder.so, so it cannot see the files of this folder";
+static constexpr const char* kText =
+    "this process does not run under liblarder.so, so it cannot see the files of this folder";
 
 static Status make_known(int fd, uint64_t dir_hash, uint64_t dataset_id, InodeTableWriter& inodes) {
   struct stat st;
@@ -26,12 +27,14 @@ static void remove_mirror(int parent, const char* name, int fd) {
   ::unlinkat(parent, name, AT_REMOVEDIR);
 }
 
-static Result<Fd> make_mirror(int mirrors_fd, int tmp_fd, const char* name, uint64_t dir_hash, uint64_t dataset_id, InodeTableWriter& inodes) {
+static Result<Fd> make_mirror(int mirrors_fd, int tmp_fd, const char* name, uint64_t dir_hash, uint64_t dataset_id,
+                              InodeTableWriter& inodes) {
   Result<Fd> fd = make_dir(tmp_fd, name, 0755);
   if (!fd) return fd;
   Status s = fill_mirror(fd->get(), dir_hash, dataset_id, inodes);
   if (s && ::renameat(tmp_fd, name, mirrors_fd, name) != 0) s = os_error("cannot put a mirror folder in its place");
-  if (s && ::fchmod(fd->get(), 0555) != 0) s = os_error("cannot set the mode of a mirror folder");  // after: a rename needs w
+  if (s && ::fchmod(fd->get(), 0555) != 0)
+    s = os_error("cannot set the mode of a mirror folder");  // after: a rename needs w
   if (!s) return remove_mirror(tmp_fd, name, fd->get()), s.error();
   return fd;
 }

@@ -1,10 +1,10 @@
-#include "cached/in_use.h"
+#include "cached/catalog/in_use.h"
 
 #include <fcntl.h>
 
-#include "cached/cache_dir.h"
-#include "cached/fd.h"
-#include "cached/oid_name.h"
+#include "cached/base/fd.h"
+#include "cached/catalog/cache_dir.h"
+#include "cached/catalog/oid_name.h"
 
 namespace larder {
 

@@ -1,5 +1,6 @@
-// Which whole files of one dataset programs have open or mapped: those that were opened since the last look, and those that were
-// in use then. So a look costs two system calls for each of these, not for each file of the cache. Not thread-safe.
+// Which whole files of one dataset programs have open or mapped: those that were opened since the last look, and those
+// that were in use then. So a look costs two system calls for each of these, not for each file of the cache. Not
+// thread-safe.
 #pragma once
 #include <cstdint>
 #include <unordered_set>

@@ -1,19 +1,22 @@
-#include "cached/inode_table.h"
+#include "cached/catalog/inode_table.h"
 
 #include <fmt/format.h>
 #include <sys/stat.h>
 
-#include "cached/files.h"
-#include "cached/log.h"
+#include "cached/base/files.h"
+#include "cached/base/log.h"
 
 namespace larder {
 
-static constexpr uint32_t kFirstSlots = 4096;      // 128 KiB: small caches stay small
+static constexpr uint32_t kFirstSlots = 4096;  // 128 KiB: small caches stay small
 static constexpr uint32_t kMaxSlots = 1u << 30;
 
-static std::string table_name(uint64_t id) { return fmt::format("inodes.{:016x}", id); }
+static std::string table_name(uint64_t id) {
+  return fmt::format("inodes.{:016x}", id);
+}
 
-Result<std::unique_ptr<InodeTableWriter>> InodeTableWriter::open(CacheDir& dir, Publisher& publisher, Meter& meter) {
+Result<std::unique_ptr<InodeTableWriter>> InodeTableWriter::open(CacheDir& dir, ControlWriter& publisher,
+                                                                 Meter& meter) {
   std::unique_ptr<InodeTableWriter> w(new InodeTableWriter(dir, publisher, meter));
   uint64_t id = dir.control()->inode_table;
   if (id != 0 && w->take_over(id)) return w;
@@ -35,8 +38,8 @@ Status InodeTableWriter::take_over(uint64_t id) {
   if (!map) return map.error();
   auto* t = static_cast<InodeTable*>(map->data());
   uint32_t slots = t->slot_count;
-  if (t->magic != kInodeTableMagic || t->format != kInodeTableFormat || slots == 0 || slots > kMaxSlots || (slots & (slots - 1)) != 0 ||
-      static_cast<uint64_t>(st.st_size) != inode_table_bytes(slots))
+  if (t->magic != kInodeTableMagic || t->format != kInodeTableFormat || slots == 0 || slots > kMaxSlots ||
+      (slots & (slots - 1)) != 0 || static_cast<uint64_t>(st.st_size) != inode_table_bytes(slots))
     return make_error(EBADMSG, "inode table is damaged");
   for (uint32_t s = 0; s < slots; ++s) {
     uint64_t key = t->slots[s].real_inode.load(std::memory_order_relaxed);
@@ -78,7 +81,8 @@ void InodeTableWriter::remove_others(uint64_t current) {
 void InodeTableWriter::put(InodeTable* t, uint64_t real, uint64_t inode, uint64_t dataset_id, InodeKind kind) {
   uint32_t mask = t->slot_count - 1;
   uint32_t s = static_cast<uint32_t>(real) & mask;
-  while (t->slots[s].real_inode.load(std::memory_order_relaxed) != 0) s = (s + 1) & mask;
+  while (t->slots[s].real_inode.load(std::memory_order_relaxed) != 0)
+    s = (s + 1) & mask;
   t->slots[s].inode = inode;
   t->slots[s].dataset_id = dataset_id;
   t->slots[s].kind = kind;

@@ -4,14 +4,14 @@
 #include <memory>
 #include <mutex>
 
-#include "cached/cache_dir.h"
-#include "cached/publisher.h"
+#include "cached/catalog/cache_dir.h"
+#include "cached/catalog/control_writer.h"
 
 namespace larder {
 
 class InodeTableWriter {
  public:
-  static Result<std::unique_ptr<InodeTableWriter>> open(CacheDir& dir, Publisher& publisher, Meter& meter);
+  static Result<std::unique_ptr<InodeTableWriter>> open(CacheDir& dir, ControlWriter& publisher, Meter& meter);
 
   // Makes real_inode known, or changes what it stands for. ENOSPC: the table could not grow.
   Status insert(uint64_t real_inode, uint64_t inode, uint64_t dataset_id, InodeKind kind);
@@ -22,7 +22,8 @@ class InodeTableWriter {
   uint64_t growth_bytes() const;
 
  private:
-  InodeTableWriter(CacheDir& dir, Publisher& publisher, Meter& meter) : dir_(dir), publisher_(publisher), meter_(meter) {}
+  InodeTableWriter(CacheDir& dir, ControlWriter& publisher, Meter& meter)
+      : dir_(dir), publisher_(publisher), meter_(meter) {}
   Status take_over(uint64_t id);
   Result<Mapping> make_file(uint64_t id, uint32_t slots);
   Status grow();
@@ -32,7 +33,7 @@ class InodeTableWriter {
   InodeTable* table() const { return static_cast<InodeTable*>(map_.data()); }
 
   CacheDir& dir_;
-  Publisher& publisher_;
+  ControlWriter& publisher_;
   Meter& meter_;
   Charge charge_;
   Mapping map_;

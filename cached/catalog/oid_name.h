@@ -3,7 +3,7 @@
 #include <string>
 #include <string_view>
 
-#include "cached/files.h"
+#include "cached/base/files.h"
 #include "larder/hash.h"
 
 namespace larder {

@@ -1,12 +1,12 @@
-#include "cached/pins.h"
+#include "cached/catalog/pins.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cstring>
 
-#include "cached/files.h"
-#include "cached/log.h"
+#include "cached/base/files.h"
+#include "cached/base/log.h"
 #include "larder/hash.h"
 
 namespace larder {
@@ -40,13 +40,15 @@ static void for_files(const CatalogVersion& v, const std::string& path, const st
     const uint32_t i = todo.back();
     todo.pop_back();
     if (entries[i].is_file()) each(i);
-    for (uint32_t k = entries[i].is_file() ? 0 : entries[i].dir.child_count; k-- > 0;) todo.push_back(entries[i].dir.first_child + k);
+    for (uint32_t k = entries[i].is_file() ? 0 : entries[i].dir.child_count; k-- > 0;)
+      todo.push_back(entries[i].dir.first_child + k);
   }
 }
 
 std::unique_ptr<Pins> Pins::open(int folder, int tmp, Meter& meter) {
   std::unique_ptr<Pins> pins(new Pins(folder, tmp, meter));
-  if (Status s = pins->load(); !s && s.error().code != ENOENT) spdlog::error("what was pinned is forgotten: {}", s.error().message);
+  if (Status s = pins->load(); !s && s.error().code != ENOENT)
+    spdlog::error("what was pinned is forgotten: {}", s.error().message);
   return pins;
 }
 
@@ -56,17 +58,21 @@ Status Pins::load() {
   uint64_t sum = 0;
   if (text->size() >= kHead) memcpy(&sum, text->data() + sizeof kMagic, sizeof sum);
   const bool good = text->size() >= kHead && memcmp(text->data(), kMagic, sizeof kMagic) == 0 &&
-                    sum == XXH3_64bits(text->data() + kHead, text->size() - kHead) && (text->size() == kHead || text->back() == 0);
+                    sum == XXH3_64bits(text->data() + kHead, text->size() - kHead) &&
+                    (text->size() == kHead || text->back() == 0);
   if (!good) return make_error(EBADMSG, "the file \"pins\" is damaged");
-  for (size_t at = kHead; at < text->size(); at += strlen(text->c_str() + at) + 1) paths_.insert(text->c_str() + at);
+  for (size_t at = kHead; at < text->size(); at += strlen(text->c_str() + at) + 1)
+    paths_.insert(text->c_str() + at);
   charge_ = Charge(meter_, on_disk(text->size()));
   return {};
 }
 
 Status Pins::replace(std::set<std::string> paths) {
   std::string rest;
-  for (const std::string& p : paths) rest.append(p.c_str(), p.size() + 1);
-  if (rest.size() > kMostBytes - kHead) return make_error(E2BIG, "the pinned paths are too long; pin folders instead of files");
+  for (const std::string& p : paths)
+    rest.append(p.c_str(), p.size() + 1);
+  if (rest.size() > kMostBytes - kHead)
+    return make_error(E2BIG, "the pinned paths are too long; pin folders instead of files");
   const uint64_t sum = XXH3_64bits(rest.data(), rest.size());
   std::string text(kMagic, sizeof kMagic);
   text.append(reinterpret_cast<const char*>(&sum), sizeof sum) += rest;
@@ -88,14 +94,16 @@ Status Pins::add(std::span<const std::string> more) {
     if (below != paths.end() && below->starts_with(p)) erase_below(paths, p);
     paths.insert(p);
   }
-  if (paths.size() > kMost) return make_error(E2BIG, fmt::format("more than {} paths would be pinned; pin folders instead of files", kMost));
+  if (paths.size() > kMost)
+    return make_error(E2BIG, fmt::format("more than {} paths would be pinned; pin folders instead of files", kMost));
   return paths == paths_ ? Status() : replace(std::move(paths));
 }
 
 Result<size_t> Pins::remove(const std::string& path) {
   const std::string* above = covering(paths_, path);
   if (above && *above != path)
-    return make_error(EINVAL, fmt::format("it is pinned through {}; unpin that", above->empty() ? "the whole dataset" : "the folder " + shown(*above)));
+    return make_error(EINVAL, fmt::format("it is pinned through {}; unpin that",
+                                          above->empty() ? "the whole dataset" : "the folder " + shown(*above)));
   std::set<std::string> paths = paths_;
   const size_t gone = erase_below(paths, path);
   if (gone == 0) return gone;

@@ -1,12 +1,14 @@
-#include "cached/sieve.h"
+#include "cached/catalog/sieve.h"
 
 namespace larder {
 
 void Sieve::add(uint32_t entry) {
   if (entry >= links_.size() || queued_[entry]) return;
   links_[entry] = {kNone, newest_};
-  if (newest_ != kNone) links_[newest_].newer = entry;
-  else oldest_ = entry;
+  if (newest_ != kNone)
+    links_[newest_].newer = entry;
+  else
+    oldest_ = entry;
   newest_ = entry;
   queued_[entry] = true;
   visited_[entry] = false;

@@ -6,7 +6,6 @@
 #include <filesystem>
 #include <functional>
 
-#include "cached/admin.h"
 #include "cached/cli/commands.h"
 #include "cached/cli/doctor.h"
 #include "cached/cli/metadata.h"
@@ -17,7 +16,8 @@
 #include "cached/cli/status.h"
 #include "cached/cli/sync.h"
 #include "cached/cli/units.h"
-#include "cached/config.h"
+#include "cached/config/config.h"
+#include "cached/requests/admin.h"
 
 namespace larder::cli {
 namespace {
@@ -146,7 +146,8 @@ void add_store_options(CLI::App* sub, Words& w) {
 }
 
 void add_meta_option(CLI::App* sub, Words& w) {
-  sub->add_option("--meta", w.meta, "The metadata itself, such as redis://host:6379/0, without a larderd; a password in REDIS_PASSWORD")
+  sub->add_option("--meta", w.meta,
+                  "The metadata itself, such as redis://host:6379/0, without a larderd; a password in REDIS_PASSWORD")
       ->envname("LARDER_META")
       ->type_name("URL");
 }
@@ -156,7 +157,8 @@ void add_datasets(CLI::App& app, Words& w) {
   format->add_option("name", w.format.name, "Name of the dataset")->required();
   format->add_option("source", w.format.source, "s3://bucket/prefix or file:///dir")->required();
   format->add_option("--group", w.format.group, "Unix group that may read it (default: everybody)")->type_name("G");
-  format->add_flag("--restore", w.format.restore, "Publish again what this node has loaded: for metadata that was lost");
+  format->add_flag("--restore", w.format.restore,
+                   "Publish again what this node has loaded: for metadata that was lost");
   add_store_options(format, w);
   add_meta_option(format, w);
   format->callback([&w] { w.action = [&w] { return act_format(w); }; });
@@ -171,7 +173,10 @@ void add_datasets(CLI::App& app, Words& w) {
       ->check(CLI::IsMember({"wait", "origin", "error"}));
   mount->add_option("--policy", w.mount.policy, "What stays when the cache is full: keep, or sieve for skewed reads")
       ->check(CLI::IsMember({"keep", "sieve"}));
-  mount->add_option("--quota", w.mount.quota, "The most of the cache that the dataset may have, such as 20G, 50% or none")->type_name("N");
+  mount
+      ->add_option("--quota", w.mount.quota,
+                   "The most of the cache that the dataset may have, such as 20G, 50% or none")
+      ->type_name("N");
   add_store_options(mount, w);
   mount->callback([&w] { w.action = [&w] { return act_mount(w); }; });
 
@@ -227,13 +232,16 @@ void add_cache(CLI::App& app, Words& w) {
   });
 }
 
-CLI::Option* add_list(CLI::App* sub, const char* name, std::vector<std::string>& words, const char* help, const char* type) {
+CLI::Option* add_list(CLI::App* sub, const char* name, std::vector<std::string>& words, const char* help,
+                      const char* type) {
   return sub->add_option(name, words, help)->type_name(type)->expected(1)->take_all()->allow_extra_args(false);
 }
 
 void add_sync(CLI::App& app, Words& w) {
   CLI::App* sync = app.add_subcommand("sync", "Make DST like SRC: directories, s3:// and bos://; needs no larderd");
-  sync->add_option("source", w.sync.source, "A directory, s3://bucket/prefix, bos://bucket/prefix or http(s)://host/dir")->required();
+  sync->add_option("source", w.sync.source,
+                   "A directory, s3://bucket/prefix, bos://bucket/prefix or http(s)://host/dir")
+      ->required();
   sync->add_option("target", w.sync.target, "A directory, s3://bucket/prefix or bos://bucket/prefix")->required();
   sync->add_flag("--delete", w.sync.remove, "Remove from DST what SRC does not have, after all was copied");
   sync->add_flag("--delete-all", w.sync.remove_all, "The same, even if SRC is empty");
@@ -242,7 +250,9 @@ void add_sync(CLI::App& app, Words& w) {
   auto* exclude = add_list(sync, "--exclude", w.excludes, "Leave alone, on both sides, what matches", "PATTERN");
   auto* checksum = sync->add_flag("-c,--checksum", w.sync.checksum, "Compare contents, not times");
   sync->add_flag("--size-only", w.sync.size_only, "Compare sizes only")->excludes(checksum);
-  sync->add_option("-j,--jobs", w.sync.jobs, "Transfers at a time (default 32)")->check(CLI::Range(1, 512))->type_name("N");
+  sync->add_option("-j,--jobs", w.sync.jobs, "Transfers at a time (default 32)")
+      ->check(CLI::Range(1, 512))
+      ->type_name("N");
   sync->add_option("--bwlimit", w.sync.bwlimit, "Bytes a second, such as 50M")->type_name("RATE");
   add_store_options(sync, w);
   add_list(sync, "--src-option", w.source_options, "Option of SRC alone", "KEY=VALUE");
@@ -250,8 +260,9 @@ void add_sync(CLI::App& app, Words& w) {
   sync->add_flag("-v,--verbose", w.sync.verbose, "A line for every file copied or removed");
   sync->add_flag("-q,--quiet", w.sync.quiet, "Failures only");
   sync->add_flag("--json", w.sync.json, "The summary as JSON (docs/sync.md)");
-  sync->footer("The first pattern that matches a name, or a folder that it lies in, decides:\n  larder sync --include '*.jpg' "
-               "--exclude '*' /data s3://bucket/images");
+  sync->footer(
+      "The first pattern that matches a name, or a folder that it lies in, decides:\n  larder sync --include '*.jpg' "
+      "--exclude '*' /data s3://bucket/images");
   sync->callback([&w, sync, include, exclude] {
     order_filters(*sync, include, exclude, w);
     w.action = [&w] { return act_sync(w); };
@@ -286,8 +297,10 @@ void add_daemon(CLI::App& app, Words& w) {
 int cut_command(int argc, char** argv, Words& w) {
   if (argc < 2 || std::string(argv[1]) != "run") return argc;
   int end = 2;
-  while (end < argc && std::string(argv[end]) != "--") ++end;
-  for (int i = end + 1; i < argc; ++i) w.run.command.emplace_back(argv[i]);
+  while (end < argc && std::string(argv[end]) != "--")
+    ++end;
+  for (int i = end + 1; i < argc; ++i)
+    w.run.command.emplace_back(argv[i]);
   return end;
 }
 

@@ -11,7 +11,7 @@
 #include <thread>
 #include <vector>
 
-#include "cached/fd.h"
+#include "cached/base/fd.h"
 #include "larder/wire.h"
 
 namespace larder::cli {
@@ -89,7 +89,8 @@ Result<Packet> parse_packet(const std::string& socket_path, std::string_view byt
 
 Result<Packet> receive_packet(int fd, const std::string& socket_path, std::vector<char>& buffer) {
   ssize_t n = 0;
-  do n = recv(fd, buffer.data(), buffer.size(), MSG_TRUNC);
+  do
+    n = recv(fd, buffer.data(), buffer.size(), MSG_TRUNC);
   while (n < 0 && errno == EINTR);
   if (n == 0)
     return make_error(ECONNRESET, fmt::format("larderd at '{}' ended before it answered: see its log", socket_path));

@@ -13,7 +13,7 @@
 #include "cached/cli/progress.h"
 #include "cached/cli/report.h"
 #include "cached/cli/units.h"
-#include "cached/config.h"
+#include "cached/config/config.h"
 
 namespace larder::cli {
 namespace {
@@ -23,7 +23,8 @@ constexpr size_t kPathBytesPerRequest = 64 * 1024;
 
 std::string absolute_path(const std::string& path) {
   std::string normal = std::filesystem::absolute(path).lexically_normal().string();
-  while (normal.size() > 1 && normal.back() == '/') normal.pop_back();
+  while (normal.size() > 1 && normal.back() == '/')
+    normal.pop_back();
   return normal;
 }
 
@@ -67,7 +68,8 @@ std::vector<std::vector<std::string>> in_batches(const std::vector<std::string>&
 }
 
 void report_warm_errors(const Json& result) {
-  for (const Json& e : list(result, "errors")) warn(text(e, "path") + ": " + text(e, "error"));
+  for (const Json& e : list(result, "errors"))
+    warn(text(e, "path") + ": " + text(e, "error"));
 }
 
 int print_warm(const WarmTotals& t) {
@@ -123,7 +125,8 @@ int format_dataset(const Client& client, const FormatArgs& args) {
   if (args.restore)
     fmt::print("{} published again as version {}: {} files, {}\n", args.name, number(*reply, "version"),
                format_count(number(*reply, "objects")), format_bytes(static_cast<double>(number(*reply, "bytes"))));
-  else fmt::print("dataset {} is {}\n", args.name, args.source);
+  else
+    fmt::print("dataset {} is {}\n", args.name, args.source);
   return kExitOk;
 }
 
@@ -197,7 +200,8 @@ int warm_paths(const Client& client, const WarmArgs& args) {
     paths.insert(paths.end(), listed->begin(), listed->end());
   }
   if (paths.empty()) return fail(make_error(EINVAL, "nothing to warm: give a PATH, or --list FILE"), kExitUsage);
-  for (std::string& p : paths) p = absolute_path(p);
+  for (std::string& p : paths)
+    p = absolute_path(p);
   WarmTotals totals;
   for (const auto& batch : in_batches(paths)) {
     Progress progress("warming");

@@ -16,14 +16,14 @@
 #include <cstring>
 #include <filesystem>
 
-#include "cached/admin.h"
+#include "cached/base/fd.h"
 #include "cached/cli/client.h"
 #include "cached/cli/json_read.h"
 #include "cached/cli/report.h"
 #include "cached/cli/run.h"
 #include "cached/cli/socket_path.h"
 #include "cached/cli/units.h"
-#include "cached/fd.h"
+#include "cached/requests/admin.h"
 
 namespace larder::cli {
 namespace {
@@ -75,7 +75,8 @@ void look_at_version(const Json& status, Findings& out) {
   std::string version = text(status, "version");
   std::string detail = fmt::format("larderd {}, pid {}, up {}", version, number(status, "pid"),
                                    format_duration(static_cast<double>(number(status, "uptime_s"))));
-  if (version == kVersion) out.push_back({Verdict::kOk, "daemon", detail, ""});
+  if (version == kVersion)
+    out.push_back({Verdict::kOk, "daemon", detail, ""});
   else
     out.push_back({Verdict::kWarn, "daemon", detail + fmt::format(", and this larder is {}", kVersion),
                    "restart larderd after an update"});
@@ -147,7 +148,8 @@ void look_at_mounts(const Json& status, Findings& out) {
       out.push_back({Verdict::kWarn, "mount",
                      detail + fmt::format(", {} not shown", format_count(number(m, "skipped"))),
                      "rename the objects that no path can name (`larder refresh` names some)"});
-    else out.push_back({Verdict::kOk, "mount", detail, ""});
+    else
+      out.push_back({Verdict::kOk, "mount", detail, ""});
   }
 }
 
@@ -172,7 +174,9 @@ void look_at_kernel(Findings& out) {
                  "allow it in the container's seccomp profile"});
 }
 
-bool is_cache_folder(const std::string& path) { return access((path + "/control").c_str(), F_OK) == 0; }
+bool is_cache_folder(const std::string& path) {
+  return access((path + "/control").c_str(), F_OK) == 0;
+}
 
 void look_for_leftovers(const Json& status, Findings& out) {
   std::error_code ec;
@@ -214,8 +218,10 @@ std::vector<Finding> diagnose_command(const std::vector<ProgramInfo>& chain) {
   Findings out;
   for (const ProgramInfo& p : chain) {
     std::string detail = fmt::format("{} is {}", p.path, kind_name(p));
-    if (p.kind == ProgramKind::kScript) detail += fmt::format(", read by {}", p.script_program);
-    else if (!p.interpreter.empty()) detail += fmt::format(", loaded by {}", p.interpreter);
+    if (p.kind == ProgramKind::kScript)
+      detail += fmt::format(", read by {}", p.script_program);
+    else if (!p.interpreter.empty())
+      detail += fmt::format(", loaded by {}", p.interpreter);
     std::string why = why_not_served({p}), part = what_passes_by({p});
     if (why.empty() && !part.empty())
       out.push_back({Verdict::kWarn, "command", part, "what it asks for in that way it looks for on the disk"});
@@ -244,7 +250,8 @@ int run_doctor(const std::string& command) {
   look_at_kernel(findings);
   look_for_leftovers(status, findings);
   if (!command.empty())
-    for (Finding& f : diagnose_by_name(command)) findings.push_back(std::move(f));
+    for (Finding& f : diagnose_by_name(command))
+      findings.push_back(std::move(f));
   bool failed = false;
   for (const Finding& f : findings) {
     fmt::print("{}\n", render_finding(f));

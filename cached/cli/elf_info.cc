@@ -14,8 +14,8 @@
 #include <cstring>
 #include <optional>
 
+#include "cached/base/fd.h"
 #include "cached/cli/raw_calls.h"
-#include "cached/fd.h"
 
 namespace larder::cli {
 namespace {
@@ -97,7 +97,8 @@ class ElfFile {
       for (uint64_t at = 0; at < size; at += kCodePiece) {
         auto code = read_range(fd_, segment->p_offset + at, std::min(kCodePiece + kRawCallWindow, size - at));
         if (!code) break;
-        for (std::string& name : raw_path_calls(*code)) found.push_back(std::move(name));
+        for (std::string& name : raw_path_calls(*code))
+          found.push_back(std::move(name));
       }
     }
     std::sort(found.begin(), found.end());
@@ -190,7 +191,9 @@ ProgramInfo unreadable(const std::string& path, const struct stat& st) {
   return info;
 }
 
-bool older(const std::string& a, const std::string& b) { return strverscmp(a.c_str(), b.c_str()) < 0; }
+bool older(const std::string& a, const std::string& b) {
+  return strverscmp(a.c_str(), b.c_str()) < 0;
+}
 
 // The names in one version-need list.
 std::string highest_glibc(std::string_view needs, std::string_view names) {
@@ -228,8 +231,10 @@ Result<ProgramInfo> inspect_file(const std::string& path) {
   std::array<char, 256> buffer{};
   ssize_t n = S_ISREG(st.st_mode) ? pread(fd.get(), buffer.data(), buffer.size(), 0) : -1;
   std::string_view head(buffer.data(), n > 0 ? static_cast<size_t>(n) : 0);
-  if (head.size() >= EI_NIDENT && head.substr(0, SELFMAG) == ELFMAG) inspect_elf(fd.get(), head, info);
-  else if (head.substr(0, 2) == "#!") inspect_script(head, info);
+  if (head.size() >= EI_NIDENT && head.substr(0, SELFMAG) == ELFMAG)
+    inspect_elf(fd.get(), head, info);
+  else if (head.substr(0, 2) == "#!")
+    inspect_script(head, info);
   return info;
 }
 
@@ -290,7 +295,8 @@ std::string why_not_served(const std::vector<ProgramInfo>& chain) {
 std::string what_passes_by(const std::vector<ProgramInfo>& chain) {
   for (const ProgramInfo& p : chain) {
     if (p.raw_calls.empty()) continue;
-    return fmt::format("{} makes some system calls by itself, past the library: {}", p.path, fmt::join(p.raw_calls, ", "));
+    return fmt::format("{} makes some system calls by itself, past the library: {}", p.path,
+                       fmt::join(p.raw_calls, ", "));
   }
   return "";
 }

@@ -18,13 +18,13 @@ enum class ProgramKind {
 struct ProgramInfo {
   std::string path;
   ProgramKind kind = ProgramKind::kUnknown;
-  std::string interpreter;     // ELF: PT_INTERP; script: the first word after "#!"
-  std::string script_program;  // script: the program that reads it ("/usr/bin/env python3" gives python3)
-  bool go = false;             // made by Go's compiler: it calls the kernel without libc
-  bool musl = false;           // its interpreter is musl's: another libc than the library's
-  bool other_machine = false;  // another architecture or word size than this program's
+  std::string interpreter;             // ELF: PT_INTERP; script: the first word after "#!"
+  std::string script_program;          // script: the program that reads it ("/usr/bin/env python3" gives python3)
+  bool go = false;                     // made by Go's compiler: it calls the kernel without libc
+  bool musl = false;                   // its interpreter is musl's: another libc than the library's
+  bool other_machine = false;          // another architecture or word size than this program's
   std::vector<std::string> raw_calls;  // calls about paths that its own code makes without libc (raw_calls.h)
-  bool secure = false;         // set-user-ID, set-group-ID or file capabilities: the loader drops LD_PRELOAD
+  bool secure = false;                 // set-user-ID, set-group-ID or file capabilities: the loader drops LD_PRELOAD
 };
 
 // Reads the file's headers. Every number in it is untrusted. ENOENT, EACCES, ... if it cannot be read.

@@ -2,15 +2,15 @@
 
 #include <fmt/format.h>
 
-#include "cached/catalog_builder.h"
+#include "cached/catalog/catalog_builder.h"
+#include "cached/catalog/dataset.h"
 #include "cached/cli/json_read.h"
 #include "cached/cli/progress.h"
 #include "cached/cli/report.h"
 #include "cached/cli/socket_path.h"
 #include "cached/cli/units.h"
-#include "cached/dataset.h"
-#include "cached/datasets.h"
 #include "cached/meta/meta.h"
+#include "cached/namespace/datasets.h"
 
 namespace larder::cli {
 namespace {

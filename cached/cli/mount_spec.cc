@@ -6,7 +6,7 @@
 #include <cctype>
 #include <filesystem>
 
-#include "cached/config.h"
+#include "cached/config/config.h"
 
 namespace larder::cli {
 namespace {

@@ -18,10 +18,10 @@
 #include <fstream>
 #include <thread>
 
+#include "cached/base/fd.h"
 #include "cached/cli/elf_info.h"
 #include "cached/cli/json_read.h"
 #include "cached/cli/run.h"
-#include "cached/fd.h"
 #include "larder/hash.h"
 
 namespace larder::cli {
@@ -121,7 +121,9 @@ Result<pid_t> spawn(const Launch& launch) {
   return pid > 0 ? Result<pid_t>(pid) : make_error(ECHILD, fmt::format("cannot start '{}'", launch.program));
 }
 
-Fd open_pidfd(pid_t pid) { return Fd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0))); }
+Fd open_pidfd(pid_t pid) {
+  return Fd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+}
 
 // True if the process has ended; waits for at most `ms`.
 bool ended(const Fd& pidfd, pid_t pid, int ms) {
@@ -133,8 +135,8 @@ bool ended(const Fd& pidfd, pid_t pid, int ms) {
   return poll(&p, 1, ms) > 0;
 }
 
-// A line of the log without the time and level in front ("2026-11-24T09:00:00Z error "), or without "larderd: ". Not by std::regex, which
-// the compiler warns of under sanitizers.
+// A line of the log without the time and level in front ("2026-11-24T09:00:00Z error "), or without "larderd: ". Not by
+// std::regex, which the compiler warns of under sanitizers.
 std::string message_of(const std::string& line) {
   constexpr std::string_view kName = "larderd: ";
   if (line.compare(0, kName.size(), kName) == 0) return line.substr(kName.size());
@@ -241,8 +243,10 @@ Result<PrivateDaemon> PrivateDaemon::ensure(const SocketPath& socket, const Daem
   auto pid = spawn({*program, config->get(), log_fd->get()});
   if (!pid) return pid.error();
   Status ready = wait_until_ready(client, *pid, *log, from);
-  if (ready) daemon.pid_ = *pid;
-  else if (!daemon.made_folder_.empty()) rmdir(daemon.made_folder_.c_str());
+  if (ready)
+    daemon.pid_ = *pid;
+  else if (!daemon.made_folder_.empty())
+    rmdir(daemon.made_folder_.c_str());
   return ready ? Result<PrivateDaemon>(daemon) : ready.error();
 }
 

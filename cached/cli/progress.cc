@@ -52,7 +52,8 @@ bool is_terminal() {
 
 void RateMeter::add(double seconds, const ProgressState& state) {
   samples_.push_back({seconds, state});
-  while (samples_.size() > 2 && seconds - samples_[1].seconds >= kWindowSeconds) samples_.pop_front();
+  while (samples_.size() > 2 && seconds - samples_[1].seconds >= kWindowSeconds)
+    samples_.pop_front();
 }
 
 double RateMeter::per_second(uint64_t ProgressState::*field) const {
@@ -62,8 +63,12 @@ double RateMeter::per_second(uint64_t ProgressState::*field) const {
   return span > 0 && to > from ? static_cast<double>(to - from) / span : 0;
 }
 
-double RateMeter::items_per_second() const { return per_second(&ProgressState::done); }
-double RateMeter::bytes_per_second() const { return per_second(&ProgressState::bytes); }
+double RateMeter::items_per_second() const {
+  return per_second(&ProgressState::done);
+}
+double RateMeter::bytes_per_second() const {
+  return per_second(&ProgressState::bytes);
+}
 
 double RateMeter::seconds_left() const {
   if (samples_.empty()) return -1;
@@ -93,7 +98,9 @@ std::string render_progress(const std::string& label, const ProgressState& state
 Progress::Progress(std::string label)
     : label_(std::move(label)), terminal_(is_terminal()), start_(std::chrono::steady_clock::now()) {}
 
-Progress::~Progress() { finish(); }
+Progress::~Progress() {
+  finish();
+}
 
 double Progress::elapsed() const {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();

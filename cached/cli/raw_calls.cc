@@ -14,14 +14,21 @@ struct PathCall {
   const char* name;
 };
 constexpr PathCall kPathCalls[] = {
-    {SYS_openat, "openat"},         {437, "openat2"},
-    {SYS_newfstatat, "newfstatat"}, {SYS_statx, "statx"},
-    {SYS_readlinkat, "readlinkat"}, {SYS_faccessat, "faccessat"},
-    {439, "faccessat2"},            {SYS_getdents64, "getdents64"},
-    {SYS_chdir, "chdir"},           {425, "io_uring_setup"},
+    {SYS_openat, "openat"},
+    {437, "openat2"},
+    {SYS_newfstatat, "newfstatat"},
+    {SYS_statx, "statx"},
+    {SYS_readlinkat, "readlinkat"},
+    {SYS_faccessat, "faccessat"},
+    {439, "faccessat2"},
+    {SYS_getdents64, "getdents64"},
+    {SYS_chdir, "chdir"},
+    {425, "io_uring_setup"},
 #if defined(__x86_64__)
-    {SYS_open, "open"},             {SYS_stat, "stat"},
-    {SYS_lstat, "lstat"},           {SYS_access, "access"},
+    {SYS_open, "open"},
+    {SYS_stat, "stat"},
+    {SYS_lstat, "lstat"},
+    {SYS_access, "access"},
     {SYS_readlink, "readlink"},
 #endif
 };
@@ -39,21 +46,27 @@ uint32_t word_at(std::string_view code, size_t at) {
 }
 
 #if defined(__x86_64__)
-// mov $number, %eax (b8, or 48 c7 c0) and, not far behind, syscall (0f 05) with no other number or call in between. Small
-// numbers are all over the place, also in what is no code: those count only directly before it.
-const char* credible(uint32_t number, size_t between) { return number > 200 || between == 0 ? name_of(number) : nullptr; }
+// mov $number, %eax (b8, or 48 c7 c0) and, not far behind, syscall (0f 05) with no other number or call in between.
+// Small numbers are all over the place, also in what is no code: those count only directly before it.
+const char* credible(uint32_t number, size_t between) {
+  return number > 200 || between == 0 ? name_of(number) : nullptr;
+}
 
 const char* call_at(std::string_view code, size_t at) {
   size_t first = at > kRawCallWindow ? at - kRawCallWindow : 0;
   for (size_t i = at; i-- > first;) {
     auto byte = [&](size_t n) { return static_cast<unsigned char>(code[n]); };
     if (byte(i) == 0xe8 || byte(i) == 0xc3) return nullptr;
-    if (i + 5 <= at && byte(i) == 0xb8 && (i == 0 || byte(i - 1) != 0x41)) return credible(word_at(code, i + 1), at - i - 5);
-    if (i + 7 <= at && byte(i) == 0x48 && byte(i + 1) == 0xc7 && byte(i + 2) == 0xc0) return credible(word_at(code, i + 3), at - i - 7);
+    if (i + 5 <= at && byte(i) == 0xb8 && (i == 0 || byte(i - 1) != 0x41))
+      return credible(word_at(code, i + 1), at - i - 5);
+    if (i + 7 <= at && byte(i) == 0x48 && byte(i + 1) == 0xc7 && byte(i + 2) == 0xc0)
+      return credible(word_at(code, i + 3), at - i - 7);
   }
   return nullptr;
 }
-size_t next_entry(std::string_view code, size_t from) { return code.find("\x0f\x05", from, 2); }
+size_t next_entry(std::string_view code, size_t from) {
+  return code.find("\x0f\x05", from, 2);
+}
 constexpr size_t kStep = 2;
 #else
 // mov w8 or x8, #number and, not far behind, svc #0.

@@ -10,8 +10,10 @@ std::string printable(const std::string& text) {
   std::string out;
   for (char c : text) {
     auto u = static_cast<unsigned char>(c);
-    if (u < 0x20 || u == 0x7f) out += fmt::format("\\x{:02x}", u);
-    else out += c;
+    if (u < 0x20 || u == 0x7f)
+      out += fmt::format("\\x{:02x}", u);
+    else
+      out += c;
   }
   return out;
 }
@@ -21,6 +23,8 @@ int fail(const Error& error, int status) {
   return status;
 }
 
-void warn(const std::string& message) { fmt::print(stderr, "larder: warning: {}\n", printable(message)); }
+void warn(const std::string& message) {
+  fmt::print(stderr, "larder: warning: {}\n", printable(message));
+}
 
 }  // namespace larder::cli

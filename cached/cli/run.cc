@@ -41,7 +41,9 @@ bool below_a_mount(const std::string& command, const std::vector<MountSpec>& mou
                      [&](const MountSpec& m) { return command.rfind(m.path + "/", 0) == 0; });
 }
 
-int command_status(int error) { return error == ENOENT ? kExitNotFound : kExitNotExecutable; }
+int command_status(int error) {
+  return error == ENOENT ? kExitNotFound : kExitNotExecutable;
+}
 
 // 0, or the exit status of a command that cannot be started. Warns of one that cannot be served.
 int check_command(const std::string& command, const std::vector<MountSpec>& mounts) {
@@ -70,7 +72,8 @@ std::vector<std::string> mounted_paths(const Client& client) {
   std::vector<std::string> paths;
   auto status = client.request({{"op", "status"}});
   if (!status) return paths;
-  for (const Json& m : list(*status, "mounts")) paths.push_back(text(m, "path"));
+  for (const Json& m : list(*status, "mounts"))
+    paths.push_back(text(m, "path"));
   return paths;
 }
 
@@ -88,7 +91,8 @@ Status mount_all(const Client& client, const std::vector<MountSpec>& mounts, con
     mount.refresh = true;
     auto reply = request_mount(client, mount, false);
     if (!reply) {
-      for (const std::string& path : made) (void)client.request({{"op", "umount"}, {"path", path}});
+      for (const std::string& path : made)
+        (void)client.request({{"op", "umount"}, {"path", path}});
       return reply.error().code == EACCES ? explain_denied(client, reply.error()) : reply.error();
     }
     if (std::find(before.begin(), before.end(), m.path) == before.end()) made.push_back(m.path);
@@ -131,7 +135,8 @@ int become(const RunArgs& args, const std::string& library, const std::string& s
   setenv("LARDER_SOCKET", socket.c_str(), 1);
   if (!cache_dir.empty()) setenv("LARDER_CACHE", cache_dir.c_str(), 1);
   std::vector<char*> argv;
-  for (const std::string& word : args.command) argv.push_back(const_cast<char*>(word.c_str()));
+  for (const std::string& word : args.command)
+    argv.push_back(const_cast<char*>(word.c_str()));
   argv.push_back(nullptr);
   execvp(argv[0], argv.data());
   int error = errno;

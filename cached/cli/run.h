@@ -12,7 +12,7 @@ struct RunArgs {
   std::vector<std::string> mounts;   // SRC=PATH
   std::vector<std::string> options;  // KEY=VALUE, for every mount
   std::string fill;                  // of the mounts; empty: the daemon's default
-  std::string policy;  // empty: the daemon's default
+  std::string policy;                // empty: the daemon's default
   DaemonOptions daemon;
   bool daemon_options_given = false;  // any of --cache-size, --cache-dir, --meta, --linger
   bool quiet = false;

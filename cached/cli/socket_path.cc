@@ -39,7 +39,9 @@ Status own_folder(const std::string& folder) {
                           folder));
 }
 
-std::string tmp_folder() { return fmt::format("/tmp/larder-{}", geteuid()); }
+std::string tmp_folder() {
+  return fmt::format("/tmp/larder-{}", geteuid());
+}
 
 Status check_length(const std::string& path) {
   if (path.size() < sizeof(sockaddr_un::sun_path)) return {};

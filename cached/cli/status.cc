@@ -18,7 +18,9 @@ namespace {
 std::string bytes_of(const Json& object, const char* key) {
   return format_bytes(static_cast<double>(number(object, key)));
 }
-std::string count_of(const Json& object, const char* key) { return format_count(number(object, key)); }
+std::string count_of(const Json& object, const char* key) {
+  return format_count(number(object, key));
+}
 
 double share(uint64_t part, uint64_t whole) {
   return whole > 0 ? 100.0 * static_cast<double>(part) / static_cast<double>(whole) : 0;
@@ -31,12 +33,13 @@ std::string render_mount(const Json& m) {
                                 count_of(m, "cached_files"), bytes_of(m, "cached_bytes"),
                                 share(number(m, "cached_files"), number(m, "objects")));
   if (auto ratio = m.find("predicted_hit_ratio"); ratio != m.end() && ratio->is_number())
-    out += fmt::format("  epoch    {:.1f}% hits predicted when shuffled; {} files in use, {} partly cached\n", 100 * ratio->get<double>(),
-                       count_of(m, "in_use"), count_of(m, "lazy_partial"));
+    out += fmt::format("  epoch    {:.1f}% hits predicted when shuffled; {} files in use, {} partly cached\n",
+                       100 * ratio->get<double>(), count_of(m, "in_use"), count_of(m, "lazy_partial"));
   if (number(m, "pinned_files") > 0)
     out += fmt::format("  pinned   {} files ({})\n", count_of(m, "pinned_files"), bytes_of(m, "pinned_bytes"));
   if (number(m, "quota") > 0 || text(m, "policy") == "sieve")
-    out += fmt::format("  policy   {}, quota {}\n", printable(text(m, "policy")), number(m, "quota") > 0 ? bytes_of(m, "quota") : "none");
+    out += fmt::format("  policy   {}, quota {}\n", printable(text(m, "policy")),
+                       number(m, "quota") > 0 ? bytes_of(m, "quota") : "none");
   const Json& fill = member(m, "fill");
   std::string state = text(fill, "state");
   if (!state.empty() && state != "off")
@@ -109,12 +112,14 @@ std::string render_status(const Json& s) {
   out += fmt::format("store    {} GETs, {} received, {} retries, {} errors; {} under way, {} wait\n",
                      count_of(store, "gets"), bytes_of(store, "bytes"), count_of(store, "retries"),
                      count_of(store, "errors"), count_of(store, "in_flight"), count_of(store, "queued"));
-  for (const Json& m : list(s, "mounts")) out += render_mount(m);
+  for (const Json& m : list(s, "mounts"))
+    out += render_mount(m);
   for (const Json& d : list(s, "datasets"))
     if (!truth(d, "mounted"))
       out += fmt::format("\nnot mounted: {} ({})\n", printable(text(d, "name")), printable(text(d, "source")));
     else if (!text(d, "trouble").empty())
-      out += fmt::format("\n{} does not follow its metadata now: {}\n", printable(text(d, "name")), printable(text(d, "trouble")));
+      out += fmt::format("\n{} does not follow its metadata now: {}\n", printable(text(d, "name")),
+                         printable(text(d, "trouble")));
   return out;
 }
 
@@ -129,15 +134,18 @@ std::string render_top(const Json& before, const Json& after, double seconds) {
   const Json& store = member(after, "store");
   out += fmt::format("{:<24}{:>16}{:>16}\n", "requests under way", count_of(store, "in_flight"),
                      count_of(store, "queued") + " wait");
-  for (const Json& m : list(after, "mounts")) out += render_mount(m);
+  for (const Json& m : list(after, "mounts"))
+    out += render_mount(m);
   return out;
 }
 
 int show_status(const Client& client, bool json) {
   auto status = client.request({{"op", "status"}});
   if (!status) return fail(status.error());
-  if (json) fmt::print("{}\n", status->dump(-1, ' ', false, Json::error_handler_t::replace));
-  else fmt::print("{}", render_status(*status));
+  if (json)
+    fmt::print("{}\n", status->dump(-1, ' ', false, Json::error_handler_t::replace));
+  else
+    fmt::print("{}", render_status(*status));
   return kExitOk;
 }
 

@@ -10,7 +10,7 @@
 #include "cached/cli/progress.h"
 #include "cached/cli/report.h"
 #include "cached/cli/units.h"
-#include "cached/config.h"
+#include "cached/config/config.h"
 #include "cached/sync/sync.h"
 
 namespace larder::cli {

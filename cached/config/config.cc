@@ -1,4 +1,4 @@
-#include "cached/config.h"
+#include "cached/config/config.h"
 
 #include <fmt/format.h>
 #include <sys/stat.h>
@@ -16,7 +16,8 @@ constexpr void require_toml(bool holds) {
 }
 #define TOML_ASSERT(expr) require_toml(static_cast<bool>(expr))
 #include <toml++/impl/preprocessor.h>
-// Its tables of Unicode call unreachable what letters outside of quotes reach (U+00E9, U+FEF7): they are in none of the sets.
+// Its tables of Unicode call unreachable what letters outside of quotes reach (U+00E9, U+FEF7): they are in none of the
+// sets.
 #pragma push_macro("TOML_UNREACHABLE")
 #undef TOML_UNREACHABLE
 #define TOML_UNREACHABLE return false
@@ -24,7 +25,7 @@ constexpr void require_toml(bool holds) {
 #pragma pop_macro("TOML_UNREACHABLE")
 #include <toml++/toml.h>
 
-#include "cached/files.h"
+#include "cached/base/files.h"
 
 namespace larder {
 
@@ -36,13 +37,26 @@ static Error bad(const std::string& key, std::string_view value, std::string_vie
   return make_error(EINVAL, fmt::format("{} = \"{}\": {}", key, shown(value), remedy));
 }
 
-// ---- values ----------------------------------------------------------------------------------------------------------
+// ---- values
+// ----------------------------------------------------------------------------------------------------------
 
 static bool unit_factor(std::string unit, double* factor) {
-  static const std::map<std::string, double> kUnits = {
-      {"", 1}, {"B", 1}, {"K", 1024.0}, {"KIB", 1024.0}, {"KB", 1e3}, {"M", 1048576.0}, {"MIB", 1048576.0}, {"MB", 1e6},
-      {"G", 1073741824.0}, {"GIB", 1073741824.0}, {"GB", 1e9}, {"T", 1099511627776.0}, {"TIB", 1099511627776.0}, {"TB", 1e12}};
-  for (char& c : unit) c = static_cast<char>(toupper(static_cast<unsigned char>(c)));
+  static const std::map<std::string, double> kUnits = {{"", 1},
+                                                       {"B", 1},
+                                                       {"K", 1024.0},
+                                                       {"KIB", 1024.0},
+                                                       {"KB", 1e3},
+                                                       {"M", 1048576.0},
+                                                       {"MIB", 1048576.0},
+                                                       {"MB", 1e6},
+                                                       {"G", 1073741824.0},
+                                                       {"GIB", 1073741824.0},
+                                                       {"GB", 1e9},
+                                                       {"T", 1099511627776.0},
+                                                       {"TIB", 1099511627776.0},
+                                                       {"TB", 1e12}};
+  for (char& c : unit)
+    c = static_cast<char>(toupper(static_cast<unsigned char>(c)));
   auto it = kUnits.find(unit);
   if (it == kUnits.end()) return false;
   *factor = it->second;
@@ -95,7 +109,9 @@ Result<Fallback> parse_fallback(std::string_view text) {
 }
 
 Result<std::string> normal_mount_path(std::string_view path) {
-  auto refuse = [&](std::string_view why) { return make_error(EINVAL, fmt::format("mount path \"{}\" {}", shown(path), why)); };
+  auto refuse = [&](std::string_view why) {
+    return make_error(EINVAL, fmt::format("mount path \"{}\" {}", shown(path), why));
+  };
   if (path.empty() || path[0] != '/') return refuse("is not absolute; give one like /data/name");
   std::string out;
   for (size_t at = 0; at < path.size();) {
@@ -114,7 +130,8 @@ Result<std::string> normal_mount_path(std::string_view path) {
   return out;
 }
 
-// ---- TOML ------------------------------------------------------------------------------------------------------------
+// ---- TOML
+// ------------------------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -178,7 +195,8 @@ class TableReader {
   Status finish() {
     for (auto&& [key, node] : table_) {
       if (std::find(known_.begin(), known_.end(), key.str()) == known_.end())
-        fail(make_error(EINVAL, fmt::format("unknown key \"{}{}\"; remove it or correct its name", where_, shown(key.str()))));
+        fail(make_error(EINVAL,
+                        fmt::format("unknown key \"{}{}\"; remove it or correct its name", where_, shown(key.str()))));
     }
     return status_;
   }
@@ -201,7 +219,8 @@ Status read_options(const toml::node& node, const std::string& where, StoreOptio
   const toml::table* table = node.as_table();
   if (!table) return make_error(EINVAL, where + ": give a table of options");
   for (auto&& [key, value] : *table) {
-    if (value.is_table() || value.is_array()) return make_error(EINVAL, fmt::format("{}.{}: give a text", where, key.str()));
+    if (value.is_table() || value.is_array())
+      return make_error(EINVAL, fmt::format("{}.{}: give a text", where, key.str()));
     (*options)[std::string(key.str())] = value.is_string() ? **value.as_string() : TableReader::describe(value);
   }
   return {};
@@ -242,7 +261,8 @@ Status read_mount(const toml::table& table, Config& config) {
 Status read_mounts(const toml::node& node, Config& config) {
   const toml::array* array = node.as_array();
   if (!array || !array->is_homogeneous<toml::table>()) return make_error(EINVAL, "mount: write each as [[mount]]");
-  if (array->size() > kMaxMounts) return make_error(E2BIG, fmt::format("{} mounts; {} are possible", array->size(), kMaxMounts));
+  if (array->size() > kMaxMounts)
+    return make_error(E2BIG, fmt::format("{} mounts; {} are possible", array->size(), kMaxMounts));
   for (auto&& entry : *array)
     if (Status s = read_mount(*entry.as_table(), config); !s) return s;
   return {};
@@ -285,13 +305,15 @@ Status apply_toml(std::string_view text, const std::string& file, Config& config
     if (!s) return make_error(s.error().code, file + ": " + s.error().message);
     return {};
   } catch (const toml::parse_error& e) {
-    return make_error(EINVAL, fmt::format("{}:{}: {}; correct the line", file, e.source().begin.line, shown(e.description())));
+    return make_error(EINVAL,
+                      fmt::format("{}:{}: {}; correct the line", file, e.source().begin.line, shown(e.description())));
   } catch (const std::invalid_argument& e) {
     return make_error(EINVAL, fmt::format("{}: {}; correct its keys and brackets", file, e.what()));
   }
 }
 
-// ---- defaults --------------------------------------------------------------------------------------------------------
+// ---- defaults
+// --------------------------------------------------------------------------------------------------------
 
 static std::string env(const char* name) {
   const char* v = std::getenv(name);
@@ -311,7 +333,8 @@ static std::string user_socket() {
 
 static void fill_defaults(Config& c) {
   if (c.socket.empty()) c.socket = c.is_private ? user_socket() : "/run/larder/larder.sock";
-  if (c.cache_dir.empty()) c.cache_dir = c.is_private ? fmt::format("/dev/shm/larder-{}", ::geteuid()) : "/dev/shm/larder";
+  if (c.cache_dir.empty())
+    c.cache_dir = c.is_private ? fmt::format("/dev/shm/larder-{}", ::geteuid()) : "/dev/shm/larder";
   if (c.state_dir.empty()) c.state_dir = c.is_private ? user_state_dir() : "/var/lib/larder";
 }
 
@@ -348,7 +371,8 @@ static Status check_paths(const Config& c) {
     if (value->empty() || (*value)[0] != '/') return bad(key, *value, "give an absolute path");
     if (value->size() > 3000) return bad(key, *value, "give a shorter path");
   }
-  if (c.socket.size() > 107) return bad("socket", c.socket, "a socket path has at most 107 bytes; give a shorter one");  // sun_path
+  if (c.socket.size() > 107)
+    return bad("socket", c.socket, "a socket path has at most 107 bytes; give a shorter one");  // sun_path
   return {};
 }
 
@@ -371,28 +395,34 @@ StoreOptions options_for(const Config& config, const std::string& source, const 
     for (const auto& [key, value] : options)
       if (whole) all[key] = value;
   }
-  for (const auto& [key, value] : own) all[key] = value;
+  for (const auto& [key, value] : own)
+    all[key] = value;
   return all;
 }
 
-// ---- sizes -----------------------------------------------------------------------------------------------------------
+// ---- sizes
+// -----------------------------------------------------------------------------------------------------------
 
 static std::string human(uint64_t bytes) {
-  return bytes >= kGiB ? fmt::format("{:.1f} GiB", double(bytes) / double(kGiB)) : fmt::format("{:.1f} MiB", double(bytes) / 1048576);
+  return bytes >= kGiB ? fmt::format("{:.1f} GiB", double(bytes) / double(kGiB))
+                       : fmt::format("{:.1f} MiB", double(bytes) / 1048576);
 }
 
 Result<CacheLimits> plan_limits(const Config& config, uint64_t fs_total, uint64_t fs_free, uint64_t used) {
   CacheLimits limits;
   limits.reserve = config.reserve ? config.reserve->of(fs_total) : std::min(fs_total / 20, kGiB);
-  limits.cache_size = config.cache_size ? config.cache_size->of(fs_total) : std::min(fs_total / 2, (fs_free + used) / 5 * 4);
+  limits.cache_size =
+      config.cache_size ? config.cache_size->of(fs_total) : std::min(fs_total / 2, (fs_free + used) / 5 * 4);
   if (limits.cache_size > fs_total)
-    return make_error(EINVAL, fmt::format("cache_size {} is larger than the file system of {} ({}); give a smaller --cache-size or a larger file system",
+    return make_error(EINVAL, fmt::format("cache_size {} is larger than the file system of {} ({}); give a smaller "
+                                          "--cache-size or a larger file system",
                                           human(limits.cache_size), config.cache_dir, human(fs_total)));
   if (limits.reserve >= fs_total)
     return make_error(EINVAL, fmt::format("reserve {} leaves nothing of the file system of {} ({}); give a smaller one",
                                           human(limits.reserve), config.cache_dir, human(fs_total)));
   if (limits.cache_size < kMinCache)
-    return make_error(ENOSPC, fmt::format("cache_size {} is below 1 MiB ({} free on the file system of {}); give a larger --cache-size or free some space",
+    return make_error(ENOSPC, fmt::format("cache_size {} is below 1 MiB ({} free on the file system of {}); give a "
+                                          "larger --cache-size or free some space",
                                           limits.cache_size, human(fs_free), config.cache_dir));
   limits.staging = config.staging.of(limits.cache_size);
   if (limits.staging > limits.cache_size / 4)

@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "cached/store/store.h"
+#include "cached/store/api/store.h"
 #include "larder/result.h"
 #include "larder/shm.h"
 
@@ -19,11 +19,13 @@ namespace larder {
 struct SizeSpec {
   uint64_t bytes = 0;
   double percent = 0;  // used if bytes is 0
-  uint64_t of(uint64_t whole) const { return bytes ? bytes : static_cast<uint64_t>(static_cast<double>(whole) * percent / 100); }
+  uint64_t of(uint64_t whole) const {
+    return bytes ? bytes : static_cast<uint64_t>(static_cast<double>(whole) * percent / 100);
+  }
 };
 Result<SizeSpec> parse_size(std::string_view text);
 
-// What stays when a cache is full (design §5): what is there, or what is visited again (cached/sieve.h).
+// What stays when a cache is full (design §5): what is there, or what is visited again (cached/catalog/sieve.h).
 enum class Policy { kKeep, kSieve };
 Result<Policy> parse_policy(std::string_view text);
 // A size, or "none": 0.
@@ -36,7 +38,7 @@ Result<Fallback> parse_fallback(std::string_view text);
 
 struct MountConfig {
   std::string path;
-  std::string source;   // one of source, dataset
+  std::string source;  // one of source, dataset
   std::string dataset;
   Fallback fallback = Fallback::kWait;
   std::optional<Fill> fill;
@@ -50,15 +52,16 @@ struct Config {
   std::string cache_dir;
   std::string state_dir;
   std::string meta = "local:";
-  std::optional<SizeSpec> cache_size;  // none: min(50 % of the file system, 80 % of what is free now)
-  std::optional<SizeSpec> reserve;     // none: min(5 % of the file system, 1 GiB) stays free
-  SizeSpec staging{0, 0.5};            // of cache_size: recently read files of a dataset that does not fit
+  std::optional<SizeSpec> cache_size;    // none: min(50 % of the file system, 80 % of what is free now)
+  std::optional<SizeSpec> reserve;       // none: min(5 % of the file system, 1 GiB) stays free
+  SizeSpec staging{0, 0.5};              // of cache_size: recently read files of a dataset that does not fit
   SizeSpec lazy_threshold{64 << 20, 0};  // larger objects are read by chunks, as they are needed
   uint32_t wait_ms = 30000;
-  uint32_t scrub_interval_s = 86400;   // everything cached is compared with its checksums so often; 0: never
-  uint32_t linger_s = 0;               // private: end after this long without programs; 0: never
-  uint32_t connections = 108;  // objects under way; half as many again as a store has connections (store/http_store.cc): those
-                               // whose bodies have come wait for each other to be verified (store/plain_worker.h), or are written
+  uint32_t scrub_interval_s = 86400;  // everything cached is compared with its checksums so often; 0: never
+  uint32_t linger_s = 0;              // private: end after this long without programs; 0: never
+  uint32_t connections =
+      108;  // objects under way; half as many again as a store has connections (store/http_store.cc): those
+            // whose bodies have come wait for each other to be verified (store/plain_worker.h), or are written
   std::string log_level = "info";
   std::string log_file;
   std::string admin_group;

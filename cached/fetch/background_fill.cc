@@ -1,16 +1,16 @@
-#include "cached/filler.h"
+#include "cached/fetch/background_fill.h"
 
 #include <algorithm>
 
 namespace larder {
 
-static constexpr size_t kMaxFolders = 64;          // folders remembered; the rest come with the listing
-static constexpr uint32_t kMaxScan = 1u << 17;     // entries looked at in one call, which runs under the flights' lock
-static constexpr int kMaxRefused = 32;             // objects in a row that found no room: the cache is full
-static constexpr int kMaxFailed = 8;               // errors in a row: the store is ill
-static constexpr std::chrono::seconds kRest{30};   // then wait so long
+static constexpr size_t kMaxFolders = 64;         // folders remembered; the rest come with the listing
+static constexpr uint32_t kMaxScan = 1u << 17;    // entries looked at in one call, which runs under the flights' lock
+static constexpr int kMaxRefused = 32;            // objects in a row that found no room: the cache is full
+static constexpr int kMaxFailed = 8;              // errors in a row: the store is ill
+static constexpr std::chrono::seconds kRest{30};  // then wait so long
 
-void Filler::follow_version(Fill& f, const CatalogVersion& v) {
+void BackgroundFill::follow_version(Fill& f, const CatalogVersion& v) {
   if (f.version == v.version()) return;
   f.version = v.version();
   f.folders.clear();
@@ -19,7 +19,7 @@ void Filler::follow_version(Fill& f, const CatalogVersion& v) {
   f.refused_size = 0;
 }
 
-void Filler::push_folder(Fill& f, uint32_t folder) {
+void BackgroundFill::push_folder(Fill& f, uint32_t folder) {
   auto it = std::find_if(f.folders.begin(), f.folders.end(), [&](const Folder& x) { return x.entry == folder; });
   Folder found{folder, 0};
   if (it != f.folders.end()) {
@@ -30,7 +30,7 @@ void Filler::push_folder(Fill& f, uint32_t folder) {
   if (f.folders.size() > kMaxFolders) f.folders.pop_back();
 }
 
-void Filler::missed(const std::shared_ptr<Dataset>& dataset, const CatalogVersion& version, uint32_t entry) {
+void BackgroundFill::missed(const std::shared_ptr<Dataset>& dataset, const CatalogVersion& version, uint32_t entry) {
   if (dataset->fill == larder::Fill::kOff) return;
   std::lock_guard lock(mutex_);
   Fill& f = fills_[dataset->id()];
@@ -46,7 +46,7 @@ void Filler::missed(const std::shared_ptr<Dataset>& dataset, const CatalogVersio
   }
 }
 
-void Filler::resume(const std::shared_ptr<Dataset>& dataset) {
+void BackgroundFill::resume(const std::shared_ptr<Dataset>& dataset) {
   std::shared_ptr<CatalogVersion> v = dataset->version();
   if (dataset->fill != larder::Fill::kEager || !v) return;
   std::lock_guard lock(mutex_);
@@ -56,17 +56,19 @@ void Filler::resume(const std::shared_ptr<Dataset>& dataset) {
   f.started = true;
 }
 
-void Filler::stop(const Dataset& dataset) {
+void BackgroundFill::stop(const Dataset& dataset) {
   std::lock_guard lock(mutex_);
   fills_.erase(dataset.id());
 }
 
-void Filler::tick() {
+void BackgroundFill::tick() {
   std::lock_guard lock(mutex_);
   for (auto& [id, f] : fills_) {
     if (!f.paused || Clock::now() < f.resume_at) continue;
     // At least a thousandth of the cache: not a pass over everything for each small file that goes.
-    if (f.refused_size != 0 && !cache_.has_room(*f.dataset, std::max(f.refused_size, cache_.limit_of(*f.dataset) / 1000))) continue;
+    if (f.refused_size != 0 &&
+        !cache_.has_room(*f.dataset, std::max(f.refused_size, cache_.limit_of(*f.dataset) / 1000)))
+      continue;
     f.paused = false;
     f.refused_size = 0;
     f.refused = f.failed = 0;
@@ -74,7 +76,7 @@ void Filler::tick() {
   }
 }
 
-std::string Filler::state(const Dataset& dataset) const {
+std::string BackgroundFill::state(const Dataset& dataset) const {
   if (dataset.fill == larder::Fill::kOff) return "off";
   std::lock_guard lock(mutex_);
   auto it = fills_.find(dataset.id());
@@ -90,7 +92,7 @@ static bool wanted(const CatalogVersion& v, uint32_t entry) {
   return v.catalog().entries[entry].is_file() && v.state(entry) != kResident;
 }
 
-std::optional<uint32_t> Filler::next_sibling(Fill& f, const CatalogVersion& v) {
+std::optional<uint32_t> BackgroundFill::next_sibling(Fill& f, const CatalogVersion& v) {
   while (!f.folders.empty()) {
     Folder& folder = f.folders.front();
     const CatalogEntry& e = v.catalog().entries[folder.entry];
@@ -103,7 +105,7 @@ std::optional<uint32_t> Filler::next_sibling(Fill& f, const CatalogVersion& v) {
   return std::nullopt;
 }
 
-std::optional<uint32_t> Filler::next_listed(Fill& f, const CatalogVersion& v) {
+std::optional<uint32_t> BackgroundFill::next_listed(Fill& f, const CatalogVersion& v) {
   uint32_t end = std::min(v.catalog().entry_count, f.cursor + kMaxScan);
   while (f.cursor < end) {
     uint32_t entry = f.cursor++;
@@ -112,7 +114,7 @@ std::optional<uint32_t> Filler::next_listed(Fill& f, const CatalogVersion& v) {
   return std::nullopt;
 }
 
-std::optional<Object> Filler::next_of(Fill& f) {
+std::optional<Object> BackgroundFill::next_of(Fill& f) {
   std::shared_ptr<CatalogVersion> v = f.dataset->version();
   if (!v) return std::nullopt;
   follow_version(f, *v);
@@ -129,7 +131,7 @@ std::optional<Object> Filler::next_of(Fill& f) {
 }
 
 // The datasets in turn.
-std::optional<Object> Filler::next() {
+std::optional<Object> BackgroundFill::next() {
   std::lock_guard lock(mutex_);
   auto at = fills_.upper_bound(last_served_);
   for (size_t n = 0; n < fills_.size(); ++n, ++at) {
@@ -140,7 +142,7 @@ std::optional<Object> Filler::next() {
   return std::nullopt;
 }
 
-void Filler::finished(const Object& object, const Status& status) {
+void BackgroundFill::finished(const Object& object, const Status& status) {
   std::lock_guard lock(mutex_);
   auto it = fills_.find(object.dataset->id());
   if (it == fills_.end()) return;
@@ -153,7 +155,8 @@ void Filler::finished(const Object& object, const Status& status) {
   int code = status.error().code;
   if (code == ESTALE || code == ENOENT || code == ECANCELED) return;  // a refresh is under way, or the end
   bool full = code == ENOSPC || code == EFBIG;
-  if (code == ENOSPC) f.refused_size = f.refused_size == 0 ? object.size + 1 : std::min(f.refused_size, object.size + 1);
+  if (code == ENOSPC)
+    f.refused_size = f.refused_size == 0 ? object.size + 1 : std::min(f.refused_size, object.size + 1);
   if (full ? ++f.refused < kMaxRefused : ++f.failed < kMaxFailed) return;
   f.paused = true;
   f.resume_at = Clock::now() + (full ? std::chrono::seconds(1) : kRest);

@@ -1,6 +1,6 @@
-// Background fill: the first miss in a dataset starts to fetch the rest of it (fill = eager: the folder that is being read,
-// then the listing; siblings: the folder only; off). It stops when the cache is full, goes on when there is room again, and
-// never fetches what is in the cache or on its way. Thread-safe.
+// Background fill: the first miss in a dataset starts to fetch the rest of it (fill = eager: the folder that is being
+// read, then the listing; siblings: the folder only; off). It stops when the cache is full, goes on when there is room
+// again, and never fetches what is in the cache or on its way. Thread-safe.
 #pragma once
 #include <chrono>
 #include <deque>
@@ -8,13 +8,13 @@
 #include <mutex>
 #include <string>
 
-#include "cached/flight.h"
+#include "cached/fetch/object_fetcher.h"
 
 namespace larder {
 
-class Filler : public WorkSource {
+class BackgroundFill : public WorkSource {
  public:
-  explicit Filler(ObjectCache& cache) : cache_(cache) {}
+  explicit BackgroundFill(ObjectCache& cache) : cache_(cache) {}
 
   // A program missed this entry of the current version.
   void missed(const std::shared_ptr<Dataset>& dataset, const CatalogVersion& version, uint32_t entry);
@@ -43,8 +43,8 @@ class Filler : public WorkSource {
     bool started = false;
     bool paused = false;
     Clock::time_point resume_at{};
-    uint64_t refused_size = 0;   // smallest object that did not fit; 0: all did
-    int refused = 0, failed = 0; // in a row
+    uint64_t refused_size = 0;    // smallest object that did not fit; 0: all did
+    int refused = 0, failed = 0;  // in a row
     int in_flight = 0;
   };
 

@@ -1,12 +1,12 @@
-// ChunkFlights: who wants which chunks, and in what order they go. What becomes of them: chunk_landing.cc.
-#include "cached/chunk_flights.h"
+// ChunkFetcher: who wants which chunks, and in what order they go. What becomes of them: chunk_landing.cc.
+#include "cached/fetch/chunk_fetcher.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 
-#include "cached/chunk_flights_inside.h"
-#include "cached/files.h"
+#include "cached/base/files.h"
+#include "cached/fetch/chunk_fetcher_inside.h"
 
 namespace larder {
 
@@ -15,39 +15,42 @@ static constexpr uint32_t kWholeAtOnce = 8;  // GETs of one object that is fetch
 static constexpr size_t kMostReadaheads = 4096;
 static constexpr std::chrono::milliseconds kRecount{10};
 
-ChunkFlights::ChunkFlights(LazyFiles& files, ObjectCache& cache, uint32_t connections, uint32_t wait_ms)
+ChunkFetcher::ChunkFetcher(ChunkStore& files, ObjectCache& cache, uint32_t connections, uint32_t wait_ms)
     : files_(files), cache_(cache), connections_(std::max(1u, connections)), wait_(wait_ms) {}
 
-ChunkFlights::~ChunkFlights() = default;
+ChunkFetcher::~ChunkFetcher() = default;
 
-uint32_t ChunkFlights::in_flight() const {
+uint32_t ChunkFetcher::in_flight() const {
   std::lock_guard lock(mutex_);
   return running_;
 }
 
-// ---- asking ----------------------------------------------------------------------------------------------------------
+// ---- asking
+// ----------------------------------------------------------------------------------------------------------
 
-void ChunkFlights::enqueue_locked(const FlightPtr& f, Rank rank, int64_t place) {
+void ChunkFetcher::enqueue_locked(const FlightPtr& f, Rank rank, int64_t place) {
   f->queue = rank;
   f->place = place;
   queues_[rank].emplace(place, f);
 }
 
-bool ChunkFlights::is_queued(const Flight& f) { return f.queue != Flight::kNone; }
+bool ChunkFetcher::is_queued(const Flight& f) {
+  return f.queue != Flight::kNone;
+}
 
-void ChunkFlights::dequeue_locked(Flight& f) {
+void ChunkFetcher::dequeue_locked(Flight& f) {
   if (!is_queued(f)) return;
   const int queue = std::exchange(f.queue, Flight::kNone);
   queues_[queue].erase(f.place);
 }
 
-ChunkFlights::FlightPtr ChunkFlights::find_locked(const LazyPtr& file, uint32_t chunk) const {
+ChunkFetcher::FlightPtr ChunkFetcher::find_locked(const LazyPtr& file, uint32_t chunk) const {
   auto it = flights_.find({file.get(), chunk});
   return it == flights_.end() ? nullptr : it->second;
 }
 
 // The flight of a chunk that is absent, joined or made; a higher rank moves it up.
-ChunkFlights::FlightPtr ChunkFlights::flight_locked(const LazyPtr& file, uint32_t chunk, Rank rank) {
+ChunkFetcher::FlightPtr ChunkFetcher::flight_locked(const LazyPtr& file, uint32_t chunk, Rank rank) {
   FlightPtr f = find_locked(file, chunk);
   if (!f) {
     f = std::make_shared<Flight>();
@@ -64,7 +67,7 @@ ChunkFlights::FlightPtr ChunkFlights::flight_locked(const LazyPtr& file, uint32_
   return f;
 }
 
-Readahead& ChunkFlights::readahead_locked(const LazyPtr& file) {
+Readahead& ChunkFetcher::readahead_locked(const LazyPtr& file) {
   if (readahead_.size() > kMostReadaheads) std::erase_if(readahead_, [](auto& r) { return r.second.first.expired(); });
   auto& slot = readahead_[file->handle_inode()];
   slot.first = file;
@@ -72,19 +75,21 @@ Readahead& ChunkFlights::readahead_locked(const LazyPtr& file) {
 }
 
 // Counted now and then: there may be thousands of files.
-uint32_t ChunkFlights::streams_locked(Clock::time_point now) {
+uint32_t ChunkFetcher::streams_locked(Clock::time_point now) {
   if (now - streams_counted_ < kRecount) return streams_;
   streams_counted_ = now;
   streams_ = 0;
-  for (auto& [handle, slot] : readahead_) streams_ += slot.second.active(now);
+  for (auto& [handle, slot] : readahead_)
+    streams_ += slot.second.active(now);
   return streams_;
 }
 
-Readahead::Limits ChunkFlights::limits_locked(const LazyPtr& file) {
-  return {file->chunk_count(), 1u << file->map().chunk_shift, files_.joined(*file), files_.window(*file, streams_locked(Clock::now()))};
+Readahead::Limits ChunkFetcher::limits_locked(const LazyPtr& file) {
+  return {file->chunk_count(), 1u << file->map().chunk_shift, files_.joined(*file),
+          files_.window(*file, streams_locked(Clock::now()))};
 }
 
-void ChunkFlights::ahead_locked(const LazyPtr& file, uint32_t first, uint32_t count) {
+void ChunkFetcher::ahead_locked(const LazyPtr& file, uint32_t first, uint32_t count) {
   for (uint32_t i = first; i < first + count && i < file->chunk_count(); ++i)
     if (!file->present(i)) flight_locked(file, i, kAhead);
   while (queues_[kAhead].size() > kMostAhead) {
@@ -94,12 +99,12 @@ void ChunkFlights::ahead_locked(const LazyPtr& file, uint32_t first, uint32_t co
   }
 }
 
-void ChunkFlights::follow_locked(const LazyPtr& file, const Readahead::Plan& plan) {
+void ChunkFetcher::follow_locked(const LazyPtr& file, const Readahead::Plan& plan) {
   ahead_locked(file, plan.first, plan.count);
   if (plan.count > 0) files_.set_mark(file, plan.mark, true);
 }
 
-uint64_t ChunkFlights::want(const LazyPtr& file, uint32_t first, uint32_t count, uint32_t waits, Done done) {
+uint64_t ChunkFetcher::want(const LazyPtr& file, uint32_t first, uint32_t count, uint32_t waits, Done done) {
   auto group = std::make_shared<Group>();
   bool late = false;
   {
@@ -130,11 +135,11 @@ uint64_t ChunkFlights::want(const LazyPtr& file, uint32_t first, uint32_t count,
 }
 
 // It may lie in the store behind other background work. Chunks that are fetched ahead are wanted next.
-void ChunkFlights::hurry(const LazyFile& file) {
+void ChunkFetcher::hurry(const LazyFile& file) {
   if (Result<std::shared_ptr<Store>> store = file.object.dataset->store()) (*store)->hurry(file.object.path);
 }
 
-void ChunkFlights::cancel(uint64_t ticket) {
+void ChunkFetcher::cancel(uint64_t ticket) {
   std::lock_guard lock(mutex_);
   auto it = groups_.find(ticket);
   if (it == groups_.end()) return;
@@ -142,7 +147,7 @@ void ChunkFlights::cancel(uint64_t ticket) {
   groups_.erase(it);
 }
 
-void ChunkFlights::passed(const LazyPtr& file, uint32_t chunk) {
+void ChunkFetcher::passed(const LazyPtr& file, uint32_t chunk) {
   {
     std::lock_guard lock(mutex_);
     files_.set_mark(file, chunk, false);
@@ -151,7 +156,7 @@ void ChunkFlights::passed(const LazyPtr& file, uint32_t chunk) {
   pump();
 }
 
-void ChunkFlights::advise(const LazyPtr& file, uint32_t first, uint32_t count) {
+void ChunkFetcher::advise(const LazyPtr& file, uint32_t first, uint32_t count) {
   {
     std::lock_guard lock(mutex_);
     const Readahead::Limits limits = limits_locked(file);
@@ -161,11 +166,13 @@ void ChunkFlights::advise(const LazyPtr& file, uint32_t first, uint32_t count) {
   pump();
 }
 
-void ChunkFlights::fetch_whole(const LazyPtr& file, bool demand, Done done) {
+void ChunkFetcher::fetch_whole(const LazyPtr& file, bool demand, Done done) {
   uint64_t bytes = on_disk(file->map().size);
   const uint64_t most = cache_.limit_of(*file->object.dataset);
   if (bytes > most - std::min(most, files_.staging_share() / 4))
-    return done(make_error(demand ? EFBIG : ENOSPC, fmt::format("the object has {} bytes and the cache {}; give a larger cache_size or quota", bytes, most)));
+    return done(make_error(
+        demand ? EFBIG : ENOSPC,
+        fmt::format("the object has {} bytes and the cache {}; give a larger cache_size or quota", bytes, most)));
   auto w = std::make_shared<Whole>();
   w->file = file;
   w->demand = demand;
@@ -177,9 +184,10 @@ void ChunkFlights::fetch_whole(const LazyPtr& file, bool demand, Done done) {
   pump();
 }
 
-// ---- picking ---------------------------------------------------------------------------------------------------------
+// ---- picking
+// ---------------------------------------------------------------------------------------------------------
 
-void ChunkFlights::pump() {
+void ChunkFetcher::pump() {
   for (;;) {
     GetPtr get;
     {
@@ -197,10 +205,12 @@ void ChunkFlights::pump() {
   end_wholes();
 }
 
-bool ChunkFlights::may_run_behind_locked() const { return running_behind_ < std::max(1u, connections_ * 3 / 4); }
+bool ChunkFetcher::may_run_behind_locked() const {
+  return running_behind_ < std::max(1u, connections_ * 3 / 4);
+}
 
 // The chunk whose turn it is, and those behind it that are wanted as well.
-ChunkFlights::GetPtr ChunkFlights::pick_locked() {
+ChunkFetcher::GetPtr ChunkFetcher::pick_locked() {
   if (stopping_ || running_ >= connections_) return nullptr;
   for (Rank rank : {kDemand, kAhead}) {
     if (queues_[rank].empty() || (rank == kAhead && !may_run_behind_locked())) continue;
@@ -217,7 +227,7 @@ ChunkFlights::GetPtr ChunkFlights::pick_locked() {
   return pick_whole_locked();
 }
 
-ChunkFlights::GetPtr ChunkFlights::pick_whole_locked() {
+ChunkFetcher::GetPtr ChunkFetcher::pick_whole_locked() {
   if (!may_run_behind_locked()) return nullptr;
   for (const WholePtr& w : wholes_) {
     const uint32_t most = kWholeAtOnce * files_.joined(*w->file);
@@ -239,7 +249,7 @@ ChunkFlights::GetPtr ChunkFlights::pick_whole_locked() {
 }
 
 // The chunks behind a GET's first, as far as they are absent and nobody fetches them.
-void ChunkFlights::add_to_whole_locked(const WholePtr& w, const GetPtr& get) {
+void ChunkFetcher::add_to_whole_locked(const WholePtr& w, const GetPtr& get) {
   const uint32_t end = end_of_get(get->first(), files_.joined(*w->file), w->file->chunk_count());
   for (; w->next < end && !w->file->present(w->next); ++w->next) {
     FlightPtr f = find_locked(w->file, w->next);
@@ -252,21 +262,23 @@ void ChunkFlights::add_to_whole_locked(const WholePtr& w, const GetPtr& get) {
   }
 }
 
-void ChunkFlights::end_wholes() {
+void ChunkFetcher::end_wholes() {
   std::vector<WholePtr> ended;
   {
     std::lock_guard lock(mutex_);
     for (auto it = wholes_.begin(); it != wholes_.end();) {
-      const bool at_end = (*it)->running == 0 && ((*it)->next >= (*it)->file->chunk_count() || !(*it)->status || stopping_);
+      const bool at_end =
+          (*it)->running == 0 && ((*it)->next >= (*it)->file->chunk_count() || !(*it)->status || stopping_);
       if (at_end) ended.push_back(*it);
       it = at_end ? wholes_.erase(it) : it + 1;
     }
   }
-  for (const WholePtr& w : ended) whole_ended(w);
+  for (const WholePtr& w : ended)
+    whole_ended(w);
   if (!ended.empty()) pump();
 }
 
-void ChunkFlights::whole_ended(const WholePtr& w) {
+void ChunkFetcher::whole_ended(const WholePtr& w) {
   if (stopping_) return w->done(make_error(ECANCELED, "larderd is ending"));
   if (!w->status) return w->done(w->status);
   files_.when_whole(w->file, [this, w](const Status& s) {
@@ -277,7 +289,7 @@ void ChunkFlights::whole_ended(const WholePtr& w) {
   });
 }
 
-void ChunkFlights::tick() {
+void ChunkFetcher::tick() {
   std::vector<FlightPtr> expired;
   {
     std::lock_guard lock(mutex_);
@@ -285,27 +297,34 @@ void ChunkFlights::tick() {
     for (; !parked_.empty(); parked_.pop_back()) {
       const FlightPtr& f = parked_.back();
       f->parked = false;
-      if (*f->room_deadline > now) enqueue_locked(f, kDemand, --first_place_);
-      else expired.push_back(f);
+      if (*f->room_deadline > now)
+        enqueue_locked(f, kDemand, --first_place_);
+      else
+        expired.push_back(f);
     }
   }
-  const Status late = make_error(EIO, fmt::format("no room came free in {} ms: cache_size is {}; give a larger cache_size", wait_.count(), cache_.limits().cache_size));
-  for (const FlightPtr& f : expired) log_failure(*f->file, f->chunk, 1, late.error());
+  const Status late =
+      make_error(EIO, fmt::format("no room came free in {} ms: cache_size is {}; give a larger cache_size",
+                                  wait_.count(), cache_.limits().cache_size));
+  for (const FlightPtr& f : expired)
+    log_failure(*f->file, f->chunk, 1, late.error());
   settle(expired, late, false);
   pump();
 }
 
-bool ChunkFlights::stop(std::chrono::milliseconds limit) {
+bool ChunkFetcher::stop(std::chrono::milliseconds limit) {
   std::vector<FlightPtr> queued;
   {
     std::lock_guard lock(mutex_);
     stopping_ = true;
     queued.swap(parked_);
     for (Queue& queue : queues_) {
-      for (auto& [place, f] : queue) queued.push_back(f);
+      for (auto& [place, f] : queue)
+        queued.push_back(f);
       queue.clear();
     }
-    for (const FlightPtr& f : queued) f->queue = Flight::kNone;
+    for (const FlightPtr& f : queued)
+      f->queue = Flight::kNone;
   }
   settle(queued, make_error(ECANCELED, "larderd is ending"), false);
   pump();

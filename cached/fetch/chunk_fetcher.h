@@ -1,7 +1,8 @@
-// Flights of chunks: one flight a chunk, however many wait for it. Demand goes first, then what is fetched ahead of sequential readers,
-// then background work. Chunks that are wanted at the same time and lie side by side are fetched by one GET (cached/chunk_get.h); each is
-// there, and who waits for it is told, when its own bytes are. A GET ends at a multiple of LazyFiles::joined(), so a chunk that somebody
-// begins to wait for while it is under way is never more than that away. Thread-safe; callbacks run without locks held.
+// ObjectFetcher of chunks: one flight a chunk, however many wait for it. Demand goes first, then what is fetched ahead
+// of sequential readers, then background work. Chunks that are wanted at the same time and lie side by side are fetched
+// by one GET (cached/fetch/chunk_writer.h); each is there, and who waits for it is told, when its own bytes are. A GET
+// ends at a multiple of ChunkStore::joined(), so a chunk that somebody begins to wait for while it is under way is
+// never more than that away. Thread-safe; callbacks run without locks held.
 #pragma once
 #include <atomic>
 #include <chrono>
@@ -14,30 +15,31 @@
 #include <unordered_map>
 #include <vector>
 
-#include "cached/flight.h"
-#include "cached/lazy_files.h"
-#include "cached/readahead.h"
+#include "cached/cache/chunk_store.h"
+#include "cached/fetch/object_fetcher.h"
+#include "cached/fetch/readahead.h"
 
 namespace larder {
 
-class ChunkGet;
+class ChunkWriter;
 
-class ChunkFlights {
+class ChunkFetcher {
  public:
   using Done = std::function<void(const Status&)>;
 
-  ChunkFlights(LazyFiles& files, ObjectCache& cache, uint32_t connections, uint32_t wait_ms);
-  ~ChunkFlights();
-  void on_stale(Flights::StaleHandler handler) { stale_ = std::move(handler); }
+  ChunkFetcher(ChunkStore& files, ObjectCache& cache, uint32_t connections, uint32_t wait_ms);
+  ~ChunkFetcher();
+  void on_stale(ObjectFetcher::StaleHandler handler) { stale_ = std::move(handler); }
 
-  // A program waits for the first `waits` of [first, first + count); the others are wanted next, and may be left out. `done` is called
-  // exactly once, unless cancelled; perhaps before this returns.
+  // A program waits for the first `waits` of [first, first + count); the others are wanted next, and may be left out.
+  // `done` is called exactly once, unless cancelled; perhaps before this returns.
   uint64_t want(const LazyPtr& file, uint32_t first, uint32_t count, uint32_t waits, Done done);
   void cancel(uint64_t ticket);
   // A program came by marked chunks, or says that it will read them.
   void passed(const LazyPtr& file, uint32_t chunk);
   void advise(const LazyPtr& file, uint32_t first, uint32_t count);
-  // All of it, until it is an ordinary cache file. `demand`: a program waits; else errors as Flights' background work (ENOSPC).
+  // All of it, until it is an ordinary cache file. `demand`: a program waits; else errors as ObjectFetcher' background
+  // work (ENOSPC).
   void fetch_whole(const LazyPtr& file, bool demand, Done done);
 
   // Tries those again that wait for room; ends those that waited too long. Call every 20 ms or so.
@@ -75,7 +77,9 @@ class ChunkFlights {
     bool operator==(const Key&) const = default;
   };
   struct KeyHash {
-    size_t operator()(const Key& k) const { return reinterpret_cast<uintptr_t>(k.file) / 64 * 0x9e3779b97f4a7c15ULL + k.chunk; }
+    size_t operator()(const Key& k) const {
+      return reinterpret_cast<uintptr_t>(k.file) / 64 * 0x9e3779b97f4a7c15ULL + k.chunk;
+    }
   };
 
   // ---- asking
@@ -115,11 +119,11 @@ class ChunkFlights {
   void end_wholes();
   void whole_ended(const WholePtr& w);
 
-  LazyFiles& files_;
+  ChunkStore& files_;
   ObjectCache& cache_;
   const uint32_t connections_;
   const std::chrono::milliseconds wait_;
-  Flights::StaleHandler stale_;
+  ObjectFetcher::StaleHandler stale_;
   mutable std::mutex mutex_;
   std::condition_variable idle_;
   std::unordered_map<Key, FlightPtr, KeyHash> flights_;
@@ -132,7 +136,7 @@ class ChunkFlights {
   std::vector<FlightPtr> parked_;  // wait for room
   std::vector<WholePtr> wholes_;
   uint64_t next_ticket_ = 1;
-  uint32_t running_ = 0;  // GETs
+  uint32_t running_ = 0;         // GETs
   uint32_t running_behind_ = 0;  // for nobody who waits
   uint32_t callbacks_ = 0;
   std::atomic<bool> stopping_{false};

@@ -1,14 +1,14 @@
-// What the sources of ChunkFlights share.
+// What the sources of ChunkFetcher share.
 #pragma once
 #include <optional>
 
-#include "cached/chunk_flights.h"
-#include "cached/chunk_get.h"
+#include "cached/fetch/chunk_fetcher.h"
+#include "cached/fetch/chunk_writer.h"
 
 namespace larder {
 
-// Guarded by ChunkFlights' lock. Of queue, parked and get one is set, but for a moment of fill.
-struct ChunkFlights::Flight {
+// Guarded by ChunkFetcher' lock. Of queue, parked and get one is set, but for a moment of fill.
+struct ChunkFetcher::Flight {
   static constexpr int kNone = -1;
   LazyPtr file;
   uint32_t chunk = 0;
@@ -23,7 +23,7 @@ struct ChunkFlights::Flight {
 };
 
 // One GET of adjacent chunks. Only whoever runs it touches it, but for `behind`, which is fixed once it runs.
-struct ChunkFlights::Get {
+struct ChunkFetcher::Get {
   explicit Get(LazyPtr f) : file(std::move(f)) {}
   void add(const FlightPtr& f, const GetPtr& self) {
     f->get = self;
@@ -35,7 +35,7 @@ struct ChunkFlights::Get {
   std::vector<FlightPtr> flights;
   size_t landed = 0;    // of them
   bool behind = false;  // nobody waited when it began: counted in running_behind_
-  std::optional<ChunkGet> body;
+  std::optional<ChunkWriter> body;
 };
 
 // A GET that begins with `chunk` goes no farther.

@@ -1,26 +1,28 @@
-// The body of one GET of adjacent chunks of a lazy object: what arrives is written into the data file, in whole pages, and each chunk
-// is told of as soon as its last byte is there, long before the GET ends. Called by one thread at a time.
+// The body of one GET of adjacent chunks of a lazy object: what arrives is written into the data file, in whole pages,
+// and each chunk is told of as soon as its last byte is there, long before the GET ends. Called by one thread at a
+// time.
 #pragma once
 #include <functional>
 #include <span>
 #include <vector>
 
-#include "cached/body_hash.h"
-#include "cached/lazy_files.h"
+#include "cached/cache/body_hash.h"
+#include "cached/cache/chunk_store.h"
 
 namespace larder {
 
-class ChunkGet {
+class ChunkWriter {
  public:
   // A chunk is written: its checksum (never 0) and its room. An error ends the GET.
   using Landed = std::function<Status(uint32_t chunk, uint64_t sum, Room room)>;
 
   // `rooms`: one for each chunk from `first` on, as large as the chunk is on disk.
-  ChunkGet(LazyPtr file, uint32_t first, std::vector<Room> rooms, ObjectCache& cache, Landed landed);
+  ChunkWriter(LazyPtr file, uint32_t first, std::vector<Room> rooms, ObjectCache& cache, Landed landed);
 
   uint64_t offset() const { return file_->chunk_offset(first_); }
   uint64_t length() const;
-  // Bytes in order. EPROTO: more than was asked for. Writes into a full file system are tried again with room made; then ENOSPC.
+  // Bytes in order. EPROTO: more than was asked for. Writes into a full file system are tried again with room made;
+  // then ENOSPC.
   Status take(std::span<const std::byte> bytes);
   // The store says that this was all. EIO: it was not.
   Status end() const;

@@ -1,33 +1,36 @@
-#include "cached/flight.h"
+#include "cached/fetch/object_fetcher.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 
-#include "cached/files.h"
-#include "cached/log.h"
+#include "cached/base/files.h"
+#include "cached/base/log.h"
 
 namespace larder {
 
-Flights::Flights(ObjectCache& cache, uint32_t connections, uint32_t wait_ms) : cache_(cache), connections_(connections), wait_(wait_ms) {}
+ObjectFetcher::ObjectFetcher(ObjectCache& cache, uint32_t connections, uint32_t wait_ms)
+    : cache_(cache), connections_(connections), wait_(wait_ms) {}
 
-Flights::~Flights() = default;
+ObjectFetcher::~ObjectFetcher() = default;
 
-// ---- asking ----------------------------------------------------------------------------------------------------------
+// ---- asking
+// ----------------------------------------------------------------------------------------------------------
 
-// A file that is in the cache by now, for a program. fetch() calls it under the lock: a flight publishes before it leaves
-// flights_, so an object that is neither here nor there really has to be fetched.
-Result<std::shared_ptr<Fd>> Flights::resident(const Object& o) {
+// A file that is in the cache by now, for a program. fetch() calls it under the lock: a flight publishes before it
+// leaves flights_, so an object that is neither here nor there really has to be fetched.
+Result<std::shared_ptr<Fd>> ObjectFetcher::resident(const Object& o) {
   std::shared_ptr<CatalogVersion> v = o.dataset->version();
   uint32_t entry = v ? v->find_file(o.path) : kNoEntry;
-  if (entry == kNoEntry || v->catalog().entries[entry].oid != o.oid) return make_error(ESTALE, "the object changed while it was fetched");
+  if (entry == kNoEntry || v->catalog().entries[entry].oid != o.oid)
+    return make_error(ESTALE, "the object changed while it was fetched");
   if (v->state(entry) != kResident) return make_error(ENOENT, "the object is not in the cache");
   Result<Fd> fd = cache_.open_for_program(*o.dataset, entry);
   if (!fd) return fd.error();
   return std::make_shared<Fd>(std::move(*fd));
 }
 
-uint64_t Flights::fetch(const Object& object, Done done) {
+uint64_t ObjectFetcher::fetch(const Object& object, Done done) {
   std::shared_ptr<Fd> file;
   uint64_t ticket;
   bool late = false;
@@ -51,17 +54,19 @@ uint64_t Flights::fetch(const Object& object, Done done) {
     }
   }
   if (late) hurry(object);
-  if (file) done({}, std::move(file));
-  else pump();
+  if (file)
+    done({}, std::move(file));
+  else
+    pump();
   return ticket;
 }
 
 // It may lie in the store behind other background work.
-void Flights::hurry(const Object& object) {
+void ObjectFetcher::hurry(const Object& object) {
   if (Result<std::shared_ptr<Store>> store = object.dataset->store()) (*store)->hurry(object.path);
 }
 
-void Flights::cancel(uint64_t ticket) {
+void ObjectFetcher::cancel(uint64_t ticket) {
   std::lock_guard lock(mutex_);
   auto t = tickets_.find(ticket);
   if (t == tickets_.end()) return;
@@ -76,7 +81,7 @@ void Flights::cancel(uint64_t ticket) {
   flights_.erase(it);
 }
 
-void Flights::add_source(std::shared_ptr<WorkSource> source) {
+void ObjectFetcher::add_source(std::shared_ptr<WorkSource> source) {
   {
     std::lock_guard lock(mutex_);
     sources_.push_back(std::move(source));
@@ -84,14 +89,16 @@ void Flights::add_source(std::shared_ptr<WorkSource> source) {
   pump();
 }
 
-void Flights::remove_source(const std::shared_ptr<WorkSource>& source) {
+void ObjectFetcher::remove_source(const std::shared_ptr<WorkSource>& source) {
   std::lock_guard lock(mutex_);
   std::erase(sources_, source);
 }
 
-void Flights::kick() { pump(); }
+void ObjectFetcher::kick() {
+  pump();
+}
 
-void Flights::tick() {
+void ObjectFetcher::tick() {
   std::vector<FlightPtr> expired;
   {
     std::lock_guard lock(mutex_);
@@ -109,19 +116,23 @@ void Flights::tick() {
     }
   }
   for (const FlightPtr& f : expired)
-    finish(f, make_error(ENOSPC, fmt::format("no room came free in {} ms: cache_size is {} and every file in the cache is in use; give a larger cache_size",
-                                             wait_.count(), cache_.limits().cache_size)), nullptr);
+    finish(f,
+           make_error(ENOSPC, fmt::format("no room came free in {} ms: cache_size is {} and every file in the cache is "
+                                          "in use; give a larger cache_size",
+                                          wait_.count(), cache_.limits().cache_size)),
+           nullptr);
   pump();
 }
 
-Flights::Counts Flights::counts() const {
+ObjectFetcher::Counts ObjectFetcher::counts() const {
   std::lock_guard lock(mutex_);
   return {running_, queue_.size() + parked_.size()};
 }
 
-// ---- starting --------------------------------------------------------------------------------------------------------
+// ---- starting
+// --------------------------------------------------------------------------------------------------------
 
-void Flights::pump() {
+void ObjectFetcher::pump() {
   for (;;) {
     FlightPtr f;
     {
@@ -136,9 +147,10 @@ void Flights::pump() {
   }
 }
 
-Flights::FlightPtr Flights::pick_locked() {
+ObjectFetcher::FlightPtr ObjectFetcher::pick_locked() {
   if (stopping_) return nullptr;
-  if (!queue_.empty() && running_ - running_background_ < connections_) {  // the store keeps demand apart from fill itself
+  if (!queue_.empty() &&
+      running_ - running_background_ < connections_) {  // the store keeps demand apart from fill itself
     FlightPtr f = std::move(queue_.front());
     queue_.pop_front();
     return f;
@@ -147,7 +159,7 @@ Flights::FlightPtr Flights::pick_locked() {
   return running_ < connections_ && running_background_ < share ? pick_background_locked() : nullptr;
 }
 
-Flights::FlightPtr Flights::pick_background_locked() {
+ObjectFetcher::FlightPtr ObjectFetcher::pick_background_locked() {
   for (size_t tried = 0; tried < sources_.size();) {
     std::shared_ptr<WorkSource> source = sources_[next_source_++ % sources_.size()];
     std::optional<Object> object = source->next();
@@ -170,7 +182,7 @@ Flights::FlightPtr Flights::pick_background_locked() {
   return nullptr;
 }
 
-void Flights::start(const FlightPtr& f) {
+void ObjectFetcher::start(const FlightPtr& f) {
   const Object& o = f->object;
   Result<std::shared_ptr<Store>> store = o.dataset->store();
   if (!store) return finish(f, store.error(), nullptr);
@@ -189,26 +201,28 @@ void Flights::start(const FlightPtr& f) {
 }
 
 // EAGAIN: the flight waits for room, at most wait_ms in all.
-bool Flights::park(const FlightPtr& f, const Error& error) {
+bool ObjectFetcher::park(const FlightPtr& f, const Error& error) {
   if (error.code != EAGAIN) return false;
   std::lock_guard lock(mutex_);
   if (stopping_) return false;
   if (!f->room_deadline) f->room_deadline = Clock::now() + wait_;
   f->started = false;
   --running_;
-  if (f->waiters.empty() && f->sources.empty()) flights_.erase(f->object.oid);  // cancelled meanwhile
-  else parked_.push_back(f);
+  if (f->waiters.empty() && f->sources.empty())
+    flights_.erase(f->object.oid);  // cancelled meanwhile
+  else
+    parked_.push_back(f);
   return true;
 }
 
-void Flights::send_get(const FlightPtr& f, const std::shared_ptr<Store>& store) {
+void ObjectFetcher::send_get(const FlightPtr& f, const std::shared_ptr<Store>& store) {
   GetRequest get;
   get.key = f->object.path;
   get.etag = f->object.etag;
   get.length = get.object_size = f->object.size;
   get.demand = !f->background;
-  // The flight keeps its dataset, which keeps the store, which must not be destroyed by its own thread: on_done lets go of the
-  // flight before stop() can return, whenever the store lets go of the request.
+  // The flight keeps its dataset, which keeps the store, which must not be destroyed by its own thread: on_done lets go
+  // of the flight before stop() can return, whenever the store lets go of the request.
   auto held = std::make_shared<FlightPtr>(f);
   get.on_data = [this, held](std::span<const std::byte> bytes) -> Status {
     if (stopping_) return make_error(ECANCELED, "larderd is ending");
@@ -236,7 +250,7 @@ void Flights::send_get(const FlightPtr& f, const std::shared_ptr<Store>& store) 
 }
 
 // The bytes that came are not those of the store's checksum: they are fetched again.
-bool Flights::get_again(const FlightPtr& f, Status& status) {
+bool ObjectFetcher::get_again(const FlightPtr& f, Status& status) {
   const int code = status ? 0 : status.error().code;
   if ((code != kWrongBytes && code != kDoubtfulBytes) || stopping_) return false;
   const uint64_t sum = f->writer->sum();
@@ -252,23 +266,26 @@ bool Flights::get_again(const FlightPtr& f, Status& status) {
   return true;
 }
 
-// ---- landing ---------------------------------------------------------------------------------------------------------
+// ---- landing
+// ---------------------------------------------------------------------------------------------------------
 
-void Flights::landed(const FlightPtr& f, Status status) {
+void ObjectFetcher::landed(const FlightPtr& f, Status status) {
   if (status) status = f->writer->finish(f->object.mtime_ns);
   if (status) status = cache_.publish(f->object, *f->writer, std::move(f->room));
   finish(f, std::move(status), nullptr);
 }
 
-void Flights::landed_by_chunks(const FlightPtr& f, const Status& status) {
+void ObjectFetcher::landed_by_chunks(const FlightPtr& f, const Status& status) {
   Result<std::shared_ptr<Fd>> file = status ? resident(f->object) : Result<std::shared_ptr<Fd>>(std::shared_ptr<Fd>());
-  if (!file) finish(f, make_error(EIO, "the object was evicted as soon as it was whole"), nullptr);
-  else finish(f, status, std::move(*file));
+  if (!file)
+    finish(f, make_error(EIO, "the object was evicted as soon as it was whole"), nullptr);
+  else
+    finish(f, status, std::move(*file));
   pump();
 }
 
 // Background work that found the cache full while a program began to wait for it: again, as demand.
-bool Flights::become_demand(const FlightPtr& f, const Status& status) {
+bool ObjectFetcher::become_demand(const FlightPtr& f, const Status& status) {
   if (status || status.error().code != ENOSPC || !f->background || f->waiters.empty() || stopping_) return false;
   --running_;
   --running_background_;
@@ -278,22 +295,26 @@ bool Flights::become_demand(const FlightPtr& f, const Status& status) {
   return true;
 }
 
-void Flights::finish(const FlightPtr& f, Status status, std::shared_ptr<Fd> file) {
-  std::unique_ptr<ObjectWriter> writer = std::move(f->writer);  // keeps the file from eviction until those who wait have theirs
+void ObjectFetcher::finish(const FlightPtr& f, Status status, std::shared_ptr<Fd> file) {
+  std::unique_ptr<ObjectWriter> writer =
+      std::move(f->writer);  // keeps the file from eviction until those who wait have theirs
   f->room = Room();
   {
     std::lock_guard lock(mutex_);
     if (become_demand(f, status)) return;
     flights_.erase(f->object.oid);
-    for (const Waiter& w : f->waiters) tickets_.erase(w.ticket);
+    for (const Waiter& w : f->waiters)
+      tickets_.erase(w.ticket);
     --running_;
     running_background_ -= f->background;
     if (running_ == 0) idle_.notify_all();
   }
   if (status && !file && !f->waiters.empty()) {
     Result<std::shared_ptr<Fd>> opened = resident(f->object);
-    if (opened) file = std::move(*opened);
-    else status = opened.error();
+    if (opened)
+      file = std::move(*opened);
+    else
+      status = opened.error();
   }
   writer.reset();
   if (!status) log_failure(*f, status);
@@ -303,29 +324,34 @@ void Flights::finish(const FlightPtr& f, Status status, std::shared_ptr<Fd> file
 }
 
 // Lets go of the file before it says so: who was told may want to evict it.
-void Flights::report(Flight& f, const Status& status, std::shared_ptr<Fd> file) {
-  for (Waiter& w : f.waiters) w.done(status, &w == &f.waiters.back() ? std::move(file) : file);
+void ObjectFetcher::report(Flight& f, const Status& status, std::shared_ptr<Fd> file) {
+  for (Waiter& w : f.waiters)
+    w.done(status, &w == &f.waiters.back() ? std::move(file) : file);
   file.reset();
-  for (auto& source : f.sources) source->finished(f.object, status);
+  for (auto& source : f.sources)
+    source->finished(f.object, status);
 }
 
-void Flights::log_failure(const Flight& f, const Status& status) {
+void ObjectFetcher::log_failure(const Flight& f, const Status& status) {
   int code = status.error().code;
   if (code == ECANCELED || (code == ENOSPC && f.background)) return;
   spdlog::warn("{}: {} was not fetched: {}", f.object.dataset->label(), shown(f.object.path), status.error().message);
 }
 
-bool Flights::stop(std::chrono::milliseconds limit) {
+bool ObjectFetcher::stop(std::chrono::milliseconds limit) {
   std::deque<FlightPtr> queued;
   std::unique_lock lock(mutex_);
   stopping_ = true;
   for (auto* queue : {&queue_, &parked_}) {
-    for (FlightPtr& f : *queue) queued.push_back(std::move(f));
+    for (FlightPtr& f : *queue)
+      queued.push_back(std::move(f));
     queue->clear();
   }
-  for (const FlightPtr& f : queued) flights_.erase(f->object.oid);
+  for (const FlightPtr& f : queued)
+    flights_.erase(f->object.oid);
   lock.unlock();
-  for (const FlightPtr& f : queued) report(*f, make_error(ECANCELED, "larderd is ending"), nullptr);
+  for (const FlightPtr& f : queued)
+    report(*f, make_error(ECANCELED, "larderd is ending"), nullptr);
   lock.lock();
   return idle_.wait_for(lock, limit, [this] { return running_ == 0 && callbacks_ == 0; });
 }

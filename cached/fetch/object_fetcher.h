@@ -1,6 +1,6 @@
-// Flights: one GET an object, however many wait for it. Demand goes before background work and may use every connection;
-// background work at most seven eighths of them. Thread-safe; callbacks run without locks held, on the store's threads,
-// the caller's, or the one that calls tick().
+// ObjectFetcher: one GET an object, however many wait for it. Demand goes before background work and may use every
+// connection; background work at most seven eighths of them. Thread-safe; callbacks run without locks held, on the
+// store's threads, the caller's, or the one that calls tick().
 #pragma once
 #include <atomic>
 #include <chrono>
@@ -13,39 +13,41 @@
 #include <unordered_map>
 #include <vector>
 
-#include "cached/dataset.h"
-#include "cached/object_cache.h"
+#include "cached/cache/object_cache.h"
+#include "cached/catalog/dataset.h"
 
 namespace larder {
 
-// Where background work comes from: asked when a connection is free. next() and accept() run under the flights' lock: they
-// must be quick and must not call Flights.
+// Where background work comes from: asked when a connection is free. next() and accept() run under the flights' lock:
+// they must be quick and must not call ObjectFetcher.
 class WorkSource {
  public:
   virtual ~WorkSource() = default;
-  // The next object that is not in the cache, or nothing for now (Flights::kick() when that changes).
+  // The next object that is not in the cache, or nothing for now (ObjectFetcher::kick() when that changes).
   virtual std::optional<Object> next() = 0;
   // An object that next() gave came in (or not). ENOSPC: the cache is full.
   virtual void finished(const Object& object, const Status& status) = 0;
 };
 
-class Flights {
+class ObjectFetcher {
  public:
   // On success a descriptor of the whole file, which keeps it from eviction.
   using Done = std::function<void(const Status&, std::shared_ptr<Fd>)>;
-  // The store says that an object changed or went: refreshes the dataset, then calls `then` (ESTALE, or why it could not).
+  // The store says that an object changed or went: refreshes the dataset, then calls `then` (ESTALE, or why it could
+  // not).
   using StaleHandler = std::function<void(std::shared_ptr<Dataset>, std::function<void(const Status&)> then)>;
 
   // Fetches a large object by chunks until it is resident, and says so; false: the object is not for it.
   using Large = std::function<bool(const Object&, bool demand, std::function<void(const Status&)> done)>;
 
-  Flights(ObjectCache& cache, uint32_t connections, uint32_t wait_ms);
-  ~Flights();
+  ObjectFetcher(ObjectCache& cache, uint32_t connections, uint32_t wait_ms);
+  ~ObjectFetcher();
   void on_large(Large large) { large_ = std::move(large); }
   void on_stale(StaleHandler handler) { stale_ = std::move(handler); }
 
-  // Fetches an object for a program that waits; joins the flight there is. `done` is called exactly once, unless cancelled,
-  // and may be called before fetch returns. Errors: the store's; ENOSPC when no room could be made in wait_ms.
+  // Fetches an object for a program that waits; joins the flight there is. `done` is called exactly once, unless
+  // cancelled, and may be called before fetch returns. Errors: the store's; ENOSPC when no room could be made in
+  // wait_ms.
   uint64_t fetch(const Object& object, Done done);
   // The waiter has gone. A flight that has not started and has no other waiter goes too.
   void cancel(uint64_t ticket);

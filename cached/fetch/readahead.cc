@@ -1,10 +1,10 @@
-#include "cached/readahead.h"
+#include "cached/fetch/readahead.h"
 
 #include <algorithm>
 
 namespace larder {
 
-static constexpr uint32_t kFirstGets = 4;       // of a window; also of a reader that starts at the beginning: most read on
+static constexpr uint32_t kFirstGets = 4;  // of a window; also of a reader that starts at the beginning: most read on
 static constexpr uint32_t kRunIsSequential = 2;  // requests in a row: one alone is often chance
 
 Readahead::Stream* Readahead::find(uint32_t chunk) {
@@ -14,12 +14,17 @@ Readahead::Stream* Readahead::find(uint32_t chunk) {
 }
 
 Readahead::Stream& Readahead::oldest() {
-  return *std::min_element(streams_.begin(), streams_.end(), [](const Stream& a, const Stream& b) { return a.last < b.last; });
+  return *std::min_element(streams_.begin(), streams_.end(),
+                           [](const Stream& a, const Stream& b) { return a.last < b.last; });
 }
 
-static uint64_t first_window(const Readahead::Limits& limits) { return uint64_t{kFirstGets} * limits.joined * limits.chunk_bytes; }
+static uint64_t first_window(const Readahead::Limits& limits) {
+  return uint64_t{kFirstGets} * limits.joined * limits.chunk_bytes;
+}
 
-void Readahead::grow(Stream& s, const Limits& limits) { s.window = std::min(limits.longest, std::max(first_window(limits), s.window * 2)); }
+void Readahead::grow(Stream& s, const Limits& limits) {
+  s.window = std::min(limits.longest, std::max(first_window(limits), s.window * 2));
+}
 
 Readahead::Plan Readahead::go_on(Stream& s, uint32_t next, const Limits& limits) {
   Plan plan;
@@ -37,7 +42,8 @@ Readahead::Plan Readahead::go_on(Stream& s, uint32_t next, const Limits& limits)
   return plan;
 }
 
-Readahead::Plan Readahead::asked(uint32_t first, uint32_t count, bool coming, const Limits& limits, Clock::time_point now) {
+Readahead::Plan Readahead::asked(uint32_t first, uint32_t count, bool coming, const Limits& limits,
+                                 Clock::time_point now) {
   const uint32_t next = first + count;
   Stream* s = find(first);
   if (!s) {
@@ -63,7 +69,9 @@ Readahead::Plan Readahead::passed(uint32_t chunk, const Limits& limits, Clock::t
 }
 
 uint32_t Readahead::active(Clock::time_point now) const {
-  return static_cast<uint32_t>(std::count_if(streams_.begin(), streams_.end(), [&](const Stream& s) { return s.window > 0 && now - s.last < std::chrono::seconds(1); }));
+  return static_cast<uint32_t>(std::count_if(streams_.begin(), streams_.end(), [&](const Stream& s) {
+    return s.window > 0 && now - s.last < std::chrono::seconds(1);
+  }));
 }
 
 }  // namespace larder

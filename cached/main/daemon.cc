@@ -1,4 +1,4 @@
-#include "cached/daemon.h"
+#include "cached/main/daemon.h"
 
 #include <fmt/format.h>
 #include <sched.h>
@@ -13,13 +13,13 @@
 #include <cstring>
 #include <thread>
 
-#include "cached/admin.h"
-#include "cached/chunk_flights.h"
-#include "cached/files.h"
-#include "cached/log.h"
-#include "cached/node_link.h"
-#include "cached/requests.h"
-#include "cached/verifier.h"
+#include "cached/base/files.h"
+#include "cached/base/log.h"
+#include "cached/cache/scrubber.h"
+#include "cached/fetch/chunk_fetcher.h"
+#include "cached/namespace/node_link.h"
+#include "cached/requests/admin.h"
+#include "cached/requests/program_requests.h"
 
 namespace larder {
 
@@ -30,15 +30,18 @@ static constexpr int kTicksASecond = 50;
 static constexpr auto kFlightsEnd = std::chrono::seconds(5);
 static constexpr unsigned kEndSeconds = 15;  // a store that hangs must not keep the daemon from ending
 
-// ---- the process -----------------------------------------------------------------------------------------------------
+// ---- the process
+// -----------------------------------------------------------------------------------------------------
 
 void prepare_process() {
   sigset_t set;
   sigemptyset(&set);
-  for (int sig : {SIGTERM, SIGINT}) sigaddset(&set, sig);
+  for (int sig : {SIGTERM, SIGINT})
+    sigaddset(&set, sig);
   ::sigprocmask(SIG_BLOCK, &set, nullptr);  // the server reads them
   // SIGIO: a program opened a file while its lease was tested. SIGHUP: a terminal was closed.
-  for (int sig : {SIGPIPE, SIGIO, SIGHUP}) ::signal(sig, SIG_IGN);
+  for (int sig : {SIGPIPE, SIGIO, SIGHUP})
+    ::signal(sig, SIG_IGN);
   struct rlimit files;
   if (::getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
     files.rlim_cur = files.rlim_max;
@@ -60,7 +63,8 @@ static void notify_systemd(std::string_view text) {
   (void)!::sendto(fd.get(), text.data(), text.size(), MSG_NOSIGNAL, reinterpret_cast<struct sockaddr*>(&address), len);
 }
 
-// ---- the daemon ------------------------------------------------------------------------------------------------------
+// ---- the daemon
+// ------------------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -87,14 +91,14 @@ class Daemon {
   StoreOpener open_store_;
   Meter meter_{0};
   std::unique_ptr<CacheDir> dir_;
-  std::unique_ptr<Publisher> publisher_;
+  std::unique_ptr<ControlWriter> publisher_;
   std::unique_ptr<InodeTableWriter> inodes_;
   std::unique_ptr<ObjectCache> cache_;
   std::unique_ptr<Meta> meta_;
-  std::shared_ptr<Filler> filler_;
-  std::unique_ptr<LazyFiles> lazy_;
-  std::unique_ptr<ChunkFlights> chunk_flights_;
-  std::unique_ptr<Flights> flights_;
+  std::shared_ptr<BackgroundFill> filler_;
+  std::unique_ptr<ChunkStore> lazy_;
+  std::unique_ptr<ChunkFetcher> chunk_flights_;
+  std::unique_ptr<ObjectFetcher> flights_;
   std::unique_ptr<Datasets> datasets_;
   std::unique_ptr<NodeLink> link_;
   std::unique_ptr<Server> server_;
@@ -118,7 +122,8 @@ Status Daemon::check_before() {
 }
 
 Status Daemon::start() {
-  for (const std::string& w : config_.warnings) spdlog::warn("{}", w);
+  for (const std::string& w : config_.warnings)
+    spdlog::warn("{}", w);
   if (Status s = check_before(); !s) return s;
   Result<FsSpace> space = fs_space(config_.cache_dir);
   if (!space) return space.error();
@@ -128,7 +133,8 @@ Status Daemon::start() {
   if (Status s = make_dirs(config_.state_dir, config_.is_private ? 0700 : 0755); !s)
     return make_error(s.error().code, s.error().message + "; choose another with --state-dir");
   if (Status s = open_parts(*limits); !s) return s;
-  spdlog::info("larderd {} serves {}: cache {} of {} bytes, {} mounts", kVersion, config_.socket, config_.cache_dir, limits->cache_size, datasets_->mounts().size());
+  spdlog::info("larderd {} serves {}: cache {} of {} bytes, {} mounts", kVersion, config_.socket, config_.cache_dir,
+               limits->cache_size, datasets_->mounts().size());
   return {};
 }
 
@@ -144,21 +150,29 @@ Status Daemon::open_parts(const CacheLimits& limits) {
   meter_ += dir_->used_by_tables();
   if (Status s = take(Server::listen(config_.socket, config_.is_private), server_); !s) return s;
   if (Status s = take(open_meta(config_.meta, config_.state_dir), meta_); !s) return s;
-  if (Status s = take(Publisher::start(*dir_, config_.wait_ms, meter_), publisher_); !s) return s;
+  if (Status s = take(ControlWriter::start(*dir_, config_.wait_ms, meter_), publisher_); !s) return s;
   if (Status s = take(InodeTableWriter::open(*dir_, *publisher_, meter_), inodes_); !s) return s;
   cache_ = std::make_unique<ObjectCache>(*dir_, *inodes_, meter_, limits);
-  lazy_ = std::make_unique<LazyFiles>(*dir_, *inodes_, *cache_, meter_, config_.lazy_threshold.of(limits.cache_size));
-  filler_ = std::make_shared<Filler>(*cache_);
-  chunk_flights_ = std::make_unique<ChunkFlights>(*lazy_, *cache_, std::max(1U, config_.connections * 2 / 3), config_.wait_ms);  // as many as a store has connections
-  flights_ = std::make_unique<Flights>(*cache_, config_.connections, config_.wait_ms);
+  lazy_ = std::make_unique<ChunkStore>(*dir_, *inodes_, *cache_, meter_, config_.lazy_threshold.of(limits.cache_size));
+  filler_ = std::make_shared<BackgroundFill>(*cache_);
+  chunk_flights_ = std::make_unique<ChunkFetcher>(*lazy_, *cache_, std::max(1U, config_.connections * 2 / 3),
+                                                  config_.wait_ms);  // as many as a store has connections
+  flights_ = std::make_unique<ObjectFetcher>(*cache_, config_.connections, config_.wait_ms);
   datasets_ = std::make_unique<Datasets>(
       Datasets::Parts{config_, *dir_, *publisher_, *inodes_, *cache_, *filler_, *meta_, meter_, open_store_});
-  flights_->on_stale([this](std::shared_ptr<Dataset> d, std::function<void(const Status&)> then) { datasets_->refresh_soon(std::move(d), std::move(then)); });
-  chunk_flights_->on_stale([this](std::shared_ptr<Dataset> d, std::function<void(const Status&)> then) { datasets_->refresh_soon(std::move(d), std::move(then)); });
-  flights_->on_large([this](const Object& o, bool demand, std::function<void(const Status&)> done) { return fetch_large(o, demand, std::move(done)); });
-  programs_ = std::make_unique<ProgramRequests>(
-      ProgramRequests::Parts{config_, *dir_, *publisher_, *inodes_, *cache_, *datasets_, *flights_, *filler_, *lazy_, *chunk_flights_});
-  admin_ = std::make_unique<Admin>(Admin::Parts{config_, *dir_, *publisher_, *cache_, *datasets_, *flights_, *filler_, *server_, *meta_});
+  flights_->on_stale([this](std::shared_ptr<Dataset> d, std::function<void(const Status&)> then) {
+    datasets_->refresh_soon(std::move(d), std::move(then));
+  });
+  chunk_flights_->on_stale([this](std::shared_ptr<Dataset> d, std::function<void(const Status&)> then) {
+    datasets_->refresh_soon(std::move(d), std::move(then));
+  });
+  flights_->on_large([this](const Object& o, bool demand, std::function<void(const Status&)> done) {
+    return fetch_large(o, demand, std::move(done));
+  });
+  programs_ = std::make_unique<ProgramRequests>(ProgramRequests::Parts{
+      config_, *dir_, *publisher_, *inodes_, *cache_, *datasets_, *flights_, *filler_, *lazy_, *chunk_flights_});
+  admin_ = std::make_unique<Admin>(
+      Admin::Parts{config_, *dir_, *publisher_, *cache_, *datasets_, *flights_, *filler_, *server_, *meta_});
   if (Status s = datasets_->start(); !s) return s;
   link_ = std::make_unique<NodeLink>(*meta_, *datasets_, *cache_, node_name(config_.is_private));
   dir_->keep();
@@ -179,11 +193,16 @@ void Daemon::resume_fills() {
 void Daemon::handle(IncomingRequest r) {
   if (config_.is_private && r.peer.uid != 0 && r.peer.uid != ::geteuid()) return r.reply->fail(EACCES);
   switch (r.header.op) {
-    case Op::kHello: return programs_->hello(r);
-    case Op::kFetch: return programs_->fetch(r);
-    case Op::kDirectory: return programs_->directory(r);
-    case Op::kChunks: return programs_->chunks(r);
-    case Op::kAdmin: return admin_->handle(std::move(r));
+    case Op::kHello:
+      return programs_->hello(r);
+    case Op::kFetch:
+      return programs_->fetch(r);
+    case Op::kDirectory:
+      return programs_->directory(r);
+    case Op::kChunks:
+      return programs_->chunks(r);
+    case Op::kAdmin:
+      return admin_->handle(std::move(r));
   }
   r.reply->fail(ENOSYS);
 }
@@ -192,9 +211,12 @@ void Daemon::handle(IncomingRequest r) {
 bool Daemon::fetch_large(const Object& object, bool demand, std::function<void(const Status&)> done) {
   if (!lazy_->wants(object)) return false;
   Result<LazyPtr> file = lazy_->open(object);
-  if (!file) done(file.error());
-  else if (!*file) done({});
-  else chunk_flights_->fetch_whole(*file, demand, std::move(done));
+  if (!file)
+    done(file.error());
+  else if (!*file)
+    done({});
+  else
+    chunk_flights_->fetch_whole(*file, demand, std::move(done));
   return true;
 }
 
@@ -203,13 +225,16 @@ Status Daemon::serve() {
   verifier_ = std::thread([this] { verify_all(); });
   notify_systemd("READY=1");
   Status s = server_->run([this](IncomingRequest r) { handle(std::move(r)); },
-                          [this] { return Server::Stamp{publisher_->generation(), publisher_->instance()}; });
+                          [this] {
+                            return Server::Stamp{publisher_->generation(), publisher_->instance()};
+                          });
   notify_systemd("STOPPING=1");
   end();
   return s;
 }
 
-// ---- housekeeping ----------------------------------------------------------------------------------------------------
+// ---- housekeeping
+// ----------------------------------------------------------------------------------------------------
 
 void Daemon::keep_house() {
   for (int tick = 0; !ending_; ++tick) {
@@ -221,7 +246,8 @@ void Daemon::keep_house() {
     cache_->keep_limits();
     filler_->tick();
     flights_->kick();
-    for (auto& d : datasets_->all()) d->drop_retired_stores();
+    for (auto& d : datasets_->all())
+      d->drop_retired_stores();
     if (tick % (5 * kTicksASecond) == 0) cache_->note_use();
     check_idle();
   }
@@ -238,15 +264,16 @@ void Daemon::check_idle() {
   server_->stop();
 }
 
-// What a former daemon left is compared with its checksums, and everything again every scrub_interval_s, when nothing else
-// wants the processor.
+// What a former daemon left is compared with its checksums, and everything again every scrub_interval_s, when nothing
+// else wants the processor.
 void Daemon::verify_all() {
   struct sched_param idle = {};
   ::pthread_setschedparam(::pthread_self(), SCHED_IDLE, &idle);
   Clock::time_point next = Clock::now() + std::chrono::seconds(config_.scrub_interval_s);
   for (; !ending_; std::this_thread::sleep_for(kTick)) {
     if (config_.scrub_interval_s != 0 && Clock::now() >= next) {
-      for (auto& d : datasets_->all()) d->verified = false;
+      for (auto& d : datasets_->all())
+        d->verified = false;
       next = Clock::now() + std::chrono::seconds(config_.scrub_interval_s);
     }
     for (auto& d : datasets_->all())
@@ -258,9 +285,12 @@ void Daemon::verify_one(const std::shared_ptr<Dataset>& d) {
   CheckCounts counts;
   d->verified = true;
   Status s = verify(*cache_, d, "", counts, [this](const CheckCounts&) { return !ending_; });
-  if (!s && s.error().code == ESTALE) d->verified = false;
-  else if (!s && s.error().code != ECANCELED) spdlog::warn("{}: {}", d->label(), s.error().message);
-  spdlog::info("{}: verified {} cache files, {} bytes: {} corrupt", d->label(), counts.files, counts.bytes, counts.corrupt.size());
+  if (!s && s.error().code == ESTALE)
+    d->verified = false;
+  else if (!s && s.error().code != ECANCELED)
+    spdlog::warn("{}: {}", d->label(), s.error().message);
+  spdlog::info("{}: verified {} cache files, {} bytes: {} corrupt", d->label(), counts.files, counts.bytes,
+               counts.corrupt.size());
 }
 
 void Daemon::end() {

@@ -1,7 +1,7 @@
 // larderd as a whole: makes the parts, in order; serves; ends in order. cached/main/larderd.cc is its command line.
 #pragma once
-#include "cached/config.h"
-#include "cached/datasets.h"
+#include "cached/config/config.h"
+#include "cached/namespace/datasets.h"
 #include "larder/result.h"
 
 namespace larder {

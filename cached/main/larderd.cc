@@ -2,10 +2,10 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 
-#include "cached/admin.h"
-#include "cached/daemon.h"
-#include "cached/log.h"
-#include "cached/store/store.h"
+#include "cached/base/log.h"
+#include "cached/main/daemon.h"
+#include "cached/requests/admin.h"
+#include "cached/store/api/store.h"
 
 namespace larder {
 namespace {
@@ -34,7 +34,8 @@ int run(const ConfigFlags& flags) {
   Result<Config> config = load_config(flags);
   if (!config) return fail(config.error());
   if (Status s = set_up_log(config->log_file, config->log_level); !s) return fail(s.error());
-  Status s = run_daemon(*config, [](std::string_view source, const StoreOptions& options) { return open_store(source, options); });
+  Status s = run_daemon(
+      *config, [](std::string_view source, const StoreOptions& options) { return open_store(source, options); });
   if (s) return 0;
   if (!config->log_file.empty()) spdlog::error("{}", s.error().message);
   return fail(s.error());

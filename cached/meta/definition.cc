@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "cached/store/errors.h"
+#include "cached/store/api/errors.h"
 
 namespace larder {
 
@@ -60,13 +60,15 @@ Status list_nodes(Meta& meta, const std::string& name,
     auto defs = meta.datasets();
     if (!defs) return defs.error();
     names.clear();
-    for (const DatasetDef& def : *defs) names.push_back(def.name);
+    for (const DatasetDef& def : *defs)
+      names.push_back(def.name);
   }
   for (const std::string& dataset : names) {
     auto nodes = meta.nodes(dataset);
     if (!nodes && (name.empty() && nodes.error().code == ENOENT)) continue;  // removed meanwhile
     if (!nodes) return nodes.error();
-    for (const NodeInfo& node : *nodes) one(dataset, node);
+    for (const NodeInfo& node : *nodes)
+      one(dataset, node);
   }
   return {};
 }

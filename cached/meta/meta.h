@@ -13,7 +13,7 @@
 #include <string_view>
 #include <vector>
 
-#include "cached/store/store.h"
+#include "cached/store/api/store.h"
 #include "larder/result.h"
 
 namespace larder {
@@ -81,8 +81,8 @@ class Meta {
 Status list_nodes(Meta& meta, const std::string& name,
                   const std::function<void(const std::string& dataset, const NodeInfo& node)>& one);
 
-// "local:" (below state_dir), "local:///path/to/dir", "redis://..." (cached/meta/redis_url.h). A Redis that cannot be
-// reached now is no error here: each function tries again.
+// "local:" (below state_dir), "local:///path/to/dir", "redis://..." (cached/meta/redis/redis_url.h). A Redis that
+// cannot be reached now is no error here: each function tries again.
 Result<std::unique_ptr<Meta>> open_meta(std::string_view url, std::string_view state_dir);
 
 }  // namespace larder

@@ -27,8 +27,12 @@ void put_varint(std::string& out, uint64_t value) {
   out.push_back(static_cast<char>(value));
 }
 
-uint64_t zigzag(int64_t value) { return (static_cast<uint64_t>(value) << 1) ^ static_cast<uint64_t>(value >> 63); }
-int64_t unzigzag(uint64_t value) { return static_cast<int64_t>(value >> 1) ^ -static_cast<int64_t>(value & 1); }
+uint64_t zigzag(int64_t value) {
+  return (static_cast<uint64_t>(value) << 1) ^ static_cast<uint64_t>(value >> 63);
+}
+int64_t unzigzag(uint64_t value) {
+  return static_cast<int64_t>(value >> 1) ^ -static_cast<int64_t>(value & 1);
+}
 
 template <typename T>
 void put_fixed(std::string& out, T value) {
@@ -42,7 +46,9 @@ T get_fixed(const char* p) {
   return value;
 }
 
-int hex_value(char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1; }
+int hex_value(char c) {
+  return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
 
 bool is_hex32(std::string_view text) {
   return text.size() == 32 && std::all_of(text.begin(), text.end(), [](char c) { return hex_value(c) >= 0; });
@@ -79,7 +85,9 @@ int unit_of(int64_t difference) {
   return difference % kUnits[2] == 0 ? 2 : 3;
 }
 
-Error broken(const char* what) { return make_error(EIO, fmt::format("damaged segment: {}", what)); }
+Error broken(const char* what) {
+  return make_error(EIO, fmt::format("damaged segment: {}", what));
+}
 
 // Reads inside [p, end) or fails; never beyond.
 class Reader {
@@ -184,7 +192,8 @@ Status SegmentWriter::add(const ObjectInfo& object) {
   size_t shared = 0;
   if (count_ > 0) {
     const size_t most = std::min(last_key_.size(), object.key.size());
-    while (shared < most && last_key_[shared] == object.key[shared]) ++shared;
+    while (shared < most && last_key_[shared] == object.key[shared])
+      ++shared;
   }
   uint32_t parts = 0;
   const EtagForm form = form_of(object.etag, parts);

@@ -21,7 +21,7 @@
 #include <string>
 #include <string_view>
 
-#include "cached/store/store.h"
+#include "cached/store/api/store.h"
 #include "larder/result.h"
 
 namespace larder {

@@ -1,28 +1,31 @@
-#include "cached/datasets.h"
+#include "cached/namespace/datasets.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 
-#include "cached/files.h"
-#include "cached/log.h"
-#include "cached/mirror.h"
-#include "cached/store/options.h"
+#include "cached/base/files.h"
+#include "cached/base/log.h"
+#include "cached/catalog/directory_handles.h"
+#include "cached/store/api/options.h"
 
 namespace larder {
 
 using Clock = std::chrono::steady_clock;
 
-// A listing costs the store many requests: after one, the next waits at least so long, and at least three times as long as
-// the listing took.
+// A listing costs the store many requests: after one, the next waits at least so long, and at least three times as long
+// as the listing took.
 static constexpr std::chrono::seconds kRefreshPause{2};
 static constexpr std::chrono::seconds kRetryMounts{30};
-static constexpr uint64_t kMostExpected = 16'000'000;  // memory is set aside for so many entries on the metadata's word alone
+static constexpr uint64_t kMostExpected =
+    16'000'000;  // memory is set aside for so many entries on the metadata's word alone
 
-// ---- names -----------------------------------------------------------------------------------------------------------
+// ---- names
+// -----------------------------------------------------------------------------------------------------------
 
 StoreOptions without_secrets(StoreOptions options) {
-  for (const char* key : {"access_key", "secret_key", "session_token"}) options.erase(key);
+  for (const char* key : {"access_key", "secret_key", "session_token"})
+    options.erase(key);
   return options;
 }
 
@@ -32,12 +35,16 @@ std::string name_for_source(const std::string& source, const StoreOptions& optio
   std::string name;
   for (char c : source) {
     bool good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_';
-    if (good) name += c;
-    else if (!name.empty() && name.back() != '-') name += '-';
+    if (good)
+      name += c;
+    else if (!name.empty() && name.back() != '-')
+      name += '-';
   }
-  while (!name.empty() && (name.front() == '.' || name.front() == '_' || name.front() == '-')) name.erase(0, 1);
+  while (!name.empty() && (name.front() == '.' || name.front() == '_' || name.front() == '-'))
+    name.erase(0, 1);
   if (name.size() > 44) name.resize(44);
-  while (!name.empty() && name.back() == '-') name.pop_back();
+  while (!name.empty() && name.back() == '-')
+    name.pop_back();
   if (name.empty()) name = "source";
   return fmt::format("{}-{:016x}", name, XXH3_64bits(framed.data(), framed.size()));
 }
@@ -48,17 +55,23 @@ static std::string list_file(const Config& c) {
 }
 
 // An engine of this machine alone is its own copy.
-static std::string copies_file(const Config& c) { return c.meta.starts_with("local:") ? "" : c.state_dir + "/datasets.json"; }
+static std::string copies_file(const Config& c) {
+  return c.meta.starts_with("local:") ? "" : c.state_dir + "/datasets.json";
+}
 
 static bool may_pass(int code) {
-  return code == EIO || code == ETIMEDOUT || code == ECONNREFUSED || code == EHOSTUNREACH || code == ENETUNREACH || code == EAGAIN || code == ECONNRESET;
+  return code == EIO || code == ETIMEDOUT || code == ECONNREFUSED || code == EHOSTUNREACH || code == ENETUNREACH ||
+         code == EAGAIN || code == ECONNRESET;
 }
 
 Datasets::Datasets(Parts parts) : p_(std::move(parts)), list_(list_file(p_.config)), copies_(copies_file(p_.config)) {}
 
-Datasets::~Datasets() { stop(); }
+Datasets::~Datasets() {
+  stop();
+}
 
-// ---- looking up ------------------------------------------------------------------------------------------------------
+// ---- looking up
+// ------------------------------------------------------------------------------------------------------
 
 std::shared_ptr<Dataset> Datasets::find(uint64_t id) const {
   std::lock_guard lock(mutex_);
@@ -74,7 +87,8 @@ std::vector<Mount> Datasets::mounts() const {
 std::vector<std::shared_ptr<Dataset>> Datasets::all() const {
   std::lock_guard lock(mutex_);
   std::vector<std::shared_ptr<Dataset>> all;
-  for (auto& [id, d] : datasets_) all.push_back(d);
+  for (auto& [id, d] : datasets_)
+    all.push_back(d);
   return all;
 }
 
@@ -94,9 +108,11 @@ size_t Datasets::pending_mounts() const {
   return retry_.size();
 }
 
-// ---- registering -----------------------------------------------------------------------------------------------------
+// ---- registering
+// -----------------------------------------------------------------------------------------------------
 
-Result<DatasetDef> Datasets::format(const std::string& name, const std::string& source, const StoreOptions& options, const std::string& group) {
+Result<DatasetDef> Datasets::format(const std::string& name, const std::string& source, const StoreOptions& options,
+                                    const std::string& group) {
   Result<SourceUrl> url = parse_source(source);
   if (!url) return url.error();
   DatasetDef def;
@@ -112,7 +128,8 @@ Result<DatasetDef> Datasets::format(const std::string& name, const std::string& 
 
 Result<std::shared_ptr<Store>> Datasets::store_for(const DatasetDef& def, const StoreOptions& request_options) {
   StoreOptions own = def.options;
-  for (const auto& [key, value] : request_options) own[key] = value;
+  for (const auto& [key, value] : request_options)
+    own[key] = value;
   Result<std::unique_ptr<Store>> store = p_.open_store(def.source, options_for(p_.config, def.source, own));
   if (!store) return store.error();
   return std::shared_ptr<Store>(std::move(*store));
@@ -174,7 +191,9 @@ Result<std::shared_ptr<Dataset>> Datasets::dataset_for(const MountRequest& r, bo
   Result<std::optional<DatasetDef>> def = definition(name);
   if (!def) return def.error();
   if (!*def && r.source.empty())
-    return make_error(ENOENT, fmt::format("there is no dataset \"{}\"; register it with larder format, or mount a source", shown(name)));
+    return make_error(
+        ENOENT,
+        fmt::format("there is no dataset \"{}\"; register it with larder format, or mount a source", shown(name)));
   if (!*def) {
     Result<DatasetDef> made = format(name, r.source, r.options, "");
     if (!made) return made.error();
@@ -202,13 +221,16 @@ void Datasets::discard(const std::shared_ptr<Dataset>& d) {
   ::unlinkat(p_.dir.fd(), folder.c_str(), AT_REMOVEDIR);
 }
 
-// ---- versions --------------------------------------------------------------------------------------------------------
+// ---- versions
+// --------------------------------------------------------------------------------------------------------
 
 void Datasets::log_skipped(const Dataset& d, const SkippedKeys& skipped) {
   if (skipped.count == 0) return;
   std::string examples;
-  for (size_t i = 0; i < std::min<size_t>(3, skipped.examples.size()); ++i) examples += (i ? ", \"" : "\"") + shown(skipped.examples[i], 100) + "\"";
-  spdlog::warn("{}: {} objects have keys that no path can name, such as {}; larder refresh --json lists them", d.label(), skipped.count, examples);
+  for (size_t i = 0; i < std::min<size_t>(3, skipped.examples.size()); ++i)
+    examples += (i ? ", \"" : "\"") + shown(skipped.examples[i], 100) + "\"";
+  spdlog::warn("{}: {} objects have keys that no path can name, such as {}; larder refresh --json lists them",
+               d.label(), skipped.count, examples);
 }
 
 Result<CatalogImage> Datasets::build_stored(Dataset& d, const VersionInfo& info) {
@@ -222,13 +244,17 @@ Result<CatalogImage> Datasets::build_stored(Dataset& d, const VersionInfo& info)
 Result<std::shared_ptr<CatalogVersion>> Datasets::create_version(Dataset& d, CatalogImage&& image) {
   uint64_t bytes = version_bytes(image.view());
   if (!p_.cache.make_table_room(bytes))
-    return make_error(ENOSPC, fmt::format("the catalog of {} takes {} bytes, and the cache has no room for it; give a larger cache_size", d.label(), bytes));
+    return make_error(
+        ENOSPC,
+        fmt::format("the catalog of {} takes {} bytes, and the cache has no room for it; give a larger cache_size",
+                    d.label(), bytes));
   return CatalogVersion::create(d.folder_fd(), p_.dir.tmp_fd(), std::move(image), p_.meter);
 }
 
 // From the cache folder if it is there and good, else from the metadata.
 Result<std::shared_ptr<CatalogVersion>> Datasets::stored_version(Dataset& d, const VersionInfo& info) {
-  Result<std::shared_ptr<CatalogVersion>> v = CatalogVersion::open(d.folder_fd(), p_.dir.tmp_fd(), d.id(), info.version, p_.meter);
+  Result<std::shared_ptr<CatalogVersion>> v =
+      CatalogVersion::open(d.folder_fd(), p_.dir.tmp_fd(), d.id(), info.version, p_.meter);
   if (v) return v;
   if (v.error().code != ENOENT) spdlog::warn("{}: {}; it is built again", d.label(), v.error().message);
   Result<CatalogImage> image = build_stored(d, info);
@@ -236,7 +262,8 @@ Result<std::shared_ptr<CatalogVersion>> Datasets::stored_version(Dataset& d, con
   return create_version(d, std::move(*image));
 }
 
-// Makes a version present in memory: the metadata's current one, else what this node has. With the dataset's refresh_mutex held.
+// Makes a version present in memory: the metadata's current one, else what this node has. With the dataset's
+// refresh_mutex held.
 Status Datasets::load_stored(Dataset& d, bool* found) {
   *found = true;
   if (d.version()) return {};
@@ -246,7 +273,8 @@ Status Datasets::load_stored(Dataset& d, bool* found) {
   if (s) {  // no version: a dataset that is new to the metadata, or metadata that was emptied
     Result<std::optional<DatasetDef>> def = p_.meta.get_dataset(d.def.name);
     if (!def || *def) return {};
-    s = make_error(ENOENT, fmt::format("the metadata has lost it; larder format {} {} --restore publishes it again", d.def.name, d.def.source));
+    s = make_error(ENOENT, fmt::format("the metadata has lost it; larder format {} {} --restore publishes it again",
+                                       d.def.name, d.def.source));
   }
   *found = true;
   return load_copy(d, s.error());
@@ -256,8 +284,11 @@ Status Datasets::load_stored(Dataset& d, bool* found) {
 Status Datasets::load_copy(Dataset& d, const Error& why) {
   const uint64_t newest = newest_catalog(d.folder_fd());
   if (newest == 0) return why;
-  Result<std::shared_ptr<CatalogVersion>> v = CatalogVersion::open(d.folder_fd(), p_.dir.tmp_fd(), d.id(), newest, p_.meter);
-  if (!v) return make_error(why.code, fmt::format("{}; and this node's catalog cannot be used: {}", why.message, v.error().message));
+  Result<std::shared_ptr<CatalogVersion>> v =
+      CatalogVersion::open(d.folder_fd(), p_.dir.tmp_fd(), d.id(), newest, p_.meter);
+  if (!v)
+    return make_error(why.code,
+                      fmt::format("{}; and this node's catalog cannot be used: {}", why.message, v.error().message));
   if (Status s = p_.cache.adopt(d, std::move(*v)); !s) return s;
   d.set_trouble(why.message);
   spdlog::warn("{}: version {} is served from what this node has: {}", d.label(), newest, why.message);
@@ -282,7 +313,8 @@ Result<Datasets::Listing> Datasets::list_source(Dataset& d, const Progress& prog
   CatalogBuilder builder(d.id());
   uint64_t objects = 0, bytes = 0;
   Status listed = (*store)->list([&](std::vector<ObjectInfo>&& page) -> Status {
-    if (stopping_ || (progress.cancelled && progress.cancelled())) return make_error(ECANCELED, "the listing was cancelled");
+    if (stopping_ || (progress.cancelled && progress.cancelled()))
+      return make_error(ECANCELED, "the listing was cancelled");
     for (const ObjectInfo& o : page) {
       if (Status s = builder.add(o); !s) return s;
       if (Status s = (*writer)->add(o); !s) return s;
@@ -325,7 +357,8 @@ static bool same_tree(const Catalog* before, const Catalog& after, const Refresh
 
 Result<RefreshResult> Datasets::list_and_install(Dataset& d, const Progress& progress) {
   // What is listed is compared with the newest version, which may be another node's.
-  if (Status s = catch_up(d); !s) spdlog::warn("{}: the stored version cannot be loaded: {}", d.label(), s.error().message);
+  if (Status s = catch_up(d); !s)
+    spdlog::warn("{}: the stored version cannot be loaded: {}", d.label(), s.error().message);
   Result<Listing> listing = list_source(d, progress);
   if (!listing) return listing.error();
   RefreshResult r;
@@ -337,8 +370,10 @@ Result<RefreshResult> Datasets::list_and_install(Dataset& d, const Progress& pro
   if (!current && *info)
     if (Result<CatalogImage> built = build_stored(d, **info)) stored = std::move(*built);
   std::optional<Catalog> before;
-  if (current) before = current->catalog();
-  else if (stored) before = stored->view();
+  if (current)
+    before = current->catalog();
+  else if (stored)
+    before = stored->view();
   compare(before ? &*before : nullptr, listing->image.view(), &r);
   if (*info && same_tree(before ? &*before : nullptr, listing->image.view(), r)) {
     r.info = **info;
@@ -351,8 +386,8 @@ Result<RefreshResult> Datasets::list_and_install(Dataset& d, const Progress& pro
   listing->image.header.version = committed->version;  // the header is not part of the checksum
   if (current)
     if (Status s = install(d, std::move(listing->image)); !s) return s.error();
-  spdlog::info("{}: version {}: {} objects, {} bytes; {} added, {} changed, {} removed", d.label(), r.info.version, r.info.objects, r.info.bytes,
-               r.added, r.changed, r.removed);
+  spdlog::info("{}: version {}: {} objects, {} bytes; {} added, {} changed, {} removed", d.label(), r.info.version,
+               r.info.objects, r.info.bytes, r.added, r.changed, r.removed);
   return r;
 }
 
@@ -376,7 +411,8 @@ Status Datasets::install(Dataset& d, CatalogImage&& image) {
   return {};
 }
 
-// ---- other nodes -----------------------------------------------------------------------------------------------------
+// ---- other nodes
+// -----------------------------------------------------------------------------------------------------
 
 std::shared_ptr<Dataset> Datasets::mounted(const std::string& name) const {
   for (const Mount& m : mounts())
@@ -384,7 +420,8 @@ std::shared_ptr<Dataset> Datasets::mounted(const std::string& name) const {
   return nullptr;
 }
 
-// With refresh_mutex held. Numbers ascend and never come back, so a metadata that was emptied or set back is not followed.
+// With refresh_mutex held. Numbers ascend and never come back, so a metadata that was emptied or set back is not
+// followed.
 Status Datasets::catch_up(Dataset& d) {
   std::shared_ptr<CatalogVersion> current = d.version();
   if (!current) return {};
@@ -394,7 +431,8 @@ Status Datasets::catch_up(Dataset& d) {
   Result<CatalogImage> image = build_stored(d, **info);
   if (!image) return image.error();
   if (Status s = install(d, std::move(*image)); !s) return s;
-  spdlog::info("{}: version {} of another node: {} objects, {} bytes", d.label(), (*info)->version, (*info)->objects, (*info)->bytes);
+  spdlog::info("{}: version {} of another node: {} objects, {} bytes", d.label(), (*info)->version, (*info)->objects,
+               (*info)->bytes);
   return {};
 }
 
@@ -411,8 +449,10 @@ static std::vector<ObjectInfo> objects_of(const CatalogVersion& version) {
   const Catalog& c = version.catalog();
   for (uint32_t i = 1; i < c.entry_count; ++i) {
     const CatalogEntry& e = c.entries[i];
-    if (e.is_file()) out.push_back({version.path_of(i), e.size, e.mtime_ns, std::string(version.etag_of(i))});
-    else if (e.dir.child_count == 0) out.push_back({version.path_of(i) + "/", 0, e.mtime_ns, ""});
+    if (e.is_file())
+      out.push_back({version.path_of(i), e.size, e.mtime_ns, std::string(version.etag_of(i))});
+    else if (e.dir.child_count == 0)
+      out.push_back({version.path_of(i) + "/", 0, e.mtime_ns, ""});
   }
   std::sort(out.begin(), out.end(), [](const ObjectInfo& a, const ObjectInfo& b) { return a.key < b.key; });
   return out;
@@ -420,11 +460,15 @@ static std::vector<ObjectInfo> objects_of(const CatalogVersion& version) {
 
 Result<VersionInfo> Datasets::restore(const std::string& name, const std::string& source) {
   std::shared_ptr<Dataset> d = mounted(name);
-  if (!d) return make_error(ENOENT, fmt::format("dataset \"{}\" is not mounted here; restore it on a node that has it, or use larder format without --restore", shown(name)));
+  if (!d)
+    return make_error(ENOENT, fmt::format("dataset \"{}\" is not mounted here; restore it on a node that has it, or "
+                                          "use larder format without --restore",
+                                          shown(name)));
   Result<SourceUrl> url = parse_source(source);
   if (!url) return url.error();
   if (url->text() != d->def.source)
-    return make_error(EEXIST, fmt::format("dataset \"{}\" is {} here, not {}; give that source", shown(name), d->def.source, shown(source)));
+    return make_error(EEXIST, fmt::format("dataset \"{}\" is {} here, not {}; give that source", shown(name),
+                                          d->def.source, shown(source)));
   std::lock_guard one(d->refresh_mutex);
   if (Status s = p_.meta.put_dataset(d->def); !s) return s.error();
   Result<std::unique_ptr<VersionWriter>> writer = p_.meta.write_version(name);
@@ -433,12 +477,14 @@ Result<VersionInfo> Datasets::restore(const std::string& name, const std::string
     if (Status s = (*writer)->add(o); !s) return s.error();
   Result<VersionInfo> info = (*writer)->commit(d->version()->catalog().header->skipped);
   if (!info) return info;
-  spdlog::info("{}: published again as version {}: {} objects, {} bytes", d->label(), info->version, info->objects, info->bytes);
+  spdlog::info("{}: published again as version {}: {} objects, {} bytes", d->label(), info->version, info->objects,
+               info->bytes);
   if (Status s = catch_up(*d); !s) return s.error();
   return info;
 }
 
-// ---- versions --------------------------------------------------------------------------------------------------------
+// ---- versions
+// --------------------------------------------------------------------------------------------------------
 
 void Datasets::remove_old_versions(Dataset& d, uint64_t current) {
   (void)for_each_name(d.folder_fd(), [&](const char* name) {
@@ -453,7 +499,8 @@ Result<RefreshResult> Datasets::refresh(const std::string& name, const Progress&
   if (!def) return def.error();
   if (!*def) {
     if (std::shared_ptr<Dataset> served = mounted(name))
-      return make_error(ENOENT, fmt::format("the metadata has lost dataset \"{}\"; it is served from here as it was; larder format {} {} --restore publishes it again",
+      return make_error(ENOENT, fmt::format("the metadata has lost dataset \"{}\"; it is served from here as it was; "
+                                            "larder format {} {} --restore publishes it again",
                                             shown(name), shown(name), served->def.source));
     return make_error(ENOENT, fmt::format("there is no dataset \"{}\"; larder status lists them", shown(name)));
   }
@@ -464,27 +511,36 @@ Result<RefreshResult> Datasets::refresh(const std::string& name, const Progress&
   return list_and_install(**d, progress);
 }
 
-// ---- mounting --------------------------------------------------------------------------------------------------------
+// ---- mounting
+// --------------------------------------------------------------------------------------------------------
 
-static std::string joined(const std::string& what, const Error& e) { return what + ": " + e.message; }
+static std::string joined(const std::string& what, const Error& e) {
+  return what + ": " + e.message;
+}
 
 // Makes sure that the dataset has a version in memory; lists if there is none or if asked to.
-Status Datasets::ready(const std::shared_ptr<Dataset>& d, const MountRequest& r, const Progress& progress, MountResult& result) {
+Status Datasets::ready(const std::shared_ptr<Dataset>& d, const MountRequest& r, const Progress& progress,
+                       MountResult& result) {
   std::lock_guard one(d->refresh_mutex);
   bool found = false;
   if (Status s = load_stored(*d, &found); !s) return s;
   if (!found || r.refresh) {
     Result<RefreshResult> listed = list_and_install(*d, progress);
     if (!listed && !found) return listed.error();
-    if (!listed) result.warnings.push_back(joined("the stored version is used, because the source could not be listed", listed.error()));
+    if (!listed)
+      result.warnings.push_back(
+          joined("the stored version is used, because the source could not be listed", listed.error()));
     if (!found)
       if (Status s = load_stored(*d, &found); !s) return s;
   }
-  if (std::string trouble = d->trouble(); !trouble.empty()) result.warnings.push_back("this node serves what it has: " + trouble);
+  if (std::string trouble = d->trouble(); !trouble.empty())
+    result.warnings.push_back("this node serves what it has: " + trouble);
   const CatalogHeader& h = *d->version()->catalog().header;
   result.info = {h.version, h.published_ns, h.file_count, h.total_bytes, h.skipped};
   if (h.file_count == 0) result.warnings.push_back("there is no object below " + d->def.source + "; check the prefix");
-  if (h.skipped != 0) result.warnings.push_back(fmt::format("{} objects have keys that no path can name; larder refresh lists them", h.skipped));
+  if (h.skipped != 0)
+    result.warnings.push_back(
+        fmt::format("{} objects have keys that no path can name; larder refresh lists them", h.skipped));
   return {};
 }
 
@@ -494,11 +550,13 @@ Status Datasets::add_mount(const MountRequest& r, const std::shared_ptr<Dataset>
   std::vector<Mount> before = mounts_;
   Mount mount{r.path, d, r.fallback, r.persist, r.from_config};
   if (it == mounts_.end()) {
-    if (mounts_.size() >= kMaxMounts) return make_error(ENOSPC, fmt::format("there are {} mounts already; unmount one first", kMaxMounts));
+    if (mounts_.size() >= kMaxMounts)
+      return make_error(ENOSPC, fmt::format("there are {} mounts already; unmount one first", kMaxMounts));
     mounts_.push_back(mount);
   } else {
     if (it->dataset != d)
-      return make_error(EEXIST, fmt::format("{} is mounted with {}; unmount it first", r.path, it->dataset->def.source));
+      return make_error(EEXIST,
+                        fmt::format("{} is mounted with {}; unmount it first", r.path, it->dataset->def.source));
     mount.persist = mount.persist || it->persist;
     *it = mount;
   }
@@ -525,9 +583,12 @@ Status Datasets::use_mounted(MountRequest& r) const {
     Result<SourceUrl> url = parse_source(r.source);
     if (!url) return url.error();
     same = url->text() == def.source && (r.name.empty() || same);
-    if (auto it = r.options.find("endpoint"); it != r.options.end()) same = same && def.options.contains("endpoint") && def.options.at("endpoint") == it->second;
+    if (auto it = r.options.find("endpoint"); it != r.options.end())
+      same = same && def.options.contains("endpoint") && def.options.at("endpoint") == it->second;
   }
-  if (!same) return make_error(EEXIST, fmt::format("{} is mounted with {}; unmount it first, or choose another path", r.path, def.source));
+  if (!same)
+    return make_error(
+        EEXIST, fmt::format("{} is mounted with {}; unmount it first, or choose another path", r.path, def.source));
   r.name = def.name;
   return {};
 }
@@ -548,11 +609,13 @@ Result<MountResult> Datasets::mount(const MountRequest& request, const Progress&
   if (s) s = add_mount(r, *d);
   if (s) {
     p_.cache.keep_quota(**d);
-    spdlog::info("{} is mounted at {}: version {}, {} objects, {} bytes", (*d)->def.source, r.path, result.info.version, result.info.objects, result.info.bytes);
+    spdlog::info("{} is mounted at {}: version {}, {} objects, {} bytes", (*d)->def.source, r.path, result.info.version,
+                 result.info.objects, result.info.bytes);
     return result;
   }
   bool used = false;
-  for (const Mount& m : mounts()) used |= m.dataset == *d;
+  for (const Mount& m : mounts())
+    used |= m.dataset == *d;
   if (!used) p_.cache.drop_version(**d);
   if (registered && !used) discard(*d);
   return s.error();
@@ -565,7 +628,8 @@ Status Datasets::umount(const std::string& path) {
   auto it = std::find_if(mounts_.begin(), mounts_.end(), [&](const Mount& m) { return m.path == *normal; });
   bool waiting = std::erase_if(retry_, [&](const MountRequest& r) { return r.path == *normal; }) > 0;
   if (it == mounts_.end() && waiting) return save_locked();
-  if (it == mounts_.end()) return make_error(ENOENT, fmt::format("nothing is mounted at {}; larder status lists the mounts", *normal));
+  if (it == mounts_.end())
+    return make_error(ENOENT, fmt::format("nothing is mounted at {}; larder status lists the mounts", *normal));
   std::shared_ptr<Dataset> d = it->dataset;
   mounts_.erase(it);
   if (Status s = publish_locked(); !s) return s;
@@ -580,7 +644,8 @@ Status Datasets::umount(const std::string& path) {
 
 Status Datasets::publish_locked() {
   std::vector<MountView> views;
-  for (const Mount& m : mounts_) views.push_back(MountView{m.path, m.dataset->version(), m.dataset->id(), m.fallback, m.dataset->group});
+  for (const Mount& m : mounts_)
+    views.push_back(MountView{m.path, m.dataset->version(), m.dataset->id(), m.fallback, m.dataset->group});
   return p_.publisher.publish_mounts(std::move(views));
 }
 
@@ -588,12 +653,13 @@ Status Datasets::save_locked() {
   std::vector<StoredMount> stored;
   for (const Mount& m : mounts_) {
     if (m.from_config) continue;
-    stored.push_back({m.path, m.dataset->def.name, m.dataset->def.source, m.fallback, m.dataset->fill, m.dataset->policy, m.dataset->quota, m.persist, p_.publisher.instance()});
+    stored.push_back({m.path, m.dataset->def.name, m.dataset->def.source, m.fallback, m.dataset->fill,
+                      m.dataset->policy, m.dataset->quota, m.persist, p_.publisher.instance()});
   }
   for (const MountRequest& r : retry_) {
     if (r.from_config) continue;
-    stored.push_back({r.path, r.name, r.source, r.fallback, r.fill.value_or(p_.config.fill), r.policy.value_or(p_.config.policy),
-                      r.quota.value_or(0), r.persist, p_.publisher.instance()});
+    stored.push_back({r.path, r.name, r.source, r.fallback, r.fill.value_or(p_.config.fill),
+                      r.policy.value_or(p_.config.policy), r.quota.value_or(0), r.persist, p_.publisher.instance()});
   }
   return list_.save(stored);
 }
@@ -606,7 +672,8 @@ Status Datasets::forget_transient_mounts() {
   return save_locked();
 }
 
-// ---- start -----------------------------------------------------------------------------------------------------------
+// ---- start
+// -----------------------------------------------------------------------------------------------------------
 
 Status Datasets::take_over_folders() {
   adopt_mirrors(p_.dir.namespace_mirrors_fd(), 0, p_.inodes);
@@ -621,15 +688,18 @@ Status Datasets::take_over_folders() {
     DatasetDef def;
     if (it != defs->end()) def = *it;
     def.id = id;
-    if (Result<std::shared_ptr<Dataset>> d = open_dataset(def); !d) spdlog::warn("cache folder {:016x} cannot be taken over: {}", id, d.error().message);
+    if (Result<std::shared_ptr<Dataset>> d = open_dataset(def); !d)
+      spdlog::warn("cache folder {:016x} cannot be taken over: {}", id, d.error().message);
   }
-  for (const std::string& name : p_.dir.unknown_names()) spdlog::warn("{}/{} is not Larder's; left alone", p_.dir.path(), shown(name));
+  for (const std::string& name : p_.dir.unknown_names())
+    spdlog::warn("{}/{} is not Larder's; left alone", p_.dir.path(), shown(name));
   return {};
 }
 
 Status Datasets::mount_stored(const std::vector<StoredMount>& stored) {
   for (const StoredMount& m : stored) {
-    bool configured = std::any_of(p_.config.mounts.begin(), p_.config.mounts.end(), [&](auto& c) { return c.path == m.path; });
+    bool configured =
+        std::any_of(p_.config.mounts.begin(), p_.config.mounts.end(), [&](auto& c) { return c.path == m.path; });
     if (configured || (!m.persist && m.instance != p_.publisher.instance())) continue;
     MountRequest r;
     r.path = m.path;
@@ -642,7 +712,8 @@ Status Datasets::mount_stored(const std::vector<StoredMount>& stored) {
     r.persist = m.persist;
     Result<MountResult> mounted = mount(r, {});
     if (mounted) continue;
-    spdlog::error("{} cannot be mounted at {} now: {}; tried again every {} s", m.source, m.path, mounted.error().message, kRetryMounts.count());
+    spdlog::error("{} cannot be mounted at {} now: {}; tried again every {} s", m.source, m.path,
+                  mounted.error().message, kRetryMounts.count());
     std::lock_guard lock(mutex_);
     retry_.push_back(r);
   }
@@ -681,13 +752,15 @@ Status Datasets::start() {
   {
     std::lock_guard lock(mutex_);
     if (Status s = publish_locked(); !s) return s;  // also if nothing is mounted: control may still name what was
-    for (const Mount& m : mounts_) remove_old_versions(*m.dataset, m.dataset->version()->version());
+    for (const Mount& m : mounts_)
+      remove_old_versions(*m.dataset, m.dataset->version()->version());
   }
   background_ = std::thread([this] { run_background(); });
   return {};
 }
 
-// ---- in the background -----------------------------------------------------------------------------------------------
+// ---- in the background
+// -----------------------------------------------------------------------------------------------
 
 void Datasets::refresh_soon(std::shared_ptr<Dataset> dataset, std::function<void(const Status&)> then) {
   {
@@ -721,7 +794,8 @@ void Datasets::retry_mounts() {
 void Datasets::want_refreshes_locked() {
   for (const Mount& m : mounts_) {
     if (!m.dataset->version()) continue;
-    Result<int64_t> seconds = seconds_option(options_for(p_.config, m.dataset->def.source, m.dataset->def.options), "refresh_interval", 0);
+    Result<int64_t> seconds =
+        seconds_option(options_for(p_.config, m.dataset->def.source, m.dataset->def.options), "refresh_interval", 0);
     if (!seconds || *seconds == 0) continue;
     auto [next, is_new] = next_refresh_.try_emplace(m.dataset->id(), Clock::now() + std::chrono::seconds(*seconds));
     if (is_new || Clock::now() < next->second) continue;
@@ -735,7 +809,8 @@ void Datasets::run_background() {
   std::unique_lock lock(mutex_);
   while (!stopping_) {
     want_refreshes_locked();
-    auto due = std::find_if(wanted_.begin(), wanted_.end(), [&](auto& w) { return not_before_[w.first] <= Clock::now(); });
+    auto due =
+        std::find_if(wanted_.begin(), wanted_.end(), [&](auto& w) { return not_before_[w.first] <= Clock::now(); });
     if (due == wanted_.end()) {
       wake_.wait_for(lock, std::chrono::milliseconds(wanted_.empty() ? 1000 : 50));
       if (retry_.empty() || Clock::now() < next_retry) continue;
@@ -755,9 +830,12 @@ void Datasets::run_background() {
       Result<RefreshResult> r = list_and_install(*p.dataset, {});
       if (!r) status = r.error();
     }
-    if (status) status = make_error(ESTALE, "the object changed; the dataset was listed again");
-    else spdlog::warn("{} could not be listed again: {}", p.dataset->label(), status.error().message);
-    for (auto& then : p.then) then(status);
+    if (status)
+      status = make_error(ESTALE, "the object changed; the dataset was listed again");
+    else
+      spdlog::warn("{} could not be listed again: {}", p.dataset->label(), status.error().message);
+    for (auto& then : p.then)
+      then(status);
     lock.lock();
     not_before_[p.dataset->id()] = Clock::now() + std::max<Clock::duration>(kRefreshPause, 3 * (Clock::now() - start));
   }
@@ -773,7 +851,8 @@ void Datasets::stop() {
   }
   if (background_.joinable()) background_.join();
   for (auto& [id, p] : left)
-    for (auto& then : p.then) then(make_error(ECANCELED, "larderd is ending"));
+    for (auto& then : p.then)
+      then(make_error(ECANCELED, "larderd is ending"));
 }
 
 }  // namespace larder

@@ -1,9 +1,9 @@
 // Which datasets there are, where they are mounted, and what is in them: registers, mounts, lists, publishes.
 //
 // A version reaches programs so: the store is listed into a catalog and, entry by entry, into the metadata; if anything
-// differs from the current version the metadata commits it; the catalog goes into the dataset's folder; residency is carried
-// over for objects that are the same; control names the new version; then the old one's files go.
-// Thread-safe; the long operations block and are meant for worker threads.
+// differs from the current version the metadata commits it; the catalog goes into the dataset's folder; residency is
+// carried over for objects that are the same; control names the new version; then the old one's files go. Thread-safe;
+// the long operations block and are meant for worker threads.
 #pragma once
 #include <atomic>
 #include <chrono>
@@ -16,13 +16,13 @@
 #include <thread>
 #include <vector>
 
-#include "cached/config.h"
-#include "cached/dataset.h"
-#include "cached/definition_copies.h"
-#include "cached/filler.h"
-#include "cached/mount_list.h"
-#include "cached/object_cache.h"
-#include "cached/publisher.h"
+#include "cached/cache/object_cache.h"
+#include "cached/catalog/control_writer.h"
+#include "cached/catalog/dataset.h"
+#include "cached/config/config.h"
+#include "cached/fetch/background_fill.h"
+#include "cached/namespace/definition_copies.h"
+#include "cached/namespace/mount_list.h"
 
 namespace larder {
 
@@ -44,9 +44,9 @@ struct Progress {
 
 struct MountRequest {
   std::string path;
-  std::string name;     // of a registered dataset, or
-  std::string source;   // a source, registered under a name made from it
-  StoreOptions options; // of the source
+  std::string name;      // of a registered dataset, or
+  std::string source;    // a source, registered under a name made from it
+  StoreOptions options;  // of the source
   Fallback fallback = Fallback::kWait;
   std::optional<Fill> fill;
   std::optional<Policy> policy;
@@ -73,10 +73,10 @@ class Datasets {
   struct Parts {
     const Config& config;
     CacheDir& dir;
-    Publisher& publisher;
+    ControlWriter& publisher;
     InodeTableWriter& inodes;
     ObjectCache& cache;
-    Filler& filler;
+    BackgroundFill& filler;
     Meta& meta;
     Meter& meter;
     StoreOpener open_store;
@@ -84,19 +84,23 @@ class Datasets {
   explicit Datasets(Parts parts);
   ~Datasets();
 
-  // Takes over what is in the cache directory, mounts what the state and the configuration say. A mount whose store cannot
-  // be reached now is tried again later; what cannot work (unknown bucket, wrong key, bad URL) in the configuration is an error.
+  // Takes over what is in the cache directory, mounts what the state and the configuration say. A mount whose store
+  // cannot be reached now is tried again later; what cannot work (unknown bucket, wrong key, bad URL) in the
+  // configuration is an error.
   Status start();
   void stop();
 
-  Result<DatasetDef> format(const std::string& name, const std::string& source, const StoreOptions& options, const std::string& group);
+  Result<DatasetDef> format(const std::string& name, const std::string& source, const StoreOptions& options,
+                            const std::string& group);
   // EEXIST: the path has another source.
   Result<MountResult> mount(const MountRequest& request, const Progress& progress);
   Status umount(const std::string& path);
   Result<RefreshResult> refresh(const std::string& name, const Progress& progress);
-  // Another node may have published: a newer version of a mounted dataset reaches programs. An older or absent one never does.
+  // Another node may have published: a newer version of a mounted dataset reaches programs. An older or absent one
+  // never does.
   Status follow(const std::string& name);
-  // Publishes a mounted dataset's definition and its loaded catalog again, for metadata that was lost. ENOENT: it is not mounted here.
+  // Publishes a mounted dataset's definition and its loaded catalog again, for metadata that was lost. ENOENT: it is
+  // not mounted here.
   Result<VersionInfo> restore(const std::string& name, const std::string& source);
   // Forgets the mounts that are not to be kept (an orderly end of a private daemon).
   Status forget_transient_mounts();
@@ -139,7 +143,8 @@ class Datasets {
   Status install(Dataset& dataset, CatalogImage&& image);
   Status catch_up(Dataset& dataset);
   std::shared_ptr<Dataset> mounted(const std::string& name) const;
-  Status ready(const std::shared_ptr<Dataset>& dataset, const MountRequest& request, const Progress& progress, MountResult& result);
+  Status ready(const std::shared_ptr<Dataset>& dataset, const MountRequest& request, const Progress& progress,
+               MountResult& result);
   Status use_mounted(MountRequest& request) const;
   Status add_mount(const MountRequest& request, const std::shared_ptr<Dataset>& dataset);
   Status publish_locked();
@@ -157,7 +162,7 @@ class Datasets {
   Parts p_;
   MountList list_;
   DefinitionCopies copies_;
-  mutable std::mutex mutex_;         // datasets_, mounts_, pending_; held for publications, not for listings
+  mutable std::mutex mutex_;  // datasets_, mounts_, pending_; held for publications, not for listings
   std::map<uint64_t, std::shared_ptr<Dataset>> datasets_;
   std::vector<Mount> mounts_;
   std::vector<MountRequest> retry_;  // mounts whose store could not be reached
@@ -169,7 +174,8 @@ class Datasets {
   std::atomic<bool> stopping_{false};
 };
 
-// Name of the dataset of a source that was never registered: readable, and different for different sources and endpoints.
+// Name of the dataset of a source that was never registered: readable, and different for different sources and
+// endpoints.
 std::string name_for_source(const std::string& source, const StoreOptions& options);
 
 // Options without what must never be stored.

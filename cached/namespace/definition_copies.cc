@@ -1,12 +1,12 @@
-#include "cached/definition_copies.h"
+#include "cached/namespace/definition_copies.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
 
-#include "cached/files.h"
-#include "cached/log.h"
+#include "cached/base/files.h"
+#include "cached/base/log.h"
 #include "cached/meta/definition.h"
 
 namespace larder {
@@ -37,7 +37,9 @@ static std::optional<DatasetDef> read_definition(const json& entry) {
   return def;
 }
 
-DefinitionCopies::DefinitionCopies(std::string file) : file_(std::move(file)) { load(); }
+DefinitionCopies::DefinitionCopies(std::string file) : file_(std::move(file)) {
+  load();
+}
 
 void DefinitionCopies::load() {
   if (file_.empty()) return;
@@ -45,7 +47,8 @@ void DefinitionCopies::load() {
   if (!text && text.error().code == ENOENT) return;
   json root = text ? json::parse(*text, nullptr, false) : json();
   auto list = root.is_object() ? root.find("datasets") : root.end();
-  if (!root.is_object() || list == root.end() || !list->is_array()) return spdlog::warn("{} is damaged; it is written anew", file_);
+  if (!root.is_object() || list == root.end() || !list->is_array())
+    return spdlog::warn("{} is damaged; it is written anew", file_);
   for (const json& entry : *list)
     if (std::optional<DatasetDef> def = read_definition(entry)) defs_[def->name] = *def;
 }
@@ -54,9 +57,14 @@ void DefinitionCopies::save() const {
   if (file_.empty()) return;
   json list = json::array();
   for (const auto& [name, def] : defs_)
-    list.push_back({{"name", name}, {"id", fmt::format("{:016x}", def.id)}, {"source", def.source}, {"options", options_text(def.options)}, {"group", def.group}});
+    list.push_back({{"name", name},
+                    {"id", fmt::format("{:016x}", def.id)},
+                    {"source", def.source},
+                    {"options", options_text(def.options)},
+                    {"group", def.group}});
   const std::string text = json{{"datasets", list}}.dump(1, ' ', false, json::error_handler_t::replace) + "\n";
-  if (Status s = replace_file(AT_FDCWD, file_, text, 0600); !s) spdlog::warn("a copy of the definitions cannot be kept: {}", s.error().message);
+  if (Status s = replace_file(AT_FDCWD, file_, text, 0600); !s)
+    spdlog::warn("a copy of the definitions cannot be kept: {}", s.error().message);
 }
 
 void DefinitionCopies::remember(const DatasetDef& def) {
@@ -81,7 +89,8 @@ std::optional<DatasetDef> DefinitionCopies::find(const std::string& name) const 
 std::vector<DatasetDef> DefinitionCopies::all() const {
   std::lock_guard lock(mutex_);
   std::vector<DatasetDef> all;
-  for (const auto& [name, def] : defs_) all.push_back(def);
+  for (const auto& [name, def] : defs_)
+    all.push_back(def);
   return all;
 }
 

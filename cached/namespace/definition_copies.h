@@ -1,6 +1,6 @@
-// This node's own copy of the definitions that shared metadata gave: a JSON file in the state folder, replaced atomically. With
-// the catalogs in the cache folder a restarted larderd serves what it served before, while the metadata is away or was emptied.
-// Thread-safe.
+// This node's own copy of the definitions that shared metadata gave: a JSON file in the state folder, replaced
+// atomically. With the catalogs in the cache folder a restarted larderd serves what it served before, while the
+// metadata is away or was emptied. Thread-safe.
 #pragma once
 #include <map>
 #include <mutex>

@@ -1,10 +1,10 @@
-#include "cached/mount_list.h"
+#include "cached/namespace/mount_list.h"
 
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
 
-#include "cached/files.h"
+#include "cached/base/files.h"
 
 namespace larder {
 
@@ -12,10 +12,16 @@ using nlohmann::json;
 
 static constexpr size_t kMaxFile = 4 << 20;
 
-const char* fallback_name(Fallback f) { return f == Fallback::kOrigin ? "origin" : f == Fallback::kError ? "error" : "wait"; }
-const char* fill_name(Fill f) { return f == Fill::kOff ? "off" : f == Fill::kSiblings ? "siblings" : "eager"; }
+const char* fallback_name(Fallback f) {
+  return f == Fallback::kOrigin ? "origin" : f == Fallback::kError ? "error" : "wait";
+}
+const char* fill_name(Fill f) {
+  return f == Fill::kOff ? "off" : f == Fill::kSiblings ? "siblings" : "eager";
+}
 
-const char* policy_name(Policy p) { return p == Policy::kSieve ? "sieve" : "keep"; }
+const char* policy_name(Policy p) {
+  return p == Policy::kSieve ? "sieve" : "keep";
+}
 
 static std::string text_of(const json& entry, const char* key) {
   auto it = entry.find(key);
@@ -30,7 +36,8 @@ static Result<StoredMount> read_mount(const json& entry) {
   m.path = *path;
   m.dataset = text_of(entry, "dataset");
   m.source = text_of(entry, "source");
-  if (m.dataset.empty() || m.source.empty()) return make_error(EINVAL, "the mount of " + m.path + " has no dataset or source");
+  if (m.dataset.empty() || m.source.empty())
+    return make_error(EINVAL, "the mount of " + m.path + " has no dataset or source");
   Result<Fallback> fallback = parse_fallback(text_of(entry, "fallback"));
   Result<Fill> fill = parse_fill(text_of(entry, "fill"));
   if (!fallback) return fallback.error();
@@ -58,7 +65,9 @@ Result<std::vector<StoredMount>> MountList::load() const {
   Result<std::string> text = read_file(AT_FDCWD, file_, kMaxFile);
   if (!text && text.error().code == ENOENT) return mounts;
   if (!text) return text.error();
-  auto damaged = [&](const std::string& why) { return make_error(EINVAL, fmt::format("{} is damaged ({}); correct or remove it", file_, why)); };
+  auto damaged = [&](const std::string& why) {
+    return make_error(EINVAL, fmt::format("{} is damaged ({}); correct or remove it", file_, why));
+  };
   json root = json::parse(*text, nullptr, false);
   if (!root.is_object() || !root.contains("mounts") || !root["mounts"].is_array()) return damaged("no list of mounts");
   for (const json& entry : root["mounts"]) {
@@ -72,8 +81,15 @@ Result<std::vector<StoredMount>> MountList::load() const {
 Status MountList::save(const std::vector<StoredMount>& mounts) const {
   json list = json::array();
   for (const StoredMount& m : mounts)
-    list.push_back({{"path", m.path}, {"dataset", m.dataset}, {"source", m.source}, {"fallback", fallback_name(m.fallback)},
-                    {"fill", fill_name(m.fill)}, {"policy", policy_name(m.policy)}, {"quota", m.quota}, {"persist", m.persist}, {"instance", fmt::format("{:016x}", m.instance)}});
+    list.push_back({{"path", m.path},
+                    {"dataset", m.dataset},
+                    {"source", m.source},
+                    {"fallback", fallback_name(m.fallback)},
+                    {"fill", fill_name(m.fill)},
+                    {"policy", policy_name(m.policy)},
+                    {"quota", m.quota},
+                    {"persist", m.persist},
+                    {"instance", fmt::format("{:016x}", m.instance)}});
   std::string text = json{{"mounts", list}}.dump(1, ' ', false, json::error_handler_t::replace) + "\n";
   return replace_file(AT_FDCWD, file_, text, 0600);
 }

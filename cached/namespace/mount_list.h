@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-#include "cached/config.h"
+#include "cached/config/config.h"
 #include "larder/result.h"
 
 namespace larder {
@@ -15,8 +15,8 @@ struct StoredMount {
   Fallback fallback = Fallback::kWait;
   Fill fill = Fill::kEager;
   Policy policy = Policy::kKeep;
-  uint64_t quota = 0;     // bytes; 0: none
-  bool persist = true;    // false: only while the cache directory `instance` lives (a crash, not a reboot)
+  uint64_t quota = 0;   // bytes; 0: none
+  bool persist = true;  // false: only while the cache directory `instance` lives (a crash, not a reboot)
   uint64_t instance = 0;
 };
 

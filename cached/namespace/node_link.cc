@@ -1,4 +1,4 @@
-#include "cached/node_link.h"
+#include "cached/namespace/node_link.h"
 
 #include <fmt/format.h>
 #include <unistd.h>
@@ -6,7 +6,7 @@
 #include <array>
 #include <cstdlib>
 
-#include "cached/log.h"
+#include "cached/base/log.h"
 
 namespace larder {
 
@@ -29,7 +29,9 @@ NodeLink::NodeLink(Meta& meta, Datasets& datasets, ObjectCache& cache, std::stri
   thread_ = std::thread([this] { run(); });
 }
 
-NodeLink::~NodeLink() { stop(); }
+NodeLink::~NodeLink() {
+  stop();
+}
 
 void NodeLink::stop() {
   {
@@ -49,7 +51,8 @@ void NodeLink::run() {
     std::set<std::string> changed;
     changed.swap(inbox_->changed);
     lock.unlock();
-    for (const std::string& name : changed) note("new version of " + name, datasets_.follow(name));
+    for (const std::string& name : changed)
+      note("new version of " + name, datasets_.follow(name));
     if (!changed.empty() || Clock::now() >= next) {  // who loaded a version says so at once: it keeps that version
       beat();
       next = Clock::now() + std::chrono::seconds(kNodeHeartbeatSeconds);
@@ -79,8 +82,10 @@ void NodeLink::note(const std::string& what, const Status& status) {
   const std::string text = status ? "" : status.error().message;
   std::string& before = troubles_[what];
   if (text == before) return;
-  if (status) spdlog::info("{}: in order again", what);
-  else spdlog::warn("{}: {}", what, text);
+  if (status)
+    spdlog::info("{}: in order again", what);
+  else
+    spdlog::warn("{}: {}", what, text);
   before = text;
 }
 

@@ -12,8 +12,8 @@
 #include <string>
 #include <thread>
 
-#include "cached/datasets.h"
-#include "cached/object_cache.h"
+#include "cached/cache/object_cache.h"
+#include "cached/namespace/datasets.h"
 
 namespace larder {
 

@@ -1,13 +1,13 @@
-#include "cached/admin.h"
+#include "cached/requests/admin.h"
 
 #include <fmt/format.h>
 #include <grp.h>
 
 #include <nlohmann/json.hpp>
 
-#include "cached/files.h"
-#include "cached/log.h"
-#include "cached/warm_job.h"
+#include "cached/base/files.h"
+#include "cached/base/log.h"
+#include "cached/requests/warm_job.h"
 
 namespace larder {
 
@@ -15,12 +15,14 @@ using nlohmann::json;
 using Clock = std::chrono::steady_clock;
 
 static constexpr auto kProgressEvery = std::chrono::milliseconds(200);
-static constexpr size_t kMaxListed = 100;     // corrupt files, skipped keys in one answer: a packet is bounded
-static constexpr size_t kMaxDatasets = 200;   // datasets in a status
+static constexpr size_t kMaxListed = 100;             // corrupt files, skipped keys in one answer: a packet is bounded
+static constexpr size_t kMaxDatasets = 200;           // datasets in a status
 static constexpr size_t kMaxNodesBytes = 100 * 1024;  // a reply is one packet
 
 // Names are bytes; what is not UTF-8 is replaced.
-static std::string to_text(const json& j) { return j.dump(-1, ' ', false, json::error_handler_t::replace); }
+static std::string to_text(const json& j) {
+  return j.dump(-1, ' ', false, json::error_handler_t::replace);
+}
 
 // One request, with what its operation needs to read arguments and to report.
 struct Admin::Call {
@@ -65,7 +67,9 @@ struct Admin::Call {
     p.report = [last, to](uint64_t done, uint64_t total, uint64_t bytes, uint64_t total_bytes, uint64_t failed) {
       if (Clock::now() - *last < kProgressEvery) return;
       *last = Clock::now();
-      json j = {{"progress", {{"done", done}, {"total", total}, {"bytes", bytes}, {"total_bytes", total_bytes}, {"failed", failed}}}};
+      json j = {
+          {"progress",
+           {{"done", done}, {"total", total}, {"bytes", bytes}, {"total_bytes", total_bytes}, {"failed", failed}}}};
       to->text(0, to_text(j), true);
     };
     return p;
@@ -74,7 +78,9 @@ struct Admin::Call {
 
 Admin::Admin(Parts parts) : p_(parts) {}
 
-Admin::~Admin() { stop(); }
+Admin::~Admin() {
+  stop();
+}
 
 void Admin::stop() {
   stopping_ = true;
@@ -85,11 +91,10 @@ void Admin::stop() {
 const Admin::OpEntry* Admin::find_op(const std::string& name) {
   static const std::map<std::string, OpEntry> kOps = {
       {"ping", {&Admin::ping, false, true}},       {"status", {&Admin::status, false, true}},
-      {"nodes", {&Admin::nodes, false, false}},
-      {"format", {&Admin::format, true, false}},   {"mount", {&Admin::mount, true, false}},
-      {"umount", {&Admin::umount, true, false}},   {"refresh", {&Admin::refresh, true, false}},
-      {"warm", {&Admin::warm, false, false}},      {"evict", {&Admin::evict, true, false}},
-      {"unpin", {&Admin::unpin, true, false}},
+      {"nodes", {&Admin::nodes, false, false}},    {"format", {&Admin::format, true, false}},
+      {"mount", {&Admin::mount, true, false}},     {"umount", {&Admin::umount, true, false}},
+      {"refresh", {&Admin::refresh, true, false}}, {"warm", {&Admin::warm, false, false}},
+      {"evict", {&Admin::evict, true, false}},     {"unpin", {&Admin::unpin, true, false}},
       {"check", {&Admin::check, true, false}},     {"shutdown", {&Admin::shutdown, true, false}}};
   auto it = kOps.find(name);
   return it == kOps.end() ? nullptr : &it->second;
@@ -104,7 +109,9 @@ bool Admin::allowed(const Peer& peer) const {
   return found && peer.in_group(found->gr_gid);
 }
 
-static void send_error(Replier& reply, const Error& e) { reply.text(to_errno(e), to_text({{"error", e.message}})); }
+static void send_error(Replier& reply, const Error& e) {
+  reply.text(to_errno(e), to_text({{"error", e.message}}));
+}
 
 void Admin::handle(IncomingRequest r) {
   json args = json::parse(r.payload, nullptr, false);
@@ -112,11 +119,16 @@ void Admin::handle(IncomingRequest r) {
     return send_error(*r.reply, make_error(EINVAL, "the request is not JSON with an \"op\""));
   std::string name = args["op"].get<std::string>();
   const OpEntry* op = find_op(name);
-  if (!op) return send_error(*r.reply, make_error(ENOSYS, fmt::format("larderd {} knows no \"{}\"; use a larder of its version", kVersion, shown(name))));
+  if (!op)
+    return send_error(
+        *r.reply, make_error(ENOSYS, fmt::format("larderd {} knows no \"{}\"; use a larder of its version", kVersion,
+                                                 shown(name))));
   if (op->privileged && !allowed(r.peer))
-    return send_error(*r.reply, make_error(EPERM, fmt::format("{} is for root, the daemon's own user and the group admin_group", name)));
+    return send_error(
+        *r.reply,
+        make_error(EPERM, fmt::format("{} is for root, the daemon's own user and the group admin_group", name)));
   auto call = std::make_shared<Call>(Call{std::move(args), r.peer, r.reply, &stopping_});
-  Workers& workers = op->quick ? quick_ : long_;
+  ThreadPool& workers = op->quick ? quick_ : long_;
   if (!workers.run([this, call, op] { run(*call, *op); }))
     send_error(*r.reply, make_error(EAGAIN, "larderd is busy with other requests; try again"));
 }
@@ -124,12 +136,15 @@ void Admin::handle(IncomingRequest r) {
 void Admin::run(const Call& call, const OpEntry& op) {
   if (!op.quick) ++running_;
   Answer answer = (this->*op.op)(call);
-  if (answer) call.reply->text(0, to_text(*answer));
-  else send_error(*call.reply, answer.error());
+  if (answer)
+    call.reply->text(0, to_text(*answer));
+  else
+    send_error(*call.reply, answer.error());
   if (!op.quick) --running_;
 }
 
-// ---- questions -------------------------------------------------------------------------------------------------------
+// ---- questions
+// -------------------------------------------------------------------------------------------------------
 
 // redis://user:password@host without the password.
 static std::string without_password(const std::string& url) {
@@ -138,10 +153,15 @@ static std::string without_password(const std::string& url) {
   return url.substr(0, start + 3) + "***" + url.substr(at);
 }
 
-static double seconds_since(Clock::time_point t) { return std::chrono::duration<double>(Clock::now() - t).count(); }
+static double seconds_since(Clock::time_point t) {
+  return std::chrono::duration<double>(Clock::now() - t).count();
+}
 
 Admin::Answer Admin::ping(const Call&) {
-  return json{{"version", kVersion}, {"pid", ::getpid()}, {"uptime_s", seconds_since(started_)}, {"private", p_.config.is_private}};
+  return json{{"version", kVersion},
+              {"pid", ::getpid()},
+              {"uptime_s", seconds_since(started_)},
+              {"private", p_.config.is_private}};
 }
 
 json Admin::mounts_status() {
@@ -152,11 +172,22 @@ json Admin::mounts_status() {
     const CatalogHeader& h = *v->catalog().header;
     ObjectCache::DatasetUsage used = p_.cache.usage_of(*m.dataset);
     double ratio = h.file_count == 0 ? 0 : std::min(1.0, used.objects / static_cast<double>(h.file_count));
-    list.push_back({{"path", m.path}, {"dataset", m.dataset->def.name}, {"source", m.dataset->def.source}, {"version", h.version},
-                    {"objects", h.file_count}, {"bytes", h.total_bytes}, {"skipped", h.skipped}, {"cached_files", used.files},
-                    {"cached_bytes", used.bytes}, {"lazy_partial", used.lazy_partial}, {"predicted_hit_ratio", ratio},
-                    {"in_use", p_.cache.in_use(*m.dataset)}, {"pinned_files", used.pinned_files}, {"pinned_bytes", used.pinned_bytes},
-                    {"policy", policy_name(m.dataset->policy)}, {"quota", m.dataset->quota.load()},
+    list.push_back({{"path", m.path},
+                    {"dataset", m.dataset->def.name},
+                    {"source", m.dataset->def.source},
+                    {"version", h.version},
+                    {"objects", h.file_count},
+                    {"bytes", h.total_bytes},
+                    {"skipped", h.skipped},
+                    {"cached_files", used.files},
+                    {"cached_bytes", used.bytes},
+                    {"lazy_partial", used.lazy_partial},
+                    {"predicted_hit_ratio", ratio},
+                    {"in_use", p_.cache.in_use(*m.dataset)},
+                    {"pinned_files", used.pinned_files},
+                    {"pinned_bytes", used.pinned_bytes},
+                    {"policy", policy_name(m.dataset->policy)},
+                    {"quota", m.dataset->quota.load()},
                     {"fill", {{"state", p_.filler.state(*m.dataset)}, {"done", used.files}, {"total", h.file_count}}}});
   }
   return list;
@@ -176,9 +207,10 @@ json Admin::store_status() {
     sum.hedges += c.hedges;
     sum.limit += c.limit;
   }
-  Flights::Counts flights = p_.flights.counts();
-  return {{"gets", sum.gets}, {"lists", sum.lists}, {"retries", sum.retries}, {"bytes", sum.bytes}, {"errors", sum.errors},
-          {"hedges", sum.hedges}, {"limit", sum.limit}, {"in_flight", flights.in_flight}, {"queued", flights.queued}};
+  ObjectFetcher::Counts flights = p_.flights.counts();
+  return {{"gets", sum.gets},        {"lists", sum.lists},   {"retries", sum.retries}, {"bytes", sum.bytes},
+          {"errors", sum.errors},    {"hedges", sum.hedges}, {"limit", sum.limit},     {"in_flight", flights.in_flight},
+          {"queued", flights.queued}};
 }
 
 Admin::Answer Admin::status(const Call&) {
@@ -187,18 +219,39 @@ Admin::Answer Admin::status(const Call&) {
   json mounts = mounts_status(), datasets = json::array();
   for (auto& d : p_.datasets.all()) {
     if (d->def.name.empty() || datasets.size() >= kMaxDatasets) continue;
-    datasets.push_back({{"name", d->def.name}, {"source", d->def.source}, {"mounted", d->version() != nullptr}, {"trouble", d->trouble()}});
+    datasets.push_back({{"name", d->def.name},
+                        {"source", d->def.source},
+                        {"mounted", d->version() != nullptr},
+                        {"trouble", d->trouble()}});
   }
-  return json{{"version", kVersion}, {"pid", ::getpid()}, {"uptime_s", seconds_since(started_)}, {"private", p_.config.is_private},
-              {"socket", p_.config.socket}, {"cache_dir", p_.config.cache_dir}, {"meta", without_password(p_.config.meta)},
-              {"cache", {{"size", c.size}, {"used", c.used}, {"pinned_by_readers", c.pinned_by_readers}, {"staging", c.staging}, {"files", c.files}}},
+  return json{{"version", kVersion},
+              {"pid", ::getpid()},
+              {"uptime_s", seconds_since(started_)},
+              {"private", p_.config.is_private},
+              {"socket", p_.config.socket},
+              {"cache_dir", p_.config.cache_dir},
+              {"meta", without_password(p_.config.meta)},
+              {"cache",
+               {{"size", c.size},
+                {"used", c.used},
+                {"pinned_by_readers", c.pinned_by_readers},
+                {"staging", c.staging},
+                {"files", c.files}}},
               {"clients", {{"connections", p_.server.connections()}, {"present", p_.dir.program_present()}}},
-              {"reads", {{"warm_opens", s.warm_opens}, {"warm_bytes", s.warm_bytes}, {"miss_opens", s.miss_opens}, {"stats", s.stats},
-                         {"lists", s.lists}, {"errors", s.errors}}},
-              {"store", store_status()}, {"mounts", mounts}, {"datasets", datasets}};
+              {"reads",
+               {{"warm_opens", s.warm_opens},
+                {"warm_bytes", s.warm_bytes},
+                {"miss_opens", s.miss_opens},
+                {"stats", s.stats},
+                {"lists", s.lists},
+                {"errors", s.errors}}},
+              {"store", store_status()},
+              {"mounts", mounts},
+              {"datasets", datasets}};
 }
 
-// ---- datasets --------------------------------------------------------------------------------------------------------
+// ---- datasets
+// --------------------------------------------------------------------------------------------------------
 
 Admin::Answer Admin::format(const Call& call) {
   Result<std::string> name = call.text("name"), source = call.text("source"), group = call.text("group", false);
@@ -227,10 +280,14 @@ Admin::Answer Admin::nodes(const Call& call) {
   size_t bytes = 0;
   auto add = [&](const std::string& dataset, const NodeInfo& n) {
     if ((bytes += dataset.size() + n.node.size() + 120) > kMaxNodesBytes) return;
-    out.push_back({{"dataset", dataset}, {"node", n.node}, {"version", n.version}, {"files", n.files}, {"bytes", n.bytes}, {"age_s", n.age_s}});
+    out.push_back({{"dataset", dataset},
+                   {"node", n.node},
+                   {"version", n.version},
+                   {"files", n.files},
+                   {"bytes", n.bytes},
+                   {"age_s", n.age_s}});
   };
-  if (Status s = list_nodes(p_.meta, *name, add); !s)
-    return s.error();
+  if (Status s = list_nodes(p_.meta, *name, add); !s) return s.error();
   return json{{"nodes", out}};
 }
 
@@ -270,15 +327,21 @@ Admin::Answer Admin::mount(const Call& call) {
   request->persist = *persist;
   std::optional<Fallback> what_if_away;
   std::optional<SizeSpec> most;
-  for (const Status& s : {set_if_given(*fallback, parse_fallback, what_if_away), set_if_given(*fill, parse_fill, request->fill),
-                          set_if_given(*policy, parse_policy, request->policy), set_if_given(*quota, parse_quota, most)})
+  for (const Status& s :
+       {set_if_given(*fallback, parse_fallback, what_if_away), set_if_given(*fill, parse_fill, request->fill),
+        set_if_given(*policy, parse_policy, request->policy), set_if_given(*quota, parse_quota, most)})
     if (!s) return s.error();
   request->fallback = what_if_away.value_or(request->fallback);
   if (most) request->quota = most->of(p_.cache.limits().cache_size);
   Result<MountResult> m = p_.datasets.mount(*request, call.progress());
   if (!m) return m.error();
-  return json{{"name", m->name}, {"path", m->path}, {"version", m->info.version}, {"objects", m->info.objects},
-              {"bytes", m->info.bytes}, {"skipped", m->info.skipped}, {"warnings", m->warnings}};
+  return json{{"name", m->name},
+              {"path", m->path},
+              {"version", m->info.version},
+              {"objects", m->info.objects},
+              {"bytes", m->info.bytes},
+              {"skipped", m->info.skipped},
+              {"warnings", m->warnings}};
 }
 
 Admin::Answer Admin::umount(const Call& call) {
@@ -299,11 +362,13 @@ Admin::Answer Admin::refresh(const Call& call) {
     if (examples.size() >= kMaxListed || (bytes += key.size()) > 64 * 1024) break;
     examples.push_back(key);
   }
-  return json{{"version", r->info.version}, {"objects", r->info.objects}, {"bytes", r->info.bytes}, {"added", r->added},
-              {"changed", r->changed}, {"removed", r->removed}, {"skipped", r->skipped.count}, {"examples", examples}};
+  return json{{"version", r->info.version},  {"objects", r->info.objects}, {"bytes", r->info.bytes},
+              {"added", r->added},           {"changed", r->changed},      {"removed", r->removed},
+              {"skipped", r->skipped.count}, {"examples", examples}};
 }
 
-// ---- files -----------------------------------------------------------------------------------------------------------
+// ---- files
+// -----------------------------------------------------------------------------------------------------------
 
 static Result<std::vector<std::string>> paths_of(const json& args) {
   std::vector<std::string> paths;
@@ -324,15 +389,19 @@ struct Place {
 
 // A file or folder by its absolute path.
 static Result<Place> place_of(const Datasets& datasets, const std::string& path) {
-  Result<std::string> normal = normal_mount_path(path);  // long ones are refused below: names in a dataset may be longer
+  Result<std::string> normal =
+      normal_mount_path(path);  // long ones are refused below: names in a dataset may be longer
   std::string absolute = normal ? *normal : path;
-  while (absolute.size() > 1 && absolute.back() == '/') absolute.pop_back();
+  while (absolute.size() > 1 && absolute.back() == '/')
+    absolute.pop_back();
   Place place;
   std::tie(place.mount, place.rest) = datasets.at_path(absolute);
-  if (!place.mount.dataset) return make_error(ENOENT, fmt::format("{} is in no mounted dataset; larder status lists the mounts", shown(path)));
+  if (!place.mount.dataset)
+    return make_error(ENOENT, fmt::format("{} is in no mounted dataset; larder status lists the mounts", shown(path)));
   place.version = place.mount.dataset->version();
   if (place.version) place.entry = place.version->find(place.rest);
-  if (place.entry == kNoEntry) return make_error(ENOENT, fmt::format("there is no {} in the dataset at {}", shown(path), place.mount.path));
+  if (place.entry == kNoEntry)
+    return make_error(ENOENT, fmt::format("there is no {} in the dataset at {}", shown(path), place.mount.path));
   return place;
 }
 
@@ -352,13 +421,16 @@ Admin::Answer Admin::run_warm(const std::shared_ptr<WarmJob>& job, const Call& c
   }
   p_.flights.remove_source(job);
   json errors = json::array();
-  for (auto& [path, error] : c.errors) errors.push_back({{"path", path}, {"error", error}});
-  return json{{"files", c.files}, {"bytes", c.bytes}, {"fetched", c.fetched}, {"already", c.already}, {"failed", c.failed}, {"errors", errors}};
+  for (auto& [path, error] : c.errors)
+    errors.push_back({{"path", path}, {"error", error}});
+  return json{{"files", c.files},     {"bytes", c.bytes},   {"fetched", c.fetched},
+              {"already", c.already}, {"failed", c.failed}, {"errors", errors}};
 }
 
 // All of a request, dataset by dataset. An operator's business, unlike warming: it takes room from others for good.
 Status Admin::pin(const std::vector<std::string>& paths, const Call& call) {
-  if (!allowed(call.peer)) return make_error(EPERM, "to pin is for root, the daemon's own user and the group admin_group");
+  if (!allowed(call.peer))
+    return make_error(EPERM, "to pin is for root, the daemon's own user and the group admin_group");
   std::map<uint64_t, std::pair<std::shared_ptr<Dataset>, std::vector<std::string>>> pins;
   for (const std::string& path : paths) {
     Result<Place> place = place_of(p_.datasets, path);
@@ -379,7 +451,9 @@ Admin::Answer Admin::unpin(const Call& call) {
   for (const std::string& path : *paths) {
     Result<std::string> normal = normal_mount_path(path);
     auto [mount, rest] = p_.datasets.at_path(normal ? *normal : path);
-    if (!mount.dataset) return make_error(ENOENT, fmt::format("{} is in no mounted dataset; larder status lists the mounts", shown(path)));
+    if (!mount.dataset)
+      return make_error(ENOENT,
+                        fmt::format("{} is in no mounted dataset; larder status lists the mounts", shown(path)));
     Result<size_t> n = p_.cache.unpin(*mount.dataset, rest);
     if (!n) return make_error(n.error().code, fmt::format("{}: {}", shown(path), n.error().message));
     gone += *n;
@@ -394,14 +468,16 @@ Admin::Answer Admin::warm(const Call& call) {
   if (!pinned) return pinned.error();
   uint64_t jobs = p_.config.connections;
   if (auto it = call.args.find("jobs"); it != call.args.end() && !it->is_null()) {
-    if (!it->is_number_unsigned() || it->get<uint64_t>() == 0) return make_error(EINVAL, "\"jobs\" is not a number above 0");
+    if (!it->is_number_unsigned() || it->get<uint64_t>() == 0)
+      return make_error(EINVAL, "\"jobs\" is not a number above 0");
     jobs = std::min<uint64_t>(jobs, it->get<uint64_t>());
   }
   auto job = std::make_shared<WarmJob>(static_cast<uint32_t>(jobs));
   for (const std::string& path : *paths) {
     Result<Place> place = place_of(p_.datasets, path);
     if (!place) return place.error();
-    if (!may_read(call.peer, *place->mount.dataset)) return make_error(EACCES, fmt::format("{} is restricted to a group", shown(path)));
+    if (!may_read(call.peer, *place->mount.dataset))
+      return make_error(EACCES, fmt::format("{} is restricted to a group", shown(path)));
     place->mount.dataset->used_now();
     job->add(place->mount.dataset, place->version, place->entry, place->mount.path);
   }
@@ -455,7 +531,8 @@ Admin::Answer Admin::check(const Call& call) {
   CheckCounts counts;
   std::vector<std::pair<Mount, std::string>> todo;
   if (path->empty()) {
-    for (const Mount& m : p_.datasets.mounts()) todo.emplace_back(m, "");
+    for (const Mount& m : p_.datasets.mounts())
+      todo.emplace_back(m, "");
   } else {
     Result<Place> place = place_of(p_.datasets, *path);
     if (!place) return place.error();
@@ -465,7 +542,8 @@ Admin::Answer Admin::check(const Call& call) {
   for (auto& [mount, rest] : todo) {
     size_t before = counts.corrupt.size();
     if (Status s = check_mount(mount, rest, counts, call); !s) return s.error();
-    for (size_t i = before; i < counts.corrupt.size() && corrupt.size() < kMaxListed; ++i) corrupt.push_back(mount.path + "/" + counts.corrupt[i].second);
+    for (size_t i = before; i < counts.corrupt.size() && corrupt.size() < kMaxListed; ++i)
+      corrupt.push_back(mount.path + "/" + counts.corrupt[i].second);
   }
   uint64_t repaired = 0;
   if (*repair && !counts.corrupt.empty()) {

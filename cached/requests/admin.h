@@ -1,5 +1,5 @@
-// kAdmin: JSON requests of the command line (docs/protocol.md). ping and status are answered by a thread of their own, the rest by
-// workers, so that a long listing never stands in the way of a short question.
+// kAdmin: JSON requests of the command line (docs/protocol.md). ping and status are answered by a thread of their own,
+// the rest by workers, so that a long listing never stands in the way of a short question.
 #pragma once
 #include <atomic>
 #include <chrono>
@@ -9,12 +9,12 @@
 
 #include <nlohmann/json_fwd.hpp>
 
-#include "cached/datasets.h"
-#include "cached/flight.h"
-#include "cached/server.h"
-#include "cached/verifier.h"
-#include "cached/warm_job.h"
-#include "cached/workers.h"
+#include "cached/base/thread_pool.h"
+#include "cached/cache/scrubber.h"
+#include "cached/fetch/object_fetcher.h"
+#include "cached/namespace/datasets.h"
+#include "cached/requests/warm_job.h"
+#include "cached/server/server.h"
 
 namespace larder {
 
@@ -25,11 +25,11 @@ class Admin {
   struct Parts {
     const Config& config;
     CacheDir& dir;
-    Publisher& publisher;
+    ControlWriter& publisher;
     ObjectCache& cache;
     Datasets& datasets;
-    Flights& flights;
-    Filler& filler;
+    ObjectFetcher& flights;
+    BackgroundFill& filler;
     Server& server;
     Meta& meta;
   };
@@ -79,8 +79,8 @@ class Admin {
   const std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
   std::atomic<int> running_{0};
   std::atomic<bool> stopping_{false};
-  Workers quick_{1};
-  Workers long_{16};
+  ThreadPool quick_{1};
+  ThreadPool long_{16};
 };
 
 }  // namespace larder

@@ -1,8 +1,8 @@
-#include "cached/requests.h"
+#include "cached/requests/program_requests.h"
 
-#include "cached/files.h"
-#include "cached/log.h"
-#include "cached/mirror.h"
+#include "cached/base/files.h"
+#include "cached/base/log.h"
+#include "cached/catalog/directory_handles.h"
 
 namespace larder {
 
@@ -14,13 +14,16 @@ bool ProgramRequests::may_read(const Peer& peer, std::optional<gid_t> group) con
 }
 
 // The daemon's own descriptors outlive every reply.
-static std::shared_ptr<Fd> borrowed(const Fd& fd) { return {std::shared_ptr<void>(), const_cast<Fd*>(&fd)}; }
+static std::shared_ptr<Fd> borrowed(const Fd& fd) {
+  return {std::shared_ptr<void>(), const_cast<Fd*>(&fd)};
+}
 
 void ProgramRequests::hello(const IncomingRequest& r) {
   HelloView view = p_.publisher.hello();
   std::vector<std::shared_ptr<Fd>> fds = {borrowed(p_.dir.handle()), borrowed(p_.publisher.stats_fd())};
   for (const MountView& m : view.mounts)
-    fds.push_back(may_read(r.peer, m.group) ? std::shared_ptr<Fd>(m.version, const_cast<Fd*>(&m.version->touch())) : null_);
+    fds.push_back(may_read(r.peer, m.group) ? std::shared_ptr<Fd>(m.version, const_cast<Fd*>(&m.version->touch()))
+                                            : null_);
   r.reply->descriptors(std::move(fds), view.generation);
 }
 
@@ -48,8 +51,10 @@ void ProgramRequests::fetch(const IncomingRequest& r) {
   if (v->state(entry) != kResident && p_.lazy.wants(object) && open_lazy(r, object)) return;
   std::shared_ptr<Replier> reply = r.reply;
   uint64_t ticket = p_.flights.fetch(object, [reply](const Status& s, std::shared_ptr<Fd> file) {
-    if (s) reply->fresh_descriptor(std::move(file));
-    else reply->fail(fetch_errno(s.error()));
+    if (s)
+      reply->fresh_descriptor(std::move(file));
+    else
+      reply->fail(fetch_errno(s.error()));
   });
   reply->when_gone([this, ticket] { p_.flights.cancel(ticket); });
 }
@@ -78,17 +83,22 @@ void ProgramRequests::chunks(const IncomingRequest& r) {
   const LazyPtr& f = *file;
   if (!may_read(r.peer, f->object.dataset->group)) return r.reply->fail(EACCES);
   std::shared_ptr<Replier> reply = r.reply;
-  auto answer = [reply](const Status& s) { reply->fail(s ? 0 : s.error().code == EFBIG ? EFBIG : fetch_errno(s.error())); };
+  auto answer = [reply](const Status& s) {
+    reply->fail(s ? 0 : s.error().code == EFBIG ? EFBIG : fetch_errno(s.error()));
+  };
   f->object.dataset->used_now();
   if (q.flags & kChunksWhole) {
     p_.flights.fetch(f->object, [answer](const Status& s, std::shared_ptr<Fd>) { answer(s); });
     return;
   }
-  bool good = q.count > 0 && q.count <= kMaxChunkCount && q.first < f->chunk_count() && q.count <= f->chunk_count() - q.first;
+  bool good =
+      q.count > 0 && q.count <= kMaxChunkCount && q.first < f->chunk_count() && q.count <= f->chunk_count() - q.first;
   if (!good) return r.reply->fail(EINVAL);
   if (q.flags & kChunksAdvise) {
-    if (q.count == 1 && f->present(q.first)) p_.chunks.passed(f, q.first);
-    else p_.chunks.advise(f, q.first, q.count);
+    if (q.count == 1 && f->present(q.first))
+      p_.chunks.passed(f, q.first);
+    else
+      p_.chunks.advise(f, q.first, q.count);
     return r.reply->fail(0);
   }
   if (f->is_whole()) return r.reply->fail(0);

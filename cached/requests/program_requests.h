@@ -2,10 +2,10 @@
 #pragma once
 #include <memory>
 
-#include "cached/chunk_flights.h"
-#include "cached/datasets.h"
-#include "cached/flight.h"
-#include "cached/server.h"
+#include "cached/fetch/chunk_fetcher.h"
+#include "cached/fetch/object_fetcher.h"
+#include "cached/namespace/datasets.h"
+#include "cached/server/server.h"
 
 namespace larder {
 
@@ -14,14 +14,14 @@ class ProgramRequests {
   struct Parts {
     const Config& config;
     CacheDir& dir;
-    Publisher& publisher;
+    ControlWriter& publisher;
     InodeTableWriter& inodes;
     ObjectCache& cache;
     Datasets& datasets;
-    Flights& flights;
-    Filler& filler;
-    LazyFiles& lazy;
-    ChunkFlights& chunks;
+    ObjectFetcher& flights;
+    BackgroundFill& filler;
+    ChunkStore& lazy;
+    ChunkFetcher& chunks;
   };
   explicit ProgramRequests(Parts parts);
 

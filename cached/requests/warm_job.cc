@@ -1,4 +1,4 @@
-#include "cached/warm_job.h"
+#include "cached/requests/warm_job.h"
 
 #include <algorithm>
 
@@ -6,7 +6,8 @@ namespace larder {
 
 static constexpr size_t kMaxErrors = 20;
 
-void WarmJob::add(std::shared_ptr<Dataset> dataset, std::shared_ptr<CatalogVersion> version, uint32_t entry, std::string mount_path) {
+void WarmJob::add(std::shared_ptr<Dataset> dataset, std::shared_ptr<CatalogVersion> version, uint32_t entry,
+                  std::string mount_path) {
   std::lock_guard lock(mutex_);
   const CatalogEntry* entries = version->catalog().entries;
   uint32_t target = static_cast<uint32_t>(targets_.size());
@@ -20,7 +21,8 @@ void WarmJob::add(std::shared_ptr<Dataset> dataset, std::shared_ptr<CatalogVersi
       counts_.bytes += entries[i].size;
       continue;
     }
-    for (uint32_t k = entries[i].dir.child_count; k-- > 0;) todo.push_back(entries[i].dir.first_child + k);
+    for (uint32_t k = entries[i].dir.child_count; k-- > 0;)
+      todo.push_back(entries[i].dir.first_child + k);
   }
   targets_.push_back({std::move(dataset), std::move(version), std::move(mount_path)});
 }
@@ -52,8 +54,10 @@ void WarmJob::finished(const Object& object, const Status& status) {
     counts_.done_bytes += object.size;
   } else {
     counts_.failed += 1;
-    auto target = std::find_if(targets_.begin(), targets_.end(), [&](const Target& t) { return t.dataset == object.dataset; });
-    if (counts_.errors.size() < kMaxErrors) counts_.errors.emplace_back(target->mount_path + "/" + object.path, status.error().message);
+    auto target =
+        std::find_if(targets_.begin(), targets_.end(), [&](const Target& t) { return t.dataset == object.dataset; });
+    if (counts_.errors.size() < kMaxErrors)
+      counts_.errors.emplace_back(target->mount_path + "/" + object.path, status.error().message);
   }
   if (at_ >= items_.size() && in_flight_ == 0) changed_.notify_all();  // not for each: that wakes a thread an object
 }

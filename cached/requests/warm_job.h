@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "cached/flight.h"
+#include "cached/fetch/object_fetcher.h"
 
 namespace larder {
 
@@ -21,8 +21,9 @@ class WarmJob : public WorkSource {
  public:
   explicit WarmJob(uint32_t jobs) : jobs_(jobs) {}
 
-  // A file, or a folder with all below it. `mount_path` is for messages. Before the job is given to Flights.
-  void add(std::shared_ptr<Dataset> dataset, std::shared_ptr<CatalogVersion> version, uint32_t entry, std::string mount_path);
+  // A file, or a folder with all below it. `mount_path` is for messages. Before the job is given to ObjectFetcher.
+  void add(std::shared_ptr<Dataset> dataset, std::shared_ptr<CatalogVersion> version, uint32_t entry,
+           std::string mount_path);
 
   std::optional<Object> next() override;
   void finished(const Object& object, const Status& status) override;

@@ -1,4 +1,4 @@
-#include "cached/server.h"
+#include "cached/server/server.h"
 
 #include <fmt/format.h>
 #include <signal.h>
@@ -13,8 +13,8 @@
 #include <algorithm>
 #include <cstring>
 
-#include "cached/files.h"
-#include "cached/log.h"
+#include "cached/base/files.h"
+#include "cached/base/log.h"
 
 namespace larder {
 
@@ -26,9 +26,12 @@ static constexpr int kBacklog = 4096;
 static constexpr int kTickMs = 250;
 static constexpr int kRetryMs = 5;
 
-bool Peer::in_group(gid_t g) const { return gid == g || std::find(groups.begin(), groups.end(), g) != groups.end(); }
+bool Peer::in_group(gid_t g) const {
+  return gid == g || std::find(groups.begin(), groups.end(), g) != groups.end();
+}
 
-// ---- Replier ---------------------------------------------------------------------------------------------------------
+// ---- Replier
+// ---------------------------------------------------------------------------------------------------------
 
 void Replier::send(Packet packet) {
   packet.header.magic = kWireMagic;
@@ -96,13 +99,15 @@ void Replier::set_gone() {
   if (callback) callback();
 }
 
-// ---- listening -------------------------------------------------------------------------------------------------------
+// ---- listening
+// -------------------------------------------------------------------------------------------------------
 
 static Status check_private_folder(const std::string& folder) {
   struct stat st;
   if (::lstat(folder.c_str(), &st) != 0) return os_error("cannot stat " + folder);
   if (!S_ISDIR(st.st_mode) || st.st_uid != ::geteuid() || (st.st_mode & 077) != 0)
-    return make_error(EACCES, folder + " is not a folder that only you can enter; remove it, or choose another with --socket");
+    return make_error(EACCES,
+                      folder + " is not a folder that only you can enter; remove it, or choose another with --socket");
   return {};
 }
 
@@ -112,8 +117,8 @@ static Result<Fd> open_lock(const std::string& name) {
   return fd;
 }
 
-// The socket's own lock, beside it: a stale socket may be removed by who holds it. It goes with its daemon, so who got it must
-// look whether it is still the one that has the name.
+// The socket's own lock, beside it: a stale socket may be removed by who holds it. It goes with its daemon, so who got
+// it must look whether it is still the one that has the name.
 Status Server::lock_socket(const std::string& path) {
   std::string name = path + ".lock";
   struct stat mine, named;
@@ -123,8 +128,11 @@ Status Server::lock_socket(const std::string& path) {
     if (::flock(fd->get(), LOCK_EX | LOCK_NB) != 0) {
       Result<std::string> read = read_file(AT_FDCWD, name, 64);
       std::string pid = read ? *read : "";
-      while (!pid.empty() && pid.back() == '\n') pid.pop_back();
-      return make_error(EBUSY, fmt::format("socket {} is in use by larderd with pid {}; stop it, or choose another with --socket", path, shown(pid)));
+      while (!pid.empty() && pid.back() == '\n')
+        pid.pop_back();
+      return make_error(
+          EBUSY, fmt::format("socket {} is in use by larderd with pid {}; stop it, or choose another with --socket",
+                             path, shown(pid)));
     }
     lock_ = std::move(*fd);
     if (::fstat(lock_.get(), &mine) != 0) return os_error("cannot stat " + name);
@@ -149,10 +157,12 @@ Status Server::bind_socket(const std::string& path, bool is_private) {
   listener_ = Fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!listener_.valid()) return os_error("cannot make a socket");
   struct stat st;
-  if (::lstat(path.c_str(), &st) == 0 && !S_ISSOCK(st.st_mode)) return make_error(EEXIST, path + " is there and not a socket; choose another with --socket");
+  if (::lstat(path.c_str(), &st) == 0 && !S_ISSOCK(st.st_mode))
+    return make_error(EEXIST, path + " is there and not a socket; choose another with --socket");
   ::unlink(path.c_str());
   // The mode is right before anyone can connect: programs connect after listen().
-  if (::bind(listener_.get(), reinterpret_cast<struct sockaddr*>(&address), sizeof address) != 0) return os_error("cannot bind socket " + path);
+  if (::bind(listener_.get(), reinterpret_cast<struct sockaddr*>(&address), sizeof address) != 0)
+    return os_error("cannot bind socket " + path);
   path_ = path;
   if (::chmod(path.c_str(), is_private ? 0600 : 0666) != 0) return os_error("cannot set the mode of " + path);
   if (::listen(listener_.get(), kBacklog) != 0) return os_error("cannot listen on " + path);
@@ -174,7 +184,8 @@ Result<std::unique_ptr<Server>> Server::listen(const std::string& path, bool is_
   s->wake_ = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   sigset_t set;
   sigemptyset(&set);
-  for (int sig : {SIGTERM, SIGINT}) sigaddset(&set, sig);
+  for (int sig : {SIGTERM, SIGINT})
+    sigaddset(&set, sig);
   s->signals_ = Fd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!s->epoll_.valid() || !s->wake_.valid() || !s->signals_.valid()) return os_error("cannot start the server");
   if (Status w = s->watch(s->listener_.get(), kListener, EPOLLIN); !w) return w.error();
@@ -191,7 +202,9 @@ Server::~Server() {
   if (!lock_name_.empty()) ::unlink(lock_name_.c_str());
 }
 
-std::chrono::steady_clock::time_point Server::last_request() const { return Clock::time_point(Clock::duration(last_request_.load())); }
+std::chrono::steady_clock::time_point Server::last_request() const {
+  return Clock::time_point(Clock::duration(last_request_.load()));
+}
 
 void Server::stop() {
   stop_ = true;
@@ -206,7 +219,8 @@ void Server::post(uint64_t connection, Replier::Packet packet) {
   if (posted_.size() == 1) (void)!::write(wake_.get(), &one, sizeof one);
 }
 
-// ---- the loop --------------------------------------------------------------------------------------------------------
+// ---- the loop
+// --------------------------------------------------------------------------------------------------------
 
 Status Server::run(Handler handler, std::function<Stamp()> stamp) {
   handler_ = std::move(handler);
@@ -216,7 +230,8 @@ Status Server::run(Handler handler, std::function<Stamp()> stamp) {
     struct epoll_event events[128];
     int n = ::epoll_wait(epoll_.get(), events, 128, blocked_.empty() ? kTickMs : kRetryMs);
     if (n < 0 && errno != EINTR) return os_error("cannot wait for requests");
-    for (int i = 0; i < n; ++i) on_event(events[i].data.u64, events[i].events);
+    for (int i = 0; i < n; ++i)
+      on_event(events[i].data.u64, events[i].events);
     retry_blocked();
     if (Clock::now() < next_check) continue;
     check_deadlines();
@@ -309,7 +324,8 @@ void Server::read_request(uint64_t id, Connection& c) {
   ::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, c.fd.get(), &e);
   if (len < sizeof r.header || r.header.magic != kWireMagic) return drop(id);
   if (r.header.version != kWireVersion) return reject(id, c, EPROTO);
-  if (len > kMaxPacket || r.header.payload_len != len - sizeof r.header || r.header.flags != 0) return reject(id, c, EINVAL);
+  if (len > kMaxPacket || r.header.payload_len != len - sizeof r.header || r.header.flags != 0)
+    return reject(id, c, EINVAL);
   r.payload.assign(buffer.data() + sizeof r.header, len - sizeof r.header);
   read_groups(c.fd.get(), &c.peer);
   r.peer = c.peer;
@@ -348,7 +364,8 @@ void Server::flush(uint64_t id, Connection& c) {
     Sent sent = send_packet(c, c.out.front());
     if (sent == Sent::kBroken) return drop(id);
     if (sent == Sent::kBlocked) {
-      if (errno == EMFILE || errno == ENFILE || errno == ETOOMANYREFS || errno == ENOBUFS || errno == ENOMEM) return blocked_.push_back(id);
+      if (errno == EMFILE || errno == ENFILE || errno == ETOOMANYREFS || errno == ENOBUFS || errno == ENOMEM)
+        return blocked_.push_back(id);
       struct epoll_event e = {};
       e.events = EPOLLOUT;
       e.data.u64 = id;
@@ -383,7 +400,8 @@ Server::Sent Server::send_packet(Connection& c, Replier::Packet& p) {
   }
   int fds[kMaxHelloFds + 1];
   size_t count = 0;
-  for (auto& fd : p.fds) fds[count++] = fd->get();
+  for (auto& fd : p.fds)
+    fds[count++] = fd->get();
   if (c.opened) fds[count++] = c.opened->get();
   Stamp stamp = stamp_();
   if (p.header.generation == 0) p.header.generation = stamp.generation;
@@ -428,7 +446,8 @@ void Server::check_deadlines() {
   std::vector<uint64_t> late;
   for (auto& [id, c] : connections_)
     if (c.deadline < now) late.push_back(id);
-  for (uint64_t id : late) drop(id);
+  for (uint64_t id : late)
+    drop(id);
   if (accepting_) return;
   accepting_ = bool(watch(listener_.get(), kListener, EPOLLIN));
 }

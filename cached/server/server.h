@@ -1,7 +1,9 @@
-// The socket: accepts, reads one request a connection, sends replies. One thread, epoll, nothing blocks it: a client that is slow,
-// silent or sends garbage costs a descriptor until its deadline, and a reply that it does not take is dropped.
+// The socket: accepts, reads one request a connection, sends replies. One thread, epoll, nothing blocks it: a client
+// that is slow, silent or sends garbage costs a descriptor until its deadline, and a reply that it does not take is
+// dropped.
 //
-// A handler runs on the server's thread and must be quick; it answers through the Replier, now or later, from any thread.
+// A handler runs on the server's thread and must be quick; it answers through the Replier, now or later, from any
+// thread.
 #pragma once
 #include <sys/types.h>
 
@@ -15,7 +17,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "cached/fd.h"
+#include "cached/base/fd.h"
 #include "larder/result.h"
 #include "larder/wire.h"
 
@@ -80,11 +82,13 @@ class Server {
   };
   using Handler = std::function<void(IncomingRequest)>;
 
-  // Binds the socket: 0666 in a folder that is made, or (is_private) 0600 in a folder of 0700. EBUSY: another daemon has it.
+  // Binds the socket: 0666 in a folder that is made, or (is_private) 0600 in a folder of 0700. EBUSY: another daemon
+  // has it.
   static Result<std::unique_ptr<Server>> listen(const std::string& path, bool is_private);
   ~Server();
 
-  // Serves until stop(), SIGTERM or SIGINT (which must be blocked in every thread). `stamp` tells generation and instance.
+  // Serves until stop(), SIGTERM or SIGINT (which must be blocked in every thread). `stamp` tells generation and
+  // instance.
   Status run(Handler handler, std::function<Stamp()> stamp);
   void stop();
 
@@ -101,7 +105,7 @@ class Server {
     Clock::time_point deadline;
     std::shared_ptr<Replier> reply;  // null until the request was read
     std::deque<Replier::Packet> out;
-    std::shared_ptr<Fd> opened;      // of the first packet's `reopen`
+    std::shared_ptr<Fd> opened;  // of the first packet's `reopen`
     bool last_queued = false;
     bool wants_write = false;
   };

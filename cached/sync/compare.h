@@ -2,7 +2,7 @@
 #pragma once
 #include <string>
 
-#include "cached/store/store.h"
+#include "cached/store/api/store.h"
 
 namespace larder {
 

@@ -6,7 +6,7 @@
 #include <memory>
 #include <optional>
 
-#include "cached/store/etag_check.h"
+#include "cached/store/checksum/etag_check.h"
 
 namespace larder {
 namespace {

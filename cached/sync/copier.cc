@@ -6,7 +6,7 @@
 #include <future>
 #include <mutex>
 
-#include "cached/store/errors.h"
+#include "cached/store/api/errors.h"
 #include "cached/sync/source_sum.h"
 
 namespace larder {
@@ -48,7 +48,8 @@ NewObject Copier::new_object(const ObjectInfo& object) const {
   out.version = fmt::format("{} {} {}", ends_.source.place(), object.etag, object.mtime_ns);
   // The original's own parts, where its ETag tells them: those that the store copies then give the same ETag.
   const bool as_original = one_service_ || ends_.source.store->verifies();
-  out.part_bytes = (as_original ? SourceSum::part_bytes(object) : std::nullopt).value_or(upload_part_bytes(object.size));
+  out.part_bytes =
+      (as_original ? SourceSum::part_bytes(object) : std::nullopt).value_or(upload_part_bytes(object.size));
   return out;
 }
 
@@ -95,7 +96,8 @@ class Copier::Large : public std::enable_shared_from_this<Large> {
     const bool all_arrive = !store_may_copy && missing_.size() == parts_.size();
     sum_.compare_with(all_arrive ? crc_of_source() : std::nullopt);
     left_ = static_cast<int>(missing_.size()) + 1;  // one for this function
-    for (int number : missing_) copier_.queue_.push_urgent([self = shared_from_this(), number] { self->part(number); });
+    for (int number : missing_)
+      copier_.queue_.push_urgent([self = shared_from_this(), number] { self->part(number); });
     ended_one();
   }
 
@@ -178,8 +180,8 @@ class Copier::Large : public std::enable_shared_from_this<Large> {
     ended_one();
   }
 
-  // By the store itself. False: it has to go through here, which also tells whether it was about the object or the upload; or the
-  // upload failed.
+  // By the store itself. False: it has to go through here, which also tells whether it was about the object or the
+  // upload; or the upload failed.
   bool copied_within(int number) {
     if (!within_ || !copier_.copies_parts_.load() || copier_.stopped_.load()) return false;
     auto part = writer_.copy_part(object_, upload_, number, copier_.original(source_));
@@ -190,21 +192,22 @@ class Copier::Large : public std::enable_shared_from_this<Large> {
     }
     const int code = part.error().code;
     if (code != ESTALE && code != ENOENT) copier_.copies_parts_.store(false);
-    if (code == ENOTSUP) fail(part.error(), Cause::kParts);  // something may lie there now, and rclone's server keeps it
+    if (code == ENOTSUP)
+      fail(part.error(), Cause::kParts);  // something may lie there now, and rclone's server keeps it
     return false;
   }
 
   bool moved(int number) {
     bool reading = true;
-    Status status =
-        copier_.move(source_, part_offset(object_, number), part_size(object_, number), sum_.no_sum(), [&](Bytes data) -> Status {
-          reading = false;
-          sum_.arrived(number, data);
-          auto part = writer_.put_part(object_, upload_, number, data);
-          if (!part.ok()) return part.error();
-          parts_[index(number)] = std::move(*part);
-          return {};
-        });
+    Status status = copier_.move(source_, part_offset(object_, number), part_size(object_, number), sum_.no_sum(),
+                                 [&](Bytes data) -> Status {
+                                   reading = false;
+                                   sum_.arrived(number, data);
+                                   auto part = writer_.put_part(object_, upload_, number, data);
+                                   if (!part.ok()) return part.error();
+                                   parts_[index(number)] = std::move(*part);
+                                   return {};
+                                 });
     if (!status.ok()) fail(status.error(), reading ? Cause::kSource : Cause::kTarget);
     return status.ok();
   }
@@ -253,20 +256,23 @@ class Copier::Large : public std::enable_shared_from_this<Large> {
   bool is_right() {
     SourceSum::ReadBack read_back;
     if (writer_.reads_back()) {
-      read_back = [&](uint64_t offset, std::span<std::byte> out) { return writer_.read_back(object_, upload_, offset, out); };
+      read_back = [&](uint64_t offset, std::span<std::byte> out) {
+        return writer_.read_back(object_, upload_, offset, out);
+      };
     }
     const auto right = sum_.right(read_back);
     if (right.ok() && *right) return true;
     if (right.ok()) {
-      fail(make_error(EIO, printable(source_.key, 1200) + ": the bytes do not match the store's checksum"), Cause::kParts);
+      fail(make_error(EIO, printable(source_.key, 1200) + ": the bytes do not match the store's checksum"),
+           Cause::kParts);
     } else {
       fail(right.error(), Cause::kTarget);
     }
     return false;
   }
 
-  // Not every store looks at copy-source-if-match (moto, s3rver do not) or knows copy-source-range (Baishan's documents name none). So
-  // what was copied counts only if the original is now what it was, and the parts have their sizes.
+  // Not every store looks at copy-source-if-match (moto, s3rver do not) or knows copy-source-range (Baishan's documents
+  // name none). So what was copied counts only if the original is now what it was, and the parts have their sizes.
   bool is_right_copy() {
     auto now = copier_.ends_.source.store->head(source_.key);
     if (now.ok() && now->etag != source_.etag)
@@ -276,7 +282,8 @@ class Copier::Large : public std::enable_shared_from_this<Large> {
     if (!there.ok() && there.error().code == EACCES) return true;  // a right of its own, not needed to write
     if (!there.ok()) return fail(there.error(), Cause::kTarget), false;
     if (std::all_of(there->begin(), there->end(), [this](auto& part) { return fits(part); })) return true;
-    fail(make_error(EIO, printable(source_.key, 1200) + ": the store copied other bytes than it was asked for"), Cause::kParts);
+    fail(make_error(EIO, printable(source_.key, 1200) + ": the store copied other bytes than it was asked for"),
+         Cause::kParts);
     copier_.copies_parts_.store(false);
     return false;
   }

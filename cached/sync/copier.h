@@ -1,7 +1,8 @@
 // Copies one object from one end to the other: small ones whole, large ones in parts that go in parallel and survive an
 // interruption. What arrives is the version that was listed, or an error.
 //
-// Within one service the store copies, whole or by parts; what it refuses goes through here, the rest of a begun upload, too.
+// Within one service the store copies, whole or by parts; what it refuses goes through here, the rest of a begun
+// upload, too.
 #pragma once
 #include <atomic>
 #include <functional>
@@ -47,7 +48,8 @@ class Copier {
   StoredObject original(const ObjectInfo& object) const;
   NewObject new_object(const ObjectInfo& object) const;
   // Reads and hands the bytes to `write`, within the limits of rate and memory.
-  Status move(const ObjectInfo& object, uint64_t offset, uint64_t length, const NoSum& no_sum, const std::function<Status(Bytes)>& write);
+  Status move(const ObjectInfo& object, uint64_t offset, uint64_t length, const NoSum& no_sum,
+              const std::function<Status(Bytes)>& write);
 
   const Ends ends_;
   WorkQueue& queue_;

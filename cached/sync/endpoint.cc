@@ -7,7 +7,7 @@
 #include <future>
 #include <optional>
 
-#include "cached/store/errors.h"
+#include "cached/store/api/errors.h"
 #include "larder/hash.h"
 
 namespace larder {
@@ -23,7 +23,8 @@ Result<SourceUrl> directory_url(const std::string& path) {
   SourceUrl url;
   url.scheme = "file";
   url.prefix = real.string();
-  while (url.prefix.size() > 1 && url.prefix.ends_with('/')) url.prefix.pop_back();
+  while (url.prefix.size() > 1 && url.prefix.ends_with('/'))
+    url.prefix.pop_back();
   return url;
 }
 
@@ -70,7 +71,8 @@ Result<Endpoint> open_endpoint(const std::string& text, const EndpointOptions& o
   return out;
 }
 
-Status Endpoint::read(const ObjectInfo& object, uint64_t offset, std::span<std::byte> out, const std::shared_ptr<std::atomic<bool>>& no_sum) {
+Status Endpoint::read(const ObjectInfo& object, uint64_t offset, std::span<std::byte> out,
+                      const std::shared_ptr<std::atomic<bool>>& no_sum) {
   if (files != nullptr) return files->read(object, offset, out);
   if (out.empty()) return {};
   std::optional<uint64_t> refused;  // what came and did not match the store's checksum
@@ -85,7 +87,8 @@ Status Endpoint::read(const ObjectInfo& object, uint64_t offset, std::span<std::
   }
 }
 
-Status Endpoint::get(const ObjectInfo& object, uint64_t offset, std::span<std::byte> out, std::shared_ptr<std::atomic<bool>> no_sum) {
+Status Endpoint::get(const ObjectInfo& object, uint64_t offset, std::span<std::byte> out,
+                     std::shared_ptr<std::atomic<bool>> no_sum) {
   auto ended = std::make_shared<std::promise<Status>>();
   size_t at = 0;
   GetRequest request;
@@ -112,7 +115,8 @@ Status Endpoint::get(const ObjectInfo& object, uint64_t offset, std::span<std::b
 }
 
 bool same_service(const Endpoint& a, const Endpoint& b) {
-  return a.url.scheme == b.url.scheme && a.writer != nullptr && b.writer != nullptr && !a.is_directory() && a.options == b.options;
+  return a.url.scheme == b.url.scheme && a.writer != nullptr && b.writer != nullptr && !a.is_directory() &&
+         a.options == b.options;
 }
 
 bool overlap(const Endpoint& a, const Endpoint& b) {

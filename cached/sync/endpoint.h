@@ -4,9 +4,9 @@
 #include <span>
 #include <string>
 
-#include "cached/store/file.h"
-#include "cached/store/store.h"
-#include "cached/store/upload.h"
+#include "cached/store/api/store.h"
+#include "cached/store/api/upload.h"
+#include "cached/store/file/file.h"
 
 namespace larder {
 
@@ -20,12 +20,15 @@ struct Endpoint {
 
   std::string place() const { return server + " " + url.text(); }
   bool is_directory() const { return files != nullptr; }
-  // Fills `out` with the object's bytes from `offset` on. Blocks; any thread. ESTALE if it is not the listed object. `no_sum`: see
-  // GetRequest::etag_is_no_sum. Bytes that the store's checksum is against are fetched again; in the end EIO.
-  Status read(const ObjectInfo& object, uint64_t offset, std::span<std::byte> out, const std::shared_ptr<std::atomic<bool>>& no_sum = {});
+  // Fills `out` with the object's bytes from `offset` on. Blocks; any thread. ESTALE if it is not the listed object.
+  // `no_sum`: see GetRequest::etag_is_no_sum. Bytes that the store's checksum is against are fetched again; in the end
+  // EIO.
+  Status read(const ObjectInfo& object, uint64_t offset, std::span<std::byte> out,
+              const std::shared_ptr<std::atomic<bool>>& no_sum = {});
 
  private:
-  Status get(const ObjectInfo& object, uint64_t offset, std::span<std::byte> out, std::shared_ptr<std::atomic<bool>> no_sum);
+  Status get(const ObjectInfo& object, uint64_t offset, std::span<std::byte> out,
+             std::shared_ptr<std::atomic<bool>> no_sum);
 };
 
 // `text`: a URL, or a path of a directory. A target's directory is made if it is missing (not with `dry`: then `store`

@@ -66,7 +66,8 @@ class Matcher {
         return false;
       }
     }
-    while (j_ < glob_.size() && glob_[j_] == '*') ++j_;
+    while (j_ < glob_.size() && glob_[j_] == '*')
+      ++j_;
     return j_ == glob_.size();
   }
 
@@ -78,7 +79,8 @@ class Matcher {
       star_ = {i_, j_, false};
       return false;
     }
-    while (j_ < glob_.size() && glob_[j_] == '*') ++j_;
+    while (j_ < glob_.size() && glob_[j_] == '*')
+      ++j_;
     if (j_ == glob_.size()) return true;
     const bool at_boundary = i_ == 0 || text_[i_ - 1] == '/';
     const bool folders = glob_[j_] == '/' && at_boundary;
@@ -142,7 +144,9 @@ Error bad_pattern(std::string_view pattern, std::string_view why) {
 
 }  // namespace
 
-bool glob_match(std::string_view glob, std::string_view text) { return Matcher(glob, text).run(); }
+bool glob_match(std::string_view glob, std::string_view text) {
+  return Matcher(glob, text).run();
+}
 
 Status Filter::add(bool include, std::string_view pattern) {
   Rule rule;

@@ -1,6 +1,6 @@
 #include "cached/sync/key_spool.h"
 
-#include "cached/fd.h"
+#include "cached/base/fd.h"
 
 namespace larder {
 

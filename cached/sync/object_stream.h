@@ -6,7 +6,7 @@
 #include <thread>
 #include <vector>
 
-#include "cached/store/store.h"
+#include "cached/store/api/store.h"
 
 namespace larder {
 

@@ -9,7 +9,9 @@ namespace {
 constexpr uint64_t kMostInMemory = 128 << 20;  // of one part
 constexpr uint64_t kPiece = 8 << 20;
 
-bool compares(const Store& source, const ObjectInfo& object) { return source.verifies() && EtagCheck(object.etag, object.size).tells(); }
+bool compares(const Store& source, const ObjectInfo& object) {
+  return source.verifies() && EtagCheck(object.etag, object.size).tells();
+}
 
 }  // namespace
 
@@ -20,7 +22,10 @@ std::optional<uint64_t> SourceSum::part_bytes(const ObjectInfo& object) {
 }
 
 SourceSum::SourceSum(const Store& source, const ObjectInfo& object, uint64_t part_bytes)
-    : object_(object), part_bytes_(part_bytes), told_(compares(source, object)), by_parts_(SourceSum::part_bytes(object) == part_bytes) {
+    : object_(object),
+      part_bytes_(part_bytes),
+      told_(compares(source, object)),
+      by_parts_(SourceSum::part_bytes(object) == part_bytes) {
   sums_.resize(static_cast<size_t>(part_count(object.size, part_bytes)));
 }
 
@@ -37,7 +42,9 @@ void SourceSum::arrived(int number, Bytes data) {
   sums_[static_cast<size_t>(number - 1)] = md5.finish();
 }
 
-void SourceSum::was_there(int number, const std::string& etag) { sums_[static_cast<size_t>(number - 1)] = md5_of_etag(etag); }
+void SourceSum::was_there(int number, const std::string& etag) {
+  sums_[static_cast<size_t>(number - 1)] = md5_of_etag(etag);
+}
 
 Status SourceSum::sum_the_rest(const ReadBack& read_back) {
   std::unique_ptr<std::byte[]> buffer;
@@ -64,7 +71,8 @@ Result<bool> SourceSum::right_as_read(const ReadBack& read_back) const {
 
 bool SourceSum::right_by_crc() const {
   uint64_t all = 0;
-  for (size_t i = 0; i < crcs_.size(); ++i) all = crc_combine(crc_->kind, all, crcs_[i], std::min(part_bytes_, object_.size - i * part_bytes_));
+  for (size_t i = 0; i < crcs_.size(); ++i)
+    all = crc_combine(crc_->kind, all, crcs_[i], std::min(part_bytes_, object_.size - i * part_bytes_));
   return all == crc_->value;
 }
 
@@ -76,7 +84,8 @@ Result<bool> SourceSum::right(const ReadBack& read_back) {
     if (auto status = sum_the_rest(read_back); !status.ok()) return status.error();
   }
   std::vector<Md5> sums;
-  for (auto& sum : sums_) sums.push_back(*sum);
+  for (auto& sum : sums_)
+    sums.push_back(*sum);
   const std::string came = etag_of_parts(sums);
   if (by_parts_ && came == object_.etag) return true;
   if (read_back) {

@@ -1,5 +1,6 @@
-// What arrives of a large object, compared with what its store says of it: a CRC of the whole, which those of the parts make together, or
-// the ETag that it was listed with. Its parts come by ranges, which no store has a sum of. Only where the source's option `verify` asks for it.
+// What arrives of a large object, compared with what its store says of it: a CRC of the whole, which those of the parts
+// make together, or the ETag that it was listed with. Its parts come by ranges, which no store has a sum of. Only where
+// the source's option `verify` asks for it.
 #pragma once
 #include <atomic>
 #include <functional>
@@ -7,10 +8,10 @@
 #include <optional>
 #include <vector>
 
-#include "cached/store/crc.h"
-#include "cached/store/etag_check.h"
-#include "cached/store/store.h"
-#include "cached/store/upload.h"
+#include "cached/store/api/store.h"
+#include "cached/store/api/upload.h"
+#include "cached/store/checksum/crc.h"
+#include "cached/store/checksum/etag_check.h"
 
 namespace larder {
 
@@ -32,8 +33,9 @@ class SourceSum {
   // For Endpoint::read(): an ETag that is no sum is not compared.
   const std::shared_ptr<std::atomic<bool>>& no_sum() const { return no_sum_; }
 
-  // After the last part. False: some are wrong: copy it again. True if they are right, if nothing tells, or if the same came as the last
-  // time and the size of the original's parts is a guess. `read_back` reads what was written; empty: the target cannot.
+  // After the last part. False: some are wrong: copy it again. True if they are right, if nothing tells, or if the same
+  // came as the last time and the size of the original's parts is a guess. `read_back` reads what was written; empty:
+  // the target cannot.
   Result<bool> right(const ReadBack& read_back);
 
  private:
@@ -45,8 +47,8 @@ class SourceSum {
   uint64_t part_bytes_;
   std::optional<CrcSum> crc_;
   std::vector<uint64_t> crcs_;  // of the parts that arrived
-  bool told_ = false;      // the ETag tells
-  bool by_parts_ = false;  // from the sums of these parts
+  bool told_ = false;           // the ETag tells
+  bool by_parts_ = false;       // from the sums of these parts
   std::vector<std::optional<Md5>> sums_;
   std::shared_ptr<std::atomic<bool>> no_sum_ = std::make_shared<std::atomic<bool>>(false);
   std::string refused_;  // what came and was not right

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "cached/store/errors.h"
+#include "cached/store/api/errors.h"
 #include "cached/sync/content.h"
 #include "cached/sync/object_stream.h"
 
@@ -15,10 +15,14 @@ constexpr size_t kMaxWaiting = 100'000;  // objects that are planned and not yet
 constexpr size_t kMaxConflicts = 10'000;
 
 // Where every further file would fail, too.
-bool ends_everything(const Error& error) { return error.code == ENOSPC || error.code == EDQUOT || error.code == EROFS; }
+bool ends_everything(const Error& error) {
+  return error.code == ENOSPC || error.code == EDQUOT || error.code == EROFS;
+}
 
 // "dir/" with nothing in it: what consoles make to show a folder.
-bool is_folder_marker(const ObjectInfo& object) { return object.size == 0 && object.key.ends_with('/'); }
+bool is_folder_marker(const ObjectInfo& object) {
+  return object.size == 0 && object.key.ends_with('/');
+}
 
 }  // namespace
 
@@ -179,7 +183,8 @@ void Sync::remove_extra() {
 void Sync::remove_keys(const std::vector<std::string>& keys) {
   std::vector<RemoveFailure> failures;
   if (!options_.dry_run) failures = target_.writer->remove(keys);
-  for (auto& failure : failures) fail(failure.key, failure.error);
+  for (auto& failure : failures)
+    fail(failure.key, failure.error);
   for (auto& key : keys) {
     const bool failed = std::any_of(failures.begin(), failures.end(), [&](auto& f) { return f.key == key; });
     if (failed) continue;
@@ -195,7 +200,8 @@ void Sync::copy_conflicts() {
     keep_conflicts_ = false;
     again.swap(conflicts_);
   }
-  for (auto& object : again) queue_.push([this, o = std::move(object)] { copy(o); });
+  for (auto& object : again)
+    queue_.push([this, o = std::move(object)] { copy(o); });
   queue_.wait_idle();
 }
 

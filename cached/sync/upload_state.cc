@@ -7,7 +7,7 @@
 #include <filesystem>
 #include <fstream>
 
-#include "cached/fd.h"
+#include "cached/base/fd.h"
 #include "larder/hash.h"
 
 namespace larder {

@@ -5,7 +5,7 @@
 #include <optional>
 #include <string>
 
-#include "cached/store/upload.h"
+#include "cached/store/api/upload.h"
 
 namespace larder {
 

@@ -3,7 +3,8 @@
 namespace larder {
 
 WorkQueue::WorkQueue(int threads, size_t max_waiting) : max_waiting_(max_waiting) {
-  for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { work(); });
+  for (int i = 0; i < threads; ++i)
+    threads_.emplace_back([this] { work(); });
 }
 
 WorkQueue::~WorkQueue() {
@@ -12,7 +13,8 @@ WorkQueue::~WorkQueue() {
     stop_ = true;
   }
   work_.notify_all();
-  for (auto& thread : threads_) thread.join();
+  for (auto& thread : threads_)
+    thread.join();
 }
 
 void WorkQueue::push(std::function<void()> task) {

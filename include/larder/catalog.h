@@ -37,33 +37,33 @@ enum class EntryType : uint8_t {
 struct CatalogHeader {
   uint64_t magic;
   uint32_t format;
-  uint32_t header_bytes;   // sizeof(CatalogHeader)
-  uint64_t dataset_id;     // 0: the namespace catalog
-  uint64_t version;        // grows with every publication of the dataset
-  int64_t published_ns;    // CLOCK_REALTIME
-  uint32_t entry_count;    // root included
-  uint32_t slot_count;     // power of two
-  uint64_t entries_off;    // from the start of the file; 8-aligned
-  uint64_t slots_off;      // 8-aligned
+  uint32_t header_bytes;  // sizeof(CatalogHeader)
+  uint64_t dataset_id;    // 0: the namespace catalog
+  uint64_t version;       // grows with every publication of the dataset
+  int64_t published_ns;   // CLOCK_REALTIME
+  uint32_t entry_count;   // root included
+  uint32_t slot_count;    // power of two
+  uint64_t entries_off;   // from the start of the file; 8-aligned
+  uint64_t slots_off;     // 8-aligned
   uint64_t names_off;
   uint64_t names_bytes;
   uint64_t file_count;
   uint64_t directory_count;
-  uint64_t total_bytes;    // sum of the files' sizes
-  uint64_t checksum;       // XXH3-64 of all bytes after the header
-  uint64_t skipped;        // objects that no path can name (reported by larderd when it listed them)
+  uint64_t total_bytes;  // sum of the files' sizes
+  uint64_t checksum;     // XXH3-64 of all bytes after the header
+  uint64_t skipped;      // objects that no path can name (reported by larderd when it listed them)
   uint64_t reserved[3];
 };
 static_assert(sizeof(CatalogHeader) == 144);
 
 struct CatalogEntry {
   union {
-    uint64_t size;         // file: bytes
-    uint64_t dir_hash;     // directory: path_hash() of its path = its inode number
+    uint64_t size;      // file: bytes
+    uint64_t dir_hash;  // directory: path_hash() of its path = its inode number
   };
-  int64_t mtime_ns;        // file: Last-Modified; directory: the newest of its children
+  int64_t mtime_ns;  // file: Last-Modified; directory: the newest of its children
   union {
-    ObjectId oid;          // file
+    ObjectId oid;  // file
     struct {
       uint32_t first_child;
       uint32_t child_count;
@@ -71,7 +71,7 @@ struct CatalogEntry {
       uint32_t reserved;
     } dir;
   };
-  uint64_t name_off;       // from names_off
+  uint64_t name_off;  // from names_off
   uint32_t parent;
   uint16_t name_len;
   EntryType type;
@@ -85,8 +85,8 @@ static_assert(sizeof(CatalogEntry) == 48);
 
 // Slot of the open-addressing hash (linear probing from path_hash & (slot_count - 1)).
 struct CatalogSlot {
-  uint32_t tag;         // path_hash >> 32
-  uint32_t entry_plus1; // 0: empty
+  uint32_t tag;          // path_hash >> 32
+  uint32_t entry_plus1;  // 0: empty
 };
 static_assert(sizeof(CatalogSlot) == 8);
 
@@ -100,13 +100,17 @@ struct Catalog {
   uint32_t slot_mask = 0;
   uint64_t names_bytes = 0;
 
-  // Points into `base` (bytes long). False if the sizes in the header do not fit the mapping. Does not read the entries.
+  // Points into `base` (bytes long). False if the sizes in the header do not fit the mapping. Does not read the
+  // entries.
   bool attach(const void* base, uint64_t bytes) {
     if (bytes < sizeof(CatalogHeader)) return false;
     auto* h = static_cast<const CatalogHeader*>(base);
-    if (h->magic != kCatalogMagic || h->format != kCatalogFormat || h->header_bytes != sizeof(CatalogHeader)) return false;
+    if (h->magic != kCatalogMagic || h->format != kCatalogFormat || h->header_bytes != sizeof(CatalogHeader))
+      return false;
     if (h->entry_count == 0 || h->slot_count == 0 || (h->slot_count & (h->slot_count - 1)) != 0) return false;
-    auto inside = [&](uint64_t off, uint64_t len) { return off >= sizeof(CatalogHeader) && off <= bytes && len <= bytes - off; };
+    auto inside = [&](uint64_t off, uint64_t len) {
+      return off >= sizeof(CatalogHeader) && off <= bytes && len <= bytes - off;
+    };
     if ((h->entries_off | h->slots_off) & 7) return false;
     if (!inside(h->entries_off, uint64_t{h->entry_count} * sizeof(CatalogEntry))) return false;
     if (!inside(h->slots_off, uint64_t{h->slot_count} * sizeof(CatalogSlot))) return false;

@@ -1,23 +1,28 @@
-// Lazy objects: objects too large to be fetched whole before open() returns. Drawing: docs/shared_memory.md, "Lazy objects".
+// Lazy objects: objects too large to be fetched whole before open() returns. Drawing: docs/shared_memory.md, "Lazy
+// objects".
 //
 // In <dataset id>/l/ there are, for each of them,
 //
-//   <object id>              the handle: an empty directory. What open() gives a program is an ordinary O_RDONLY descriptor of it,
-//                            so the kernel keeps the file position (shared over dup, fork, exec, SCM_RIGHTS) and refuses every
-//                            reader that the library does not see: read is EISDIR, mmap is ENODEV, also for root, io_uring, static
-//                            children, and whoever opens it again through /proc.
+//   <object id>              the handle: an empty directory. What open() gives a program is an ordinary O_RDONLY
+//   descriptor of it,
+//                            so the kernel keeps the file position (shared over dup, fork, exec, SCM_RIGHTS) and
+//                            refuses every reader that the library does not see: read is EISDIR, mmap is ENODEV, also
+//                            for root, io_uring, static children, and whoever opens it again through /proc.
 //   <handle inode, hex>      the data: a sparse file of the object's size. Only the library and larderd open it.
 //   <handle inode, hex>.map  ChunkMap, mapped read-only by programs.
 //
-// When all chunks are there, the data file is renamed to <dataset id>/<object id>, an ordinary cache file; `whole` is set before.
+// When all chunks are there, the data file is renamed to <dataset id>/<object id>, an ordinary cache file; `whole` is
+// set before.
 //
 // Invariants:
 //  1. All fields but `whole` and the words never change in the life of the file.
 //  2. A word becomes PRESENT (release) after the bytes of its chunk are in the data file.
-//  3. Before the daemon punches a chunk it stores ABSENT with the next generation. A reader loads the word (acquire), reads, and
+//  3. Before the daemon punches a chunk it stores ABSENT with the next generation. A reader loads the word (acquire),
+//  reads, and
 //     loads it again: if anything but the mark changed, what it read is void.
 //  4. Once `whole` is 1 no chunk is punched any more.
-//  5. Chunk i covers bytes [i << chunk_shift, min((i + 1) << chunk_shift, size)). All writes into the data file are of whole pages,
+//  5. Chunk i covers bytes [i << chunk_shift, min((i + 1) << chunk_shift, size)). All writes into the data file are of
+//  whole pages,
 //     but for the last: a page that a mapping finds is complete.
 //
 // Version history: 1 first.
@@ -40,12 +45,12 @@ inline constexpr uint32_t kChunkGeneration = 4;  // +1 with every change of PRES
 struct ChunkMap {
   uint64_t magic;
   uint32_t format;
-  uint32_t chunk_shift;      // log2 of the bytes of a chunk; at least 12
+  uint32_t chunk_shift;  // log2 of the bytes of a chunk; at least 12
   uint64_t dataset_id;
   ObjectId oid;
-  uint64_t size;             // of the object, bytes
-  int64_t mtime_ns;          // of the object
-  uint64_t handle_inode;     // real inode numbers, in the cache's file system
+  uint64_t size;          // of the object, bytes
+  int64_t mtime_ns;       // of the object
+  uint64_t handle_inode;  // real inode numbers, in the cache's file system
   uint64_t data_inode;
   uint32_t chunk_count;
   std::atomic<uint32_t> whole;
@@ -53,9 +58,13 @@ struct ChunkMap {
   std::atomic<uint32_t> words[];
 };
 static_assert(sizeof(ChunkMap) == 128);
-inline constexpr uint64_t chunk_map_bytes(uint32_t chunks) { return sizeof(ChunkMap) + uint64_t{chunks} * 4; }
+inline constexpr uint64_t chunk_map_bytes(uint32_t chunks) {
+  return sizeof(ChunkMap) + uint64_t{chunks} * 4;
+}
 
 // Did a chunk stay as it was between two loads of its word?
-inline bool same_chunk(uint32_t before, uint32_t after) { return ((before ^ after) & ~kChunkMark) == 0; }
+inline bool same_chunk(uint32_t before, uint32_t after) {
+  return ((before ^ after) & ~kChunkMark) == 0;
+}
 
 }  // namespace larder

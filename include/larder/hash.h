@@ -15,7 +15,9 @@ inline constexpr uint64_t kInodeMask = 0x7fffffffffffffffULL;
 
 // Hash of a path relative to its dataset ("" is the root, "train/a.jpg" a file; no leading or trailing slash).
 // It is also the virtual inode number of a directory.
-inline uint64_t path_hash(const char* path, size_t len) { return XXH3_64bits(path, len) & kInodeMask; }
+inline uint64_t path_hash(const char* path, size_t len) {
+  return XXH3_64bits(path, len) & kInodeMask;
+}
 
 // Name of one version of one object: XXH3-128 of (dataset, path, size, etag). The etag is the store's, without quotes.
 struct ObjectId {
@@ -26,20 +28,25 @@ struct ObjectId {
 };
 
 // Virtual inode number of a file: a replaced object is a new inode, as after rename(2).
-inline uint64_t file_inode(ObjectId id) { return (id.lo & kInodeMask) ? id.lo & kInodeMask : 1; }
+inline uint64_t file_inode(ObjectId id) {
+  return (id.lo & kInodeMask) ? id.lo & kInodeMask : 1;
+}
 
 // File name of an object in its dataset's folder: 32 lower-case hex digits, hi first. `out` holds 33 bytes.
 inline void object_name(ObjectId id, char* out) {
   static const char kHex[] = "0123456789abcdef";
-  for (int i = 0; i < 16; ++i) out[i] = kHex[(id.hi >> (60 - 4 * i)) & 15];
-  for (int i = 0; i < 16; ++i) out[16 + i] = kHex[(id.lo >> (60 - 4 * i)) & 15];
+  for (int i = 0; i < 16; ++i)
+    out[i] = kHex[(id.hi >> (60 - 4 * i)) & 15];
+  for (int i = 0; i < 16; ++i)
+    out[16 + i] = kHex[(id.lo >> (60 - 4 * i)) & 15];
   out[32] = 0;
 }
 
 // 16 lower-case hex digits. `out` holds 17 bytes.
 inline void hex16(uint64_t v, char* out) {
   static const char kHex[] = "0123456789abcdef";
-  for (int i = 0; i < 16; ++i) out[i] = kHex[(v >> (60 - 4 * i)) & 15];
+  for (int i = 0; i < 16; ++i)
+    out[i] = kHex[(v >> (60 - 4 * i)) & 15];
   out[16] = 0;
 }
 

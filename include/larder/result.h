@@ -7,16 +7,21 @@
 
 namespace larder {
 
-// What went wrong, with what value, and (where there is one) what to do; one line, no trailing full stop, never a secret.
+// What went wrong, with what value, and (where there is one) what to do; one line, no trailing full stop, never a
+// secret.
 struct Error {
   int code = EIO;  // an errno: what a program would get
   std::string message;
 };
 
 // The one place that turns an Error into what a program sees.
-inline int to_errno(const Error& e) { return e.code > 0 ? e.code : EIO; }
+inline int to_errno(const Error& e) {
+  return e.code > 0 ? e.code : EIO;
+}
 
-inline Error make_error(int code, std::string message) { return Error{code, std::move(message)}; }
+inline Error make_error(int code, std::string message) {
+  return Error{code, std::move(message)};
+}
 
 template <typename T>
 class [[nodiscard]] Result {

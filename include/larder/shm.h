@@ -16,7 +16,8 @@
 //   tmp/                      what the daemon is still making
 //
 // All numbers are little-endian, all files are made by the daemon. "Read-only" means that programs hold O_RDONLY
-// descriptors; a program of the daemon's own user (or root) could open them again for writing, as it could kill the daemon.
+// descriptors; a program of the daemon's own user (or root) could open them again for writing, as it could kill the
+// daemon.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -35,7 +36,8 @@ inline constexpr const char* kMirrorFolder = "m";
 //     A reader copies what it needs and starts again if generation moved. It never goes back, also not over restarts.
 //  2. magic, format, instance, cache_dev never change in the life of the file.
 //  3. mounts[0 .. mount_count) are sorted by path length, longest first: the first prefix that matches is the mount.
-//  4. For every mount, <dataset>/catalog.<version> and residency.<version> exist before generation names them; the files of
+//  4. For every mount, <dataset>/catalog.<version> and residency.<version> exist before generation names them; the
+//  files of
 //     an older version are unlinked after (whoever mapped them keeps them).
 //
 // Version history: 1 first.
@@ -54,8 +56,8 @@ enum class Fallback : uint32_t {
 
 struct ControlMount {
   uint64_t dataset_id;
-  uint64_t version;          // current version of the dataset
-  uint64_t total_bytes;      // for statfs
+  uint64_t version;      // current version of the dataset
+  uint64_t total_bytes;  // for statfs
   uint64_t file_count;
   Fallback fallback;
   uint32_t path_len;
@@ -67,16 +69,16 @@ static_assert(sizeof(ControlMount) == 568);
 struct Control {
   uint64_t magic;
   uint32_t format;
-  uint32_t bytes;                       // sizeof(Control)
+  uint32_t bytes;  // sizeof(Control)
   std::atomic<uint64_t> generation;
-  uint64_t instance;                    // random; names this cache directory
-  uint64_t cache_dev;                   // st_dev of the cache directory
-  uint64_t epoch;                       // counts the daemons that took this directory over
-  uint64_t inode_table;                 // inodes.<16 hex digits>
-  uint64_t namespace_version;           // ns/catalog.<16 hex digits>; 0: no mounts
-  uint32_t uid;                         // owner that stat reports for everything
+  uint64_t instance;           // random; names this cache directory
+  uint64_t cache_dev;          // st_dev of the cache directory
+  uint64_t epoch;              // counts the daemons that took this directory over
+  uint64_t inode_table;        // inodes.<16 hex digits>
+  uint64_t namespace_version;  // ns/catalog.<16 hex digits>; 0: no mounts
+  uint32_t uid;                // owner that stat reports for everything
   uint32_t gid;
-  uint32_t wait_ms;                     // longest that a program waits for the daemon
+  uint32_t wait_ms;  // longest that a program waits for the daemon
   uint32_t mount_count;
   uint64_t reserved[8];
   ControlMount mounts[kMaxMounts];
@@ -87,9 +89,11 @@ static_assert(std::atomic<uint64_t>::is_always_lock_free);
 // ---- residency -----------------------------------------------------------------------------------------------------
 //
 // One word an entry of the catalog of the same version. Written by the daemon alone.
-//  1. RESIDENT is stored (release) after the cache file is whole and linked under its object id, and its inode is in the
+//  1. RESIDENT is stored (release) after the cache file is whole and linked under its object id, and its inode is in
+//  the
 //     inode table. A reader loads it (acquire) before it opens the file.
-//  2. Before the daemon unlinks a cache file it stores ABSENT. A reader that read RESIDENT a moment before gets ENOENT from
+//  2. Before the daemon unlinks a cache file it stores ABSENT. A reader that read RESIDENT a moment before gets ENOENT
+//  from
 //     openat and takes the miss path. A cache file is never truncated, written or punched after it was linked.
 //  3. LAZY: the object has a handle and a chunk map (include/larder/chunks.h); some of it may be there.
 
@@ -110,7 +114,9 @@ struct Residency {
   std::atomic<uint32_t> words[];  // low 2 bits: state; the rest: generation, +1 with every change
 };
 static_assert(sizeof(Residency) == 64);
-inline constexpr uint64_t residency_bytes(uint32_t entries) { return sizeof(Residency) + uint64_t{entries} * 4; }
+inline constexpr uint64_t residency_bytes(uint32_t entries) {
+  return sizeof(Residency) + uint64_t{entries} * 4;
+}
 
 // ---- inode table ---------------------------------------------------------------------------------------------------
 //
@@ -158,9 +164,12 @@ struct InodeTable {
   }
 };
 static_assert(sizeof(InodeTable) == 64);
-inline constexpr uint64_t inode_table_bytes(uint32_t slots) { return sizeof(InodeTable) + uint64_t{slots} * sizeof(InodeSlot); }
+inline constexpr uint64_t inode_table_bytes(uint32_t slots) {
+  return sizeof(InodeTable) + uint64_t{slots} * sizeof(InodeSlot);
+}
 
-// ---- touch and stats (sealed memfds, writable by programs; a hostile one spoils a heuristic, never data) -------------
+// ---- touch and stats (sealed memfds, writable by programs; a hostile one spoils a heuristic, never data)
+// -------------
 //
 // touch: one byte an entry of a dataset version, set to 1 by the program that opened it.
 // stats: kStatSlots slots; a process adds to the slot (pid % kStatSlots), relaxed. The daemon sums them.
@@ -168,12 +177,12 @@ inline constexpr uint64_t inode_table_bytes(uint32_t slots) { return sizeof(Inod
 inline constexpr uint32_t kStatSlots = 256;
 
 struct alignas(64) StatSlot {
-  std::atomic<uint64_t> warm_opens;   // opens served without a message
-  std::atomic<uint64_t> warm_bytes;   // sizes of those files
-  std::atomic<uint64_t> miss_opens;   // opens that asked the daemon
-  std::atomic<uint64_t> stats;        // stat-like calls served
-  std::atomic<uint64_t> lists;        // directories listed
-  std::atomic<uint64_t> errors;       // calls ended with EIO or ESTALE by Larder
+  std::atomic<uint64_t> warm_opens;  // opens served without a message
+  std::atomic<uint64_t> warm_bytes;  // sizes of those files
+  std::atomic<uint64_t> miss_opens;  // opens that asked the daemon
+  std::atomic<uint64_t> stats;       // stat-like calls served
+  std::atomic<uint64_t> lists;       // directories listed
+  std::atomic<uint64_t> errors;      // calls ended with EIO or ESTALE by Larder
   uint64_t reserved[2];
 };
 static_assert(sizeof(StatSlot) == 64);

@@ -1,8 +1,9 @@
-// The protocol between programs and larderd: Unix SEQPACKET, one request and its replies a connection. docs/protocol.md.
+// The protocol between programs and larderd: Unix SEQPACKET, one request and its replies a connection.
+// docs/protocol.md.
 //
 // Every request carries magic and version, so the greeting costs no round trip of its own: a daemon that does not speak
-// the version answers status EPROTO with its own version, and nothing else happens. Both sides treat what they receive as
-// untrusted. All numbers little-endian.
+// the version answers status EPROTO with its own version, and nothing else happens. Both sides treat what they receive
+// as untrusted. All numbers little-endian.
 //
 // Version history: 1 first.
 #pragma once
@@ -19,19 +20,24 @@ inline constexpr uint32_t kMaxPathBytes = 4096;
 inline constexpr const char* kDefaultSocket = "/run/larder/larder.sock";
 
 enum class Op : uint16_t {
-  // Reply: descriptors [cache directory (O_PATH), stats, touch of mounts[0], touch of mounts[1], ...] as of `generation`.
+  // Reply: descriptors [cache directory (O_PATH), stats, touch of mounts[0], touch of mounts[1], ...] as of
+  // `generation`.
   // A mount whose dataset the peer may not read has /dev/null in its place. At most kMaxHelloFds.
   kHello = 1,
-  // Path of a file in `dataset_id`. Waits until the object is in the cache. Reply: one fresh O_RDONLY descriptor of the whole
+  // Path of a file in `dataset_id`. Waits until the object is in the cache. Reply: one fresh O_RDONLY descriptor of the
+  // whole
   // cache file. status ESTALE: the caller's catalog is old (`oid` is not the current one); look again in a newer one.
   kFetch = 2,
-  // Path of a directory. Makes its mirror directory. Reply: one O_RDONLY|O_DIRECTORY descriptor. dataset_id 0: an absolute
+  // Path of a directory. Makes its mirror directory. Reply: one O_RDONLY|O_DIRECTORY descriptor. dataset_id 0: an
+  // absolute
   // path (without the leading slash) in the namespace catalog.
   kDirectory = 3,
-  // ChunkRequest: waits until the chunks of a lazy object are there. Reply: no descriptors. ESTALE: the object changed in the store,
+  // ChunkRequest: waits until the chunks of a lazy object are there. Reply: no descriptors. ESTALE: the object changed
+  // in the store,
   // or the handle is of no object any more.
   kChunks = 4,
-  // JSON text after the header; replies carry JSON. kMore in flags: another reply follows (progress). See docs/protocol.md.
+  // JSON text after the header; replies carry JSON. kMore in flags: another reply follows (progress). See
+  // docs/protocol.md.
   kAdmin = 16,
 };
 
@@ -60,19 +66,19 @@ struct ChunkRequest {
 };
 static_assert(sizeof(ChunkRequest) == 24);
 inline constexpr uint32_t kMaxChunkCount = 512;  // 128 MiB of the usual chunks
-inline constexpr uint32_t kChunksAdvise = 1;  // nobody waits: fetch ahead; the reply may be left unread
-inline constexpr uint32_t kChunksWhole = 2;   // all of it, until it is an ordinary cache file: EFBIG if that cannot fit
-inline constexpr uint32_t kChunksAhead = 4;   // waits for the first chunk alone: the others will be wanted next
+inline constexpr uint32_t kChunksAdvise = 1;     // nobody waits: fetch ahead; the reply may be left unread
+inline constexpr uint32_t kChunksWhole = 2;  // all of it, until it is an ordinary cache file: EFBIG if that cannot fit
+inline constexpr uint32_t kChunksAhead = 4;  // waits for the first chunk alone: the others will be wanted next
 
 struct Reply {
   uint32_t magic;
   uint16_t version;
   Op op;
-  int32_t status;        // 0 or an errno
+  int32_t status;  // 0 or an errno
   uint32_t flags;
-  uint64_t generation;   // of control, when the reply was made
-  uint64_t instance;     // of control
-  uint32_t fd_count;     // descriptors sent with it
+  uint64_t generation;  // of control, when the reply was made
+  uint64_t instance;    // of control
+  uint32_t fd_count;    // descriptors sent with it
   uint32_t payload_len;
 };
 static_assert(sizeof(Reply) == 40);

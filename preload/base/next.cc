@@ -1,4 +1,4 @@
-#include "preload/next.h"
+#include "preload/base/next.h"
 
 #include <dlfcn.h>
 
@@ -20,20 +20,22 @@ constinit bool resolved = false;
 
 void resolve_next() {
   if (__atomic_load_n(&resolved, __ATOMIC_ACQUIRE)) return;
-  // Racing callers store the same values.
+    // Racing callers store the same values.
 #define SYM(ret, name, params) \
   __atomic_store_n(&next.name, reinterpret_cast<ret(*) params>(larder_dlsym(RTLD_NEXT, #name)), __ATOMIC_RELAXED);
-#include "preload/symbols.def"
+#include "preload/base/symbols.def"
 #undef SYM
   __atomic_store_n(&resolved, true, __ATOMIC_RELEASE);
 }
 
-void* program_symbol(const char* name) { return larder_dlsym(RTLD_DEFAULT, name); }
+void* program_symbol(const char* name) {
+  return larder_dlsym(RTLD_DEFAULT, name);
+}
 
 // A listed function without a definition does not link.
 __attribute__((used)) const void* const kEveryWrapper[] = {
 #define SYM(ret, name, params) reinterpret_cast<const void*>(&larder_##name),
-#include "preload/symbols.def"
+#include "preload/base/symbols.def"
 #undef SYM
 };
 

@@ -1,8 +1,8 @@
 // The next definition of every intercepted function (libc's, or another preload's), and the prototypes of ours.
 //
-// next.name is null until the constructor ran (or for ever, where libc has no such function). A wrapper of a system call
-// then makes the call itself (allocators call open and readlink while they start); a wrapper of a libc function calls
-// resolve_next() first.
+// next.name is null until the constructor ran (or for ever, where libc has no such function). A wrapper of a system
+// call then makes the call itself (allocators call open and readlink while they start); a wrapper of a libc function
+// calls resolve_next() first.
 #pragma once
 #include <dirent.h>
 #include <fcntl.h>
@@ -26,7 +26,7 @@ namespace larder {
 
 struct Next {
 #define SYM(ret, name, params) ret(*name) params;
-#include "preload/symbols.def"
+#include "preload/base/symbols.def"
 #undef SYM
 };
 extern Next next;
@@ -42,6 +42,6 @@ void* program_symbol(const char* name);
 // Ours: C++ name larder_open, symbol open. The asm label keeps them apart from libc's declarations and attributes.
 extern "C" {
 #define SYM(ret, name, params) __attribute__((visibility("default"))) ret larder_##name params __asm__(#name);
-#include "preload/symbols.def"
+#include "preload/base/symbols.def"
 #undef SYM
 }

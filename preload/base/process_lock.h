@@ -1,9 +1,10 @@
-// A lock between the threads of a process that a death cannot leave held: it is taken with all signals blocked and kept across raw
-// system calls alone, so its thread can only vanish by fork, and then the child sees another pid in it and takes it over.
+// A lock between the threads of a process that a death cannot leave held: it is taken with all signals blocked and kept
+// across raw system calls alone, so its thread can only vanish by fork, and then the child sees another pid in it and
+// takes it over.
 #pragma once
 #include <atomic>
 
-#include "preload/sys.h"
+#include "preload/base/sys.h"
 
 namespace larder {
 

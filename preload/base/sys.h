@@ -1,5 +1,5 @@
-// Raw system calls: the library's own I/O, and what runs before its constructor. They return -errno and never touch errno,
-// libc or another preload. x86-64 and aarch64.
+// Raw system calls: the library's own I/O, and what runs before its constructor. They return -errno and never touch
+// errno, libc or another preload. x86-64 and aarch64.
 #pragma once
 #include <fcntl.h>
 #include <poll.h>
@@ -36,10 +36,7 @@ inline long call(long n, long a = 0, long b = 0, long c = 0, long d = 0, long e 
   register long x3 __asm__("x3") = d;
   register long x4 __asm__("x4") = e;
   register long x5 __asm__("x5") = f;
-  __asm__ volatile("svc 0"
-                   : "+r"(x0)
-                   : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5)
-                   : "memory", "cc");
+  __asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5) : "memory", "cc");
   return x0;
 }
 #else
@@ -47,31 +44,51 @@ inline long call(long n, long a = 0, long b = 0, long c = 0, long d = 0, long e 
 #endif
 
 template <typename T>
-inline long arg(T* p) { return reinterpret_cast<long>(p); }
+inline long arg(T* p) {
+  return reinterpret_cast<long>(p);
+}
 
 inline int openat(int dir, const char* path, int flags, unsigned mode = 0) {
   return static_cast<int>(call(SYS_openat, dir, arg(path), flags, mode));
 }
-inline int close(int fd) { return static_cast<int>(call(SYS_close, fd)); }
+inline int close(int fd) {
+  return static_cast<int>(call(SYS_close, fd));
+}
 // struct stat of the kernel is glibc's on both machines.
-inline int fstat(int fd, struct stat* st) { return static_cast<int>(call(SYS_fstat, fd, arg(st))); }
+inline int fstat(int fd, struct stat* st) {
+  return static_cast<int>(call(SYS_fstat, fd, arg(st)));
+}
 inline int fstatat(int dir, const char* path, struct stat* st, int flags) {
   return static_cast<int>(call(SYS_newfstatat, dir, arg(path), arg(st), flags));
 }
 inline long readlinkat(int dir, const char* path, char* buf, size_t n) {
   return call(SYS_readlinkat, dir, arg(path), arg(buf), static_cast<long>(n));
 }
-inline long getcwd(char* buf, size_t n) { return call(SYS_getcwd, arg(buf), static_cast<long>(n)); }
-inline int fchdir(int fd) { return static_cast<int>(call(SYS_fchdir, fd)); }
-inline int fcntl(int fd, int cmd, long a) { return static_cast<int>(call(SYS_fcntl, fd, cmd, a)); }
-inline int getpid() { return static_cast<int>(call(SYS_getpid)); }
-inline unsigned getuid() { return static_cast<unsigned>(call(SYS_getuid)); }
-inline long lseek(int fd, long off, int whence) { return call(SYS_lseek, fd, off, whence); }
+inline long getcwd(char* buf, size_t n) {
+  return call(SYS_getcwd, arg(buf), static_cast<long>(n));
+}
+inline int fchdir(int fd) {
+  return static_cast<int>(call(SYS_fchdir, fd));
+}
+inline int fcntl(int fd, int cmd, long a) {
+  return static_cast<int>(call(SYS_fcntl, fd, cmd, a));
+}
+inline int getpid() {
+  return static_cast<int>(call(SYS_getpid));
+}
+inline unsigned getuid() {
+  return static_cast<unsigned>(call(SYS_getuid));
+}
+inline long lseek(int fd, long off, int whence) {
+  return call(SYS_lseek, fd, off, whence);
+}
 inline void* mmap(void* at, size_t n, int prot, int flags, int fd, long off) {
   long r = call(SYS_mmap, arg(at), static_cast<long>(n), prot, flags, fd, off);
   return r < 0 && r > -4096 ? nullptr : reinterpret_cast<void*>(r);
 }
-inline int munmap(void* at, size_t n) { return static_cast<int>(call(SYS_munmap, arg(at), static_cast<long>(n))); }
+inline int munmap(void* at, size_t n) {
+  return static_cast<int>(call(SYS_munmap, arg(at), static_cast<long>(n)));
+}
 inline int64_t now_ms() {
   struct timespec t;
   call(SYS_clock_gettime, CLOCK_MONOTONIC, arg(&t));
@@ -110,7 +127,8 @@ inline void fd_path(int fd, char* out) {
   int at = 11;
   digits[at] = 0;
   unsigned v = static_cast<unsigned>(fd);
-  do digits[--at] = static_cast<char>('0' + v % 10);
+  do
+    digits[--at] = static_cast<char>('0' + v % 10);
   while ((v /= 10) != 0);
   memcpy(out, "/proc/self/fd/", 14);
   memcpy(out + 14, digits + at, static_cast<size_t>(12 - at));

@@ -1,10 +1,10 @@
-#include "preload/chunk_fetches.h"
+#include "preload/lazy/chunk_fetches.h"
 
 #include <errno.h>
 
-#include "preload/miss.h"
-#include "preload/paged_files.h"
-#include "preload/sys.h"
+#include "preload/base/sys.h"
+#include "preload/lazy/paged_files.h"
+#include "preload/resolve/daemon_client.h"
 
 namespace larder {
 namespace {
@@ -34,7 +34,8 @@ void end(Fetch& fetch, bool arrived, ChunkFetches::Ended ended) {
   ended(file, chunk, arrived);
 }
 
-// `error`: EAGAIN if larderd is there and busy, so that even who does not wait for one that is away has a reason to wait.
+// `error`: EAGAIN if larderd is there and busy, so that even who does not wait for one that is away has a reason to
+// wait.
 void try_later(Fetch& fetch, int error, int64_t now, ChunkFetches::Ended ended) {
   close_socket(fetch);
   const bool hopeless = PagedFiles::get(fetch.file).hasty && error != EAGAIN;
@@ -73,7 +74,8 @@ void ChunkFetches::forget_file(uint32_t file) {
 }
 
 void ChunkFetches::forget_all() {
-  for (Fetch& fetch : fetches) fetch = Fetch();
+  for (Fetch& fetch : fetches)
+    fetch = Fetch();
 }
 
 nfds_t ChunkFetches::prepare(struct pollfd* polled, int64_t* due_ms, Ended ended) {
@@ -99,8 +101,10 @@ void ChunkFetches::finish(const struct pollfd* polled, nfds_t count, Ended ended
     Reply reply;
     if (polled[i].revents != 0) {
       const int error = finish_chunks(fetch.socket, &reply);
-      if (error != 0) try_later(fetch, error, now, ended);
-      else end(fetch, reply.status == 0, ended);
+      if (error != 0)
+        try_later(fetch, error, now, ended);
+      else
+        end(fetch, reply.status == 0, ended);
     } else if (now >= fetch.deadline_ms) {
       end(fetch, false, ended);
     }

@@ -1,5 +1,5 @@
-// The chunks that the pager has asked larderd for: a few at a time, each tried again until its file's wait_ms have passed. Only the
-// pager's thread uses it.
+// The chunks that the pager has asked larderd for: a few at a time, each tried again until its file's wait_ms have
+// passed. Only the pager's thread uses it.
 #pragma once
 #include <poll.h>
 #include <stdint.h>
@@ -19,8 +19,8 @@ struct ChunkFetches {
   // In a fork's child: their sockets are in another table of descriptors.
   static void forget_all();
 
-  // Sends what is due. Fills `polled` with the sockets that are waited for (at most kFetches); *due_ms becomes the time of the next
-  // thing to do, if that is earlier. How many.
+  // Sends what is due. Fills `polled` with the sockets that are waited for (at most kFetches); *due_ms becomes the time
+  // of the next thing to do, if that is earlier. How many.
   static nfds_t prepare(struct pollfd* polled, int64_t* due_ms, Ended ended);
   // After poll.
   static void finish(const struct pollfd* polled, nfds_t count, Ended ended);

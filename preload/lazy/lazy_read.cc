@@ -1,25 +1,27 @@
-#include "preload/lazy.h"
+#include "preload/lazy/lazy_read.h"
 
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "preload/miss.h"
-#include "preload/process_lock.h"
-#include "preload/sys.h"
+#include "preload/base/process_lock.h"
+#include "preload/base/sys.h"
+#include "preload/resolve/daemon_client.h"
 
 namespace larder {
 namespace {
 
-constexpr uint32_t kSlots = 128;    // lazy objects that a process has open files of; more take turns
-constexpr uint32_t kMostWhole = 16; // objects that are whole and that a process keeps open, so that they are not evicted
-constexpr int kAttempts = 5;        // an object that becomes whole, is evicted and comes again while it is opened
-constexpr uint32_t kTurns = 2;      // then a reader whose place others take again and again opens the object for itself
+constexpr uint32_t kSlots = 128;  // lazy objects that a process has open files of; more take turns
+constexpr uint32_t kMostWhole =
+    16;                         // objects that are whole and that a process keeps open, so that they are not evicted
+constexpr int kAttempts = 5;    // an object that becomes whole, is evicted and comes again while it is opened
+constexpr uint32_t kTurns = 2;  // then a reader whose place others take again and again opens the object for itself
 constexpr uint32_t kAtOnce = kMaxChunkCount;
 constexpr uint64_t kAheadBytes = 32 << 20;  // of a long read, with the chunk that is waited for
-constexpr uint32_t kRun = 16;       // chunks read by one call: a look at the descriptor costs as much as copying 4 KiB
+constexpr uint32_t kRun = 16;  // chunks read by one call: a look at the descriptor costs as much as copying 4 KiB
 
-// A direct-mapped table. A slot is read without a lock: its stamp is odd while it is filled, and another one afterwards.
+// A direct-mapped table. A slot is read without a lock: its stamp is odd while it is filled, and another one
+// afterwards.
 struct Slot {
   std::atomic<uint32_t> stamp{0};
   uint64_t handle_inode = 0;
@@ -33,10 +35,14 @@ struct Slot {
 constinit Slot slots[kSlots] = {};
 constinit std::atomic<int> fill_lock{0};  // ProcessLock: of whoever fills a slot or lets it go
 
-Slot& slot_of(uint64_t handle_inode) { return slots[(handle_inode ^ handle_inode >> 7) % kSlots]; }
+Slot& slot_of(uint64_t handle_inode) {
+  return slots[(handle_inode ^ handle_inode >> 7) % kSlots];
+}
 
 constexpr size_t kPage = 4096;
-size_t pages(size_t n) { return (n + kPage - 1) & ~(kPage - 1); }
+size_t pages(size_t n) {
+  return (n + kPage - 1) & ~(kPage - 1);
+}
 
 // ---- opening --------------------------------------------------------------------------------------------------------
 
@@ -74,16 +80,20 @@ bool is_file(int fd, uint64_t dev, uint64_t inode) {
   return sys::fstat(fd, &st) == 0 && st.st_ino == inode && st.st_dev == dev;
 }
 
-// A descriptor of ours has a position that nobody else's has: one lseek tells what fstat would (0.2 us, not 0.4), and pread does not
-// look at it. Of 2^60 places past the end of any object.
+// A descriptor of ours has a position that nobody else's has: one lseek tells what fstat would (0.2 us, not 0.4), and
+// pread does not look at it. Of 2^60 places past the end of any object.
 long cookie_of(uint64_t dev, uint64_t handle_inode, uint64_t data_inode) {
-  const uint64_t mixed = (handle_inode * 0x9e3779b97f4a7c15ULL) ^ (data_inode * 0xc2b2ae3d27d4eb4fULL) ^ (dev * 0x165667b19e3779f9ULL);
+  const uint64_t mixed =
+      (handle_inode * 0x9e3779b97f4a7c15ULL) ^ (data_inode * 0xc2b2ae3d27d4eb4fULL) ^ (dev * 0x165667b19e3779f9ULL);
   return static_cast<long>(1ULL << 61 | mixed >> 4);
 }
-bool is_ours(int fd, long cookie) { return sys::lseek(fd, 0, SEEK_CUR) == cookie; }
+bool is_ours(int fd, long cookie) {
+  return sys::lseek(fd, 0, SEEK_CUR) == cookie;
+}
 
-// Gives a freshly opened data file that position. False: another thread has put a file of the program's there meanwhile. That one is
-// not at 0, or not the data file; it is left where it was, and its descriptor is not ours to close.
+// Gives a freshly opened data file that position. False: another thread has put a file of the program's there
+// meanwhile. That one is not at 0, or not the data file; it is left where it was, and its descriptor is not ours to
+// close.
 bool make_ours(int fd, long cookie, uint64_t dev, uint64_t inode) {
   const long at = sys::lseek(fd, cookie, SEEK_CUR);
   if (at == cookie && is_file(fd, dev, inode)) return true;
@@ -138,9 +148,9 @@ int open_data(uint64_t dataset_id, uint64_t handle_inode, const ChunkMap* map, u
 }
 
 bool good_map(const ChunkMap* m, uint64_t bytes, uint64_t handle_inode) {
-  return m->magic == kChunkMapMagic && m->format == kChunkMapFormat && m->handle_inode == handle_inode && m->chunk_shift >= 12 &&
-         m->chunk_shift < 40 && m->size > 0 && m->chunk_count > 0 && (m->size - 1) >> m->chunk_shift == m->chunk_count - 1u &&
-         bytes >= chunk_map_bytes(m->chunk_count);
+  return m->magic == kChunkMapMagic && m->format == kChunkMapFormat && m->handle_inode == handle_inode &&
+         m->chunk_shift >= 12 && m->chunk_shift < 40 && m->size > 0 && m->chunk_count > 0 &&
+         (m->size - 1) >> m->chunk_shift == m->chunk_count - 1u && bytes >= chunk_map_bytes(m->chunk_count);
 }
 
 // Shows a map file in the slot's range. 0 or -errno.
@@ -160,7 +170,9 @@ int show_map(Slot& s, int fd, uint64_t handle_inode) {
   return good_map(s.map, static_cast<uint64_t>(st.st_size), handle_inode) ? 0 : -EAGAIN;
 }
 
-bool is_whole(const Slot& s) { return s.map != nullptr && s.map->whole.load(std::memory_order_acquire) != 0; }
+bool is_whole(const Slot& s) {
+  return s.map != nullptr && s.map->whole.load(std::memory_order_acquire) != 0;
+}
 
 // Closes a slot's descriptor, if it still is what the slot says.
 void let_go(Slot& s) {
@@ -169,7 +181,8 @@ void let_go(Slot& s) {
   if (fd >= 0 && is_ours(fd, s.cookie)) sys::close(fd);
 }
 
-// Whole objects cannot be evicted while we have them open. Under the lock; how many are left is for the caller to think of.
+// Whole objects cannot be evicted while we have them open. Under the lock; how many are left is for the caller to think
+// of.
 void let_go_whole() {
   for (Slot& s : slots) {
     if (s.data_fd < 0 || !is_whole(s)) continue;
@@ -181,7 +194,8 @@ void let_go_whole() {
 
 uint32_t whole_count() {
   uint32_t n = 0;
-  for (const Slot& s : slots) n += s.data_fd >= 0 && is_whole(s);
+  for (const Slot& s : slots)
+    n += s.data_fd >= 0 && is_whole(s);
   return n;
 }
 
@@ -201,8 +215,8 @@ int try_fill(Slot& s, uint64_t dataset_id, uint64_t handle_inode, uint64_t dev) 
   return 0;
 }
 
-// Fills the slot of a handle. 0 or -errno; -ESTALE: the daemon does not know it any more; -EAGAIN: other threads of the program use the
-// numbers of our descriptors for theirs.
+// Fills the slot of a handle. 0 or -errno; -ESTALE: the daemon does not know it any more; -EAGAIN: other threads of the
+// program use the numbers of our descriptors for theirs.
 int fill(uint64_t dataset_id, uint64_t handle_inode, uint64_t dev) {
   Slot& s = slot_of(handle_inode);
   for (int attempt = 0;; ++attempt) {
@@ -261,7 +275,9 @@ int open_alone(uint64_t dataset_id, uint64_t handle_inode, uint64_t dev, Lazy* o
   sys::Fd map(files.map);
   struct stat st;
   const bool sized = sys::fstat(files.map, &st) == 0 && st.st_size >= static_cast<long>(sizeof(ChunkMap));
-  auto* base = static_cast<const ChunkMap*>(sized ? sys::mmap(nullptr, pages(static_cast<size_t>(st.st_size)), PROT_READ, MAP_SHARED, files.map, 0) : nullptr);
+  auto* base = static_cast<const ChunkMap*>(
+      sized ? sys::mmap(nullptr, pages(static_cast<size_t>(st.st_size)), PROT_READ, MAP_SHARED, files.map, 0)
+            : nullptr);
   if (base == nullptr || !good_map(base, static_cast<uint64_t>(st.st_size), handle_inode)) {
     sys::close(files.data);
     if (base == nullptr) return -ENOMEM;
@@ -271,7 +287,8 @@ int open_alone(uint64_t dataset_id, uint64_t handle_inode, uint64_t dev, Lazy* o
   describe(base, dataset_id, handle_inode, out);
   out->own_map = pages(static_cast<size_t>(st.st_size));
   out->data_fd = files.data;
-  out->cookie = cookie_of(dev, handle_inode, base->data_inode ^ reinterpret_cast<uintptr_t>(out) << 1);  // not the table's
+  out->cookie =
+      cookie_of(dev, handle_inode, base->data_inode ^ reinterpret_cast<uintptr_t>(out) << 1);  // not the table's
   return make_ours(files.data, out->cookie, dev, base->data_inode) ? 0 : -EAGAIN;
 }
 
@@ -279,7 +296,9 @@ int open_alone(uint64_t dataset_id, uint64_t handle_inode, uint64_t dev, Lazy* o
 int acquire(uint64_t dataset_id, uint64_t handle_inode, Lazy* out, bool check) {
   out->close_own();
   for (; out->voided < kTurns; ++out->voided) {
-    if (read_slot(slot_of(handle_inode), handle_inode, out) && out->data_fd >= 0 && (!check || is_ours(out->data_fd, out->cookie))) return 0;
+    if (read_slot(slot_of(handle_inode), handle_inode, out) && out->data_fd >= 0 &&
+        (!check || is_ours(out->data_fd, out->cookie)))
+      return 0;
     if (!own_process()) return -EIO;  // a vfork child shares our memory, but not our descriptors
     const int error = fill(dataset_id, handle_inode, patience(dataset_id).cache_dev);
     if (error != 0 && error != -EAGAIN) return error;
@@ -340,7 +359,9 @@ struct Run {
   uint32_t words[kRun];
 };
 
-uint64_t start_of(const Lazy& lazy, uint32_t chunk) { return uint64_t{chunk} << lazy.chunk_shift; }
+uint64_t start_of(const Lazy& lazy, uint32_t chunk) {
+  return uint64_t{chunk} << lazy.chunk_shift;
+}
 
 void find_run(const Lazy& lazy, uint64_t offset, size_t length, Run* run) {
   run->first = static_cast<uint32_t>(offset >> lazy.chunk_shift);
@@ -369,15 +390,18 @@ void tell_marks(const Lazy& lazy, const Run& run) {
     if (run.words[i] & kChunkMark) advise_chunks(lazy, start_of(lazy, run.first + i), 1);
 }
 
-// A part of a read, from chunks that are there. Bytes, -errno, or 0: read again (the first is absent, went meanwhile, or the table changed).
+// A part of a read, from chunks that are there. Bytes, -errno, or 0: read again (the first is absent, went meanwhile,
+// or the table changed).
 ssize_t read_run(Lazy& lazy, char* buffer, size_t length, uint64_t offset) {
   Run run;
   find_run(lazy, offset, length, &run);
   const bool present = run.count > 0;
-  const long n = present ? sys::call(SYS_pread64, lazy.data_fd, sys::arg(buffer), static_cast<long>(run.bytes), static_cast<long>(offset)) : 0;
+  const long n = present ? sys::call(SYS_pread64, lazy.data_fd, sys::arg(buffer), static_cast<long>(run.bytes),
+                                     static_cast<long>(offset))
+                         : 0;
   std::atomic_thread_fence(std::memory_order_seq_cst);
-  // The descriptor is asked after the read: if it is ours then, and the slot is as it was, the bytes came from our file. Asked before,
-  // another thread could have closed it and opened something else there in between.
+  // The descriptor is asked after the read: if it is ours then, and the slot is as it was, the bytes came from our
+  // file. Asked before, another thread could have closed it and opened something else there in between.
   const bool ours = !present || is_ours(lazy.data_fd, lazy.cookie);
   check_run(lazy, &run);
   if (!ours || !unchanged(lazy)) {  // the words may be another object's
@@ -444,7 +468,8 @@ int open_lazy_files(uint64_t dataset_id, uint64_t handle_inode, LazyFiles* out) 
     int data = map.get();
     if (map.get() >= 0) {
       const long n = sys::call(SYS_pread64, map.get(), sys::arg(&header), sizeof(header), 0);
-      if (n != static_cast<long>(sizeof(header)) || header.magic != kChunkMapMagic || header.handle_inode != handle_inode) {
+      if (n != static_cast<long>(sizeof(header)) || header.magic != kChunkMapMagic ||
+          header.handle_inode != handle_inode) {
         last = -EIO;  // it may be a file that the program put there meanwhile
         continue;
       }

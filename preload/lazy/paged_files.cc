@@ -1,6 +1,6 @@
-#include "preload/paged_files.h"
+#include "preload/lazy/paged_files.h"
 
-#include "preload/sys.h"
+#include "preload/base/sys.h"
 
 namespace larder {
 namespace {
@@ -14,7 +14,9 @@ struct alignas(128) Entry {
 constinit Entry entries[kPagedFiles];
 constinit std::atomic<uint32_t> used_end{0};  // none beyond was ever used
 
-void unmap_map(const PagedFile& f) { sys::munmap(const_cast<ChunkMap*>(f.map), f.map_bytes); }
+void unmap_map(const PagedFile& f) {
+  sys::munmap(const_cast<ChunkMap*>(f.map), f.map_bytes);
+}
 
 }  // namespace
 
@@ -35,8 +37,12 @@ bool PagedFiles::any() {
   return false;
 }
 
-const PagedFile& PagedFiles::get(uint32_t index) { return entries[index].f; }
-bool PagedFiles::is_used(uint32_t index) { return entries[index].valid.load(std::memory_order_relaxed); }
+const PagedFile& PagedFiles::get(uint32_t index) {
+  return entries[index].f;
+}
+bool PagedFiles::is_used(uint32_t index) {
+  return entries[index].valid.load(std::memory_order_relaxed);
+}
 
 int PagedFiles::intern(const PagedFile& f) {
   if (const int known = find(f.dev, f.inode); known >= 0) {

@@ -1,10 +1,10 @@
-// Which files are mapped, and where: the pager's tables. The pager's thread alone changes them; find_paged_file() and any_paged_file()
-// may be called by others, and by a fork's child that finds an entry half made.
+// Which files are mapped, and where: the pager's tables. The pager's thread alone changes them; find_paged_file() and
+// any_paged_file() may be called by others, and by a fork's child that finds an entry half made.
 #pragma once
 #include <atomic>
 
-#include "preload/pager.h"
-#include "preload/ranges.h"
+#include "preload/lazy/pager.h"
+#include "preload/lazy/ranges.h"
 
 namespace larder {
 

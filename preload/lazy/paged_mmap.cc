@@ -1,10 +1,10 @@
-#include "preload/mapping.h"
+#include "preload/lazy/paged_mmap.h"
 
 #include <errno.h>
 
-#include "preload/maps.h"
-#include "preload/process_lock.h"
-#include "preload/sys.h"
+#include "preload/base/process_lock.h"
+#include "preload/base/sys.h"
+#include "preload/lazy/proc_maps.h"
 
 extern "C" {
 int __register_atfork(void (*)(), void (*)(), void (*)(), void*);
@@ -20,8 +20,9 @@ constinit std::atomic<bool> started{false};  // once: the rest of this file cost
 constinit long refused = 0;                  // -errno of userfaultfd, for good
 
 // ---- fork -----------------------------------------------------------------------------------------------------------
-// A child has no registration, and an absent page that it touches would be zeros. So mappings are MADV_DONTFORK (a child that
-// libc does not know of faults loudly), but for the moment of a fork whose child will be served by a pager of its own.
+// A child has no registration, and an absent page that it touches would be zeros. So mappings are MADV_DONTFORK (a
+// child that libc does not know of faults loudly), but for the moment of a fork whose child will be served by a pager
+// of its own.
 
 // Without the kernel's list of mappings the child could not tell what it has got.
 bool can_list_mappings() {
@@ -60,11 +61,15 @@ void child_after_fork() {
   started.store(false, std::memory_order_relaxed);
   if (!pager_has_files()) return;
   sys::SignalGuard signals;
-  if (start_pager(true) != 0) unmap_inherited();
-  else started.store(true, std::memory_order_release);
+  if (start_pager(true) != 0)
+    unmap_inherited();
+  else
+    started.store(true, std::memory_order_release);
 }
 
-__attribute__((constructor)) void watch_forks() { __register_atfork(before_fork, parent_after_fork, child_after_fork, &__dso_handle); }
+__attribute__((constructor)) void watch_forks() {
+  __register_atfork(before_fork, parent_after_fork, child_after_fork, &__dso_handle);
+}
 
 // ---- mmap -----------------------------------------------------------------------------------------------------------
 
@@ -73,8 +78,10 @@ long ensure_pager() {
   if (refused != 0) return refused;
   if (started.load(std::memory_order_acquire)) return 0;
   const long r = start_pager(false);
-  if (r == 0) started.store(true, std::memory_order_release);
-  else if (r == -ENOSYS || r == -EPERM || r == -EACCES) refused = r;
+  if (r == 0)
+    started.store(true, std::memory_order_release);
+  else if (r == -ENOSYS || r == -EPERM || r == -EACCES)
+    refused = r;
   return r;
 }
 
@@ -96,10 +103,12 @@ long describe(const LazyFiles& files, PagedFile* what) {
   return -EIO;
 }
 
-// The mapping, out of everybody's reach: PROT_NONE keeps other threads (and mlockall's populating) off until it is served.
+// The mapping, out of everybody's reach: PROT_NONE keeps other threads (and mlockall's populating) off until it is
+// served.
 long reserve(void* at, size_t length, int flags, const LazyFiles& files, const PagedFile& what, uint64_t offset) {
   const int kept = flags & ~(MAP_TYPE | MAP_POPULATE);
-  const long r = sys::call(SYS_mmap, sys::arg(at), static_cast<long>(length), PROT_NONE, kept | MAP_PRIVATE, files.data, static_cast<long>(offset));
+  const long r = sys::call(SYS_mmap, sys::arg(at), static_cast<long>(length), PROT_NONE, kept | MAP_PRIVATE, files.data,
+                           static_cast<long>(offset));
   if (r < 0 && r > -4096) return r;
   struct stat st;  // another thread may have put a file of the program's there before it was mapped
   const bool ours = sys::fstat(files.data, &st) == 0 && st.st_ino == what.inode && st.st_dev == what.dev;
@@ -112,7 +121,8 @@ long reserve(void* at, size_t length, int flags, const LazyFiles& files, const P
 }  // namespace
 
 long map_paged(void* at, size_t length, int prot, int flags, uint64_t offset, const LazyFiles& files, PagedFile what) {
-  if (started.load(std::memory_order_acquire) && !pager_runs()) return -EAGAIN;  // a vfork child, or one that libc does not know of
+  if (started.load(std::memory_order_acquire) && !pager_runs())
+    return -EAGAIN;  // a vfork child, or one that libc does not know of
   ProcessLock lock(errand_lock);
   if (const long r = ensure_pager()) return r;
   if (const long r = describe(files, &what)) return r;

@@ -1,16 +1,16 @@
-#include "preload/pager.h"
+#include "preload/lazy/pager.h"
 
 #include <errno.h>
 #include <linux/userfaultfd.h>
 #include <sys/auxv.h>
 #include <sys/prctl.h>
 
-#include "preload/chunk_fetches.h"
-#include "preload/maps.h"
-#include "preload/miss.h"
-#include "preload/paged_files.h"
-#include "preload/thread.h"
-#include "preload/uffd.h"
+#include "preload/lazy/chunk_fetches.h"
+#include "preload/lazy/paged_files.h"
+#include "preload/lazy/pager_thread.h"
+#include "preload/lazy/proc_maps.h"
+#include "preload/lazy/uffd.h"
+#include "preload/resolve/daemon_client.h"
 
 namespace larder {
 
@@ -19,13 +19,13 @@ constinit std::atomic<void (*)(uint64_t)> pager_about_to_show{nullptr};
 
 namespace {
 
-constexpr uint32_t kWaiters = 512;   // threads that wait for a page; more are sent back to fault again
-constexpr int kFutile = 32;          // times that a chunk may be said to be there and its page is not
+constexpr uint32_t kWaiters = 512;  // threads that wait for a page; more are sent back to fault again
+constexpr int kFutile = 32;         // times that a chunk may be said to be there and its page is not
 constexpr unsigned long kStack = 64 * 1024;
-// Pages shown at a fault: as many as the kernel maps around one of its own, doubled for a sequential reader. One page costs about
-// 1 us, a fault about 10; at 1 MiB another thread's fault waits 0.3 ms for its turn.
+// Pages shown at a fault: as many as the kernel maps around one of its own, doubled for a sequential reader. One page
+// costs about 1 us, a fault about 10; at 1 MiB another thread's fault waits 0.3 ms for its turn.
 constexpr uint32_t kFirstWindow = 64 * 1024, kLastWindow = 1024 * 1024;
-constexpr uint32_t kMaxAdvices = 8;  // messages for one advice: 1 GiB of chunks of 256 KiB
+constexpr uint32_t kMaxAdvices = 8;   // messages for one advice: 1 GiB of chunks of 256 KiB
 constexpr uint32_t kMostChunks = 16;  // shown at a fault
 
 constexpr uint32_t kIdle = 0, kPosted = 1, kDone = 2;
@@ -36,7 +36,7 @@ enum class Wait : uint8_t { kNew, kFetch, kSlot };
 struct Waiter {
   uint64_t address;  // of the page
   Wait wait;
-  uint32_t word;     // of the chunk, when it was looked at last
+  uint32_t word;  // of the chunk, when it was looked at last
   int futile;
 };
 
@@ -62,10 +62,15 @@ constinit uint64_t last_woken = 0;  // without minor faults: address and word of
 constinit uint32_t last_word = 0;
 constinit int last_futile = 0;
 
-uint64_t round_up(uint64_t n) { return (n + page - 1) & ~(page - 1); }
+uint64_t round_up(uint64_t n) {
+  return (n + page - 1) & ~(page - 1);
+}
 
-// Which file, or -1. A shared mapping is the kernel's own, of a file that has become whole and was mapped before as well.
-int file_of(const Mapping& m) { return m.shared ? -1 : PagedFiles::find(m.dev, m.inode); }
+// Which file, or -1. A shared mapping is the kernel's own, of a file that has become whole and was mapped before as
+// well.
+int file_of(const Mapping& m) {
+  return m.shared ? -1 : PagedFiles::find(m.dev, m.inode);
+}
 
 // ---- what the kernel reports ----------------------------------------------------------------------------------------
 
@@ -84,10 +89,14 @@ void faulted(uint64_t address) {
 
 void take_message(const uffd_msg& m) {
   switch (m.event) {
-    case UFFD_EVENT_PAGEFAULT: return faulted(m.arg.pagefault.address & ~(page - 1));
-    case UFFD_EVENT_UNMAP: return unmapped(m.arg.remove.start, m.arg.remove.end);
-    case UFFD_EVENT_REMAP: return ranges.move(m.arg.remap.from, m.arg.remap.to, m.arg.remap.len);
-    default: return;  // UFFD_EVENT_REMOVE: its pages fault again. That of the doorbell: the errand is looked for anyway
+    case UFFD_EVENT_PAGEFAULT:
+      return faulted(m.arg.pagefault.address & ~(page - 1));
+    case UFFD_EVENT_UNMAP:
+      return unmapped(m.arg.remove.start, m.arg.remove.end);
+    case UFFD_EVENT_REMAP:
+      return ranges.move(m.arg.remap.from, m.arg.remap.to, m.arg.remap.len);
+    default:
+      return;  // UFFD_EVENT_REMOVE: its pages fault again. That of the doorbell: the errand is looked for anyway
   }
 }
 
@@ -96,7 +105,8 @@ void read_messages() {
   for (;;) {
     const long n = sys::call(SYS_read, uffd::descriptor(), sys::arg(messages), sizeof(messages));
     if (n <= 0) return;
-    for (long i = 0; i < n / static_cast<long>(sizeof(uffd_msg)); ++i) take_message(messages[i]);
+    for (long i = 0; i < n / static_cast<long>(sizeof(uffd_msg)); ++i)
+      take_message(messages[i]);
   }
 }
 
@@ -111,7 +121,8 @@ void settle() {
 
 // ---- places ---------------------------------------------------------------------------------------------------------
 
-// A mapping that grew in place is not reported. The kernel's list tells what is at the address: -ENOENT nothing, -EINVAL something else.
+// A mapping that grew in place is not reported. The kernel's list tells what is at the address: -ENOENT nothing,
+// -EINVAL something else.
 int adopt_place(uint64_t address) {
   int found = -ENOENT;
   const int r = for_each_mapping([&](const Mapping& m) {
@@ -169,7 +180,8 @@ Run find_run(const PagedFile& f, uint32_t chunk, uint32_t word, uint64_t end) {
 uint32_t still(const PagedFile& f, const Run& run) {
   std::atomic_thread_fence(std::memory_order_seq_cst);
   uint32_t n = 0;
-  while (n < run.count && same_chunk(run.words[n], f.map->words[run.first + n].load(std::memory_order_acquire))) ++n;
+  while (n < run.count && same_chunk(run.words[n], f.map->words[run.first + n].load(std::memory_order_acquire)))
+    ++n;
   return n;
 }
 
@@ -217,7 +229,8 @@ int wake_to_look(uint64_t address, uint32_t word) {
   return 0;
 }
 
-// ---- chunks that were asked for --------------------------------------------------------------------------------------
+// ---- chunks that were asked for
+// --------------------------------------------------------------------------------------
 
 // Calls f for the waiters of a chunk; those for which it returns true are done.
 template <typename Each>
@@ -226,10 +239,13 @@ void for_waiters(uint32_t file, uint32_t chunk, Each f) {
     Waiter& w = waiters[i];
     const MappedRange* r = ranges.find(w.address);
     const bool gone = r == nullptr;
-    const bool ours = !gone && r->file == file && r->file_offset(w.address) >> PagedFiles::get(file).map->chunk_shift == chunk;
+    const bool ours =
+        !gone && r->file == file && r->file_offset(w.address) >> PagedFiles::get(file).map->chunk_shift == chunk;
     if (w.wait == Wait::kSlot || gone) w.wait = Wait::kNew;
-    if (ours && f(w)) waiters[i] = waiters[--waiter_count];
-    else ++i;
+    if (ours && f(w))
+      waiters[i] = waiters[--waiter_count];
+    else
+      ++i;
   }
 }
 
@@ -248,8 +264,10 @@ void give_up_all(uint32_t file, uint32_t chunk) {
 }
 
 void fetch_ended(uint32_t file, uint32_t chunk, bool arrived) {
-  if (arrived) for_waiters(file, chunk, [](Waiter& w) { return w.wait = Wait::kNew, false; });
-  else give_up_all(file, chunk);
+  if (arrived)
+    for_waiters(file, chunk, [](Waiter& w) { return w.wait = Wait::kNew, false; });
+  else
+    give_up_all(file, chunk);
 }
 
 // ---- serving --------------------------------------------------------------------------------------------------------
@@ -259,8 +277,10 @@ bool serve(Waiter& w) {
   int error;
   MappedRange* r = place(w.address, &error);
   if (r == nullptr) {
-    if (error == -ENOENT) uffd::wake(w.address, page);  // nothing is mapped there any more, as the thread will see
-    else give_up(w.address);
+    if (error == -ENOENT)
+      uffd::wake(w.address, page);  // nothing is mapped there any more, as the thread will see
+    else
+      give_up(w.address);
     return true;
   }
   const uint32_t file = r->file;
@@ -291,8 +311,10 @@ void serve_new() {
     }
     Waiter w = waiters[i];
     const bool done = serve(w);
-    if (done) waiters[i] = waiters[--waiter_count];
-    else waiters[i++] = w;
+    if (done)
+      waiters[i] = waiters[--waiter_count];
+    else
+      waiters[i++] = w;
   }
 }
 
@@ -336,10 +358,14 @@ long advise_range(uint64_t start, uint64_t length) {
 
 long carry_out(const Errand& e) {
   switch (e.order) {
-    case Order::kMap: return start_serving(e);
-    case Order::kAllowFork: return set_fork(MADV_DOFORK);
-    case Order::kForbidFork: return set_fork(MADV_DONTFORK);
-    case Order::kAdvise: return advise_range(e.start, e.length);
+    case Order::kMap:
+      return start_serving(e);
+    case Order::kAllowFork:
+      return set_fork(MADV_DOFORK);
+    case Order::kForbidFork:
+      return set_fork(MADV_DONTFORK);
+    case Order::kAdvise:
+      return advise_range(e.start, e.length);
   }
   return -EINVAL;
 }
@@ -388,7 +414,8 @@ void wait_for_work() {
     if (waiters[i].wait == Wait::kNew) due = now;
   const int64_t ms = due > now ? due - now : 0;
   struct timespec t = {ms / 1000, (ms % 1000) * 1000000};
-  if (sys::call(SYS_ppoll, sys::arg(polled), static_cast<long>(n + 1), sys::arg(&t), 0, 8) >= 0) ChunkFetches::finish(polled, n, fetch_ended);
+  if (sys::call(SYS_ppoll, sys::arg(polled), static_cast<long>(n + 1), sys::arg(&t), 0, 8) >= 0)
+    ChunkFetches::finish(polled, n, fetch_ended);
 }
 
 void pager_main() {
@@ -403,7 +430,8 @@ void pager_main() {
     look_at_desk();
     serve_new();
   }
-  for (;;) sys::call(SYS_exit, 0);
+  for (;;)
+    sys::call(SYS_exit, 0);
 }
 
 }  // namespace
@@ -422,21 +450,31 @@ long start_pager(bool adopt) {
     if (desk.doorbell == nullptr) return -ENOMEM;
   }
   if (desk.stack == nullptr && (desk.stack = make_stack(kStack)) == nullptr) return -ENOMEM;
-  while (desk.pid == sys::getpid() && desk.tid.load(std::memory_order_acquire) != 0) sys::sleep_ms(1);  // one that failed is leaving
+  while (desk.pid == sys::getpid() && desk.tid.load(std::memory_order_acquire) != 0)
+    sys::sleep_ms(1);  // one that failed is leaving
   desk.pid = sys::getpid();
   const long tid = spawn_thread(pager_main, desk.stack, &desk.tid);
   if (tid < 0) return tid;
-  while (desk.status.load(std::memory_order_acquire) == kStarting) futex_wait(&desk.status, kStarting, 1000);
+  while (desk.status.load(std::memory_order_acquire) == kStarting)
+    futex_wait(&desk.status, kStarting, 1000);
   return desk.start_error;
 }
 
-bool pager_runs() { return desk.status.load(std::memory_order_acquire) == kRunning && desk.pid == sys::getpid(); }
+bool pager_runs() {
+  return desk.status.load(std::memory_order_acquire) == kRunning && desk.pid == sys::getpid();
+}
 
-bool pager_has_files() { return PagedFiles::any(); }
+bool pager_has_files() {
+  return PagedFiles::any();
+}
 
-bool pager_knows_file(uint64_t dev, uint64_t inode) { return PagedFiles::find(dev, inode) >= 0; }
+bool pager_knows_file(uint64_t dev, uint64_t inode) {
+  return PagedFiles::find(dev, inode) >= 0;
+}
 
-uint64_t paged_page() { return getauxval(AT_PAGESZ); }
+uint64_t paged_page() {
+  return getauxval(AT_PAGESZ);
+}
 
 long run_errand(const Errand& errand) {
   desk.errand = errand;

@@ -1,13 +1,15 @@
-// The pager: one thread a process that makes the pages of mapped lazy files appear. docs/data_path.md, "A mapping of a lazy object".
+// The pager: one thread a process that makes the pages of mapped lazy files appear. docs/data_path.md, "A mapping of a
+// lazy object".
 //
-// A mapping of a lazy file is a private one of its data file, registered with userfaultfd: what a page shows is decided here, page
-// by page, and never by what happens to be in the data file. A page becomes visible (UFFDIO_CONTINUE) only while the word of its chunk says
-// PRESENT before and after, so pages that larderd is just writing, or that a stranger made, are not shown. Kernels without
-// minor faults for shared memory (before 5.14) show a page once it exists.
+// A mapping of a lazy file is a private one of its data file, registered with userfaultfd: what a page shows is decided
+// here, page by page, and never by what happens to be in the data file. A page becomes visible (UFFDIO_CONTINUE) only
+// while the word of its chunk says PRESENT before and after, so pages that larderd is just writing, or that a stranger
+// made, are not shown. Kernels without minor faults for shared memory (before 5.14) show a page once it exists.
 //
 // Promises, in order:
 //  1. A page that a program sees has the object's bytes, or the access ends in SIGBUS (SIGSEGV before Linux 6.6).
-//  2. Nothing of the pager is in the program's descriptor table, and closing descriptors cannot end it. A registration that is
+//  2. Nothing of the pager is in the program's descriptor table, and closing descriptors cannot end it. A registration
+//  that is
 //     lost would show holes as zeros; it lives as long as the process or the exec.
 //  3. The pager waits for nobody in the program, takes no lock, uses no heap and nothing of libc that has state.
 //
@@ -25,8 +27,8 @@ struct PagedFile {
   uint64_t dev = 0, inode = 0;    // of the data file
   const ChunkMap* map = nullptr;  // a mapping that the pager takes over
   uint64_t map_bytes = 0;
-  uint32_t wait_ms = 0;           // so long may a fault take
-  bool hasty = false;             // a fault fails at once while larderd is away
+  uint32_t wait_ms = 0;  // so long may a fault take
+  bool hasty = false;    // a fault fails at once while larderd is away
 };
 
 enum class Order : uint32_t {
@@ -43,8 +45,8 @@ struct Errand {
   long result = 0;  // 0 or -errno
 };
 
-// Starts the pager of this process: 0 or -errno (ENOSYS, EPERM: userfaultfd is refused). `adopt`: this is a fork's child, and the
-// mappings that it inherited are served before this returns.
+// Starts the pager of this process: 0 or -errno (ENOSYS, EPERM: userfaultfd is refused). `adopt`: this is a fork's
+// child, and the mappings that it inherited are served before this returns.
 long start_pager(bool adopt);
 
 // Is there one, in this process? False in a vfork child, which shares the memory but not the process.
@@ -62,8 +64,9 @@ uint64_t paged_page();
 // Waits until the pager did it. Call with signals blocked, one at a time.
 long run_errand(const Errand& errand);
 
-// Called by the pager between its look at a chunk's word and the showing of the page, with the page's place in the file: for tests
-// have something changed just then, by another thread: the pager has no descriptors, and nothing of libc's.
+// Called by the pager between its look at a chunk's word and the showing of the page, with the page's place in the
+// file: for tests have something changed just then, by another thread: the pager has no descriptors, and nothing of
+// libc's.
 extern std::atomic<void (*)(uint64_t offset)> pager_about_to_show;
 
 // Called by the pager, whenever it had to give up.

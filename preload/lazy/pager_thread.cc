@@ -1,11 +1,11 @@
-#include "preload/thread.h"
+#include "preload/lazy/pager_thread.h"
 
 #include <errno.h>
 #include <linux/futex.h>
 #include <sched.h>
 #include <sys/resource.h>
 
-#include "preload/sys.h"
+#include "preload/base/sys.h"
 
 #ifndef SYS_close_range
 #define SYS_close_range 436
@@ -65,13 +65,14 @@ char* make_stack(unsigned long bytes) {
   void* p = sys::mmap(nullptr, kGuard + bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == nullptr) return nullptr;
   char* base = static_cast<char*>(p) + kGuard;
-  if (sys::call(SYS_mprotect, sys::arg(base), static_cast<long>(bytes), PROT_READ | PROT_WRITE) == 0) return base + bytes;
+  if (sys::call(SYS_mprotect, sys::arg(base), static_cast<long>(bytes), PROT_READ | PROT_WRITE) == 0)
+    return base + bytes;
   sys::munmap(p, kGuard + bytes);
   return nullptr;
 }
 
 long spawn_thread(void (*entry)(), char* stack_end, std::atomic<int>* gone) {
-  sys::SignalGuard signals;  // inherited
+  sys::SignalGuard signals;                            // inherited
   auto* top = reinterpret_cast<long*>(stack_end) - 2;  // 16-byte aligned when the entry has been popped
   top[0] = reinterpret_cast<long>(entry);
   constexpr unsigned long kFlags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM |
@@ -80,13 +81,15 @@ long spawn_thread(void (*entry)(), char* stack_end, std::atomic<int>* gone) {
 }
 
 int leave_descriptors() {
-  // Unshared by the range that is closed, a descriptor is never held by two tables: closing ours would flush it (FUSE, NFS).
+  // Unshared by the range that is closed, a descriptor is never held by two tables: closing ours would flush it (FUSE,
+  // NFS).
   if (sys::call(SYS_close_range, 0, ~0U, kCloseRangeUnshare) == 0) return 0;
   if (const long r = sys::call(SYS_unshare, CLONE_FILES)) return static_cast<int>(r);
   struct rlimit limit = {};
   sys::call(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, sys::arg(&limit));
   const int end = limit.rlim_max < 1 << 20 ? static_cast<int>(limit.rlim_max) : 1 << 20;
-  for (int fd = 0; fd < end; ++fd) sys::close(fd);
+  for (int fd = 0; fd < end; ++fd)
+    sys::close(fd);
   return 0;
 }
 
@@ -95,6 +98,8 @@ void futex_wait(const std::atomic<uint32_t>* word, uint32_t value, int timeout_m
   sys::call(SYS_futex, sys::arg(word), FUTEX_WAIT_PRIVATE, value, sys::arg(&t));
 }
 
-void futex_wake(const std::atomic<uint32_t>* word) { sys::call(SYS_futex, sys::arg(word), FUTEX_WAKE_PRIVATE, 1 << 30); }
+void futex_wake(const std::atomic<uint32_t>* word) {
+  sys::call(SYS_futex, sys::arg(word), FUTEX_WAKE_PRIVATE, 1 << 30);
+}
 
 }  // namespace larder

@@ -1,5 +1,5 @@
-// A thread that libc knows nothing of: no TLS of its own (it must not touch errno or anything else of libc's that lives there), a
-// descriptor table of its own, all signals blocked.
+// A thread that libc knows nothing of: no TLS of its own (it must not touch errno or anything else of libc's that lives
+// there), a descriptor table of its own, all signals blocked.
 #pragma once
 #include <stdint.h>
 
@@ -10,7 +10,8 @@ namespace larder {
 // A stack with a guard below it: its upper end, or null.
 char* make_stack(unsigned long bytes);
 
-// Starts entry(), which must not return, on that stack. `gone` holds the thread's id until it ends, then 0. The thread id or -errno.
+// Starts entry(), which must not return, on that stack. `gone` holds the thread's id until it ends, then 0. The thread
+// id or -errno.
 long spawn_thread(void (*entry)(), char* stack_end, std::atomic<int>* gone);
 
 // Called by the thread, first: leaves the program's descriptor table and holds nothing of it. 0 or -errno.

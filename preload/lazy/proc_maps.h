@@ -1,12 +1,13 @@
-// The mappings of this process, as the kernel lists them. Nothing is allocated; safe in a fork's child and in the pager.
+// The mappings of this process, as the kernel lists them. Nothing is allocated; safe in a fork's child and in the
+// pager.
 #pragma once
-#include "preload/sys.h"
+#include "preload/base/sys.h"
 
 namespace larder {
 
 struct Mapping {
   uint64_t start, end, offset;
-  uint64_t dev;    // as st_dev
+  uint64_t dev;  // as st_dev
   uint64_t inode;
   bool shared;
 };
@@ -28,7 +29,9 @@ class MapsParser {
     const bool complete = field_++ == kInode;
     if (complete) {
       const uint64_t major = fields_[kMajor], minor = fields_[kMinor];
-      *out = {fields_[0], fields_[1], fields_[kOffset], (minor & 0xff) | major << 8 | (minor & ~0xffULL) << 12, fields_[kInode], fields_[kPermissions] != 0};
+      *out = {fields_[0],       fields_[1],
+              fields_[kOffset], (minor & 0xff) | major << 8 | (minor & ~0xffULL) << 12,
+              fields_[kInode],  fields_[kPermissions] != 0};
     }
     end_of_line(c);
     return complete;

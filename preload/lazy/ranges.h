@@ -9,8 +9,8 @@ struct MappedRange {
   uint64_t start, end;  // addresses, page aligned
   uint64_t offset;      // in the file, of start
   uint32_t file;
-  uint32_t window;      // bytes shown at the last fault
-  uint64_t next;        // where they ended: a fault there is a sequential reader's
+  uint32_t window;  // bytes shown at the last fault
+  uint64_t next;    // where they ended: a fault there is a sequential reader's
 
   uint64_t file_offset(uint64_t address) const { return offset + (address - start); }
 };
@@ -31,8 +31,8 @@ class RangeTable {
     return true;
   }
 
-  // Cuts [start, end) out. False: a range would have to become two, and the table is full; it then loses its upper part as well,
-  // so that nothing stays that is not true.
+  // Cuts [start, end) out. False: a range would have to become two, and the table is full; it then loses its upper part
+  // as well, so that nothing stays that is not true.
   bool erase(uint64_t start, uint64_t end) {
     uint32_t i = after(start);
     if (i > 0 && ranges_[i - 1].end > start) --i;
@@ -48,8 +48,10 @@ class RangeTable {
         close_gap(i);
       }
       if (!has_upper) continue;
-      if (count_ == kCapacity) whole = false;
-      else open_gap(i, upper);
+      if (count_ == kCapacity)
+        whole = false;
+      else
+        open_gap(i, upper);
       break;
     }
     return whole;
@@ -80,8 +82,10 @@ class RangeTable {
     uint32_t low = 0, high = count_;
     while (low < high) {
       const uint32_t middle = (low + high) / 2;
-      if (ranges_[middle].start <= address) low = middle + 1;
-      else high = middle;
+      if (ranges_[middle].start <= address)
+        low = middle + 1;
+      else
+        high = middle;
     }
     return low;
   }

@@ -1,10 +1,10 @@
-#include "preload/small_reads.h"
+#include "preload/lazy/small_reads.h"
 
 #include <string.h>
 #include <sys/mman.h>
 
-#include "preload/miss.h"
-#include "preload/sys.h"
+#include "preload/base/sys.h"
+#include "preload/resolve/daemon_client.h"
 
 namespace larder {
 namespace {
@@ -27,21 +27,24 @@ struct Buffer {
 };
 constinit Buffer buffers[kBuffers] = {};
 
-Buffer& buffer_of(ObjectId oid) { return buffers[(oid.lo ^ oid.lo >> 17) % kBuffers]; }
+Buffer& buffer_of(ObjectId oid) {
+  return buffers[(oid.lo ^ oid.lo >> 17) % kBuffers];
+}
 
 // 0: it has not all of it.
 size_t copy_from(const Buffer& b, ObjectId oid, char* out, size_t length, uint64_t offset) {
   const uint32_t stamp = b.stamp.load(std::memory_order_acquire);
   const uint64_t begin = b.begin.load(std::memory_order_relaxed);
   const size_t bytes = b.bytes.load(std::memory_order_relaxed);
-  if ((stamp & 1) || b.oid != oid || offset < begin || offset - begin > bytes || length > bytes - (offset - begin)) return 0;
+  if ((stamp & 1) || b.oid != oid || offset < begin || offset - begin > bytes || length > bytes - (offset - begin))
+    return 0;
   memcpy(out, b.base.load(std::memory_order_relaxed) + (offset - begin), length);
   std::atomic_thread_fence(std::memory_order_acquire);
   return b.stamp.load(std::memory_order_relaxed) == stamp ? length : 0;
 }
 
-// For one thread at a time; another one, also a signal's handler in the middle of it, does without. A fork in the middle leaves the parent's
-// pid in the child's copy.
+// For one thread at a time; another one, also a signal's handler in the middle of it, does without. A fork in the
+// middle leaves the parent's pid in the child's copy.
 bool may_fill(Buffer& b) {
   if (!own_process()) return false;  // a vfork child shares our memory
   const int me = process.pid.load(std::memory_order_relaxed);
@@ -55,7 +58,8 @@ ssize_t fill(Buffer& b, Lazy& lazy, uint64_t offset, size_t bytes) {
   std::atomic_thread_fence(std::memory_order_release);
   b.bytes.store(0, std::memory_order_relaxed);
   char* base = b.base.load(std::memory_order_relaxed);
-  if (base == nullptr) base = static_cast<char*>(sys::mmap(nullptr, kAhead, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  if (base == nullptr)
+    base = static_cast<char*>(sys::mmap(nullptr, kAhead, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
   b.base.store(base, std::memory_order_relaxed);
   const ssize_t n = base == nullptr ? 0 : lazy_pread(lazy, base, bytes, offset);
   if (n > 0) {
@@ -68,7 +72,8 @@ ssize_t fill(Buffer& b, Lazy& lazy, uint64_t offset, size_t bytes) {
 }
 
 bool goes_on(const Buffer& b, const Lazy& lazy, uint64_t offset) {
-  return b.last_object.load(std::memory_order_relaxed) == lazy.oid.lo && b.last_end.load(std::memory_order_relaxed) == offset;
+  return b.last_object.load(std::memory_order_relaxed) == lazy.oid.lo &&
+         b.last_end.load(std::memory_order_relaxed) == offset;
 }
 
 void note(Buffer& b, const Lazy& lazy, uint64_t end) {

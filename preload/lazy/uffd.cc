@@ -1,10 +1,10 @@
-#include "preload/uffd.h"
+#include "preload/lazy/uffd.h"
 
 #include <errno.h>
 #include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
 
-#include "preload/sys.h"
+#include "preload/base/sys.h"
 
 #ifndef UFFD_USER_MODE_ONLY
 #define UFFD_USER_MODE_ONLY 1
@@ -25,7 +25,8 @@ namespace {
 constexpr uint64_t kMinorShmem = UFFD_FEATURE_MINOR_SHMEM;
 constexpr uint64_t kPoisonPages = 1 << 14;  // Linux 6.6
 // Without these a mapping that is moved silently loses its registration, and the pager's table goes wrong.
-constexpr uint64_t kNeeded = UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_UNMAP | UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_MISSING_SHMEM;
+constexpr uint64_t kNeeded =
+    UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_UNMAP | UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_MISSING_SHMEM;
 constexpr uint64_t kModeMinor = 1 << 2;
 constexpr uint64_t kDontWake = 1;
 
@@ -83,9 +84,15 @@ long open() {
   return control(fd, UFFDIO_API, &api);
 }
 
-int descriptor() { return fd; }
-bool has_minor() { return minor; }
-bool serves_kernel() { return kernel_waits.load(std::memory_order_relaxed); }
+int descriptor() {
+  return fd;
+}
+bool has_minor() {
+  return minor;
+}
+bool serves_kernel() {
+  return kernel_waits.load(std::memory_order_relaxed);
+}
 
 long add(uint64_t start, uint64_t length, bool with_minor) {
   uffdio_register r = {{start, length}, UFFDIO_REGISTER_MODE_MISSING | (with_minor ? kModeMinor : 0), 0};
@@ -108,9 +115,12 @@ long show(uint64_t start, uint64_t end, uint64_t page) {
     PageRange p = {at, end - at, kDontWake, 0};
     const long r = control(fd, kContinue, &p);
     if (r == 0) return static_cast<long>(end - start);
-    if (p.done > 0) at += static_cast<uint64_t>(p.done);
-    else if (r == -EEXIST) at += page;
-    else return at > start ? static_cast<long>(at - start) : r;
+    if (p.done > 0)
+      at += static_cast<uint64_t>(p.done);
+    else if (r == -EEXIST)
+      at += page;
+    else
+      return at > start ? static_cast<long>(at - start) : r;
   }
   return static_cast<long>(end - start);
 }

@@ -1,5 +1,6 @@
-// The userfaultfd of this process's pager, and what newer kernels have than the headers of the build machine. Only the pager's thread
-// calls these, but serves_kernel(). Results are 0 or -errno unless said otherwise; addresses are page aligned.
+// The userfaultfd of this process's pager, and what newer kernels have than the headers of the build machine. Only the
+// pager's thread calls these, but serves_kernel(). Results are 0 or -errno unless said otherwise; addresses are page
+// aligned.
 #pragma once
 #include <stdint.h>
 
@@ -22,10 +23,12 @@ bool serves_kernel();
 long add(uint64_t start, uint64_t length, bool with_minor);
 void wake(uint64_t start, uint64_t length);
 
-// Has the kernel unmapped or moved something that it has not told us of yet? Whatever began before this says no, we have read.
+// Has the kernel unmapped or moved something that it has not told us of yet? Whatever began before this says no, we
+// have read.
 bool mappings_change();
 
-// Maps what is in the file, without waking anyone. Bytes from `start` on that are mapped now, or -errno if not even one page is.
+// Maps what is in the file, without waking anyone. Bytes from `start` on that are mapped now, or -errno if not even one
+// page is.
 long show(uint64_t start, uint64_t end, uint64_t page);
 
 // Makes the access to a page a SIGBUS, without waking anyone. -ENOSYS before Linux 6.6; -EAGAIN: the mappings change.

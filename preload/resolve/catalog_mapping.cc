@@ -1,8 +1,8 @@
-#include "preload/view.h"
+#include "preload/resolve/catalog_mapping.h"
 
 #include <string.h>
 
-#include "preload/sys.h"
+#include "preload/base/sys.h"
 
 namespace larder {
 namespace {
@@ -35,8 +35,10 @@ View* make_view(int root, uint64_t dataset_id, uint64_t version, int touch_fd) {
   View* v = free_view();
   if (v == nullptr) return nullptr;
   char folder[17];
-  if (dataset_id != 0) hex16(dataset_id, folder);
-  else memcpy(folder, kNamespaceFolder, strlen(kNamespaceFolder) + 1);
+  if (dataset_id != 0)
+    hex16(dataset_id, folder);
+  else
+    memcpy(folder, kNamespaceFolder, strlen(kNamespaceFolder) + 1);
   sys::Fd catalog(open_in(root, folder, "catalog.", version));
   if (catalog.get() < 0) return nullptr;
   uint64_t bytes = map_over(&v->catalog_range, catalog.get(), PROT_READ);
@@ -83,9 +85,11 @@ uint64_t map_over(Range* range, int fd, int prot) {
 int open_in(int root, const char* folder, const char* stem, uint64_t number) {
   char path[64];
   size_t n = 0;
-  for (const char* p = folder; *p; ++p) path[n++] = *p;
+  for (const char* p = folder; *p; ++p)
+    path[n++] = *p;
   if (n) path[n++] = '/';
-  for (const char* p = stem; *p; ++p) path[n++] = *p;
+  for (const char* p = stem; *p; ++p)
+    path[n++] = *p;
   hex16(number, path + n);
   return sys::openat(root, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 }

@@ -1,10 +1,10 @@
-#include "preload/miss.h"
+#include "preload/resolve/daemon_client.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sys/un.h>
 
-#include "preload/sys.h"
+#include "preload/base/sys.h"
 
 namespace larder {
 namespace {
@@ -39,7 +39,8 @@ int connect_daemon(int flags) {
     if (fd.get() < 0) return fd.get();
     sys::call(SYS_setsockopt, fd.get(), SOL_SOCKET, SO_SNDTIMEO, sys::arg(&kConnectPatience), sizeof(kConnectPatience));
     int r;
-    do r = static_cast<int>(sys::call(SYS_connect, fd.get(), sys::arg(&addr), sizeof(addr)));
+    do
+      r = static_cast<int>(sys::call(SYS_connect, fd.get(), sys::arg(&addr), sizeof(addr)));
     while (r == -EINTR);
     if (r == 0) return fd.release();
     if (r != -ENOENT && r != -ECONNREFUSED) return r;
@@ -54,7 +55,8 @@ int send_request(int fd, const Request& request, const char* payload) {
   msg.msg_iov = iov;
   msg.msg_iovlen = request.payload_len ? 2 : 1;
   long r;
-  do r = sys::call(SYS_sendmsg, fd, sys::arg(&msg), MSG_NOSIGNAL);
+  do
+    r = sys::call(SYS_sendmsg, fd, sys::arg(&msg), MSG_NOSIGNAL);
   while (r == -EINTR);
   return r < 0 ? static_cast<int>(-r) : 0;
 }
@@ -76,7 +78,8 @@ int receive_reply(int fd, Reply* reply, int* fds, int max_fds, int* fd_count, in
   msg.msg_control = control;
   msg.msg_controllen = sizeof(control);
   long n;
-  do n = sys::call(SYS_recvmsg, fd, sys::arg(&msg), MSG_CMSG_CLOEXEC);
+  do
+    n = sys::call(SYS_recvmsg, fd, sys::arg(&msg), MSG_CMSG_CLOEXEC);
   while (n == -EINTR);
   *fd_count = 0;
   if (n < 0) return static_cast<int>(-n);
@@ -86,17 +89,24 @@ int receive_reply(int fd, Reply* reply, int* fds, int max_fds, int* fd_count, in
     for (int i = 0; i < count; ++i) {
       int received;
       memcpy(&received, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
-      if (*fd_count < max_fds) fds[(*fd_count)++] = received;
-      else sys::close(received);
+      if (*fd_count < max_fds)
+        fds[(*fd_count)++] = received;
+      else
+        sys::close(received);
     }
   }
   int problem = 0;
-  if (n == 0) problem = ECONNRESET;  // the daemon ended
-  else if (n != sizeof(*reply) || reply->magic != kWireMagic) problem = EPROTO;
-  else if (msg.msg_flags & MSG_CTRUNC) problem = EMFILE;
-  else if (reply->status == 0 && static_cast<uint32_t>(*fd_count) != reply->fd_count) problem = EMFILE;
+  if (n == 0)
+    problem = ECONNRESET;  // the daemon ended
+  else if (n != sizeof(*reply) || reply->magic != kWireMagic)
+    problem = EPROTO;
+  else if (msg.msg_flags & MSG_CTRUNC)
+    problem = EMFILE;
+  else if (reply->status == 0 && static_cast<uint32_t>(*fd_count) != reply->fd_count)
+    problem = EMFILE;
   if (problem != 0 || reply->status != 0) {
-    for (int i = 0; i < *fd_count; ++i) sys::close(fds[i]);
+    for (int i = 0; i < *fd_count; ++i)
+      sys::close(fds[i]);
     *fd_count = 0;
   }
   return problem;
@@ -132,13 +142,14 @@ void configure_socket(const char* larder_socket, const char* runtime_dir) {
   size_t at = sizeof(digits) - 1;
   digits[at] = 0;
   unsigned uid = sys::getuid();
-  do digits[--at] = static_cast<char>('0' + uid % 10);
+  do
+    digits[--at] = static_cast<char>('0' + uid % 10);
   while ((uid /= 10) != 0);
   char folder[32] = "/tmp/larder-";
   memcpy(folder + 12, digits + at, sizeof(digits) - at);
   struct stat st;  // anybody can make a folder of that name: only the user's own counts
-  if (sys::fstatat(AT_FDCWD, folder, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_uid == sys::getuid() && S_ISDIR(st.st_mode) &&
-      (st.st_mode & 022) == 0) {
+  if (sys::fstatat(AT_FDCWD, folder, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_uid == sys::getuid() &&
+      S_ISDIR(st.st_mode) && (st.st_mode & 022) == 0) {
     add_candidate(folder, "/larder.sock", "");
   }
 }
@@ -164,7 +175,9 @@ Request header(Op op, uint64_t dataset_id, size_t payload_bytes) {
   return request;
 }
 
-const char* bytes_of(const ChunkRequest& chunks) { return reinterpret_cast<const char*>(&chunks); }
+const char* bytes_of(const ChunkRequest& chunks) {
+  return reinterpret_cast<const char*>(&chunks);
+}
 
 }  // namespace
 
@@ -224,7 +237,8 @@ int ask_for(Op op, uint64_t dataset_id, ObjectId oid, const char* path, size_t l
   const int64_t deadline = sys::now_ms() + wait_ms;
   Reply reply;
   int fd = -1, count = 0;
-  if (int r = persist(fallback, deadline, [&] { return exchange(request, path, &reply, &fd, 1, &count, deadline); })) return r;
+  if (int r = persist(fallback, deadline, [&] { return exchange(request, path, &reply, &fd, 1, &count, deadline); }))
+    return r;
   if (reply.status != 0) return -reply.status;
   return count == 1 ? lowest_number(fd, cloexec) : -EPROTO;
 }

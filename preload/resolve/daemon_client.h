@@ -1,7 +1,7 @@
 // Messages to the daemon: one connection each, nothing kept. docs/protocol.md.
 #pragma once
 #include "larder/wire.h"
-#include "preload/state.h"
+#include "preload/resolve/state.h"
 
 namespace larder {
 
@@ -16,9 +16,9 @@ int exchange(const Request& request, const char* payload, Reply* reply, int* fds
 // kChunks: 0 or -errno; -ENOTCONN: the daemon is away, and was waited for as `fallback` says.
 int ask_for_chunks(uint64_t dataset_id, const ChunkRequest& chunks, Fallback fallback, uint32_t wait_ms);
 
-// The same in two steps, for who waits for several: connects and sends (a close-on-exec socket, or -errno), and, once the socket is
-// readable, receives the reply (0, or the errno of the transport). Neither waits; -EAGAIN: more connect than larderd accepts just now.
-// The caller closes the socket.
+// The same in two steps, for who waits for several: connects and sends (a close-on-exec socket, or -errno), and, once
+// the socket is readable, receives the reply (0, or the errno of the transport). Neither waits; -EAGAIN: more connect
+// than larderd accepts just now. The caller closes the socket.
 int start_chunks(uint64_t dataset_id, const ChunkRequest& chunks);
 int finish_chunks(int socket, Reply* reply);
 
@@ -26,7 +26,8 @@ int finish_chunks(int socket, Reply* reply);
 void advise_chunks(uint64_t dataset_id, uint64_t handle_inode, uint32_t first, uint32_t count);
 
 // The descriptor of a file that is not in the cache, or of a directory: asks the daemon, waits as `fallback` says.
-// Returns a descriptor (lowest free number, close-on-exec as asked) or -errno. -ESTALE: look up again, the catalog moved.
+// Returns a descriptor (lowest free number, close-on-exec as asked) or -errno. -ESTALE: look up again, the catalog
+// moved.
 int ask_for(Op op, uint64_t dataset_id, ObjectId oid, const char* path, size_t len, bool cloexec, Fallback fallback,
             uint32_t wait_ms);
 

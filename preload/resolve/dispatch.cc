@@ -1,9 +1,9 @@
-#include "preload/route.h"
+#include "preload/resolve/dispatch.h"
 
 #include <string.h>
 
-#include "preload/place.h"
-#include "preload/walker.h"
+#include "preload/resolve/fd_paths.h"
+#include "preload/resolve/symlink_walk.h"
 
 namespace larder {
 
@@ -27,7 +27,9 @@ bool has_odd_component(const char* path) {
   unsigned carry = 0;  // the byte before this block was a slash
   for (;; block += 16, valid = 0xffff) {
     __m128i v = _mm_load_si128(reinterpret_cast<const __m128i*>(block));
-    auto equal = [&](char c) { return static_cast<unsigned>(_mm_movemask_epi8(_mm_cmpeq_epi8(v, _mm_set1_epi8(c)))) & valid; };
+    auto equal = [&](char c) {
+      return static_cast<unsigned>(_mm_movemask_epi8(_mm_cmpeq_epi8(v, _mm_set1_epi8(c)))) & valid;
+    };
     unsigned slash = equal('/'), dot = equal('.'), nul = equal(0);
     unsigned upto = nul ? (nul & -nul) * 2 - 1 : 0xffff;  // including the first NUL
     unsigned hits = ((slash << 1) | carry) & (slash | dot | nul) & upto;
@@ -61,13 +63,15 @@ namespace {
 
 // ---- text -----------------------------------------------------------------------------------------------------------
 
-// Appends a relative path to an absolute normalised one of length n ("" is the root), dropping "." and empty components.
-// Returns the new length, -1 if there is a "..", -2 if it does not fit. *slash: the path ends in '/' or '/.'.
+// Appends a relative path to an absolute normalised one of length n ("" is the root), dropping "." and empty
+// components. Returns the new length, -1 if there is a "..", -2 if it does not fit. *slash: the path ends in '/' or
+// '/.'.
 long append_plain(char* out, size_t n, size_t cap, const char* path, bool* slash) {
   *slash = false;
   for (const char* p = path; *p != 0;) {
     const char* end = p;
-    while (*end != 0 && *end != '/') ++end;
+    while (*end != 0 && *end != '/')
+      ++end;
     size_t len = static_cast<size_t>(end - p);
     if (len == 2 && p[0] == '.' && p[1] == '.') return -1;
     bool skip = len == 0 || (len == 1 && p[0] == '.');
@@ -84,8 +88,8 @@ long append_plain(char* out, size_t n, size_t cap, const char* path, bool* slash
   return static_cast<long>(n);
 }
 
-// Why a relative path is not in a catalog: ENOTDIR if one of the folders on its way is a file, ENAMETOOLONG, else ENOENT.
-// *creatable: all the folders on its way exist.
+// Why a relative path is not in a catalog: ENOTDIR if one of the folders on its way is a file, ENAMETOOLONG, else
+// ENOENT. *creatable: all the folders on its way exist.
 int missing_error(const Catalog& c, const char* rel, size_t len, bool* creatable) {
   *creatable = false;
   for (size_t i = 0, start = 0; i <= len; ++i) {
@@ -110,8 +114,10 @@ void fill_common(const State* s, Found* f) {
   f->gid = s->gid;
   f->ns = s->ns;
   f->above = kNoEntry;
-  if (s->ns != nullptr && f->path_len > 1) f->above = s->ns->catalog.find(f->path + 1, f->path_len - 1);
-  else if (s->ns != nullptr) f->above = 0;
+  if (s->ns != nullptr && f->path_len > 1)
+    f->above = s->ns->catalog.find(f->path + 1, f->path_len - 1);
+  else if (s->ns != nullptr)
+    f->above = 0;
 }
 
 bool missing(Found* f, int error) {
@@ -194,10 +200,13 @@ enum class Ending { kPlain, kSlash, kDots };
 Ending ending_of(const char* path) {
   const size_t len = strlen(path);
   size_t n = len;
-  while (n > 0 && path[n - 1] == '/') --n;
+  while (n > 0 && path[n - 1] == '/')
+    --n;
   size_t start = n;
-  while (start > 0 && path[start - 1] != '/') --start;
-  if (n > start && path[start] == '.' && (n - start == 1 || (n - start == 2 && path[start + 1] == '.'))) return Ending::kDots;
+  while (start > 0 && path[start - 1] != '/')
+    --start;
+  if (n > start && path[start] == '.' && (n - start == 1 || (n - start == 2 && path[start + 1] == '.')))
+    return Ending::kDots;
   return n < len ? Ending::kSlash : Ending::kPlain;
 }
 
@@ -229,7 +238,8 @@ bool not_ours(int dirfd, const char* path, bool crossed, Found* f) {
 bool route_walked(int dirfd, const char* path, bool follow_last, bool above_too, Found* f) {
   bool crossed = false;
   long n = walk_from(dirfd, path, follow_last, f->buffer, &crossed);
-  if (n == -ENOTDIR || n == -EACCES || (n == -ENAMETOOLONG && crossed)) return missing(f, static_cast<int>(-n));  // below a mount: elsewhere nothing is asked
+  if (n == -ENOTDIR || n == -EACCES || (n == -ENAMETOOLONG && crossed))
+    return missing(f, static_cast<int>(-n));  // below a mount: elsewhere nothing is asked
   if (n < 0) return false;
   f->path = f->buffer;
   f->path_len = static_cast<size_t>(n);
@@ -263,7 +273,8 @@ int plain_path(int dirfd, const char* path, bool* slash, Found* f) {
 bool has_dotdot(const char* p) {
   for (;;) {
     if (p[0] == '.' && p[1] == '.' && (p[2] == '/' || p[2] == 0)) return true;
-    while (*p != 0 && *p != '/') ++p;
+    while (*p != 0 && *p != '/')
+      ++p;
     if (*p++ == 0) return false;
   }
 }
@@ -291,15 +302,18 @@ PlainFolder plain_folder(const State* s, const char* path) {
   const char* slash = strrchr(path, '/');
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-  uint64_t h = XXH3_64bits_withSeed(path, static_cast<size_t>(slash - path), s->generation * 0x9e3779b97f4a7c15ULL + static_cast<uint64_t>(now.tv_sec));
+  uint64_t h = XXH3_64bits_withSeed(path, static_cast<size_t>(slash - path),
+                                    s->generation * 0x9e3779b97f4a7c15ULL + static_cast<uint64_t>(now.tv_sec));
   return {&plain_folders[h % 64], h | 1};
 }
 
 // The folder of a resolved path is neither in a mount nor above one.
 bool leads_nowhere(const State* s, const Found& f) {
   size_t n = f.path_len;
-  while (n > 0 && f.path[--n] != '/') {}
-  return n > 0 && mount_of(s, f.path, n) == nullptr && (s->ns == nullptr || s->ns->catalog.find(f.path + 1, n - 1) == kNoEntry);
+  while (n > 0 && f.path[--n] != '/') {
+  }
+  return n > 0 && mount_of(s, f.path, n) == nullptr &&
+         (s->ns == nullptr || s->ns->catalog.find(f.path + 1, n - 1) == kNoEntry);
 }
 
 }  // namespace
@@ -307,7 +321,8 @@ bool leads_nowhere(const State* s, const Found& f) {
 // ---- the full answers -----------------------------------------------------------------------------------------------
 
 bool route(int dirfd, const char* path, Found* f) {
-  if (path == nullptr || path[0] == 0 || strlen(path) >= PATH_MAX) return false;  // the kernel looks at the length first
+  if (path == nullptr || path[0] == 0 || strlen(path) >= PATH_MAX)
+    return false;  // the kernel looks at the length first
   bool slash;
   int r = plain_path(dirfd, path, &slash, f);
   if (r == -2) return false;
@@ -349,8 +364,10 @@ bool folder_is_covered(int dirfd, const char* path, Found* f) {
   State* s = current_state();
   if (s->covered_count == 0) return false;
   size_t n = strlen(path);
-  while (n > 0 && path[n - 1] == '/') --n;  // mkdir("link/new/")
-  while (n > 0 && path[n - 1] != '/') --n;
+  while (n > 0 && path[n - 1] == '/')
+    --n;  // mkdir("link/new/")
+  while (n > 0 && path[n - 1] != '/')
+    --n;
   if (n < 2 || n > PATH_MAX) return false;
   --n;
   memcpy(f->buffer, path, n);

@@ -1,8 +1,9 @@
-// From what a program says (a path, or a descriptor and a path) to what it means: a file or folder of a dataset, or not ours.
+// From what a program says (a path, or a descriptor and a path) to what it means: a file or folder of a dataset, or not
+// ours.
 //
 // Wrappers use dispatch() for paths and identify() for descriptors. A path is ours if, lexically, it lies under a mount
-// (which covers whatever the disk has there), or if the kernel does not know it and it leads under a mount through a symlink, a
-// descriptor or a folder that only exists above mounts.
+// (which covers whatever the disk has there), or if the kernel does not know it and it leads under a mount through a
+// symlink, a descriptor or a folder that only exists above mounts.
 #pragma once
 #include <errno.h>
 #include <limits.h>
@@ -14,33 +15,35 @@
 #include <new>
 #include <type_traits>
 
-#include "preload/state.h"
-#include "preload/sys.h"
+#include "preload/base/sys.h"
+#include "preload/resolve/state.h"
 
 namespace larder {
 
 enum class Kind {
-  kNone = 0,   // not ours
+  kNone = 0,  // not ours
   kFile,
   kDirectory,  // of a dataset
   kAbove,      // a folder above mount points that does not exist on disk
   kMissing,    // ours, and not there: Found::error
 };
 
-// What a path means. Copies, so that nothing in it depends on the State it came from, but for view and touch (see state.h).
+// What a path means. Copies, so that nothing in it depends on the State it came from, but for view and touch (see
+// state.h).
 struct Found {
   Kind kind = Kind::kNone;
-  int error = 0;             // kMissing: ENOENT, ENOTDIR, EACCES, ENAMETOOLONG, ELOOP
-  bool creatable = false;    // kMissing: its folder exists; the last component does not (ENOENT), cannot (ENAMETOOLONG), or is a file with a slash (ENOTDIR)
-  bool resident = false;     // kFile
-  bool lazy = false;         // kFile: there is a handle (preload/lazy.h)
-  bool slash = false;        // the path ended in a name and a slash
-  CatalogEntry entry;        // kFile, kDirectory, kAbove
-  uint32_t index = kNoEntry; // of entry in its catalog
-  uint32_t above = kNoEntry; // entry of the same path in the namespace catalog: mount points to list besides
+  int error = 0;           // kMissing: ENOENT, ENOTDIR, EACCES, ENAMETOOLONG, ELOOP
+  bool creatable = false;  // kMissing: its folder exists; the last component does not (ENOENT), cannot (ENAMETOOLONG),
+                           // or is a file with a slash (ENOTDIR)
+  bool resident = false;   // kFile
+  bool lazy = false;       // kFile: there is a handle (preload/lazy/lazy_read.h)
+  bool slash = false;      // the path ended in a name and a slash
+  CatalogEntry entry;      // kFile, kDirectory, kAbove
+  uint32_t index = kNoEntry;  // of entry in its catalog
+  uint32_t above = kNoEntry;  // entry of the same path in the namespace catalog: mount points to list besides
   uint64_t dataset_id = 0;
   uint64_t dev = 0;
-  uint64_t generation = 0;   // of the State
+  uint64_t generation = 0;  // of the State
   View* view = nullptr;
   View* ns = nullptr;
   uint8_t* touch = nullptr;  // the file's byte, or null
@@ -48,10 +51,10 @@ struct Found {
   uint32_t wait_ms = 0;
   uint32_t uid = 0, gid = 0;
   uint64_t total_bytes = 0, file_count = 0;  // of the dataset
-  bool rebased = false;        // kNone: the path started in a directory of ours and leads out; the kernel must get `path`
+  bool rebased = false;  // kNone: the path started in a directory of ours and leads out; the kernel must get `path`
   const char* path = nullptr;  // absolute and normalised; in `buffer` or the caller's own; terminated
   size_t path_len = 0;
-  size_t rel_off = 0;          // where the path inside the dataset begins
+  size_t rel_off = 0;  // where the path inside the dataset begins
   char buffer[PATH_MAX + NAME_MAX + 2];
 
   const char* rel() const { return path + rel_off; }
@@ -60,8 +63,8 @@ struct Found {
   bool is_dir() const { return kind == Kind::kDirectory || kind == Kind::kAbove; }
 };
 
-// Room for something large that is needed rarely: wrappers run on signal and coroutine stacks of a few KiB. One static place
-// a type; whoever finds it taken (another thread, a handler's own caller, a fork in between) gets a mapping.
+// Room for something large that is needed rarely: wrappers run on signal and coroutine stacks of a few KiB. One static
+// place a type; whoever finds it taken (another thread, a handler's own caller, a fork in between) gets a mapping.
 template <typename T>
 class Scratch {
  public:
@@ -73,8 +76,10 @@ class Scratch {
     if (p != nullptr) t_ = ::new (p) T;
   }
   ~Scratch() {
-    if (static_cast<void*>(t_) == place_) busy_.store(false, std::memory_order_release);
-    else if (t_ != nullptr) sys::munmap(t_, sizeof(T));
+    if (static_cast<void*>(t_) == place_)
+      busy_.store(false, std::memory_order_release);
+    else if (t_ != nullptr)
+      sys::munmap(t_, sizeof(T));
   }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
@@ -90,7 +95,8 @@ class Scratch {
 
 // ---- the quick test -------------------------------------------------------------------------------------------------
 
-// Hints at a descriptor that the kernel opened, if it is a real directory above mount points, or one that a mount covers.
+// Hints at a descriptor that the kernel opened, if it is a real directory above mount points, or one that a mount
+// covers.
 void note_directory(int fd);
 // Index in State::ancestors, or -1.
 int find_ancestor(const State* s, const struct stat& st);
@@ -104,17 +110,19 @@ inline bool under_some_mount(const State* s, const char* path) {
   for (uint32_t i = 0; i < s->mount_count; ++i) {
     const MountView& m = s->mounts[i];
     uint32_t k = 1;
-    while (k < m.path_len && path[k] == m.path[k]) ++k;
+    while (k < m.path_len && path[k] == m.path[k])
+      ++k;
     if (k == m.path_len && (path[k] == '/' || path[k] == 0)) return true;
   }
   return false;
 }
 
-// True: an absolute path that no mount is above, without odd components. Reads 16 bytes at a time, as far as the path's page
-// goes; false where that does not decide it.
+// True: an absolute path that no mount is above, without odd components. Reads 16 bytes at a time, as far as the path's
+// page goes; false where that does not decide it.
 #if defined(__x86_64__)
 inline bool certainly_plain(const State* s, const char* path) {
-  auto last = reinterpret_cast<const char*>((reinterpret_cast<uintptr_t>(path) | 4095) - 16);  // 17 bytes from here are in the page
+  auto last = reinterpret_cast<const char*>((reinterpret_cast<uintptr_t>(path) | 4095) -
+                                            16);  // 17 bytes from here are in the page
   if (path > last) return false;
   uint64_t word;
   memcpy(&word, path, sizeof(word));
@@ -127,13 +135,17 @@ inline bool certainly_plain(const State* s, const char* path) {
     __m128i odd = _mm_and_si128(_mm_cmpeq_epi8(here, slash), _mm_cmpeq_epi8(_mm_or_si128(after, one), slash));
     auto hits = static_cast<unsigned>(_mm_movemask_epi8(odd));
     auto end = static_cast<unsigned>(_mm_movemask_epi8(_mm_cmpeq_epi8(here, zero)));
-    if (end != 0) return (hits & (end - 1) & ~end) == 0 && p[__builtin_ctz(end) - 1] != '/';  // an absolute path has a byte before its end
+    if (end != 0)
+      return (hits & (end - 1) & ~end) == 0 &&
+             p[__builtin_ctz(end) - 1] != '/';  // an absolute path has a byte before its end
     if (hits != 0) return false;
   }
   return false;
 }
 #else
-inline bool certainly_plain(const State* s, const char* path) { return !under_some_mount(s, path) && !has_odd_component(path); }
+inline bool certainly_plain(const State* s, const char* path) {
+  return !under_some_mount(s, path) && !has_odd_component(path);
+}
 #endif
 
 // Descriptors that were directories of ours, or real ones above mount points, when they were made. Only a hint: for the
@@ -144,8 +156,8 @@ inline bool directory_hint(int fd) {
 }
 void set_directory_hint(int fd, bool on);
 
-// False: the path is not ours unless the kernel does not find it. Nearly all calls end in the first line, after some forty
-// instructions in few cache lines: a system call leaves little of ours in the processor's caches.
+// False: the path is not ours unless the kernel does not find it. Nearly all calls end in the first line, after some
+// forty instructions in few cache lines: a system call leaves little of ours in the processor's caches.
 __attribute__((noinline)) bool maybe_ours_slow(int dirfd, const char* path);
 inline bool maybe_ours(int dirfd, const char* path) {
   const State* s = unmoved_state();
@@ -158,8 +170,8 @@ inline bool maybe_ours(int dirfd, const char* path) {
 // Decides lexically. True: ours (also if it is missing).
 bool route(int dirfd, const char* path, Found* f);
 
-// The kernel said ENOENT or ENOTDIR. A cheap no: no daemon, or the folder is known to lead nowhere near a mount (believed for
-// a second) and the last component is no symlink.
+// The kernel said ENOENT or ENOTDIR. A cheap no: no daemon, or the folder is known to lead nowhere near a mount
+// (believed for a second) and the last component is no symlink.
 bool may_lead_to_ours(int dirfd, const char* path);
 
 // Follows symlinks and descriptors outside the datasets. True: ours after all.
@@ -173,7 +185,7 @@ struct Identity {
   Kind kind = Kind::kNone;
   uint64_t inode = 0;
   uint64_t dataset_id = 0;
-  bool lazy = false;  // kFile: a handle (preload/lazy.h), which to the kernel is a directory
+  bool lazy = false;  // kFile: a handle (preload/lazy/lazy_read.h), which to the kernel is a directory
 };
 // From a struct stat that the kernel filled.
 Identity identify(const struct stat& st);
@@ -193,8 +205,10 @@ long current_directory(char* out);
 
 template <typename R>
 inline bool failed(R r) {
-  if constexpr (std::is_pointer_v<R>) return r == nullptr;
-  else return r < 0;
+  if constexpr (std::is_pointer_v<R>)
+    return r == nullptr;
+  else
+    return r < 0;
 }
 template <typename R>
 inline bool failed_missing(R r) {
@@ -220,8 +234,8 @@ __attribute__((noinline)) R dispatch_missing(int dirfd, const char* path, bool f
   return r;
 }
 
-// ours(Found&) if the path is ours, else native(dirfd, path), which may be another pair for the same thing; both return the
-// call's result and set errno as libc does. `follow`: the call follows a symlink in the last component.
+// ours(Found&) if the path is ours, else native(dirfd, path), which may be another pair for the same thing; both return
+// the call's result and set errno as libc does. `follow`: the call follows a symlink in the last component.
 template <typename Ours, typename Native>
 inline auto dispatch(int dirfd, const char* path, bool follow, Ours ours, Native native) {
   auto r = maybe_ours(dirfd, path) ? dispatch_slow(dirfd, path, ours, native) : native(dirfd, path);

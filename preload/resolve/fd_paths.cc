@@ -1,4 +1,4 @@
-#include "preload/place.h"
+#include "preload/resolve/fd_paths.h"
 
 namespace larder {
 
@@ -21,8 +21,10 @@ void note_directory(int fd) {
 void set_directory_hint(int fd, bool on) {
   if (fd < 0 || fd >= 65536) return;
   uint64_t bit = 1ULL << (fd % 64);
-  if (on) directory_hints[fd / 64].fetch_or(bit, std::memory_order_relaxed);
-  else directory_hints[fd / 64].fetch_and(~bit, std::memory_order_relaxed);
+  if (on)
+    directory_hints[fd / 64].fetch_or(bit, std::memory_order_relaxed);
+  else
+    directory_hints[fd / 64].fetch_and(~bit, std::memory_order_relaxed);
 }
 
 namespace {
@@ -151,7 +153,8 @@ CwdClass classify_cwd() {
     size_t len = n == 2 ? 0 : static_cast<size_t>(n - 1);
     for (uint32_t i = 0; i < session.state->mount_count; ++i) {
       const MountView& m = session.state->mounts[i];
-      if (is_prefix_folder(here->path, len, m.path, m.path_len) || is_prefix_folder(m.path, m.path_len, here->path, len)) {
+      if (is_prefix_folder(here->path, len, m.path, m.path_len) ||
+          is_prefix_folder(m.path, m.path_len, here->path, len)) {
         answer = CwdClass::kMayReach;
       }
     }

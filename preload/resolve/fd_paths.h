@@ -3,7 +3,7 @@
 #pragma once
 #include <string.h>
 
-#include "preload/route.h"
+#include "preload/resolve/dispatch.h"
 
 namespace larder {
 
@@ -23,12 +23,15 @@ long ancestor_path(const struct stat& st, char* out);
 // Is it a real folder that a mount covers?
 bool is_covered(const State* s, const struct stat& st);
 
-// Directory that (dirfd) names, as an absolute path into out (PATH_MAX); "" is the root. -errno, or -EXDEV: neither ours nor above.
+// Directory that (dirfd) names, as an absolute path into out (PATH_MAX); "" is the root. -errno, or -EXDEV: neither
+// ours nor above.
 long virtual_base(int dirfd, char* out);
 
 // As virtual_base(), and the kernel's name for a real directory.
 long any_base(int dirfd, char* out);
 
-inline bool is_directory(const Identity& id) { return id.kind == Kind::kDirectory || id.kind == Kind::kAbove; }
+inline bool is_directory(const Identity& id) {
+  return id.kind == Kind::kDirectory || id.kind == Kind::kAbove;
+}
 
 }  // namespace larder

@@ -1,9 +1,9 @@
-#include "preload/greeting.h"
+#include "preload/resolve/greeting.h"
 
 #include <string.h>
 
-#include "preload/miss.h"
-#include "preload/sys.h"
+#include "preload/base/sys.h"
+#include "preload/resolve/daemon_client.h"
 
 namespace larder {
 namespace {
@@ -41,13 +41,17 @@ bool attach_by_path(Greeting* g) {
 }  // namespace
 
 void configure_cache(const char* path) {
-  if (path != nullptr && path[0] == '/' && strlen(path) < sizeof(cache_path)) memcpy(cache_path, path, strlen(path) + 1);
+  if (path != nullptr && path[0] == '/' && strlen(path) < sizeof(cache_path))
+    memcpy(cache_path, path, strlen(path) + 1);
 }
 
-bool greet(Greeting* g) { return ask_daemon(g) || attach_by_path(g); }
+bool greet(Greeting* g) {
+  return ask_daemon(g) || attach_by_path(g);
+}
 
 void close_greeting(Greeting* g) {
-  for (int i = 0; i < g->count; ++i) sys::close(g->fds[i]);
+  for (int i = 0; i < g->count; ++i)
+    sys::close(g->fds[i]);
   g->count = 0;
 }
 

@@ -4,8 +4,8 @@
 
 namespace larder {
 
-// Descriptors of the cache directory and, from the daemon, of the statistics and one touch file a mount, in control's order.
-// They are the caller's to close, with close_greeting().
+// Descriptors of the cache directory and, from the daemon, of the statistics and one touch file a mount, in control's
+// order. They are the caller's to close, with close_greeting().
 struct Greeting {
   int root = -1;
   int fds[kMaxHelloFds];
@@ -20,8 +20,8 @@ void configure_cache(const char* path);
 bool greet(Greeting* g);
 void close_greeting(Greeting* g);
 
-// The same descriptor at a number above those that shells and programs count on, below those that make fork copy a larger
-// table. -errno if there is none.
+// The same descriptor at a number above those that shells and programs count on, below those that make fork copy a
+// larger table. -errno if there is none.
 int park(int fd);
 
 }  // namespace larder

@@ -1,15 +1,14 @@
-#include "preload/state.h"
+#include "preload/resolve/state.h"
 
 #include <errno.h>
 #include <string.h>
 
-#include "preload/greeting.h"
-#include "preload/miss.h"
-#include "preload/next.h"
-#include "preload/process_lock.h"
-#include "preload/read.h"
-#include "preload/sys.h"
-#include "preload/view.h"
+#include "preload/base/next.h"
+#include "preload/base/process_lock.h"
+#include "preload/base/sys.h"
+#include "preload/resolve/catalog_mapping.h"
+#include "preload/resolve/daemon_client.h"
+#include "preload/resolve/greeting.h"
 
 extern "C" {
 extern char** environ;
@@ -29,14 +28,15 @@ constinit State states[kStates];
 constinit Range inode_range;
 constinit uint64_t inode_table_id = 0;
 constinit uint64_t instance = 0;
-constinit std::atomic<int> build_lock{0};  // ProcessLock: of whoever builds a State
+constinit std::atomic<int> build_lock{0};       // ProcessLock: of whoever builds a State
 constinit std::atomic<int64_t> retry_at_ms{0};  // after a greeting that failed
 constinit const void* presence = nullptr;
 
 // ---- states ---------------------------------------------------------------------------------------------------------
 
 void release_state(State* s) {
-  for (uint32_t i = 0; i < s->mount_count; ++i) drop_view(s->mounts[i].view);
+  for (uint32_t i = 0; i < s->mount_count; ++i)
+    drop_view(s->mounts[i].view);
   drop_view(s->ns);
   s->mount_count = 0;
   s->ns = nullptr;
@@ -133,7 +133,8 @@ Head common_head(const State* s) {
   for (uint32_t i = 1; i < s->mount_count; ++i) {
     Head other = head_of(s->mounts[i]);
     h.mask &= other.mask;
-    while (!h.matches(other.bytes)) h.mask >>= 8;  // the lowest byte is the first one
+    while (!h.matches(other.bytes))
+      h.mask >>= 8;  // the lowest byte is the first one
   }
   return h;
 }
@@ -213,7 +214,8 @@ void adopt_fds(const Greeting& g) {
   }
 }
 
-// Maps control if it is another one than the one we have (the cache directory was made anew). The old page stays mapped.
+// Maps control if it is another one than the one we have (the cache directory was made anew). The old page stays
+// mapped.
 const Control* newest_control(int root) {
   const Control* have = process.control.load();
   const Control* fresh = map_control(root);
@@ -275,18 +277,19 @@ const char* variable(const char* name) {
   return nullptr;
 }
 
-__attribute__((constructor)) void start() {
+}  // namespace
+
+void start_process() {
   configure_cache(variable("LARDER_CACHE"));
   configure_socket(variable("LARDER_SOCKET"), variable("XDG_RUNTIME_DIR"));
   resolve_next();
   __register_atfork(nullptr, nullptr, child_after_fork, &__dso_handle);
   process.pid.store(sys::getpid(), std::memory_order_release);
-  replace_stdin();
 }
 
-}  // namespace
-
-bool own_process() { return sys::getpid() == process.pid.load(std::memory_order_relaxed); }
+bool own_process() {
+  return sys::getpid() == process.pid.load(std::memory_order_relaxed);
+}
 
 namespace {
 

@@ -1,15 +1,15 @@
 // What a process knows: the mounts, and the mapped catalogs behind them.
 //
-// A State is a snapshot of control at one generation. `current` points to one of a few static States; a refresh fills a free
-// one and swaps the pointer. Readers take no lock and no reference:
+// A State is a snapshot of control at one generation. `current` points to one of a few static States; a refresh fills a
+// free one and swaps the pointer. Readers take no lock and no reference:
 //
 //   1. enter() returns the current State and its stamp (0: this process has no Larder).
 //   2. The reader looks up and copies what it needs.
 //   3. left_intact() says whether the State was still the reader's all the while; if not, it starts again.
 //
-// A replaced State is emptied when it has been out of use for kGraceMs, and an emptied View's address range never leaves the
-// process (it is mapped over): a reader that slept through that reads stale bytes or zeros, then fails step 3. It cannot
-// fault. A View that somebody holds (open directory streams) is not emptied: see View::holders.
+// A replaced State is emptied when it has been out of use for kGraceMs, and an emptied View's address range never
+// leaves the process (it is mapped over): a reader that slept through that reads stale bytes or zeros, then fails
+// step 3. It cannot fault. A View that somebody holds (open directory streams) is not emptied: see View::holders.
 #pragma once
 #include <atomic>
 
@@ -59,7 +59,7 @@ struct Head {
 struct State {
   std::atomic<uint64_t> stamp{0};  // odd: being filled
   uint64_t generation = 0;
-  Head head;                       // what the heads of all mount points have in common; without mounts it matches nothing
+  Head head;  // what the heads of all mount points have in common; without mounts it matches nothing
   uint32_t mount_count = 0;
   uint32_t wait_ms = 0;
   uint32_t uid = 0, gid = 0;
@@ -67,10 +67,13 @@ struct State {
   int64_t retired_ms = 0;
   const InodeTable* inodes = nullptr;
   uint32_t inode_mask = 0;
-  View* ns = nullptr;             // mount points and the folders above them; null without mounts
-  uint32_t ancestor_count = 0;    // mount points and folders above them that really exist, as seen by this process
-  uint32_t covered_count = 0;     // how many of them are mount points
-  struct { uint64_t dev, ino; uint32_t entry; } ancestors[kMaxMounts * 2];
+  View* ns = nullptr;           // mount points and the folders above them; null without mounts
+  uint32_t ancestor_count = 0;  // mount points and folders above them that really exist, as seen by this process
+  uint32_t covered_count = 0;   // how many of them are mount points
+  struct {
+    uint64_t dev, ino;
+    uint32_t entry;
+  } ancestors[kMaxMounts * 2];
   MountView mounts[kMaxMounts];
 };
 
@@ -81,12 +84,12 @@ enum class CwdClass : int { kUnknown = 0, kOutside = 1, kMayReach = 2 };
 struct Process {
   std::atomic<State*> current{nullptr};
   std::atomic<const Control*> control{nullptr};
-  std::atomic<int> root_fd{-1};        // the cache directory (O_PATH); may have been closed or replaced by the program
-  std::atomic<int> cwd{0};             // CwdClass; a hint that chdir and vfork children reset to kUnknown
+  std::atomic<int> root_fd{-1};  // the cache directory (O_PATH); may have been closed or replaced by the program
+  std::atomic<int> cwd{0};       // CwdClass; a hint that chdir and vfork children reset to kUnknown
   std::atomic<StatSlot*> stat_slots{nullptr};
-  std::atomic<int> pid{0};             // 0 before the constructor; kept right by an atfork handler
-  std::atomic<bool> tried{false};      // attach was tried at least once
-  std::atomic<bool> handles{false};    // a lazy object was read: close() looks whether it is a handle that is closed
+  std::atomic<int> pid{0};           // 0 before the constructor; kept right by an atfork handler
+  std::atomic<bool> tried{false};    // attach was tried at least once
+  std::atomic<bool> handles{false};  // a lazy object was read: close() looks whether it is a handle that is closed
 };
 extern Process process;
 
@@ -123,6 +126,10 @@ inline bool enter(Session* out) {
   *out = {s, s->stamp.load(std::memory_order_acquire)};
   return true;
 }
+
+// Reads the environment, finds the real functions and remembers whose process this is. Called once, by the library's
+// constructor (preload/wrap/startup.cc); until then every intercepted call goes straight to the kernel.
+void start_process();
 
 // The program's process: false in a vfork child, which shares our memory but not our process. Costs a system call.
 bool own_process();

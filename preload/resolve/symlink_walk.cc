@@ -1,8 +1,8 @@
-#include "preload/walker.h"
+#include "preload/resolve/symlink_walk.h"
 
 #include <string.h>
 
-#include "preload/place.h"
+#include "preload/resolve/fd_paths.h"
 
 namespace larder {
 namespace {
@@ -28,12 +28,15 @@ class Walker {
  private:
   long run(size_t at, bool follow_last) {
     for (;;) {
-      while (rest_[at] == '/') ++at;
+      while (rest_[at] == '/')
+        ++at;
       if (rest_[at] == 0) break;
       size_t end = at;
-      while (rest_[end] != 0 && rest_[end] != '/') ++end;
+      while (rest_[end] != 0 && rest_[end] != '/')
+        ++end;
       size_t more = end;
-      while (rest_[more] == '/') ++more;
+      while (rest_[more] == '/')
+        ++more;
       bool last = rest_[more] == 0;
       long r = step(at, end, last, follow_last || rest_[end] == '/', &at);
       if (r < 0) return r;
@@ -49,7 +52,8 @@ class Walker {
     *at = to;
     if (len == 1 && name[0] == '.') return 0;
     if (len == 2 && name[0] == '.' && name[1] == '.') {
-      while (n_ > 0 && out_[--n_] != '/') {}
+      while (n_ > 0 && out_[--n_] != '/') {
+      }
       return 0;
     }
     if (n_ + 1 + len >= PATH_MAX) return -ENAMETOOLONG;

@@ -1,14 +1,14 @@
-// sendfile, copy_file_range and splice out of lazy objects, and hints. The kernel would send pages that are not there, or that go while
-// they are sent, as zeros: so what is sent has been read and checked before.
+// sendfile, copy_file_range and splice out of lazy objects, and hints. The kernel would send pages that are not there,
+// or that go while they are sent, as zeros: so what is sent has been read and checked before.
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <unistd.h>
 
-#include "preload/handle.h"
-#include "preload/next.h"
-#include "preload/read.h"
-#include "preload/sys.h"
+#include "preload/base/next.h"
+#include "preload/base/sys.h"
+#include "preload/lazy/handle.h"
+#include "preload/wrap/read.h"
 
 namespace larder {
 namespace {
@@ -30,7 +30,8 @@ class Bounce {
   void* base_;
 };
 
-// Writes what is at `offset` of the object with `put(buffer, size)`, which returns bytes or -errno. Bytes, or -errno if there are none.
+// Writes what is at `offset` of the object with `put(buffer, size)`, which returns bytes or -errno. Bytes, or -errno if
+// there are none.
 template <typename Put>
 ssize_t pump(Lazy& lazy, uint64_t offset, size_t size, Put put) {
   Bounce bounce;
@@ -65,11 +66,14 @@ ssize_t pump_from(int in, Lazy& lazy, Offset* at, size_t size, Put put) {
 }
 
 // What the kernel says to a directory as the source: EISDIR, EINVAL, and EOVERFLOW from sendfile.
-bool refused(ssize_t r) { return r < 0 && (errno == EISDIR || errno == EINVAL || errno == EOVERFLOW); }
+bool refused(ssize_t r) {
+  return r < 0 && (errno == EISDIR || errno == EINVAL || errno == EOVERFLOW);
+}
 
 long write_out(int out, const char* buffer, size_t size) {
   long r;
-  do r = sys::call(SYS_write, out, sys::arg(buffer), static_cast<long>(size));
+  do
+    r = sys::call(SYS_write, out, sys::arg(buffer), static_cast<long>(size));
   while (r == -EINTR);
   return r;
 }
@@ -79,7 +83,8 @@ ssize_t lazy_sendfile(int out, int in, Lazy& lazy, Offset* offset, size_t size) 
   return pump_from(in, lazy, offset, size, [&](const char* b, size_t n) { return write_out(out, b, n); });
 }
 
-ssize_t lazy_copy_range(int in, Lazy& lazy, off64_t* in_offset, int out, off64_t* out_offset, size_t size, unsigned flags) {
+ssize_t lazy_copy_range(int in, Lazy& lazy, off64_t* in_offset, int out, off64_t* out_offset, size_t size,
+                        unsigned flags) {
   if (flags != 0) return -EINVAL;
   return pump_from(in, lazy, in_offset, size, [&](const char* b, size_t n) -> long {
     if (out_offset == nullptr) return write_out(out, b, n);
@@ -98,7 +103,8 @@ ssize_t lazy_splice(int in, Lazy& lazy, off64_t* in_offset, int out, off64_t* ou
   const bool wait = (flags & SPLICE_F_NONBLOCK) == 0;
   if (sys::wait_fd(out, POLLOUT, wait ? 3600'000 : 0) == 0) return -EAGAIN;
   const size_t most = 4096;  // PIPE_BUF: what a pipe that polls writable takes at once
-  return pump_from(in, lazy, in_offset, size < most ? size : most, [&](const char* b, size_t n) { return write_out(out, b, n); });
+  return pump_from(in, lazy, in_offset, size < most ? size : most,
+                   [&](const char* b, size_t n) { return write_out(out, b, n); });
 }
 
 }  // namespace
@@ -106,12 +112,12 @@ ssize_t lazy_splice(int in, Lazy& lazy, off64_t* in_offset, int out, off64_t* ou
 
 using namespace larder;
 
-#define SENDFILE(name, type)                                                                               \
-  ssize_t larder_##name(int out, int in, type* offset, size_t size) {                                      \
-    resolve_next();                                                                                        \
-    const ssize_t r = next.name(out, in, offset, size);                                                    \
-    if (!refused(r)) return r;                                                                             \
-    return on_handle(in, r, [&](Lazy& lazy) { return lazy_sendfile(out, in, lazy, offset, size); });       \
+#define SENDFILE(name, type)                                                                         \
+  ssize_t larder_##name(int out, int in, type* offset, size_t size) {                                \
+    resolve_next();                                                                                  \
+    const ssize_t r = next.name(out, in, offset, size);                                              \
+    if (!refused(r)) return r;                                                                       \
+    return on_handle(in, r, [&](Lazy& lazy) { return lazy_sendfile(out, in, lazy, offset, size); }); \
   }
 SENDFILE(sendfile, off_t)
 SENDFILE(sendfile64, off64_t)
@@ -122,11 +128,13 @@ ssize_t larder_copy_file_range(int in, off64_t* in_offset, int out, off64_t* out
   if (next.copy_file_range) {
     r = next.copy_file_range(in, in_offset, out, out_offset, size, flags);
   } else {
-    const long raw = sys::call(SYS_copy_file_range, in, sys::arg(in_offset), out, sys::arg(out_offset), static_cast<long>(size), flags);
+    const long raw = sys::call(SYS_copy_file_range, in, sys::arg(in_offset), out, sys::arg(out_offset),
+                               static_cast<long>(size), flags);
     r = raw < 0 ? fail(static_cast<int>(-raw)) : raw;
   }
   if (!refused(r)) return r;
-  return on_handle(in, r, [&](Lazy& lazy) { return lazy_copy_range(in, lazy, in_offset, out, out_offset, size, flags); });
+  return on_handle(in, r,
+                   [&](Lazy& lazy) { return lazy_copy_range(in, lazy, in_offset, out, out_offset, size, flags); });
 }
 
 ssize_t larder_splice(int in, off64_t* in_offset, int out, off64_t* out_offset, size_t size, unsigned flags) {
@@ -147,14 +155,14 @@ ssize_t larder_readahead(int fd, off64_t offset, size_t size) {
 }
 
 // The kernel takes any advice on a directory and does nothing.
-#define FADVISE(name, type)                                                                                \
-  int larder_##name(int fd, type offset, type size, int advice) {                                          \
-    resolve_next();                                                                                        \
-    const int r = next.name(fd, offset, size, advice);                                                     \
-    Lazy lazy;                                                                                             \
-    if (r != 0 || advice != POSIX_FADV_WILLNEED || offset < 0 || find_lazy(fd, &lazy) != 0) return r;      \
+#define FADVISE(name, type)                                                                                 \
+  int larder_##name(int fd, type offset, type size, int advice) {                                           \
+    resolve_next();                                                                                         \
+    const int r = next.name(fd, offset, size, advice);                                                      \
+    Lazy lazy;                                                                                              \
+    if (r != 0 || advice != POSIX_FADV_WILLNEED || offset < 0 || find_lazy(fd, &lazy) != 0) return r;       \
     advise_chunks(lazy, static_cast<uint64_t>(offset), size > 0 ? static_cast<uint64_t>(size) : lazy.size); \
-    return r;                                                                                              \
+    return r;                                                                                               \
   }
 FADVISE(posix_fadvise, off_t)
 FADVISE(posix_fadvise64, off64_t)

@@ -1,19 +1,21 @@
-// The current directory. Inside a dataset it really is a (mirror) directory, so the kernel keeps it over fork and exec; here
-// it gets its name back.
+// The current directory. Inside a dataset it really is a (mirror) directory, so the kernel keeps it over fork and exec;
+// here it gets its name back.
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "preload/next.h"
-#include "preload/open.h"
-#include "preload/sys.h"
+#include "preload/base/next.h"
+#include "preload/base/sys.h"
+#include "preload/wrap/open.h"
 
 namespace larder {
 namespace {
 
 // Also right in a vfork child, which resets its parent's hint: unknown only costs time.
-void forget_cwd() { process.cwd.store(static_cast<int>(CwdClass::kUnknown), std::memory_order_relaxed); }
+void forget_cwd() {
+  process.cwd.store(static_cast<int>(CwdClass::kUnknown), std::memory_order_relaxed);
+}
 
 int change_directory(Found& f) {
   if (f.kind == Kind::kMissing) return fail(f.error);
@@ -74,7 +76,10 @@ int larder_fchdir(int fd) {
 int larder_chroot(const char* path) {
   resolve_next();
   return dispatch(
-      AT_FDCWD, path, true, [](Found& f) { return fail(f.kind == Kind::kMissing ? f.error : f.kind == Kind::kFile ? ENOTDIR : EACCES); },
+      AT_FDCWD, path, true,
+      [](Found& f) {
+        return fail(f.kind == Kind::kMissing ? f.error : f.kind == Kind::kFile ? ENOTDIR : EACCES);
+      },
       [](int, const char* p) {
         int r = next.chroot(p);
         forget_cwd();

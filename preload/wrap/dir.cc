@@ -1,12 +1,12 @@
-#include "preload/dir.h"
+#include "preload/wrap/dir.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "preload/next.h"
-#include "preload/open.h"
-#include "preload/sys.h"
+#include "preload/base/next.h"
+#include "preload/base/sys.h"
+#include "preload/wrap/open.h"
 
 namespace larder {
 namespace {
@@ -15,18 +15,18 @@ namespace {
 // folder above mount points, what libc's stream gives), then mount points that are not among them.
 // Streams lie in one range of addresses, so that a DIR* of libc is told apart by a comparison.
 struct Stream {
-  int fd;               // first, as in libc's: un-hooked dirfd() reads it. -1: not opened yet
+  int fd;  // first, as in libc's: un-hooked dirfd() reads it. -1: not opened yet
   Kind kind;
   uint64_t dataset_id;
-  uint64_t inode;       // virtual; of the parent, too
+  uint64_t inode;  // virtual; of the parent, too
   uint64_t parent_inode;
-  DIR* native;          // a real folder above mount points, or null
-  View* view;           // children [first, first + count)
+  DIR* native;  // a real folder above mount points, or null
+  View* view;   // children [first, first + count)
   uint32_t first, count;
-  View* ns;             // mount points [ns_first, ns_first + ns_count)
+  View* ns;  // mount points [ns_first, ns_first + ns_count)
   uint32_t ns_first, ns_count;
-  uint64_t pos;         // what comes next: 0 ".", 1 "..", 2.. children, kNsBase.. mount points
-  uint64_t native_seen; // bit i: the real folder has a name like mount point i
+  uint64_t pos;          // what comes next: 0 ".", 1 "..", 2.. children, kNsBase.. mount points
+  uint64_t native_seen;  // bit i: the real folder has a name like mount point i
   struct dirent64 entry;
 };
 
@@ -42,8 +42,8 @@ constinit std::atomic<uint64_t> used[kSlots / 64] = {};
 char* get_arena() {
   char* a = arena.load(std::memory_order_acquire);
   if (a != nullptr) return a;
-  auto* fresh = static_cast<char*>(
-      sys::mmap(nullptr, kSlotBytes * kSlots, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+  auto* fresh = static_cast<char*>(sys::mmap(nullptr, kSlotBytes * kSlots, PROT_READ | PROT_WRITE,
+                                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
   if (fresh == nullptr) return nullptr;
   if (arena.compare_exchange_strong(a, fresh, std::memory_order_acq_rel)) return fresh;
   sys::munmap(fresh, kSlotBytes * kSlots);
@@ -106,7 +106,8 @@ void add_mount_points(Stream* s, View* ns, uint32_t entry) {
   s->ns_count = e.dir.child_count < 64 ? e.dir.child_count : 64;
 }
 
-// A stream over a folder of ours; fd -1 or the descriptor it came from, which it owns then. Null and errno, fd still open.
+// A stream over a folder of ours; fd -1 or the descriptor it came from, which it owns then. Null and errno, fd still
+// open.
 DIR* open_stream(Found& f, int fd) {
   if (f.kind == Kind::kMissing) return errno = f.error, nullptr;
   if (f.kind == Kind::kFile) return errno = ENOTDIR, nullptr;
@@ -242,8 +243,10 @@ void seek_stream(Stream* s, uint64_t pos) {
   s->pos = pos;
   if (s->native != nullptr && pos < kNsBase) {
     if (pos == 0) s->native_seen = 0;
-    if (pos == 0) next.rewinddir(s->native);
-    else next.seekdir(s->native, static_cast<long>(pos));
+    if (pos == 0)
+      next.rewinddir(s->native);
+    else
+      next.seekdir(s->native, static_cast<long>(pos));
   }
 }
 
@@ -284,7 +287,8 @@ DIR* larder_fdopendir(int fd) {
   if (id.kind == Kind::kFile) return errno = ENOTDIR, nullptr;
   Scratch<Found> f;
   // The program goes on using its descriptor: the stream must not close it.
-  if (id.kind == Kind::kNone && current_state() != nullptr && f && sys::fstat(fd, &st) == 0 && route_covered(st, f.get())) {
+  if (id.kind == Kind::kNone && current_state() != nullptr && f && sys::fstat(fd, &st) == 0 &&
+      route_covered(st, f.get())) {
     return open_stream(*f.get(), fd);
   }
   if (id.kind != Kind::kDirectory && id.kind != Kind::kAbove) return wrap_native(next.fdopendir(fd));
@@ -339,14 +343,18 @@ int larder_readdir_r(DIR* dir, struct dirent* entry, struct dirent** result) {
 
 void larder_rewinddir(DIR* dir) {
   Stream* s = ours(dir);
-  if (s == nullptr) resolve_next(), next.rewinddir(dir);
-  else seek_stream(s, 0);
+  if (s == nullptr)
+    resolve_next(), next.rewinddir(dir);
+  else
+    seek_stream(s, 0);
 }
 
 void larder_seekdir(DIR* dir, long pos) {
   Stream* s = ours(dir);
-  if (s == nullptr) resolve_next(), next.seekdir(dir, pos);
-  else seek_stream(s, static_cast<uint64_t>(pos));
+  if (s == nullptr)
+    resolve_next(), next.seekdir(dir, pos);
+  else
+    seek_stream(s, static_cast<uint64_t>(pos));
 }
 
 long larder_telldir(DIR* dir) {
@@ -388,11 +396,13 @@ int scan(DIR* dir, Entry*** list, int (*filter)(const Entry*), int (*compare)(co
   }
   larder_closedir(dir);
   if (failed) {
-    while (n > 0) free(found[--n]);
+    while (n > 0)
+      free(found[--n]);
     free(found);
     return fail(ENOMEM);
   }
-  if (compare != nullptr && n > 1) qsort(found, n, sizeof(Entry*), reinterpret_cast<int (*)(const void*, const void*)>(compare));
+  if (compare != nullptr && n > 1)
+    qsort(found, n, sizeof(Entry*), reinterpret_cast<int (*)(const void*, const void*)>(compare));
   if (found == nullptr) found = static_cast<Entry**>(malloc(sizeof(Entry*)));
   *list = found;
   return static_cast<int>(n);
@@ -401,7 +411,8 @@ int scan(DIR* dir, Entry*** list, int (*filter)(const Entry*), int (*compare)(co
 // A real folder with mount points in it: libc's scandir would not list them.
 bool above_mounts(int dirfd, const char* path) {
   struct stat st;
-  return current_state() != nullptr && path != nullptr && sys::fstatat(dirfd, path, &st, 0) == 0 && ancestor_entry(st) != kNoEntry;
+  return current_state() != nullptr && path != nullptr && sys::fstatat(dirfd, path, &st, 0) == 0 &&
+         ancestor_entry(st) != kNoEntry;
 }
 
 DIR* opendir_at(int dirfd, const char* path) {
@@ -419,23 +430,27 @@ int scandir_wrapper(int dirfd, const char* path, Entry*** list, int (*filter)(co
   resolve_next();
   return dispatch(
       dirfd, path, true, [&](Found& f) { return scan(open_stream(f, -1), list, filter, compare); },
-      [&](int at, const char* p) { return above_mounts(at, p) ? scan(opendir_at(at, p), list, filter, compare) : native(at, p); });
+      [&](int at, const char* p) {
+        return above_mounts(at, p) ? scan(opendir_at(at, p), list, filter, compare) : native(at, p);
+      });
 }
 
 }  // namespace
 
-#define SCANDIR(name, type)                                                                                       \
-  int larder_##name(const char* path, type*** list, int (*filter)(const type*), int (*compare)(const type**, const type**)) { \
-    return scandir_wrapper(AT_FDCWD, path, list, filter, compare, [&](int, const char* p) { return next.name(p, list, filter, compare); });    \
+#define SCANDIR(name, type)                                                                          \
+  int larder_##name(const char* path, type*** list, int (*filter)(const type*),                      \
+                    int (*compare)(const type**, const type**)) {                                    \
+    return scandir_wrapper(AT_FDCWD, path, list, filter, compare,                                    \
+                           [&](int, const char* p) { return next.name(p, list, filter, compare); }); \
   }
 SCANDIR(scandir, struct dirent)
 SCANDIR(scandir64, struct dirent64)
 
-#define SCANDIRAT(name, type)                                                                              \
-  int larder_##name(int dirfd, const char* path, type*** list, int (*filter)(const type*),                 \
-                    int (*compare)(const type**, const type**)) {                                          \
-    return scandir_wrapper(dirfd, path, list, filter, compare,                                             \
-                           [&](int at, const char* p) { return next.name(at, p, list, filter, compare); });                 \
+#define SCANDIRAT(name, type)                                                                               \
+  int larder_##name(int dirfd, const char* path, type*** list, int (*filter)(const type*),                  \
+                    int (*compare)(const type**, const type**)) {                                           \
+    return scandir_wrapper(dirfd, path, list, filter, compare,                                              \
+                           [&](int at, const char* p) { return next.name(at, p, list, filter, compare); }); \
   }
 SCANDIRAT(scandirat, struct dirent)
 SCANDIRAT(scandirat64, struct dirent64)
@@ -485,15 +500,15 @@ ssize_t larder_getdents64(int fd, void* buffer, size_t size) {
   return next.getdents64 ? next.getdents64(fd, buffer, size) : raw_getdents(fd, buffer, size);
 }
 
-#define GETDIRENTRIES(name, offset)                                                         \
-  ssize_t larder_##name(int fd, char* buffer, size_t size, offset* base) {                  \
-    resolve_next();                                                                         \
+#define GETDIRENTRIES(name, offset)                                                                  \
+  ssize_t larder_##name(int fd, char* buffer, size_t size, offset* base) {                           \
+    resolve_next();                                                                                  \
     if (!directory_hint(fd) || current_state() == nullptr) return next.name(fd, buffer, size, base); \
-    long at = sys::lseek(fd, 0, SEEK_CUR);                                                  \
-    if (at < 0) return fail(static_cast<int>(-at));                                         \
-    ssize_t n = larder_getdents64(fd, buffer, size);                                        \
-    if (n >= 0) *base = at;                                                                 \
-    return n;                                                                               \
+    long at = sys::lseek(fd, 0, SEEK_CUR);                                                           \
+    if (at < 0) return fail(static_cast<int>(-at));                                                  \
+    ssize_t n = larder_getdents64(fd, buffer, size);                                                 \
+    if (n >= 0) *base = at;                                                                          \
+    return n;                                                                                        \
   }
 GETDIRENTRIES(getdirentries, off_t)
 GETDIRENTRIES(getdirentries64, off64_t)

@@ -2,7 +2,7 @@
 #pragma once
 #include <dirent.h>
 
-#include "preload/route.h"
+#include "preload/resolve/dispatch.h"
 
 namespace larder {
 

@@ -1,14 +1,14 @@
-// Starting programs. Files of a dataset have no x bit, so executing one is EACCES, as on a noexec mount; file actions of
-// posix_spawn may open datasets and change into them; a library in a dataset can be loaded.
+// Starting programs. Files of a dataset have no x bit, so executing one is EACCES, as on a noexec mount; file actions
+// of posix_spawn may open datasets and change into them; a library in a dataset can be loaded.
 #include <alloca.h>
 #include <errno.h>
 #include <spawn.h>
 #include <stdarg.h>
 #include <string.h>
 
-#include "preload/next.h"
-#include "preload/open.h"
-#include "preload/sys.h"
+#include "preload/base/next.h"
+#include "preload/base/sys.h"
+#include "preload/wrap/open.h"
 
 extern "C" char** environ;
 
@@ -25,7 +25,8 @@ struct Program {
     if (p == nullptr || current_state() == nullptr) return;
     struct stat st;
     bool ours = maybe_ours(AT_FDCWD, p) && route(AT_FDCWD, p, &found);
-    if (found.rebased) path = found.path;
+    if (found.rebased)
+      path = found.path;
     else if (!ours && sys::fstatat(AT_FDCWD, p, &st, 0) == -ENOENT && may_lead_to_ours(AT_FDCWD, p)) {
       ours = route_missing(AT_FDCWD, p, true, &found);  // a symlink leads there
     }
@@ -33,7 +34,9 @@ struct Program {
   }
 };
 
-bool has_slash(const char* file) { return file != nullptr && strchr(file, '/') != nullptr; }
+bool has_slash(const char* file) {
+  return file != nullptr && strchr(file, '/') != nullptr;
+}
 
 }  // namespace
 }  // namespace larder
@@ -64,16 +67,18 @@ int larder_execvpe(const char* file, char* const argv[], char* const envp[]) {
 }
 
 // The arguments of an execl call as an array, on the stack of the caller: exec may run in a vfork child.
-#define COLLECT_ARGUMENTS(first)                                                 \
-  va_list ap;                                                                    \
-  size_t n = 1;                                                                  \
-  va_start(ap, first);                                                           \
-  while (va_arg(ap, char*) != nullptr) ++n;                                      \
-  va_end(ap);                                                                    \
-  auto** argv = static_cast<char**>(alloca((n + 1) * sizeof(char*)));            \
-  argv[0] = const_cast<char*>(first);                                            \
-  va_start(ap, first);                                                           \
-  for (size_t i = 1; i <= n; ++i) argv[i] = va_arg(ap, char*);
+#define COLLECT_ARGUMENTS(first)                                      \
+  va_list ap;                                                         \
+  size_t n = 1;                                                       \
+  va_start(ap, first);                                                \
+  while (va_arg(ap, char*) != nullptr)                                \
+    ++n;                                                              \
+  va_end(ap);                                                         \
+  auto** argv = static_cast<char**>(alloca((n + 1) * sizeof(char*))); \
+  argv[0] = const_cast<char*>(first);                                 \
+  va_start(ap, first);                                                \
+  for (size_t i = 1; i <= n; ++i)                                     \
+    argv[i] = va_arg(ap, char*);
 
 int larder_execl(const char* path, const char* arg, ...) {
   COLLECT_ARGUMENTS(arg)
@@ -105,18 +110,19 @@ int larder_execveat(int dirfd, const char* path, char* const argv[], char* const
     return r < 0 ? fail(static_cast<int>(-r)) : static_cast<int>(r);
   };
   return dispatch(
-      dirfd, path, (flags & AT_SYMLINK_NOFOLLOW) == 0, [](Found& f) { return fail(f.kind == Kind::kMissing ? f.error : EACCES); }, native);
+      dirfd, path, (flags & AT_SYMLINK_NOFOLLOW) == 0,
+      [](Found& f) { return fail(f.kind == Kind::kMissing ? f.error : EACCES); }, native);
 }
 
-int larder_posix_spawn(pid_t* pid, const char* path, const posix_spawn_file_actions_t* actions, const posix_spawnattr_t* attr,
-                       char* const argv[], char* const envp[]) {
+int larder_posix_spawn(pid_t* pid, const char* path, const posix_spawn_file_actions_t* actions,
+                       const posix_spawnattr_t* attr, char* const argv[], char* const envp[]) {
   Program program(path);
   if (program.error) return program.error;
   resolve_next();
   return next.posix_spawn(pid, program.path, actions, attr, argv, envp);
 }
-int larder_posix_spawnp(pid_t* pid, const char* file, const posix_spawn_file_actions_t* actions, const posix_spawnattr_t* attr,
-                        char* const argv[], char* const envp[]) {
+int larder_posix_spawnp(pid_t* pid, const char* file, const posix_spawn_file_actions_t* actions,
+                        const posix_spawnattr_t* attr, char* const argv[], char* const envp[]) {
   Program program(has_slash(file) ? file : nullptr);
   if (program.error) return program.error;
   resolve_next();
@@ -124,23 +130,25 @@ int larder_posix_spawnp(pid_t* pid, const char* file, const posix_spawn_file_act
 }
 
 // glibc 2.39 and later; nobody asks for them where libc has none.
-int larder_pidfd_spawn(int* pidfd, const char* path, const posix_spawn_file_actions_t* actions, const posix_spawnattr_t* attr,
-                       char* const argv[], char* const envp[]) {
+int larder_pidfd_spawn(int* pidfd, const char* path, const posix_spawn_file_actions_t* actions,
+                       const posix_spawnattr_t* attr, char* const argv[], char* const envp[]) {
   Program program(path);
   if (program.error) return program.error;
   resolve_next();
   return next.pidfd_spawn ? next.pidfd_spawn(pidfd, program.path, actions, attr, argv, envp) : ENOSYS;
 }
-int larder_pidfd_spawnp(int* pidfd, const char* file, const posix_spawn_file_actions_t* actions, const posix_spawnattr_t* attr,
-                        char* const argv[], char* const envp[]) {
+int larder_pidfd_spawnp(int* pidfd, const char* file, const posix_spawn_file_actions_t* actions,
+                        const posix_spawnattr_t* attr, char* const argv[], char* const envp[]) {
   Program program(has_slash(file) ? file : nullptr);
   if (program.error) return program.error;
   resolve_next();
-  return next.pidfd_spawnp ? next.pidfd_spawnp(pidfd, program.path ? program.path : file, actions, attr, argv, envp) : ENOSYS;
+  return next.pidfd_spawnp ? next.pidfd_spawnp(pidfd, program.path ? program.path : file, actions, attr, argv, envp)
+                           : ENOSYS;
 }
 
 // ---- file actions ---------------------------------------------------------------------------------------------------
-// libc's child opens without asking us. We open now, and the child takes our descriptor; it is kept until the actions end.
+// libc's child opens without asking us. We open now, and the child takes our descriptor; it is kept until the actions
+// end.
 
 namespace {
 
@@ -173,7 +181,8 @@ void let_go(const void* actions) {
 int kept_descriptor(const void* actions, const char* path, int flags) {
   constexpr int kNotOurs = -1;
   int fd = dispatch(
-      AT_FDCWD, path, true, [&](Found& f) { return f.kind == Kind::kMissing ? kNotOurs : open_found(f, flags | O_CLOEXEC); },
+      AT_FDCWD, path, true,
+      [&](Found& f) { return f.kind == Kind::kMissing ? kNotOurs : open_found(f, flags | O_CLOEXEC); },
       [](int, const char*) { return kNotOurs; });
   if (fd == kNotOurs) return kNotOurs;
   if (fd < 0) return fd - 1;
@@ -189,7 +198,8 @@ int kept_descriptor(const void* actions, const char* path, int flags) {
 
 }  // namespace
 
-int larder_posix_spawn_file_actions_addopen(posix_spawn_file_actions_t* actions, int fd, const char* path, int flags, mode_t mode) {
+int larder_posix_spawn_file_actions_addopen(posix_spawn_file_actions_t* actions, int fd, const char* path, int flags,
+                                            mode_t mode) {
   resolve_next();
   int ours = kept_descriptor(actions, path, flags);
   if (ours == -1) return next.posix_spawn_file_actions_addopen(actions, fd, path, flags, mode);
@@ -212,8 +222,8 @@ int larder_posix_spawn_file_actions_destroy(posix_spawn_file_actions_t* actions)
 }
 
 // ---- dlopen ---------------------------------------------------------------------------------------------------------
-// libc resolves a library by its caller's RUNPATH and namespace, which it knows by the return address: so what is not ours is
-// jumped to, never called. What is ours is loaded by descriptor.
+// libc resolves a library by its caller's RUNPATH and namespace, which it knows by the return address: so what is not
+// ours is jumped to, never called. What is ours is loaded by descriptor.
 
 extern "C" __attribute__((visibility("hidden"), used)) int larder_dlopen_is_ours(const char* path) {
   if (!has_slash(path) || current_state() == nullptr) return 0;
@@ -236,7 +246,9 @@ extern "C" __attribute__((visibility("hidden"), used)) void* larder_dlopen_ours(
 
 extern "C" __attribute__((visibility("hidden"))) decltype(&next.dlopen) const larder_next_dlopen;
 __attribute__((used)) decltype(&next.dlopen) const larder_next_dlopen = &next.dlopen;
-extern "C" __attribute__((visibility("hidden"), used)) void larder_resolve() { resolve_next(); }
+extern "C" __attribute__((visibility("hidden"), used)) void larder_resolve() {
+  resolve_next();
+}
 
 #if defined(__x86_64__)
 __asm__(R"(

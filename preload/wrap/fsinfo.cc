@@ -7,9 +7,9 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "preload/next.h"
-#include "preload/open.h"
-#include "preload/sys.h"
+#include "preload/base/next.h"
+#include "preload/base/sys.h"
+#include "preload/wrap/open.h"
 
 namespace larder {
 namespace {
@@ -45,8 +45,12 @@ void fill(const Volume& v, struct statvfs* out) {
 }
 
 static_assert(sizeof(struct statfs) == sizeof(struct statfs64) && sizeof(struct statvfs) == sizeof(struct statvfs64));
-void fill(const Volume& v, struct statfs64* out) { fill(v, reinterpret_cast<struct statfs*>(out)); }
-void fill(const Volume& v, struct statvfs64* out) { fill(v, reinterpret_cast<struct statvfs*>(out)); }
+void fill(const Volume& v, struct statfs64* out) {
+  fill(v, reinterpret_cast<struct statfs*>(out));
+}
+void fill(const Volume& v, struct statvfs64* out) {
+  fill(v, reinterpret_cast<struct statvfs*>(out));
+}
 
 // A symlink led to a folder that a mount covers.
 template <typename Buf>
@@ -98,11 +102,17 @@ bool is_ours(int fd) {
   return current_state() != nullptr && sys::fstat(fd, &st) == 0 && identify(st).kind != Kind::kNone;
 }
 
-bool is_handle(int fd) { return (sys::fcntl(fd, F_GETFL, 0) & O_PATH) != 0; }
+bool is_handle(int fd) {
+  return (sys::fcntl(fd, F_GETFL, 0) & O_PATH) != 0;
+}
 
 // No extended attributes, on a file system that could have some.
-ssize_t no_attribute(const Found& f) { return fail(f.kind == Kind::kMissing ? f.error : ENODATA); }
-ssize_t no_attributes(const Found& f) { return f.kind == Kind::kMissing ? fail(f.error) : 0; }
+ssize_t no_attribute(const Found& f) {
+  return fail(f.kind == Kind::kMissing ? f.error : ENODATA);
+}
+ssize_t no_attributes(const Found& f) {
+  return f.kind == Kind::kMissing ? fail(f.error) : 0;
+}
 
 // A dataset never changes under a watcher; the watch is on the real file, so that it is valid and silent.
 int watch(Found& f, int inotify, uint32_t mask) {
@@ -122,10 +132,14 @@ int watch(Found& f, int inotify, uint32_t mask) {
 
 using namespace larder;
 
-#define VOLUME(name, type) \
-  int larder_##name(const char* path, type* buf) { return path_volume(path, buf, [&](int, const char* p) { return next.name(p, buf); }); }
-#define FD_VOLUME(name, type) \
-  int larder_##name(int fd, type* buf) { return fd_volume(fd, buf, [&] { return next.name(fd, buf); }); }
+#define VOLUME(name, type)                                                                \
+  int larder_##name(const char* path, type* buf) {                                        \
+    return path_volume(path, buf, [&](int, const char* p) { return next.name(p, buf); }); \
+  }
+#define FD_VOLUME(name, type)                                      \
+  int larder_##name(int fd, type* buf) {                           \
+    return fd_volume(fd, buf, [&] { return next.name(fd, buf); }); \
+  }
 VOLUME(statfs, struct statfs)
 VOLUME(__statfs, struct statfs)
 VOLUME(statfs64, struct statfs64)
@@ -139,7 +153,8 @@ FD_VOLUME(fstatvfs64, struct statvfs64)
 long larder_pathconf(const char* path, int name) {
   resolve_next();
   return dispatch(
-      AT_FDCWD, path, true, [&](Found& f) -> long { return f.kind == Kind::kMissing ? fail(f.error) : next.pathconf("/", name); },
+      AT_FDCWD, path, true,
+      [&](Found& f) -> long { return f.kind == Kind::kMissing ? fail(f.error) : next.pathconf("/", name); },
       [&](int, const char* p) { return next.pathconf(p, name); });
 }
 
@@ -158,22 +173,22 @@ ssize_t larder_flistxattr(int fd, char* list, size_t size) {
   return is_handle(fd) ? fail(EBADF) : 0;
 }
 
-#define GET_ATTRIBUTE(name, follow)                                                                   \
-  ssize_t larder_##name(const char* path, const char* attribute, void* value, size_t size) {          \
-    resolve_next();                                                                                   \
-    return dispatch(                                                                                  \
-        AT_FDCWD, path, follow, [](Found& f) { return no_attribute(f); },                             \
-        [&](int, const char* p) { return next.name(p, attribute, value, size); });                                     \
+#define GET_ATTRIBUTE(name, follow)                                                          \
+  ssize_t larder_##name(const char* path, const char* attribute, void* value, size_t size) { \
+    resolve_next();                                                                          \
+    return dispatch(                                                                         \
+        AT_FDCWD, path, follow, [](Found& f) { return no_attribute(f); },                    \
+        [&](int, const char* p) { return next.name(p, attribute, value, size); });           \
   }
 GET_ATTRIBUTE(getxattr, true)
 GET_ATTRIBUTE(lgetxattr, false)
 
-#define LIST_ATTRIBUTES(name, follow)                                                                 \
-  ssize_t larder_##name(const char* path, char* list, size_t size) {                                  \
-    resolve_next();                                                                                   \
-    return dispatch(                                                                                  \
-        AT_FDCWD, path, follow, [](Found& f) { return no_attributes(f); },                            \
-        [&](int, const char* p) { return next.name(p, list, size); });                                                 \
+#define LIST_ATTRIBUTES(name, follow)                                      \
+  ssize_t larder_##name(const char* path, char* list, size_t size) {       \
+    resolve_next();                                                        \
+    return dispatch(                                                       \
+        AT_FDCWD, path, follow, [](Found& f) { return no_attributes(f); }, \
+        [&](int, const char* p) { return next.name(p, list, size); });     \
   }
 LIST_ATTRIBUTES(listxattr, true)
 LIST_ATTRIBUTES(llistxattr, false)
@@ -181,7 +196,8 @@ LIST_ATTRIBUTES(llistxattr, false)
 int larder_inotify_add_watch(int fd, const char* path, uint32_t mask) {
   resolve_next();
   return dispatch(
-      AT_FDCWD, path, true, [&](Found& f) { return watch(f, fd, mask); }, [&](int, const char* p) { return next.inotify_add_watch(fd, p, mask); });
+      AT_FDCWD, path, true, [&](Found& f) { return watch(f, fd, mask); },
+      [&](int, const char* p) { return next.inotify_add_watch(fd, p, mask); });
 }
 
 // As inotify; the descriptor says what is marked.
@@ -193,7 +209,8 @@ int larder_fanotify_mark(int fanotify, unsigned flags, uint64_t mask, int dirfd,
       [&](Found& f) {
         sys::Fd fd(open_found(f, O_RDONLY | O_CLOEXEC));
         if (fd.get() < 0) return fail(-fd.get());
-        return next.fanotify_mark(fanotify, flags & ~static_cast<unsigned>(FAN_MARK_DONT_FOLLOW), mask, fd.get(), nullptr);
+        return next.fanotify_mark(fanotify, flags & ~static_cast<unsigned>(FAN_MARK_DONT_FOLLOW), mask, fd.get(),
+                                  nullptr);
       },
       [&](int at, const char* p) { return next.fanotify_mark(fanotify, flags, mask, at, p); });
 }
@@ -201,6 +218,7 @@ int larder_fanotify_mark(int fanotify, unsigned flags, uint64_t mask, int dirfd,
 int larder_name_to_handle_at(int dirfd, const char* path, struct file_handle* handle, int* mount_id, int flags) {
   resolve_next();
   return dispatch(
-      dirfd, path, (flags & AT_SYMLINK_FOLLOW) != 0, [](Found& f) { return fail(f.kind == Kind::kMissing ? f.error : EOPNOTSUPP); },
+      dirfd, path, (flags & AT_SYMLINK_FOLLOW) != 0,
+      [](Found& f) { return fail(f.kind == Kind::kMissing ? f.error : EOPNOTSUPP); },
       [&](int at, const char* p) { return next.name_to_handle_at(at, p, handle, mount_id, flags); });
 }

@@ -1,22 +1,24 @@
-// fts(3) over trees that hold something of ours: glibc's opens directories by itself. Never changes the current directory:
-// fts_accpath is the whole path, as with FTS_NOCHDIR. Walks elsewhere are glibc's.
+// fts(3) over trees that hold something of ours: glibc's opens directories by itself. Never changes the current
+// directory: fts_accpath is the whole path, as with FTS_NOCHDIR. Walks elsewhere are glibc's.
 #include <errno.h>
 #include <fts.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "preload/dir.h"
-#include "preload/next.h"
-#include "preload/sys.h"
+#include "preload/base/next.h"
+#include "preload/base/sys.h"
+#include "preload/wrap/dir.h"
 
 namespace larder {
 namespace {
 
-constexpr int kOurs = 0x4000'0000;  // in fts_options, where glibc uses the low ten bits
+constexpr int kOurs = 0x4000'0000;   // in fts_options, where glibc uses the low ten bits
 constexpr int kInstructionNone = 3;  // FTS_NOINSTR
 
-bool is_ours(const FTS* fts) { return fts != nullptr && (fts->fts_options & kOurs) != 0; }
+bool is_ours(const FTS* fts) {
+  return fts != nullptr && (fts->fts_options & kOurs) != 0;
+}
 
 // An entry with its name, its path and its struct stat behind it in one allocation.
 FTSENT* new_entry(const char* dir, size_t dir_len, const char* name, short level, FTSENT* parent) {
@@ -66,7 +68,8 @@ unsigned short classify(FTSENT* e, bool follow) {
   if (S_ISLNK(st->st_mode)) return FTS_SL;
   if (S_ISREG(st->st_mode)) return FTS_F;
   if (!S_ISDIR(st->st_mode)) return FTS_DEFAULT;
-  if (strcmp(e->fts_name, ".") == 0 || strcmp(e->fts_name, "..") == 0) return e->fts_level > FTS_ROOTLEVEL ? FTS_DOT : FTS_D;
+  if (strcmp(e->fts_name, ".") == 0 || strcmp(e->fts_name, "..") == 0)
+    return e->fts_level > FTS_ROOTLEVEL ? FTS_DOT : FTS_D;
   for (FTSENT* up = e->fts_parent; up != nullptr && up->fts_level >= FTS_ROOTLEVEL; up = up->fts_parent) {
     if (up->fts_ino == e->fts_ino && up->fts_dev == e->fts_dev) return e->fts_cycle = up, FTS_DC;
   }
@@ -78,10 +81,12 @@ FTSENT* sorted(FTS* fts, FTSENT* head, size_t n) {
   auto** all = static_cast<FTSENT**>(malloc(n * sizeof(FTSENT*)));
   if (all == nullptr) return head;
   size_t i = 0;
-  for (FTSENT* e = head; e != nullptr; e = e->fts_link) all[i++] = e;
+  for (FTSENT* e = head; e != nullptr; e = e->fts_link)
+    all[i++] = e;
   // As glibc's: the caller's function takes pointers to the elements.
   qsort(all, n, sizeof(FTSENT*), reinterpret_cast<int (*)(const void*, const void*)>(fts->fts_compar));
-  for (i = 0; i + 1 < n; ++i) all[i]->fts_link = all[i + 1];
+  for (i = 0; i + 1 < n; ++i)
+    all[i]->fts_link = all[i + 1];
   all[n - 1]->fts_link = nullptr;
   head = all[0];
   free(all);
@@ -106,7 +111,8 @@ FTSENT* list_children(FTS* fts, FTSENT* dir, bool names_only) {
       dir->fts_errno = ENOMEM;
       break;
     }
-    bool known_file = (fts->fts_options & FTS_NOSTAT) && e->d_type != DT_DIR && e->d_type != DT_UNKNOWN && e->d_type != DT_LNK;
+    bool known_file =
+        (fts->fts_options & FTS_NOSTAT) && e->d_type != DT_DIR && e->d_type != DT_UNKNOWN && e->d_type != DT_LNK;
     entry->fts_info = names_only || known_file ? FTS_NSOK : classify(entry, (fts->fts_options & FTS_LOGICAL) != 0);
     *tail = entry;
     tail = &entry->fts_link;
@@ -193,7 +199,8 @@ void shorten_root_name(FTSENT* root) {
 
 // What fts_set() asked of the entry before it is reported. FTS_SKIP on a child that was not reported yet skips it.
 FTSENT* report(FTS* fts, FTSENT* e) {
-  while (e != nullptr && e->fts_instr == FTS_SKIP && e->fts_info != FTS_DP) e = leave(fts, e);
+  while (e != nullptr && e->fts_instr == FTS_SKIP && e->fts_info != FTS_DP)
+    e = leave(fts, e);
   if (e != nullptr && e->fts_level == FTS_ROOTLEVEL) shorten_root_name(e);
   if (e != nullptr && e->fts_instr == FTS_FOLLOW) {
     e->fts_info = classify(e, true);
@@ -269,27 +276,33 @@ FTS* open_wrapper(char* const* paths, int options, int (*compare)(const FTSENT**
 using namespace larder;
 
 // FTS64 and FTSENT64 have the layout of FTS and FTSENT where off_t has 64 bits.
-static_assert(sizeof(FTS) == sizeof(FTS64) && sizeof(FTSENT) == sizeof(FTSENT64) && offsetof(FTSENT, fts_statp) == offsetof(FTSENT64, fts_statp));
+static_assert(sizeof(FTS) == sizeof(FTS64) && sizeof(FTSENT) == sizeof(FTSENT64) &&
+              offsetof(FTSENT, fts_statp) == offsetof(FTSENT64, fts_statp));
 
 FTS* larder_fts_open(char* const* paths, int options, int (*compare)(const FTSENT**, const FTSENT**)) {
   return open_wrapper(paths, options, compare, [&] { return next.fts_open(paths, options, compare); });
 }
-FTSENT* larder_fts_read(FTS* fts) { return is_ours(fts) ? read_ours(fts) : (resolve_next(), next.fts_read(fts)); }
+FTSENT* larder_fts_read(FTS* fts) {
+  return is_ours(fts) ? read_ours(fts) : (resolve_next(), next.fts_read(fts));
+}
 FTSENT* larder_fts_children(FTS* fts, int options) {
   return is_ours(fts) ? children_ours(fts, options) : (resolve_next(), next.fts_children(fts, options));
 }
 int larder_fts_set(FTS* fts, FTSENT* e, int instruction) {
   if (!is_ours(fts)) return resolve_next(), next.fts_set(fts, e, instruction);
-  if (instruction != 0 && instruction != FTS_AGAIN && instruction != FTS_FOLLOW && instruction != FTS_SKIP) return fail(EINVAL);
+  if (instruction != 0 && instruction != FTS_AGAIN && instruction != FTS_FOLLOW && instruction != FTS_SKIP)
+    return fail(EINVAL);
   e->fts_instr = static_cast<unsigned short>(instruction == 0 ? kInstructionNone : instruction);
   return 0;
 }
-int larder_fts_close(FTS* fts) { return is_ours(fts) ? close_ours(fts) : (resolve_next(), next.fts_close(fts)); }
+int larder_fts_close(FTS* fts) {
+  return is_ours(fts) ? close_ours(fts) : (resolve_next(), next.fts_close(fts));
+}
 
 FTS64* larder_fts64_open(char* const* paths, int options, int (*compare)(const FTSENT64**, const FTSENT64**)) {
   auto plain = reinterpret_cast<int (*)(const FTSENT**, const FTSENT**)>(compare);
-  return reinterpret_cast<FTS64*>(
-      open_wrapper(paths, options, plain, [&] { return reinterpret_cast<FTS*>(next.fts64_open(paths, options, compare)); }));
+  return reinterpret_cast<FTS64*>(open_wrapper(
+      paths, options, plain, [&] { return reinterpret_cast<FTS*>(next.fts64_open(paths, options, compare)); }));
 }
 FTSENT64* larder_fts64_read(FTS64* fts) {
   auto* plain = reinterpret_cast<FTS*>(fts);
@@ -297,9 +310,12 @@ FTSENT64* larder_fts64_read(FTS64* fts) {
 }
 FTSENT64* larder_fts64_children(FTS64* fts, int options) {
   auto* plain = reinterpret_cast<FTS*>(fts);
-  return is_ours(plain) ? reinterpret_cast<FTSENT64*>(children_ours(plain, options)) : (resolve_next(), next.fts64_children(fts, options));
+  return is_ours(plain) ? reinterpret_cast<FTSENT64*>(children_ours(plain, options))
+                        : (resolve_next(), next.fts64_children(fts, options));
 }
 int larder_fts64_set(FTS64* fts, FTSENT64* e, int instruction) {
   return larder_fts_set(reinterpret_cast<FTS*>(fts), reinterpret_cast<FTSENT*>(e), instruction);
 }
-int larder_fts64_close(FTS64* fts) { return larder_fts_close(reinterpret_cast<FTS*>(fts)); }
+int larder_fts64_close(FTS64* fts) {
+  return larder_fts_close(reinterpret_cast<FTS*>(fts));
+}

@@ -4,14 +4,15 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "preload/dir.h"
-#include "preload/next.h"
-#include "preload/sys.h"
+#include "preload/base/next.h"
+#include "preload/base/sys.h"
+#include "preload/wrap/dir.h"
 
 namespace larder {
 namespace {
 
-// ---- glob: it can be told what to open directories with ---------------------------------------------------------------
+// ---- glob: it can be told what to open directories with
+// ---------------------------------------------------------------
 
 void use_our_calls(glob_t* g) {
   g->gl_closedir = [](void* d) { larder_closedir(static_cast<DIR*>(d)); };
@@ -30,26 +31,32 @@ void use_our_calls(glob64_t* g) {
 
 template <typename G, typename Real>
 int glob_wrapper(const char* pattern, int flags, int (*on_error)(const char*, int), G* out, Real real) {
-  if ((flags & GLOB_ALTDIRFUNC) != 0 || out == nullptr || current_state() == nullptr) return real(pattern, flags, on_error, out);
+  if ((flags & GLOB_ALTDIRFUNC) != 0 || out == nullptr || current_state() == nullptr)
+    return real(pattern, flags, on_error, out);
   use_our_calls(out);
   int r = real(pattern, flags | GLOB_ALTDIRFUNC, on_error, out);
   out->gl_flags &= ~GLOB_ALTDIRFUNC;
   return r;
 }
 
-// ---- nftw -------------------------------------------------------------------------------------------------------------
+// ---- nftw
+// -------------------------------------------------------------------------------------------------------------
 
 template <typename Stat>
 struct WalkCall {
-  int (*plain)(const char*, const Stat*, int);                // ftw
-  int (*full)(const char*, const Stat*, int, struct FTW*);    // nftw
+  int (*plain)(const char*, const Stat*, int);              // ftw
+  int (*full)(const char*, const Stat*, int, struct FTW*);  // nftw
 };
 
-int stat_of(const char* path, struct stat* st, bool follow) { return follow ? larder_stat(path, st) : larder_lstat(path, st); }
-int stat_of(const char* path, struct stat64* st, bool follow) { return follow ? larder_stat64(path, st) : larder_lstat64(path, st); }
+int stat_of(const char* path, struct stat* st, bool follow) {
+  return follow ? larder_stat(path, st) : larder_lstat(path, st);
+}
+int stat_of(const char* path, struct stat64* st, bool follow) {
+  return follow ? larder_stat64(path, st) : larder_lstat64(path, st);
+}
 
-// One walk, depth first, in the order of readdir, as glibc's. With FTW_CHDIR the current directory is the folder of what is
-// reported; the walk itself goes by whole paths.
+// One walk, depth first, in the order of readdir, as glibc's. With FTW_CHDIR the current directory is the folder of
+// what is reported; the walk itself goes by whole paths.
 template <typename Stat>
 class Walk {
  public:
@@ -57,7 +64,8 @@ class Walk {
 
   int run(const char* root) {
     size_t len = strlen(root);
-    while (len > 1 && root[len - 1] == '/') --len;
+    while (len > 1 && root[len - 1] == '/')
+      --len;
     if (len >= PATH_MAX) return fail(ENAMETOOLONG);
     path_ = full_;
     if ((flags_ & FTW_CHDIR) && root[0] != '/') {
@@ -80,7 +88,8 @@ class Walk {
   // Into the folder that path_[0, len) names (len 0: where the walk began), if the caller wants that.
   bool enter_folder(size_t len) {
     if (!(flags_ & FTW_CHDIR)) return true;
-    while (len > 1 && path_[len - 1] == '/') --len;
+    while (len > 1 && path_[len - 1] == '/')
+      --len;
     size_t end = static_cast<size_t>(path_ - full_) + len;
     if (end == 0) return true;
     char kept = full_[end];
@@ -144,7 +153,7 @@ class Walk {
   WalkCall<Stat> call_;
   int flags_;
   dev_t device_ = 0;
-  char* path_ = nullptr;      // as the caller wrote it, inside full_
+  char* path_ = nullptr;  // as the caller wrote it, inside full_
   char full_[2 * PATH_MAX];
 };
 
@@ -156,14 +165,16 @@ int walk_wrapper(const char* name, WalkCall<Stat> call, int flags, Native native
   size_t len = name != nullptr ? strlen(name) : 0;
   if (current_state() == nullptr || len == 0 || len >= PATH_MAX) return native();
   memcpy(path, name, len + 1);
-  while (len > 1 && path[len - 1] == '/') path[--len] = 0;  // as glibc: "file/" is a file
+  while (len > 1 && path[len - 1] == '/')
+    path[--len] = 0;  // as glibc: "file/" is a file
   if (larder_stat(path, &st) != 0) {
     const int error = errno;
     int r = native();  // a symlink that leads nowhere is reported as one
     if (r == -1 && errno == ENOENT) errno = error;
     return r;
   }
-  bool ours = (path[0] != '/' && cwd_is_ours()) || sys::fstatat(AT_FDCWD, path, &real, 0) != 0 || real.st_dev != st.st_dev || real.st_ino != st.st_ino;
+  bool ours = (path[0] != '/' && cwd_is_ours()) || sys::fstatat(AT_FDCWD, path, &real, 0) != 0 ||
+              real.st_dev != st.st_dev || real.st_ino != st.st_ino;
   if (!ours && ancestor_entry(real) == kNoEntry) return native();
   return Walk<Stat>(call, flags).run(path);
 }
@@ -182,10 +193,10 @@ int larder_glob64(const char* pattern, int flags, int (*on_error)(const char*, i
   return glob_wrapper(pattern, flags, on_error, out, next.glob64);
 }
 
-#define FTW_CALL(name, type)                                                                                        \
-  int larder_##name(const char* path, int (*fn)(const char*, const type*, int), int fds) {                          \
-    resolve_next();                                                                                                 \
-    return walk_wrapper(path, WalkCall<type>{fn, nullptr}, 0, [&] { return next.name(path, fn, fds); });            \
+#define FTW_CALL(name, type)                                                                             \
+  int larder_##name(const char* path, int (*fn)(const char*, const type*, int), int fds) {               \
+    resolve_next();                                                                                      \
+    return walk_wrapper(path, WalkCall<type>{fn, nullptr}, 0, [&] { return next.name(path, fn, fds); }); \
   }
 FTW_CALL(ftw, struct stat)
 FTW_CALL(ftw64, struct stat64)

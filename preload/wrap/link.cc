@@ -1,17 +1,20 @@
-// readlink and realpath. Datasets hold no symlinks; links outside may lead into them, and /proc/self/fd/N names cache files.
+// readlink and realpath. Datasets hold no symlinks; links outside may lead into them, and /proc/self/fd/N names cache
+// files.
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "preload/next.h"
-#include "preload/route.h"
-#include "preload/sys.h"
+#include "preload/base/next.h"
+#include "preload/base/sys.h"
+#include "preload/resolve/dispatch.h"
 
 namespace larder {
 namespace {
 
-int not_a_link(const Found& f) { return fail(f.kind == Kind::kMissing ? f.error : EINVAL); }
+int not_a_link(const Found& f) {
+  return fail(f.kind == Kind::kMissing ? f.error : EINVAL);
+}
 
 // Path of a file by its inode number: a walk over the catalog, for the rare reader of /proc/self/fd.
 long file_path(const Identity& id, char* out) {
@@ -25,7 +28,8 @@ long file_path(const Identity& id, char* out) {
       if (mount.dataset_id != id.dataset_id || mount.view == nullptr) continue;
       const Catalog& c = mount.view->catalog;
       uint32_t i = 0;
-      while (i < c.entry_count && !(c.entries[i].is_file() && c.entries[i].inode() == id.inode)) ++i;
+      while (i < c.entry_count && !(c.entries[i].is_file() && c.entries[i].inode() == id.inode))
+        ++i;
       if (i == c.entry_count) continue;
       memcpy(out, mount.path, mount.path_len);
       out[mount.path_len] = '/';
@@ -57,7 +61,8 @@ ssize_t translated(ssize_t r, int dirfd, const char* path, char* buf, size_t siz
   if (n < 0) return r;
   size_t len = static_cast<size_t>(n) < size ? static_cast<size_t>(n) : size;
   memcpy(buf, text->path, len);
-  if (static_cast<size_t>(r) > len) memset(buf + len, 0, static_cast<size_t>(r) - len);  // callers rely on a zeroed buffer
+  if (static_cast<size_t>(r) > len)
+    memset(buf + len, 0, static_cast<size_t>(r) - len);  // callers rely on a zeroed buffer
   return static_cast<ssize_t>(len);
 }
 
@@ -119,7 +124,8 @@ char* larder_realpath(const char* path, char* resolved) {
   return realpath_wrapper(path, resolved, [&](int, const char* p) { return next.realpath(p, resolved); });
 }
 char* larder___realpath_chk(const char* path, char* resolved, size_t resolvedlen) {
-  return realpath_wrapper(path, resolved, [&](int, const char* p) { return next.__realpath_chk(p, resolved, resolvedlen); });
+  return realpath_wrapper(path, resolved,
+                          [&](int, const char* p) { return next.__realpath_chk(p, resolved, resolvedlen); });
 }
 char* larder_canonicalize_file_name(const char* path) {
   return realpath_wrapper(path, nullptr, [&](int, const char* p) { return next.canonicalize_file_name(p); });

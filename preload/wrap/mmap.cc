@@ -1,20 +1,22 @@
-// mmap of lazy files, and advice about mappings. The kernel is asked first: a handle is a directory to it, and only its ENODEV leads
-// here. Everything that is not a lazy file pays one compare after the call.
+// mmap of lazy files, and advice about mappings. The kernel is asked first: a handle is a directory to it, and only its
+// ENODEV leads here. Everything that is not a lazy file pays one compare after the call.
 #include <errno.h>
 #include <sys/mman.h>
 
-#include "preload/lazy.h"
-#include "preload/mapping.h"
-#include "preload/next.h"
-#include "preload/sys.h"
+#include "preload/base/next.h"
+#include "preload/base/sys.h"
+#include "preload/lazy/lazy_read.h"
+#include "preload/lazy/paged_mmap.h"
 
 namespace larder {
 namespace {
 
-void count_error() { count(&StatSlot::errors); }
+void count_error() {
+  count(&StatSlot::errors);
+}
 
-// Without userfaultfd: the whole object, which stays in the cache as long as it is mapped. Too large for that is ENODEV: a program
-// then knows that it has to read.
+// Without userfaultfd: the whole object, which stays in the cache as long as it is mapped. Too large for that is
+// ENODEV: a program then knows that it has to read.
 long map_whole(const Lazy& lazy, void* at, size_t length, int prot, int flags, off_t offset) {
   sys::Fd file(open_whole(lazy));
   if (file.get() < 0) return file.get() == -EFBIG ? -ENODEV : file.get();

@@ -1,12 +1,12 @@
-#include "preload/open.h"
+#include "preload/wrap/open.h"
 
 #include <errno.h>
 #include <stdarg.h>
 #include <string.h>
 
-#include "preload/miss.h"
-#include "preload/next.h"
-#include "preload/sys.h"
+#include "preload/base/next.h"
+#include "preload/base/sys.h"
+#include "preload/resolve/daemon_client.h"
 
 #ifndef SYS_openat2
 #define SYS_openat2 437
@@ -18,8 +18,12 @@ namespace {
 // Flags that mean nothing on a whole file in memory, or that only its owner may use.
 constexpr int kDropped = O_NOATIME | O_CREAT | O_EXCL | O_NOCTTY | O_DIRECT | O_SYNC | O_DSYNC | O_TRUNC;
 
-bool wants_write(int flags) { return (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC) != 0; }
-bool is_tmpfile(int flags) { return (flags & O_TMPFILE) == O_TMPFILE; }
+bool wants_write(int flags) {
+  return (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC) != 0;
+}
+bool is_tmpfile(int flags) {
+  return (flags & O_TMPFILE) == O_TMPFILE;
+}
 
 // The error that a read-only file system gives for these flags, or 0.
 int refuse(const Found& f, int flags) {
@@ -47,10 +51,12 @@ int open_handle(const Found& f, int flags) {
   hex16(f.dataset_id, name);
   memcpy(name + 16, "/l/", 3);
   object_name(f.entry.oid, name + 19);
-  return sys::openat(process.root_fd.load(std::memory_order_acquire), name, (flags & (O_CLOEXEC | O_PATH | O_NONBLOCK)) | O_NOFOLLOW);
+  return sys::openat(process.root_fd.load(std::memory_order_acquire), name,
+                     (flags & (O_CLOEXEC | O_PATH | O_NONBLOCK)) | O_NOFOLLOW);
 }
 
-// The warm path: one system call. -ENOENT: not in the cache (any more), or the descriptor of the cache is not ours any more.
+// The warm path: one system call. -ENOENT: not in the cache (any more), or the descriptor of the cache is not ours any
+// more.
 int open_cached(const Found& f, int flags) {
   char name[64];
   cache_file_name(f.dataset_id, f.entry.oid, name);
@@ -119,9 +125,11 @@ int open_directory(const Found& f, int flags) {
   }
   memcpy(name + n, "/m/", 3);
   hex16(f.entry.dir_hash, name + n + 3);
-  int fd = sys::openat(process.root_fd.load(std::memory_order_acquire), name, (flags & (O_CLOEXEC | O_PATH | O_NONBLOCK)) | O_DIRECTORY | O_NOFOLLOW);
+  int fd = sys::openat(process.root_fd.load(std::memory_order_acquire), name,
+                       (flags & (O_CLOEXEC | O_PATH | O_NONBLOCK)) | O_DIRECTORY | O_NOFOLLOW);
   if (fd < 0) {
-    fd = ask_for(Op::kDirectory, f.dataset_id, ObjectId{}, f.rel(), f.rel_len(), (flags & O_CLOEXEC) != 0, f.fallback, f.wait_ms);
+    fd = ask_for(Op::kDirectory, f.dataset_id, ObjectId{}, f.rel(), f.rel_len(), (flags & O_CLOEXEC) != 0, f.fallback,
+                 f.wait_ms);
     if (fd == -ENOTCONN || fd == -EPROTO) fd = -EIO;
   }
   if (fd >= 0) set_directory_hint(fd, true);
@@ -234,51 +242,51 @@ long open_how_any(int dirfd, const char* path, const void* how, size_t size) {
 using namespace larder;
 
 // The mode argument exists only where a file may be made.
-#define READ_MODE(flags)                                        \
-  mode_t mode = 0;                                              \
-  if (((flags) & O_CREAT) != 0 || is_tmpfile(flags)) {          \
-    va_list ap;                                                 \
-    va_start(ap, flags);                                        \
-    mode = va_arg(ap, mode_t);                                  \
-    va_end(ap);                                                 \
+#define READ_MODE(flags)                             \
+  mode_t mode = 0;                                   \
+  if (((flags)&O_CREAT) != 0 || is_tmpfile(flags)) { \
+    va_list ap;                                      \
+    va_start(ap, flags);                             \
+    mode = va_arg(ap, mode_t);                       \
+    va_end(ap);                                      \
   }
 
-#define OPEN(name)                                                                             \
-  int larder_##name(const char* path, int flags, ...) {                                        \
-    READ_MODE(flags)                                                                           \
-    return open_wrapper(AT_FDCWD, path, flags, [=](int at, const char* p) { \
+#define OPEN(name)                                                                 \
+  int larder_##name(const char* path, int flags, ...) {                            \
+    READ_MODE(flags)                                                               \
+    return open_wrapper(AT_FDCWD, path, flags, [=](int at, const char* p) {        \
       return next.name ? next.name(p, flags, mode) : raw_open(at, p, flags, mode); \
-    });                                                                                        \
+    });                                                                            \
   }
 OPEN(open)
 OPEN(open64)
 OPEN(__open)
 OPEN(__open64)
 
-#define OPENAT(name)                                                                                \
-  int larder_##name(int dirfd, const char* path, int flags, ...) {                                  \
-    READ_MODE(flags)                                                                                \
-    return open_wrapper(dirfd, path, flags, [=](int at, const char* p) { \
-      return next.name ? next.name(at, p, flags, mode) : raw_open(at, p, flags, mode);  \
-    });                                                                                             \
+#define OPENAT(name)                                                                   \
+  int larder_##name(int dirfd, const char* path, int flags, ...) {                     \
+    READ_MODE(flags)                                                                   \
+    return open_wrapper(dirfd, path, flags, [=](int at, const char* p) {               \
+      return next.name ? next.name(at, p, flags, mode) : raw_open(at, p, flags, mode); \
+    });                                                                                \
   }
 OPENAT(openat)
 OPENAT(openat64)
 
-#define OPEN_2(name)                                                                    \
-  int larder_##name(const char* path, int flags) {                                      \
+#define OPEN_2(name)                                                        \
+  int larder_##name(const char* path, int flags) {                          \
     return open_wrapper(AT_FDCWD, path, flags, [=](int at, const char* p) { \
       return next.name ? next.name(p, flags) : raw_open(at, p, flags, 0);   \
-    });                                                                                 \
+    });                                                                     \
   }
 OPEN_2(__open_2)
 OPEN_2(__open64_2)
 
-#define OPENAT_2(name)                                                                   \
-  int larder_##name(int dirfd, const char* path, int flags) {                            \
-    return open_wrapper(dirfd, path, flags, [=](int at, const char* p) { \
+#define OPENAT_2(name)                                                        \
+  int larder_##name(int dirfd, const char* path, int flags) {                 \
+    return open_wrapper(dirfd, path, flags, [=](int at, const char* p) {      \
       return next.name ? next.name(at, p, flags) : raw_open(at, p, flags, 0); \
-    });                                                                                  \
+    });                                                                       \
   }
 OPENAT_2(__openat_2)
 OPENAT_2(__openat64_2)
@@ -287,12 +295,12 @@ int larder_openat2(int dirfd, const char* path, const struct open_how* how, size
   return static_cast<int>(open_how_any(dirfd, path, how, size));
 }
 
-#define CREAT(name)                                                                                    \
-  int larder_##name(const char* path, mode_t mode) {                                                   \
-    constexpr int kFlags = O_CREAT | O_WRONLY | O_TRUNC;                                               \
+#define CREAT(name)                                                          \
+  int larder_##name(const char* path, mode_t mode) {                         \
+    constexpr int kFlags = O_CREAT | O_WRONLY | O_TRUNC;                     \
     return open_wrapper(AT_FDCWD, path, kFlags, [=](int at, const char* p) { \
-      return next.name ? next.name(p, mode) : raw_open(at, p, kFlags, mode);               \
-    });                                                                                                \
+      return next.name ? next.name(p, mode) : raw_open(at, p, kFlags, mode); \
+    });                                                                      \
   }
 CREAT(creat)
 CREAT(creat64)

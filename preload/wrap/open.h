@@ -1,6 +1,6 @@
 // Opening what is ours. Results are descriptors or -errno.
 #pragma once
-#include "preload/route.h"
+#include "preload/resolve/dispatch.h"
 
 namespace larder {
 
@@ -13,7 +13,8 @@ int open_directory(const Found& f, int flags);
 // openat(2), whatever the path is, ours or not; close-on-exec as in flags; only for reading. Sets errno, returns -1.
 int open_any(int dirfd, const char* path, int flags);
 
-// openat2(2): what is ours as openat(2) (a dataset has no symlinks for `resolve` to forbid), everything else by the kernel.
+// openat2(2): what is ours as openat(2) (a dataset has no symlinks for `resolve` to forbid), everything else by the
+// kernel.
 long open_how_any(int dirfd, const char* path, const void* how, size_t size);
 
 }  // namespace larder

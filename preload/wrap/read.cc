@@ -1,15 +1,15 @@
-// read, pread, their vectors and lseek. The kernel is asked first; a handle of a lazy object is a directory to it, and only its
-// EISDIR (EINVAL of lseek) leads here: descriptors of anything else pay one compare.
-#include "preload/read.h"
+// read, pread, their vectors and lseek. The kernel is asked first; a handle of a lazy object is a directory to it, and
+// only its EISDIR (EINVAL of lseek) leads here: descriptors of anything else pay one compare.
+#include "preload/wrap/read.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <unistd.h>
 
-#include "preload/handle.h"
-#include "preload/next.h"
-#include "preload/small_reads.h"
-#include "preload/sys.h"
+#include "preload/base/next.h"
+#include "preload/base/sys.h"
+#include "preload/lazy/handle.h"
+#include "preload/lazy/small_reads.h"
 
 namespace larder {
 
@@ -39,7 +39,9 @@ inline ssize_t or_lazy(int fd, Native native, OnLazy on_lazy) {
   return r;
 }
 
-ssize_t checked(long r) { return r < 0 && r > -4096 && r != -1 ? fail(static_cast<int>(-r)) : r; }
+ssize_t checked(long r) {
+  return r < 0 && r > -4096 && r != -1 ? fail(static_cast<int>(-r)) : r;
+}
 
 // Sum of the parts' sizes, or -1: too many parts or bytes.
 ssize_t total(const struct iovec* parts, int count) {
@@ -78,7 +80,8 @@ ssize_t lazy_readv(int fd, Lazy& lazy, const struct iovec* parts, int count) {
 ssize_t lazy_preadv(Lazy& lazy, const struct iovec* parts, int count, off_t offset) {
   const ssize_t wanted = total(parts, count);
   if (wanted < 0 || offset < 0) return -EINVAL;
-  return read_parts(lazy, parts, count, static_cast<uint64_t>(offset), static_cast<size_t>(wanted) < kMostAtOnce ? static_cast<size_t>(wanted) : kMostAtOnce);
+  return read_parts(lazy, parts, count, static_cast<uint64_t>(offset),
+                    static_cast<size_t>(wanted) < kMostAtOnce ? static_cast<size_t>(wanted) : kMostAtOnce);
 }
 
 constexpr int kNoWait = 8;  // RWF_NOWAIT
@@ -93,7 +96,9 @@ ssize_t lazy_pread_at(Lazy& lazy, void* buffer, size_t size, off_t offset) {
   return buffered_pread(lazy, buffer, size < kMostAtOnce ? size : kMostAtOnce, static_cast<uint64_t>(offset));
 }
 
-ssize_t raw_read(int fd, void* buffer, size_t size) { return checked(sys::call(SYS_read, fd, sys::arg(buffer), static_cast<long>(size))); }
+ssize_t raw_read(int fd, void* buffer, size_t size) {
+  return checked(sys::call(SYS_read, fd, sys::arg(buffer), static_cast<long>(size)));
+}
 ssize_t raw_pread(int fd, void* buffer, size_t size, off_t offset) {
   return checked(sys::call(SYS_pread64, fd, sys::arg(buffer), static_cast<long>(size), offset));
 }
@@ -105,8 +110,10 @@ Claim::Claim(int handle, size_t wanted, uint64_t object_size) : fd(handle) {
   long end = sys::lseek(fd, step, SEEK_CUR);
   if (end == -EINVAL || end == -EOVERFLOW) {  // so far behind the end that it would wrap
     const long at = sys::lseek(fd, 0, SEEK_CUR);
-    if (at < 0) error = static_cast<int>(-at);
-    else offset = static_cast<uint64_t>(at);
+    if (at < 0)
+      error = static_cast<int>(-at);
+    else
+      offset = static_cast<uint64_t>(at);
     return;
   }
   if (end < 0) {
@@ -142,7 +149,9 @@ ssize_t lazy_read(int fd, Lazy& lazy, void* buffer, size_t size) {
 off_t lazy_seek(int fd, const Lazy& lazy, off_t offset, int whence) {
   const off_t size = static_cast<off_t>(lazy.size);
   switch (whence) {
-    case SEEK_END: offset = __builtin_add_overflow(offset, size, &offset) ? -1 : offset; break;
+    case SEEK_END:
+      offset = __builtin_add_overflow(offset, size, &offset) ? -1 : offset;
+      break;
     case SEEK_DATA:
       if (offset < 0 || offset >= size) return -ENXIO;
       break;
@@ -150,7 +159,8 @@ off_t lazy_seek(int fd, const Lazy& lazy, off_t offset, int whence) {
       if (offset < 0 || offset >= size) return -ENXIO;
       offset = size;
       break;
-    default: return -EINVAL;
+    default:
+      return -EINVAL;
   }
   return offset < 0 ? -EINVAL : sys::lseek(fd, offset, SEEK_SET);
 }
@@ -159,86 +169,92 @@ off_t lazy_seek(int fd, const Lazy& lazy, off_t offset, int whence) {
 
 using namespace larder;
 
-#define READ(name)                                                                                                              \
-  ssize_t larder_##name(int fd, void* buffer, size_t size) {                                                                    \
-    return or_lazy(                                                                                                             \
-        fd, [&] { return next.name ? next.name(fd, buffer, size) : raw_read(fd, buffer, size); },                               \
-        [&](Lazy& lazy) { return lazy_read(fd, lazy, buffer, size); });                                                         \
+#define READ(name)                                                                                \
+  ssize_t larder_##name(int fd, void* buffer, size_t size) {                                      \
+    return or_lazy(                                                                               \
+        fd, [&] { return next.name ? next.name(fd, buffer, size) : raw_read(fd, buffer, size); }, \
+        [&](Lazy& lazy) { return lazy_read(fd, lazy, buffer, size); });                           \
   }
 READ(read)
 READ(__read)
 ssize_t larder___read_chk(int fd, void* buffer, size_t size, size_t buflen) {
   resolve_next();
-  return or_lazy(fd, [&] { return next.__read_chk(fd, buffer, size, buflen); }, [&](Lazy& lazy) { return lazy_read(fd, lazy, buffer, size); });
+  return or_lazy(
+      fd, [&] { return next.__read_chk(fd, buffer, size, buflen); },
+      [&](Lazy& lazy) { return lazy_read(fd, lazy, buffer, size); });
 }
 
-#define PREAD(name, type)                                                                                                       \
-  ssize_t larder_##name(int fd, void* buffer, size_t size, type offset) {                                                       \
-    return or_lazy(                                                                                                             \
-        fd, [&] { return next.name ? next.name(fd, buffer, size, offset) : raw_pread(fd, buffer, size, offset); },              \
-        [&](Lazy& lazy) { return lazy_pread_at(lazy, buffer, size, offset); });                                                 \
+#define PREAD(name, type)                                                                                          \
+  ssize_t larder_##name(int fd, void* buffer, size_t size, type offset) {                                          \
+    return or_lazy(                                                                                                \
+        fd, [&] { return next.name ? next.name(fd, buffer, size, offset) : raw_pread(fd, buffer, size, offset); }, \
+        [&](Lazy& lazy) { return lazy_pread_at(lazy, buffer, size, offset); });                                    \
   }
 PREAD(pread, off_t)
 PREAD(pread64, off64_t)
 PREAD(__pread64, off64_t)
 
-#define PREAD_CHK(name, type)                                                                                                   \
-  ssize_t larder_##name(int fd, void* buffer, size_t size, type offset, size_t buflen) {                                        \
-    resolve_next();                                                                                                             \
-    return or_lazy(                                                                                                             \
-        fd, [&] { return next.name(fd, buffer, size, offset, buflen); },                                                        \
-        [&](Lazy& lazy) { return lazy_pread_at(lazy, buffer, size, offset); });                                                 \
+#define PREAD_CHK(name, type)                                                            \
+  ssize_t larder_##name(int fd, void* buffer, size_t size, type offset, size_t buflen) { \
+    resolve_next();                                                                      \
+    return or_lazy(                                                                      \
+        fd, [&] { return next.name(fd, buffer, size, offset, buflen); },                 \
+        [&](Lazy& lazy) { return lazy_pread_at(lazy, buffer, size, offset); });          \
   }
 PREAD_CHK(__pread_chk, off_t)
 PREAD_CHK(__pread64_chk, off64_t)
 
 ssize_t larder_readv(int fd, const struct iovec* parts, int count) {
   return or_lazy(
-      fd, [&] { return next.readv ? next.readv(fd, parts, count) : checked(sys::call(SYS_readv, fd, sys::arg(parts), count)); },
+      fd,
+      [&] {
+        return next.readv ? next.readv(fd, parts, count) : checked(sys::call(SYS_readv, fd, sys::arg(parts), count));
+      },
       [&](Lazy& lazy) { return lazy_readv(fd, lazy, parts, count); });
 }
 
-#define PREADV(name, type)                                                                                                      \
-  ssize_t larder_##name(int fd, const struct iovec* parts, int count, type offset) {                                            \
-    resolve_next();                                                                                                             \
-    return or_lazy(                                                                                                             \
-        fd, [&] { return next.name(fd, parts, count, offset); }, [&](Lazy& lazy) { return lazy_preadv(lazy, parts, count, offset); }); \
+#define PREADV(name, type)                                                           \
+  ssize_t larder_##name(int fd, const struct iovec* parts, int count, type offset) { \
+    resolve_next();                                                                  \
+    return or_lazy(                                                                  \
+        fd, [&] { return next.name(fd, parts, count, offset); },                     \
+        [&](Lazy& lazy) { return lazy_preadv(lazy, parts, count, offset); });        \
   }
 PREADV(preadv, off_t)
 PREADV(preadv64, off64_t)
 
 // glibc before 2.26 has no preadv2.
-#define PREADV2(name, type)                                                                                                     \
-  ssize_t larder_##name(int fd, const struct iovec* parts, int count, type offset, int flags) {                                 \
-    resolve_next();                                                                                                             \
-    auto native = [&] {                                                                                                         \
-      return next.name ? next.name(fd, parts, count, offset, flags)                                                             \
-                       : checked(sys::call(SYS_preadv2, fd, sys::arg(parts), count, offset, 0, flags));                         \
-    };                                                                                                                          \
-    return or_lazy(fd, native, [&](Lazy& lazy) { return lazy_preadv2(fd, lazy, parts, count, offset, flags); });                \
+#define PREADV2(name, type)                                                                                      \
+  ssize_t larder_##name(int fd, const struct iovec* parts, int count, type offset, int flags) {                  \
+    resolve_next();                                                                                              \
+    auto native = [&] {                                                                                          \
+      return next.name ? next.name(fd, parts, count, offset, flags)                                              \
+                       : checked(sys::call(SYS_preadv2, fd, sys::arg(parts), count, offset, 0, flags));          \
+    };                                                                                                           \
+    return or_lazy(fd, native, [&](Lazy& lazy) { return lazy_preadv2(fd, lazy, parts, count, offset, flags); }); \
   }
 PREADV2(preadv2, off_t)
 PREADV2(preadv64v2, off64_t)
 
 // The kernel moves a directory's position by SEEK_SET and SEEK_CUR as a file's, and knows no end of it.
-#define LSEEK(name, type)                                                                                            \
-  type larder_##name(int fd, type offset, int whence) {                                                              \
-    const type r = next.name ? next.name(fd, offset, whence) : checked(sys::lseek(fd, offset, whence));              \
-    if (__builtin_expect(r >= 0 || errno != EINVAL || whence == SEEK_SET || whence == SEEK_CUR, 1)) return r;        \
-    return on_handle(fd, r, [&](Lazy& lazy) { return lazy_seek(fd, lazy, offset, whence); });                        \
+#define LSEEK(name, type)                                                                                     \
+  type larder_##name(int fd, type offset, int whence) {                                                       \
+    const type r = next.name ? next.name(fd, offset, whence) : checked(sys::lseek(fd, offset, whence));       \
+    if (__builtin_expect(r >= 0 || errno != EINVAL || whence == SEEK_SET || whence == SEEK_CUR, 1)) return r; \
+    return on_handle(fd, r, [&](Lazy& lazy) { return lazy_seek(fd, lazy, offset, whence); });                 \
   }
 LSEEK(lseek, off_t)
 LSEEK(lseek64, off64_t)
 LSEEK(__lseek, off_t)
 LSEEK(llseek, off64_t)
 
-#define CLOSE(name)                                                                                                  \
-  int larder_##name(int fd) {                                                                                        \
-    if (__builtin_expect(process.handles.load(std::memory_order_relaxed), 0) && handle_hint(fd)) {                    \
-      set_handle_hint(fd, false);                                                                                    \
-      closing_handle();                                                                                              \
-    }                                                                                                                \
-    return static_cast<int>(next.name ? next.name(fd) : checked(sys::close(fd)));                                    \
+#define CLOSE(name)                                                                                \
+  int larder_##name(int fd) {                                                                      \
+    if (__builtin_expect(process.handles.load(std::memory_order_relaxed), 0) && handle_hint(fd)) { \
+      set_handle_hint(fd, false);                                                                  \
+      closing_handle();                                                                            \
+    }                                                                                              \
+    return static_cast<int>(next.name ? next.name(fd) : checked(sys::close(fd)));                  \
   }
 CLOSE(close)
 CLOSE(__close)

@@ -1,6 +1,7 @@
-// Reading lazy objects through their handles (preload/lazy.h): positions, vectors. Results are bytes or -errno.
+// Reading lazy objects through their handles (preload/lazy/lazy_read.h): positions, vectors. Results are bytes or
+// -errno.
 #pragma once
-#include "preload/lazy.h"
+#include "preload/lazy/lazy_read.h"
 
 namespace larder {
 
@@ -9,12 +10,12 @@ ssize_t lazy_read(int fd, Lazy& lazy, void* buffer, size_t size);
 // lseek(2) of one; what the kernel does by itself (SEEK_SET, SEEK_CUR) it has done before.
 off_t lazy_seek(int fd, const Lazy& lazy, off_t offset, int whence);
 
-// A program may have been started with a lazy object as its standard input: libc's stream of it would only get EISDIR. Called once,
-// by the constructor; costs a system call.
+// A program may have been started with a lazy object as its standard input: libc's stream of it would only get EISDIR.
+// Called once, by the constructor; costs a system call.
 void replace_stdin();
 
-// Claims the next `size` bytes at the position of a handle, as read(2) does under the kernel's lock: the position moves at once, so
-// that two readers of one open file never get the same bytes. take_back() when fewer were read.
+// Claims the next `size` bytes at the position of a handle, as read(2) does under the kernel's lock: the position moves
+// at once, so that two readers of one open file never get the same bytes. take_back() when fewer were read.
 struct Claim {
   int fd;
   uint64_t offset = 0;  // where the bytes begin

@@ -1,12 +1,12 @@
-#include "preload/stat.h"
+#include "preload/wrap/stat.h"
 
 #include <string.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include "preload/lazy.h"
-#include "preload/next.h"
-#include "preload/sys.h"
+#include "preload/base/next.h"
+#include "preload/base/sys.h"
+#include "preload/lazy/lazy_read.h"
 
 namespace larder {
 namespace {
@@ -20,7 +20,9 @@ timespec to_timespec(int64_t ns) {
   return {s, rest};
 }
 
-void set_times(struct stat* st, timespec t) { st->st_atim = st->st_mtim = st->st_ctim = t; }
+void set_times(struct stat* st, timespec t) {
+  st->st_atim = st->st_mtim = st->st_ctim = t;
+}
 
 void set_file(struct stat* st, uint64_t dev, uint64_t inode, uint64_t size, unsigned uid, unsigned gid) {
   st->st_dev = dev;
@@ -53,8 +55,10 @@ void set_directory(struct stat* st, const CatalogEntry& e, uint64_t dev, unsigne
 
 void fill_stat(const Found& f, struct stat* st) {
   memset(st, 0, sizeof(*st));
-  if (f.kind == Kind::kFile) set_file(st, f.dev, f.entry.inode(), f.entry.size, f.uid, f.gid);
-  else set_directory(st, f.entry, f.dev, f.uid, f.gid);
+  if (f.kind == Kind::kFile)
+    set_file(st, f.dev, f.entry.inode(), f.entry.size, f.uid, f.gid);
+  else
+    set_directory(st, f.entry, f.dev, f.uid, f.gid);
   set_times(st, to_timespec(f.entry.mtime_ns));
   count(&StatSlot::stats);
 }
@@ -112,10 +116,13 @@ namespace {
 
 // stat64 is stat on both machines.
 struct stat* plain(struct stat64* st) {
-  static_assert(sizeof(struct stat) == sizeof(struct stat64) && offsetof(struct stat, st_ctim) == offsetof(struct stat64, st_ctim));
+  static_assert(sizeof(struct stat) == sizeof(struct stat64) &&
+                offsetof(struct stat, st_ctim) == offsetof(struct stat64, st_ctim));
   return reinterpret_cast<struct stat*>(st);
 }
-struct stat* plain(struct stat* st) { return st; }
+struct stat* plain(struct stat* st) {
+  return st;
+}
 
 int answer(const Found& f, struct stat* st) {
   if (f.kind == Kind::kMissing) return fail(f.error);
@@ -124,8 +131,9 @@ int answer(const Found& f, struct stat* st) {
   return 0;
 }
 
-// A path may lead to a cache file by the kernel's own ways (/dev/stdin, /proc/self/fd/3, "."), or, through a symlink, to a
-// directory that a mount covers. 1: st now says what it is; 0: nothing of ours; -errno: a lazy object that is gone.
+// A path may lead to a cache file by the kernel's own ways (/dev/stdin, /proc/self/fd/3, "."), or, through a symlink,
+// to a directory that a mount covers. 1: st now says what it is; 0: nothing of ours; -errno: a lazy object that is
+// gone.
 __attribute__((noinline)) int patch_any(struct stat* st) {
   if (int r = patch_stat(st)) return r;
   State* s = S_ISDIR(st->st_mode) ? current_state() : nullptr;
@@ -138,7 +146,8 @@ __attribute__((noinline)) int patch_any(struct stat* st) {
 
 // The quick test before: other files of the cache's tmpfs are not ours either.
 inline bool may_need_patch(const State* s, const struct stat& st) {
-  if (st.st_dev == s->cache_dev && s->inodes != nullptr && s->inodes->find(st.st_ino, s->inode_mask) != nullptr) return true;
+  if (st.st_dev == s->cache_dev && s->inodes != nullptr && s->inodes->find(st.st_ino, s->inode_mask) != nullptr)
+    return true;
   return S_ISDIR(st.st_mode) && s->covered_count != 0;
 }
 
@@ -179,57 +188,59 @@ constexpr int kStatVersion = 0;
 using namespace larder;
 
 // glibc before 2.33 has no stat functions but __xstat's: then the kernel is asked.
-#define STAT(name, type, flags)                                                                 \
-  int larder_##name(const char* path, type* st) {                                               \
-    return stat_wrapper(AT_FDCWD, path, plain(st), flags, [=](int at, const char* p) {                                 \
-      return next.name ? next.name(p, st) : raw_stat(at, p, plain(st), flags);      \
-    });                                                                                         \
+#define STAT(name, type, flags)                                                        \
+  int larder_##name(const char* path, type* st) {                                      \
+    return stat_wrapper(AT_FDCWD, path, plain(st), flags, [=](int at, const char* p) { \
+      return next.name ? next.name(p, st) : raw_stat(at, p, plain(st), flags);         \
+    });                                                                                \
   }
 STAT(stat, struct stat, 0)
 STAT(stat64, struct stat64, 0)
 STAT(lstat, struct stat, AT_SYMLINK_NOFOLLOW)
 STAT(lstat64, struct stat64, AT_SYMLINK_NOFOLLOW)
 
-#define FSTAT(name, type) \
-  int larder_##name(int fd, type* st) { return patched(next.name ? next.name(fd, st) : raw_fstat(fd, plain(st)), plain(st)); }
+#define FSTAT(name, type)                                                                \
+  int larder_##name(int fd, type* st) {                                                  \
+    return patched(next.name ? next.name(fd, st) : raw_fstat(fd, plain(st)), plain(st)); \
+  }
 FSTAT(fstat, struct stat)
 FSTAT(fstat64, struct stat64)
 
-#define FSTATAT(name, type)                                                                              \
-  int larder_##name(int dirfd, const char* path, type* st, int flags) {                                  \
-    return stat_wrapper(dirfd, path, plain(st), flags, [=](int at, const char* p) {                                             \
-      return next.name ? next.name(at, p, st, flags) : raw_stat(at, p, plain(st), flags);    \
-    });                                                                                                  \
+#define FSTATAT(name, type)                                                               \
+  int larder_##name(int dirfd, const char* path, type* st, int flags) {                   \
+    return stat_wrapper(dirfd, path, plain(st), flags, [=](int at, const char* p) {       \
+      return next.name ? next.name(at, p, st, flags) : raw_stat(at, p, plain(st), flags); \
+    });                                                                                   \
   }
 FSTATAT(fstatat, struct stat)
 FSTATAT(fstatat64, struct stat64)
 
-#define XSTAT(name, type, flags)                                                                             \
-  int larder_##name(int ver, const char* path, type* st) {                                                   \
-    if (ver != kStatVersion && next.name) return next.name(ver, path, st);                                   \
-    return stat_wrapper(AT_FDCWD, path, plain(st), flags, [=](int at, const char* p) {                                              \
-      return next.name ? next.name(ver, p, st) : raw_stat(at, p, plain(st), flags);              \
-    });                                                                                                      \
+#define XSTAT(name, type, flags)                                                       \
+  int larder_##name(int ver, const char* path, type* st) {                             \
+    if (ver != kStatVersion && next.name) return next.name(ver, path, st);             \
+    return stat_wrapper(AT_FDCWD, path, plain(st), flags, [=](int at, const char* p) { \
+      return next.name ? next.name(ver, p, st) : raw_stat(at, p, plain(st), flags);    \
+    });                                                                                \
   }
 XSTAT(__xstat, struct stat, 0)
 XSTAT(__xstat64, struct stat64, 0)
 XSTAT(__lxstat, struct stat, AT_SYMLINK_NOFOLLOW)
 XSTAT(__lxstat64, struct stat64, AT_SYMLINK_NOFOLLOW)
 
-#define FXSTAT(name, type)                                                                  \
-  int larder_##name(int ver, int fd, type* st) {                                            \
-    int r = next.name ? next.name(ver, fd, st) : raw_fstat(fd, plain(st));                  \
-    return ver == kStatVersion ? patched(r, plain(st)) : r;                                 \
+#define FXSTAT(name, type)                                                 \
+  int larder_##name(int ver, int fd, type* st) {                           \
+    int r = next.name ? next.name(ver, fd, st) : raw_fstat(fd, plain(st)); \
+    return ver == kStatVersion ? patched(r, plain(st)) : r;                \
   }
 FXSTAT(__fxstat, struct stat)
 FXSTAT(__fxstat64, struct stat64)
 
-#define FXSTATAT(name, type)                                                                                    \
-  int larder_##name(int ver, int dirfd, const char* path, type* st, int flags) {                                \
-    if (ver != kStatVersion && next.name) return next.name(ver, dirfd, path, st, flags);                        \
-    return stat_wrapper(dirfd, path, plain(st), flags, [=](int at, const char* p) {                                                    \
-      return next.name ? next.name(ver, at, p, st, flags) : raw_stat(at, p, plain(st), flags);      \
-    });                                                                                                         \
+#define FXSTATAT(name, type)                                                                   \
+  int larder_##name(int ver, int dirfd, const char* path, type* st, int flags) {               \
+    if (ver != kStatVersion && next.name) return next.name(ver, dirfd, path, st, flags);       \
+    return stat_wrapper(dirfd, path, plain(st), flags, [=](int at, const char* p) {            \
+      return next.name ? next.name(ver, at, p, st, flags) : raw_stat(at, p, plain(st), flags); \
+    });                                                                                        \
   }
 FXSTATAT(__fxstatat, struct stat)
 FXSTATAT(__fxstatat64, struct stat64)
@@ -257,7 +268,8 @@ void to_statx(const struct stat& st, struct statx* x) {
 int patched_statx(int r, int dirfd, const char* path, int flags, struct statx* x) {
   State* s = r == 0 && x != nullptr ? current_state() : nullptr;
   if (s == nullptr) return r;
-  uint64_t dev = (x->stx_dev_minor & 0xff) | uint64_t{x->stx_dev_major} << 8 | (uint64_t{x->stx_dev_minor} & ~0xffULL) << 12;
+  uint64_t dev =
+      (x->stx_dev_minor & 0xff) | uint64_t{x->stx_dev_major} << 8 | (uint64_t{x->stx_dev_minor} & ~0xffULL) << 12;
   if (dev != s->cache_dev && !(S_ISDIR(x->stx_mode) && s->covered_count != 0)) return r;
   struct stat st;
   constexpr int kKnown = AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT;
@@ -324,7 +336,9 @@ int raw_access(int dirfd, const char* path, int mode) {
 }  // namespace
 
 int larder_access(const char* path, int mode) {
-  return access_wrapper(AT_FDCWD, path, mode, 0, [&](int at, const char* p) { return next.access ? next.access(p, mode) : raw_access(at, p, mode); });
+  return access_wrapper(AT_FDCWD, path, mode, 0, [&](int at, const char* p) {
+    return next.access ? next.access(p, mode) : raw_access(at, p, mode);
+  });
 }
 int larder_faccessat(int dirfd, const char* path, int mode, int flags) {
   return access_wrapper(dirfd, path, mode, flags, [&](int at, const char* p) {
@@ -332,14 +346,17 @@ int larder_faccessat(int dirfd, const char* path, int mode, int flags) {
   });
 }
 int larder_euidaccess(const char* path, int mode) {
-  return access_wrapper(AT_FDCWD, path, mode, 0, [&](int, const char* p) { return resolve_next(), next.euidaccess(p, mode); });
+  return access_wrapper(AT_FDCWD, path, mode, 0,
+                        [&](int, const char* p) { return resolve_next(), next.euidaccess(p, mode); });
 }
 int larder_eaccess(const char* path, int mode) {
-  return access_wrapper(AT_FDCWD, path, mode, 0, [&](int, const char* p) { return resolve_next(), next.eaccess(p, mode); });
+  return access_wrapper(AT_FDCWD, path, mode, 0,
+                        [&](int, const char* p) { return resolve_next(), next.eaccess(p, mode); });
 }
 
 key_t larder_ftok(const char* path, int id) {
   struct stat st;
   if (larder_stat(path, &st) != 0) return -1;
-  return static_cast<key_t>((st.st_ino & 0xffff) | (st.st_dev & 0xff) << 16 | (static_cast<unsigned>(id) & 0xffu) << 24);
+  return static_cast<key_t>((st.st_ino & 0xffff) | (st.st_dev & 0xff) << 16 |
+                            (static_cast<unsigned>(id) & 0xffu) << 24);
 }

@@ -2,7 +2,7 @@
 #pragma once
 #include <sys/stat.h>
 
-#include "preload/route.h"
+#include "preload/resolve/dispatch.h"
 
 namespace larder {
 
@@ -11,7 +11,8 @@ inline constexpr long kBlockSize = 256 * 1024;
 
 void fill_stat(const Found& f, struct stat* st);
 
-// The kernel's answer for a descriptor, turned into what stat says of its path. 1: done; 0: not ours, nothing changed; -errno.
+// The kernel's answer for a descriptor, turned into what stat says of its path. 1: done; 0: not ours, nothing changed;
+// -errno.
 int patch_stat(struct stat* st);
 
 // 0, or the errno of access(2) on a read-only file system.

@@ -2,11 +2,11 @@
 #include <errno.h>
 #include <string.h>
 
-#include "preload/next.h"
-#include "preload/lazy.h"
-#include "preload/open.h"
-#include "preload/read.h"
-#include "preload/sys.h"
+#include "preload/base/next.h"
+#include "preload/base/sys.h"
+#include "preload/lazy/lazy_read.h"
+#include "preload/wrap/open.h"
+#include "preload/wrap/read.h"
 
 namespace larder {
 namespace {
@@ -15,10 +15,17 @@ namespace {
 int parse_mode(const char* mode) {
   int flags;
   switch (mode[0]) {
-    case 'r': flags = O_RDONLY; break;
-    case 'w': flags = O_WRONLY | O_CREAT | O_TRUNC; break;
-    case 'a': flags = O_WRONLY | O_CREAT | O_APPEND; break;
-    default: return -1;
+    case 'r':
+      flags = O_RDONLY;
+      break;
+    case 'w':
+      flags = O_WRONLY | O_CREAT | O_TRUNC;
+      break;
+    case 'a':
+      flags = O_WRONLY | O_CREAT | O_APPEND;
+      break;
+    default:
+      return -1;
   }
   for (const char* m = mode + 1; *m != 0 && *m != ','; ++m) {
     if (*m == '+') flags = (flags & ~O_ACCMODE) | O_RDWR;
@@ -29,11 +36,16 @@ int parse_mode(const char* mode) {
 }
 
 // ---- streams of lazy objects ----------------------------------------------------------------------------------------
-// libc reads its streams without asking read(). A cookie stream asks us; it is given its descriptor, so fileno() is right.
+// libc reads its streams without asking read(). A cookie stream asks us; it is given its descriptor, so fileno() is
+// right.
 
-int cookie_fd(void* cookie) { return static_cast<int>(reinterpret_cast<intptr_t>(cookie)); }
+int cookie_fd(void* cookie) {
+  return static_cast<int>(reinterpret_cast<intptr_t>(cookie));
+}
 
-ssize_t cookie_read(void* cookie, char* buffer, size_t size) { return larder_read(cookie_fd(cookie), buffer, size); }
+ssize_t cookie_read(void* cookie, char* buffer, size_t size) {
+  return larder_read(cookie_fd(cookie), buffer, size);
+}
 
 int cookie_seek(void* cookie, off64_t* offset, int whence) {
   const off64_t r = larder_lseek64(cookie_fd(cookie), *offset, whence);
@@ -140,11 +152,13 @@ FILE* reopen_stream(Found& f, const char* mode, FILE* stream, FILE* (*real)(cons
 template <typename Real>
 FILE* freopen_wrapper(const char* path, const char* mode, FILE* stream, Real real) {
   Found f;
-  if (path != nullptr && maybe_ours(AT_FDCWD, path) && route(AT_FDCWD, path, &f)) return reopen_stream(f, mode, stream, real);
+  if (path != nullptr && maybe_ours(AT_FDCWD, path) && route(AT_FDCWD, path, &f))
+    return reopen_stream(f, mode, stream, real);
   if (f.rebased) path = f.path;
   // A failed freopen closes the stream: what the kernel does not know must be found out before.
   struct stat st;
-  if (path != nullptr && path[0] != 0 && current_state() != nullptr && sys::fstatat(AT_FDCWD, path, &st, 0) == -ENOENT) {
+  if (path != nullptr && path[0] != 0 && current_state() != nullptr &&
+      sys::fstatat(AT_FDCWD, path, &st, 0) == -ENOENT) {
     Scratch<Found> late;
     if (late && route_missing(AT_FDCWD, path, true, late.get())) return reopen_stream(*late.get(), mode, stream, real);
   }
@@ -165,28 +179,28 @@ void replace_stdin() {
 
 using namespace larder;
 
-#define FOPEN(name)                                                  \
-  FILE* larder_##name(const char* path, const char* mode) {          \
-    resolve_next();                                                  \
+#define FOPEN(name)                                                                           \
+  FILE* larder_##name(const char* path, const char* mode) {                                   \
+    resolve_next();                                                                           \
     return fopen_wrapper(path, mode, [&](int, const char* p) { return next.name(p, mode); }); \
   }
 FOPEN(fopen)
 FOPEN(fopen64)
 FOPEN(_IO_fopen)
 
-#define FDOPEN(name)                                                   \
-  FILE* larder_##name(int fd, const char* mode) {                      \
-    resolve_next();                                                    \
-    if (mode != nullptr && is_lazy(fd)) return lazy_stream(fd, mode);  \
-    return next.name(fd, mode);                                        \
+#define FDOPEN(name)                                                  \
+  FILE* larder_##name(int fd, const char* mode) {                     \
+    resolve_next();                                                   \
+    if (mode != nullptr && is_lazy(fd)) return lazy_stream(fd, mode); \
+    return next.name(fd, mode);                                       \
   }
 FDOPEN(fdopen)
 FDOPEN(_IO_fdopen)
 
-#define FREOPEN(name)                                                       \
-  FILE* larder_##name(const char* path, const char* mode, FILE* stream) {   \
-    resolve_next();                                                         \
-    return freopen_wrapper(path, mode, stream, next.name);                  \
+#define FREOPEN(name)                                                     \
+  FILE* larder_##name(const char* path, const char* mode, FILE* stream) { \
+    resolve_next();                                                       \
+    return freopen_wrapper(path, mode, stream, next.name);                \
   }
 FREOPEN(freopen)
 FREOPEN(freopen64)

@@ -4,16 +4,20 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "preload/next.h"
-#include "preload/route.h"
-#include "preload/sys.h"
+#include "preload/base/next.h"
+#include "preload/base/sys.h"
+#include "preload/resolve/dispatch.h"
 
 namespace larder {
 namespace {
 
 // What a read-only file system says to each class of call.
-int refuse_change(const Found& f) { return f.kind == Kind::kMissing ? f.error : EROFS; }  // chmod, utime, setxattr
-int refuse_truncate(const Found& f) { return f.is_dir() ? EISDIR : refuse_change(f); }
+int refuse_change(const Found& f) {
+  return f.kind == Kind::kMissing ? f.error : EROFS;
+}  // chmod, utime, setxattr
+int refuse_truncate(const Found& f) {
+  return f.is_dir() ? EISDIR : refuse_change(f);
+}
 int refuse_folder(const Found& f) {  // mkdir
   if (f.kind != Kind::kMissing || (f.creatable && f.error == ENOTDIR)) return EEXIST;
   return f.creatable && f.error == ENOENT ? EROFS : f.error;
@@ -26,7 +30,9 @@ int refuse_unlink(const Found& f) {
   if (f.is_mount_point()) return EISDIR;
   return f.kind == Kind::kMissing && !f.creatable ? f.error : EROFS;
 }
-int refuse_rmdir(const Found& f) { return f.is_mount_point() ? EBUSY : refuse_unlink(f); }
+int refuse_rmdir(const Found& f) {
+  return f.is_mount_point() ? EBUSY : refuse_unlink(f);
+}
 
 // The kernel must not try in a directory of ours first: as root it would succeed, in the cache.
 template <typename Refuse, typename Native>
@@ -36,11 +42,12 @@ int guarded(int dirfd, const char* path, bool follow, Refuse refuse, Native nati
   auto call = [&](int at, const char* p) { return static_cast<int>(native(at, p)); };
   int r = f.rebased ? call(AT_FDCWD, f.path) : call(dirfd, path);
   if (!failed_missing(r)) return r;
-  return dispatch_missing(dirfd, path, follow, r, [&](Found& late) { return fail(refuse(late)); }, call);
+  return dispatch_missing(
+      dirfd, path, follow, r, [&](Found& late) { return fail(refuse(late)); }, call);
 }
 
-// Whether a path that is not lexically ours leads to us all the same. Else *error: what the kernel finds wrong with it, or with
-// its folder alone where the last component need not exist.
+// Whether a path that is not lexically ours leads to us all the same. Else *error: what the kernel finds wrong with it,
+// or with its folder alone where the last component need not exist.
 bool leads_to_ours(int dirfd, const char* path, bool whole, Found* f, int* error) {
   struct stat st;
   *error = -sys::fstatat(dirfd, path, &st, AT_SYMLINK_NOFOLLOW);
@@ -48,8 +55,10 @@ bool leads_to_ours(int dirfd, const char* path, bool whole, Found* f, int* error
   if (*error != ENOENT && *error != ENOTDIR) return false;
   if (may_lead_to_ours(dirfd, path) && route_missing(dirfd, path, false, f)) return true;
   size_t n = strlen(path);
-  while (n > 0 && path[n - 1] == '/') --n;
-  while (n > 0 && path[n - 1] != '/') --n;
+  while (n > 0 && path[n - 1] == '/')
+    --n;
+  while (n > 0 && path[n - 1] != '/')
+    --n;
   if (whole || n > PATH_MAX) return false;
   memcpy(f->buffer, n > 0 ? path : ".", n > 0 ? n : 1);
   f->buffer[n > 0 ? n : 1] = 0;
@@ -57,8 +66,8 @@ bool leads_to_ours(int dirfd, const char* path, bool whole, Found* f, int* error
   return false;
 }
 
-// What a read-only file system says to rename and link, as soon as one side is ours. EXDEV between two file systems, which cp
-// and mv take as "copy, then".
+// What a read-only file system says to rename and link, as soon as one side is ours. EXDEV between two file systems,
+// which cp and mv take as "copy, then".
 int refuse_pair(const Found& a, bool a_ours, const Found& b, bool b_ours, bool creates) {
   if (b_ours && b.kind == Kind::kMissing && !b.creatable) return b.error;
   if (b_ours && creates && refuse_create(b) != EROFS) return refuse_create(b);
@@ -73,7 +82,8 @@ int guarded_pair(int fd1, const char* from, int fd2, const char* to, bool create
   if (from == nullptr || to == nullptr) return native(fd1, from, fd2, to);
   bool a_ours = route_for_write(fd1, from, &a), b_ours = route_for_write(fd2, to, b.get());
   if (!a_ours && !b_ours) {
-    int r = native(a.rebased ? AT_FDCWD : fd1, a.rebased ? a.path : from, b->rebased ? AT_FDCWD : fd2, b->rebased ? b->path : to);
+    int r = native(a.rebased ? AT_FDCWD : fd1, a.rebased ? a.path : from, b->rebased ? AT_FDCWD : fd2,
+                   b->rebased ? b->path : to);
     if (!failed_missing(r) || current_state() == nullptr) return r;
   }
   const int kept = errno;
@@ -88,22 +98,28 @@ int guarded_pair(int fd1, const char* from, int fd2, const char* to, bool create
   return fail(refuse_pair(a, a_ours, *b.get(), b_ours, creates));
 }
 
-long checked(long r) { return r < 0 && r > -4096 && r != -1 ? fail(static_cast<int>(-r)) : r; }
+long checked(long r) {
+  return r < 0 && r > -4096 && r != -1 ? fail(static_cast<int>(-r)) : r;
+}
 
 }  // namespace
 }  // namespace larder
 
 using namespace larder;
 
-#define PATH_CALL(name, params, dirfd, path, follow, refuse, ...)                                     \
-  int larder_##name params {                                                                          \
-    resolve_next();                                                                                   \
-    return guarded(dirfd, path, follow, refuse, [&](int at, const char* p) { (void)at; return next.name(__VA_ARGS__); });              \
+#define PATH_CALL(name, params, dirfd, path, follow, refuse, ...)            \
+  int larder_##name params {                                                 \
+    resolve_next();                                                          \
+    return guarded(dirfd, path, follow, refuse, [&](int at, const char* p) { \
+      (void)at;                                                              \
+      return next.name(__VA_ARGS__);                                         \
+    });                                                                      \
   }
 
 // unlink is what allocators and loggers may call early; the rest is never called before libc is ready.
 PATH_CALL(unlink, (const char* path), AT_FDCWD, path, false, refuse_unlink, p)
-PATH_CALL(unlinkat, (int dirfd, const char* path, int flags), dirfd, path, false, (flags & AT_REMOVEDIR ? refuse_rmdir : refuse_unlink), at, p, flags)
+PATH_CALL(unlinkat, (int dirfd, const char* path, int flags), dirfd, path, false,
+          (flags & AT_REMOVEDIR ? refuse_rmdir : refuse_unlink), at, p, flags)
 PATH_CALL(remove, (const char* path), AT_FDCWD, path, false, refuse_rmdir, p)
 PATH_CALL(rmdir, (const char* path), AT_FDCWD, path, false, refuse_rmdir, p)
 PATH_CALL(mkdir, (const char* path, mode_t mode), AT_FDCWD, path, false, refuse_folder, p, mode)
@@ -111,44 +127,56 @@ PATH_CALL(mkdirat, (int dirfd, const char* path, mode_t mode), dirfd, path, fals
 PATH_CALL(mkfifo, (const char* path, mode_t mode), AT_FDCWD, path, false, refuse_create, p, mode)
 PATH_CALL(mkfifoat, (int dirfd, const char* path, mode_t mode), dirfd, path, false, refuse_create, at, p, mode)
 PATH_CALL(symlink, (const char* target, const char* path), AT_FDCWD, path, false, refuse_create, target, p)
-PATH_CALL(symlinkat, (const char* target, int dirfd, const char* path), dirfd, path, false, refuse_create, target, at, p)
-PATH_CALL(__xmknod, (int ver, const char* path, mode_t mode, dev_t* dev), AT_FDCWD, path, false, refuse_create, ver, p, mode, dev)
-PATH_CALL(__xmknodat, (int ver, int dirfd, const char* path, mode_t mode, dev_t* dev), dirfd, path, false, refuse_create, ver, at, p, mode, dev)
+PATH_CALL(symlinkat, (const char* target, int dirfd, const char* path), dirfd, path, false, refuse_create, target, at,
+          p)
+PATH_CALL(__xmknod, (int ver, const char* path, mode_t mode, dev_t* dev), AT_FDCWD, path, false, refuse_create, ver, p,
+          mode, dev)
+PATH_CALL(__xmknodat, (int ver, int dirfd, const char* path, mode_t mode, dev_t* dev), dirfd, path, false,
+          refuse_create, ver, at, p, mode, dev)
 PATH_CALL(truncate, (const char* path, off_t length), AT_FDCWD, path, true, refuse_truncate, p, length)
 PATH_CALL(truncate64, (const char* path, off64_t length), AT_FDCWD, path, true, refuse_truncate, p, length)
 PATH_CALL(chmod, (const char* path, mode_t mode), AT_FDCWD, path, true, refuse_change, p, mode)
 PATH_CALL(lchmod, (const char* path, mode_t mode), AT_FDCWD, path, false, refuse_change, p, mode)
-PATH_CALL(fchmodat, (int dirfd, const char* path, mode_t mode, int flags), dirfd, path, !(flags & AT_SYMLINK_NOFOLLOW), refuse_change, at, p, mode, flags)
+PATH_CALL(fchmodat, (int dirfd, const char* path, mode_t mode, int flags), dirfd, path, !(flags & AT_SYMLINK_NOFOLLOW),
+          refuse_change, at, p, mode, flags)
 PATH_CALL(chown, (const char* path, uid_t uid, gid_t gid), AT_FDCWD, path, true, refuse_change, p, uid, gid)
 PATH_CALL(lchown, (const char* path, uid_t uid, gid_t gid), AT_FDCWD, path, false, refuse_change, p, uid, gid)
-PATH_CALL(fchownat, (int dirfd, const char* path, uid_t uid, gid_t gid, int flags), dirfd, path, !(flags & AT_SYMLINK_NOFOLLOW), refuse_change, at, p, uid, gid, flags)
+PATH_CALL(fchownat, (int dirfd, const char* path, uid_t uid, gid_t gid, int flags), dirfd, path,
+          !(flags & AT_SYMLINK_NOFOLLOW), refuse_change, at, p, uid, gid, flags)
 PATH_CALL(utime, (const char* path, const struct utimbuf* times), AT_FDCWD, path, true, refuse_change, p, times)
 PATH_CALL(utimes, (const char* path, const struct timeval* times), AT_FDCWD, path, true, refuse_change, p, times)
 PATH_CALL(lutimes, (const char* path, const struct timeval* times), AT_FDCWD, path, false, refuse_change, p, times)
-PATH_CALL(setxattr, (const char* path, const char* name, const void* value, size_t size, int flags), AT_FDCWD, path, true, refuse_change, p, name, value, size, flags)
-PATH_CALL(lsetxattr, (const char* path, const char* name, const void* value, size_t size, int flags), AT_FDCWD, path, false, refuse_change, p, name, value, size, flags)
+PATH_CALL(setxattr, (const char* path, const char* name, const void* value, size_t size, int flags), AT_FDCWD, path,
+          true, refuse_change, p, name, value, size, flags)
+PATH_CALL(lsetxattr, (const char* path, const char* name, const void* value, size_t size, int flags), AT_FDCWD, path,
+          false, refuse_change, p, name, value, size, flags)
 PATH_CALL(removexattr, (const char* path, const char* name), AT_FDCWD, path, true, refuse_change, p, name)
 PATH_CALL(lremovexattr, (const char* path, const char* name), AT_FDCWD, path, false, refuse_change, p, name)
 
 // glibc before 2.33 has mknod as an inline function only.
 PATH_CALL(mknod, (const char* path, mode_t mode, dev_t dev), AT_FDCWD, path, false, refuse_create, p, mode, dev)
-PATH_CALL(mknodat, (int dirfd, const char* path, mode_t mode, dev_t dev), dirfd, path, false, refuse_create, at, p, mode, dev)
+PATH_CALL(mknodat, (int dirfd, const char* path, mode_t mode, dev_t dev), dirfd, path, false, refuse_create, at, p,
+          mode, dev)
 
 int larder_link(const char* from, const char* to) {
   resolve_next();
-  return guarded_pair(AT_FDCWD, from, AT_FDCWD, to, true, [](int, const char* a, int, const char* b) { return next.link(a, b); });
+  return guarded_pair(AT_FDCWD, from, AT_FDCWD, to, true,
+                      [](int, const char* a, int, const char* b) { return next.link(a, b); });
 }
 int larder_linkat(int fromfd, const char* from, int tofd, const char* to, int flags) {
   resolve_next();
-  return guarded_pair(fromfd, from, tofd, to, true, [&](int i, const char* a, int j, const char* b) { return next.linkat(i, a, j, b, flags); });
+  return guarded_pair(fromfd, from, tofd, to, true,
+                      [&](int i, const char* a, int j, const char* b) { return next.linkat(i, a, j, b, flags); });
 }
 int larder_rename(const char* from, const char* to) {
   resolve_next();
-  return guarded_pair(AT_FDCWD, from, AT_FDCWD, to, false, [](int, const char* a, int, const char* b) { return next.rename(a, b); });
+  return guarded_pair(AT_FDCWD, from, AT_FDCWD, to, false,
+                      [](int, const char* a, int, const char* b) { return next.rename(a, b); });
 }
 int larder_renameat(int fromfd, const char* from, int tofd, const char* to) {
   resolve_next();
-  return guarded_pair(fromfd, from, tofd, to, false, [](int i, const char* a, int j, const char* b) { return next.renameat(i, a, j, b); });
+  return guarded_pair(fromfd, from, tofd, to, false,
+                      [](int i, const char* a, int j, const char* b) { return next.renameat(i, a, j, b); });
 }
 int larder_renameat2(int fromfd, const char* from, int tofd, const char* to, unsigned flags) {
   resolve_next();
@@ -190,8 +218,10 @@ R temporary(char* pattern, R failed, Native native) {
 
 }  // namespace
 
-#define MKSTEMP(name, params, ...) \
-  int larder_##name params { return temporary(pattern, -1, [&](char* p) { return next.name(__VA_ARGS__); }); }
+#define MKSTEMP(name, params, ...)                                                  \
+  int larder_##name params {                                                        \
+    return temporary(pattern, -1, [&](char* p) { return next.name(__VA_ARGS__); }); \
+  }
 MKSTEMP(mkstemp, (char* pattern), p)
 MKSTEMP(mkstemp64, (char* pattern), p)
 MKSTEMP(mkstemps, (char* pattern, int suffix), p, suffix)
@@ -227,7 +257,8 @@ int guarded_times(int dirfd, const char* path, bool follow, Native native) {
 
 int larder_utimensat(int dirfd, const char* path, const struct timespec* times, int flags) {
   resolve_next();
-  return guarded_times(dirfd, path, !(flags & AT_SYMLINK_NOFOLLOW), [&](int at, const char* p) { return next.utimensat(at, p, times, flags); });
+  return guarded_times(dirfd, path, !(flags & AT_SYMLINK_NOFOLLOW),
+                       [&](int at, const char* p) { return next.utimensat(at, p, times, flags); });
 }
 int larder_futimesat(int dirfd, const char* path, const struct timeval* times) {
   resolve_next();

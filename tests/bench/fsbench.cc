@@ -8,7 +8,8 @@
 //   fsbench mmap FILE COUNT SEED                the same places through a mapping
 //   fsbench rows FILE SIZE COUNT THREADS SEED   preads of SIZE at random places, which the threads share
 //   fsbench stream FILE SIZE BYTES              open, then reads of SIZE until BYTES are there; ops are reads
-//   fsbench outside open|stat|read PATH COUNT   the call again and again on one path, as the program finds it and as libc
+//   fsbench outside open|stat|read PATH COUNT   the call again and again on one path, as the program finds it and as
+//   libc
 //                                               itself has it, in turn; "more" is the median of the differences
 //   fsbench start PRELOAD COUNT PROGRAM [ARG].. posix_spawn and end of it with LD_PRELOAD=PRELOAD ("-": without)
 //
@@ -66,7 +67,8 @@ std::vector<std::string> read_list(const std::string& root, const char* list, un
   std::vector<std::string> paths;
   std::ifstream in(list);
   if (!in) die(list);
-  for (std::string line; std::getline(in, line);) paths.push_back(root + "/" + line);
+  for (std::string line; std::getline(in, line);)
+    paths.push_back(root + "/" + line);
   std::mt19937 random(seed);
   std::shuffle(paths.begin(), paths.end(), random);
   return paths;
@@ -91,7 +93,8 @@ uint64_t read_file(const std::string& path, char* buffer) {
 Result read_all(const std::vector<std::string>& paths, size_t first, size_t step) {
   std::vector<char> buffer(kBuffer);
   Result r;
-  for (size_t i = first; i < paths.size(); i += step, ++r.ops) r.sum += read_file(paths[i], buffer.data());
+  for (size_t i = first; i < paths.size(); i += step, ++r.ops)
+    r.sum += read_file(paths[i], buffer.data());
   return r;
 }
 
@@ -108,7 +111,8 @@ Result in_processes(int processes, Body body) {
   close(ends[1]);
   Result total;
   int got = 0;
-  for (Result r; read(ends[0], &r, sizeof r) == sizeof r; ++got) total = {total.ops + r.ops, total.sum + r.sum};
+  for (Result r; read(ends[0], &r, sizeof r) == sizeof r; ++got)
+    total = {total.ops + r.ops, total.sum + r.sum};
   close(ends[0]);
   while (wait(nullptr) > 0) {
   }
@@ -149,8 +153,10 @@ void walk(std::string& path, Result& r) {
     struct stat st;
     if (lstat(path.c_str(), &st) != 0) die(path);
     ++r.ops;
-    if (S_ISDIR(st.st_mode)) walk(path, r);
-    else r.sum += static_cast<uint64_t>(st.st_size);
+    if (S_ISDIR(st.st_mode))
+      walk(path, r);
+    else
+      r.sum += static_cast<uint64_t>(st.st_size);
     path.resize(length);
   }
   closedir(dir);
@@ -161,7 +167,8 @@ std::vector<uint64_t> places(int fd, const char* count, const char* seed, uint64
   if (fstat(fd, &st) != 0 || st.st_size < static_cast<off_t>(unit)) die("size");
   std::mt19937_64 random(static_cast<uint64_t>(atoll(seed)));
   std::vector<uint64_t> out(static_cast<size_t>(atoll(count)));
-  for (uint64_t& at : out) at = random() % (static_cast<uint64_t>(st.st_size) / unit) * unit;
+  for (uint64_t& at : out)
+    at = random() % (static_cast<uint64_t>(st.st_size) / unit) * unit;
   return out;
 }
 
@@ -210,7 +217,8 @@ Result bench_rows(int fd, size_t size, const std::vector<uint64_t>& at, int thre
         sum += static_cast<unsigned char>(row[size / 2]);
       }
     });
-  for (std::thread& t : all) t.join();
+  for (std::thread& t : all)
+    t.join();
   return {at.size(), sum};
 }
 
@@ -252,9 +260,12 @@ double call_outside(const Calls& calls, char what, const char* path, int fd, uin
   for (uint64_t i = 0; i < count; ++i) {
     struct stat st;
     char byte = 0;
-    if (what == 'o') r.sum += calls.close_file(calls.open_file(path, O_RDONLY | O_CLOEXEC)) == 0 ? 1 : 0;
-    else if (what == 's') r.sum += calls.stat_file(path, &st) == 0 ? 1 : 0;
-    else r.sum += calls.pread_file(fd, &byte, 1, 0) == 1 ? 1 : 0;
+    if (what == 'o')
+      r.sum += calls.close_file(calls.open_file(path, O_RDONLY | O_CLOEXEC)) == 0 ? 1 : 0;
+    else if (what == 's')
+      r.sum += calls.stat_file(path, &st) == 0 ? 1 : 0;
+    else
+      r.sum += calls.pread_file(fd, &byte, 1, 0) == 1 ? 1 : 0;
   }
   r.ops += count;
   return watch.ns() / static_cast<double>(count);
@@ -273,14 +284,15 @@ int bench_outside(const char* what, const char* path, uint64_t count) {
   int fd = open_or_die(path);
   std::vector<double> ours, theirs, more;
   for (uint64_t done = 0; done < count; done += kTurn) {
-    double b = call_outside(libc, what[0], path, fd, kTurn, base), a = call_outside(program, what[0], path, fd, kTurn, r);
+    double b = call_outside(libc, what[0], path, fd, kTurn, base),
+           a = call_outside(program, what[0], path, fd, kTurn, r);
     double c = call_outside(libc, what[0], path, fd, kTurn, base);
     ours.push_back(a), theirs.push_back(b), more.push_back(a - (b + c) / 2);
   }
   close(fd);
   if (r.sum != r.ops || base.sum != base.ops) die(what);
-  printf("{\"ops\": %" PRIu64 ", \"ns\": %.1f, \"libc_ns\": %.1f, \"more\": %.1f, \"sum\": %" PRIu64 "}\n", r.ops, median(ours),
-         median(theirs), median(more), r.sum);
+  printf("{\"ops\": %" PRIu64 ", \"ns\": %.1f, \"libc_ns\": %.1f, \"more\": %.1f, \"sum\": %" PRIu64 "}\n", r.ops,
+         median(ours), median(theirs), median(more), r.sum);
   return 0;
 }
 
@@ -313,7 +325,8 @@ int timed(Body body) {
 }
 
 int usage() {
-  fprintf(stderr, "fsbench read|share|stat|walk|pread|mmap|rows|stream|outside|start ...: see the head of fsbench.cc\n");
+  fprintf(stderr,
+          "fsbench read|share|stat|walk|pread|mmap|rows|stream|outside|start ...: see the head of fsbench.cc\n");
   return 2;
 }
 
@@ -349,9 +362,10 @@ int main(int argc, char** argv) {
     });
   }
   if (what == "stream" && n == 3)
-    return timed([&] { return bench_stream(a[0], static_cast<size_t>(atoll(a[1])), static_cast<uint64_t>(atoll(a[2]))); });
-  if (what == "outside" && n == 3)
-    return bench_outside(a[0], a[1], static_cast<uint64_t>(atoll(a[2])));
-  if (what == "start" && n >= 3) return timed([&] { return bench_start(a[0], static_cast<uint64_t>(atoll(a[1])), a + 2); });
+    return timed(
+        [&] { return bench_stream(a[0], static_cast<size_t>(atoll(a[1])), static_cast<uint64_t>(atoll(a[2]))); });
+  if (what == "outside" && n == 3) return bench_outside(a[0], a[1], static_cast<uint64_t>(atoll(a[2])));
+  if (what == "start" && n >= 3)
+    return timed([&] { return bench_start(a[0], static_cast<uint64_t>(atoll(a[1])), a + 2); });
   return usage();
 }

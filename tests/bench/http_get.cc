@@ -60,9 +60,11 @@ class Connection {
     if (send(fd_, request.data(), request.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(request.size())) die("send");
     std::string head;
     size_t end = std::string::npos;
-    while ((end = head.find("\r\n\r\n")) == std::string::npos) head.append(buffer_.data(), receive());
+    while ((end = head.find("\r\n\r\n")) == std::string::npos)
+      head.append(buffer_.data(), receive());
     uint64_t length = content_length(head.substr(0, end + 4)), got = head.size() - end - 4;
-    while (got < length) got += receive();
+    while (got < length)
+      got += receive();
     return length;
   }
 
@@ -96,9 +98,11 @@ int main(int argc, char** argv) {
   for (int i = 0; i < connections; ++i)
     threads.emplace_back([&] {
       Connection c(port);
-      for (size_t n; (n = next++) < requests.size();) bytes += c.get(requests[n]);
+      for (size_t n; (n = next++) < requests.size();)
+        bytes += c.get(requests[n]);
     });
-  for (std::thread& t : threads) t.join();
+  for (std::thread& t : threads)
+    t.join();
   double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   printf("{\"ops\": %zu, \"ns\": %.1f, \"seconds\": %.6f, \"bytes\": %llu}\n", requests.size(),
          seconds * 1e9 / static_cast<double>(requests.size()), seconds, static_cast<unsigned long long>(bytes.load()));

@@ -1,8 +1,10 @@
-// Mappings: what a page costs when it is touched first, and what the library's mmap costs where it has nothing to do. JSON as fsbench.
+// Mappings: what a page costs when it is touched first, and what the library's mmap costs where it has nothing to do.
+// JSON as fsbench.
 //
 //   mapbench touch FILE BYTES COUNT SEED   one byte each of COUNT pages at random of the first BYTES: ns a touch
 //   mapbench pass FILE BYTES               one byte each of all their pages, in order: ns a page
-//   mapbench outside FILE COUNT            mmap and munmap of a page of FILE, as the program finds them and as libc itself has them, in turns
+//   mapbench outside FILE COUNT            mmap and munmap of a page of FILE, as the program finds them and as libc
+//   itself has them, in turns
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -24,7 +26,9 @@ constexpr uint64_t kPage = 4096;
 constexpr uint64_t kTurn = 100;
 
 using Clock = std::chrono::steady_clock;
-double ns_since(Clock::time_point start) { return std::chrono::duration<double, std::nano>(Clock::now() - start).count(); }
+double ns_since(Clock::time_point start) {
+  return std::chrono::duration<double, std::nano>(Clock::now() - start).count();
+}
 
 [[noreturn]] void die(const std::string& what) {
   perror(what.c_str());
@@ -40,7 +44,8 @@ int open_or_die(const char* path) {
 // Distinct pages, so that each touch is a first one.
 std::vector<uint64_t> pages_at_random(uint64_t bytes, uint64_t count, uint64_t seed) {
   std::vector<uint64_t> pages(bytes / kPage);
-  for (uint64_t i = 0; i < pages.size(); ++i) pages[i] = i * kPage;
+  for (uint64_t i = 0; i < pages.size(); ++i)
+    pages[i] = i * kPage;
   std::shuffle(pages.begin(), pages.end(), std::mt19937_64(seed));
   pages.resize(std::min<uint64_t>(count, pages.size()));
   return pages;
@@ -48,7 +53,8 @@ std::vector<uint64_t> pages_at_random(uint64_t bytes, uint64_t count, uint64_t s
 
 std::vector<uint64_t> pages_in_order(uint64_t bytes) {
   std::vector<uint64_t> pages(bytes / kPage);
-  for (uint64_t i = 0; i < pages.size(); ++i) pages[i] = i * kPage;
+  for (uint64_t i = 0; i < pages.size(); ++i)
+    pages[i] = i * kPage;
   return pages;
 }
 
@@ -58,9 +64,11 @@ int touch(const char* path, uint64_t bytes, const std::vector<uint64_t>& pages) 
   if (base == MAP_FAILED) die("mmap");
   uint64_t sum = 0;
   auto start = Clock::now();
-  for (uint64_t at : pages) sum += base[at];
+  for (uint64_t at : pages)
+    sum += base[at];
   double ns = ns_since(start);
-  printf("{\"ops\": %zu, \"ns\": %.1f, \"sum\": %" PRIu64 "}\n", pages.size(), ns / static_cast<double>(pages.size()), sum);
+  printf("{\"ops\": %zu, \"ns\": %.1f, \"sum\": %" PRIu64 "}\n", pages.size(), ns / static_cast<double>(pages.size()),
+         sum);
   return 0;
 }
 
@@ -87,7 +95,8 @@ int outside(const char* path, uint64_t count) {
   }
   std::nth_element(more.begin(), more.begin() + static_cast<long>(more.size() / 2), more.end());
   std::nth_element(theirs.begin(), theirs.begin() + static_cast<long>(theirs.size() / 2), theirs.end());
-  printf("{\"ops\": %" PRIu64 ", \"libc_ns\": %.1f, \"more\": %.1f}\n", count, theirs[theirs.size() / 2], more[more.size() / 2]);
+  printf("{\"ops\": %" PRIu64 ", \"libc_ns\": %.1f, \"more\": %.1f}\n", count, theirs[theirs.size() / 2],
+         more[more.size() / 2]);
   return 0;
 }
 

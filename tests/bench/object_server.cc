@@ -1,11 +1,12 @@
-// A store that costs almost nothing, so that what a client pays for an object can be measured beside it: one epoll thread
-// that lists COUNT objects below "p/" as S3 does (ListObjectsV2, 1,000 a page) and answers every other GET with the same
-// SIZE bytes, or a range of them: 'x', beyond 2 GiB zeros, which take no memory. Signatures are not looked at; what is right is measured elsewhere, against a real server.
+// A store that costs almost nothing, so that what a client pays for an object can be measured beside it: one epoll
+// thread that lists COUNT objects below "p/" as S3 does (ListObjectsV2, 1,000 a page) and answers every other GET with
+// the same SIZE bytes, or a range of them: 'x', beyond 2 GiB zeros, which take no memory. Signatures are not looked at;
+// what is right is measured elsewhere, against a real server.
 //
 //   object_server SIZE COUNT ETAG [MILLISECONDS [FOLDERS [RATE [CRC]]]]
 //
-// RATE: bytes a second over all connections, in turn; 0: no limit. CRC: the CRC-64/NVME of an object as S3 writes it, for whoever asks.
-// On loopback; prints its port, runs until stdin closes.
+// RATE: bytes a second over all connections, in turn; 0: no limit. CRC: the CRC-64/NVME of an object as S3 writes it,
+// for whoever asks. On loopback; prints its port, runs until stdin closes.
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -32,19 +33,24 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-std::string head_of(const std::string& type, const std::string& etag, size_t length, const std::string& range = "", const std::string& crc = "") {
-  return (range.empty() ? "HTTP/1.1 200 OK\r\n" : "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes " + range + "\r\n") + "Server: bench\r\nAccept-Ranges: bytes\r\nContent-Type: " + type + "\r\nETag: \"" + etag +
+std::string head_of(const std::string& type, const std::string& etag, size_t length, const std::string& range = "",
+                    const std::string& crc = "") {
+  return (range.empty() ? "HTTP/1.1 200 OK\r\n"
+                        : "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes " + range + "\r\n") +
+         "Server: bench\r\nAccept-Ranges: bytes\r\nContent-Type: " + type + "\r\nETag: \"" + etag +
          "\"\r\nLast-Modified: Fri, 02 Jan 2026 03:04:05 GMT\r\nx-amz-request-id: 1\r\n" +
-         (crc.empty() ? "" : "x-amz-checksum-crc64nvme: " + crc + "\r\nx-amz-checksum-type: FULL_OBJECT\r\n") + "Content-Length: " +
-         std::to_string(length) + "\r\n\r\n";
+         (crc.empty() ? "" : "x-amz-checksum-crc64nvme: " + crc + "\r\nx-amz-checksum-type: FULL_OBJECT\r\n") +
+         "Content-Length: " + std::to_string(length) + "\r\n\r\n";
 }
 
 std::vector<std::string> all_keys(size_t count, size_t folders) {
   std::vector<std::string> keys;
   for (size_t i = 0; i < count; ++i) {
     char key[64];
-    if (folders > 0) snprintf(key, sizeof key, "p/n%08zu/f%08zu.JPEG", i * folders / count, i);
-    else snprintf(key, sizeof key, "p/f%08zu.JPEG", i);
+    if (folders > 0)
+      snprintf(key, sizeof key, "p/n%08zu/f%08zu.JPEG", i * folders / count, i);
+    else
+      snprintf(key, sizeof key, "p/f%08zu.JPEG", i);
     keys.emplace_back(key);
   }
   return keys;
@@ -53,30 +59,35 @@ std::vector<std::string> all_keys(size_t count, size_t folders) {
 // The value of a parameter, decoded; empty if it is not there.
 std::string parameter(const std::string& target, const std::string& name) {
   size_t at = target.find_first_of("?");
-  while (at != std::string::npos && target.compare(at + 1, name.size() + 1, name + "=") != 0) at = target.find('&', at + 1);
+  while (at != std::string::npos && target.compare(at + 1, name.size() + 1, name + "=") != 0)
+    at = target.find('&', at + 1);
   if (at == std::string::npos) return {};
   std::string out;
   for (size_t i = at + name.size() + 2; i < target.size() && target[i] != '&' && target[i] != ' '; ++i) {
-    if (target[i] != '%') out += target[i];
-    else out += static_cast<char>(strtol(target.substr(i + 1, 2).c_str(), nullptr, 16)), i += 2;
+    if (target[i] != '%')
+      out += target[i];
+    else
+      out += static_cast<char>(strtol(target.substr(i + 1, 2).c_str(), nullptr, 16)), i += 2;
   }
   return out;
 }
 
 // One page. A token is the last key of the page before, or its last folder and a byte that is after all keys in it.
-std::string listing(const std::vector<std::string>& keys, const std::string& target, size_t size, const std::string& etag) {
+std::string listing(const std::vector<std::string>& keys, const std::string& target, size_t size,
+                    const std::string& etag) {
   const std::string prefix = parameter(target, "prefix"), most = parameter(target, "max-keys");
   const bool split = !parameter(target, "delimiter").empty();
   const std::string after = std::max(parameter(target, "start-after"), parameter(target, "continuation-token"));
-  auto at = std::max(std::lower_bound(keys.begin(), keys.end(), prefix), std::upper_bound(keys.begin(), keys.end(), after));
+  auto at =
+      std::max(std::lower_bound(keys.begin(), keys.end(), prefix), std::upper_bound(keys.begin(), keys.end(), after));
   std::string xml, last;
   size_t left = most.empty() ? 1000 : strtoull(most.c_str(), nullptr, 10);
   for (; at != keys.end() && at->starts_with(prefix) && left > 0; --left) {
     const size_t slash = split ? at->find('/', prefix.size()) : std::string::npos;
     if (slash == std::string::npos) {
       last = *at++;
-      xml += "<Contents><Key>" + last + "</Key><LastModified>2026-01-02T03:04:05.000Z</LastModified><ETag>\"" + etag + "\"</ETag><Size>" +
-             std::to_string(size) + "</Size></Contents>";
+      xml += "<Contents><Key>" + last + "</Key><LastModified>2026-01-02T03:04:05.000Z</LastModified><ETag>\"" + etag +
+             "\"</ETag><Size>" + std::to_string(size) + "</Size></Contents>";
     } else {
       const std::string folder = at->substr(0, slash + 1);
       last = folder + "\x7f";
@@ -85,7 +96,8 @@ std::string listing(const std::vector<std::string>& keys, const std::string& tar
     }
   }
   const bool more = at != keys.end() && at->starts_with(prefix);
-  return "<?xml version=\"1.0\"?><ListBucketResult><Name>bench</Name><IsTruncated>" + std::string(more ? "true" : "false") + "</IsTruncated>" +
+  return "<?xml version=\"1.0\"?><ListBucketResult><Name>bench</Name><IsTruncated>" +
+         std::string(more ? "true" : "false") + "</IsTruncated>" +
          (more ? "<NextContinuationToken>" + last + "</NextContinuationToken>" : "") + xml + "</ListBucketResult>";
 }
 
@@ -106,7 +118,8 @@ struct Client {
 
 class Server {
  public:
-  Server(size_t size, size_t count, const std::string& etag, std::chrono::milliseconds delay, size_t folders, double rate, const std::string& crc)
+  Server(size_t size, size_t count, const std::string& etag, std::chrono::milliseconds delay, size_t folders,
+         double rate, const std::string& crc)
       : delay_(delay),
         rate_(rate),
         etag_(etag),
@@ -194,8 +207,10 @@ class Server {
     to = std::min(to, body_.size() - 1);
     c.body = body_.data() + from;
     c.length = to + 1 - from;
-    c.head = range ? head_of("image/jpeg", etag_, c.length, std::to_string(from) + "-" + std::to_string(to) + "/" + std::to_string(body_.size()))
-             : strcasestr(c.in.c_str(), "x-amz-checksum-mode") ? summed_head_ : body_head_;
+    c.head = range                                             ? head_of("image/jpeg", etag_, c.length,
+                                                                         std::to_string(from) + "-" + std::to_string(to) + "/" + std::to_string(body_.size()))
+             : strcasestr(c.in.c_str(), "x-amz-checksum-mode") ? summed_head_
+                                                               : body_head_;
     if (c.in.starts_with("HEAD ")) c.length = 0;
   }
   // As a link of that rate: everybody who has something to send gets 64 KiB in turn.
@@ -214,7 +229,8 @@ class Server {
     size_t total = c.head.size() + c.length;
     while (c.sent < total) {
       size_t h = std::min(c.sent, c.head.size()), b = c.sent - h;
-      iovec parts[2] = {{const_cast<char*>(c.head.data()) + h, c.head.size() - h}, {const_cast<char*>(c.body) + b, c.length - b}};
+      iovec parts[2] = {{const_cast<char*>(c.head.data()) + h, c.head.size() - h},
+                        {const_cast<char*>(c.body) + b, c.length - b}};
       if (rate_ > 0 && tokens_ < kTurn) return paced_.push_back(fd);
       if (rate_ > 0) parts[1].iov_len = std::min(parts[1].iov_len, kTurn);
       ssize_t n = writev(fd, parts, 2);
@@ -256,8 +272,8 @@ int main(int argc, char** argv) {
       getsockname(listener, reinterpret_cast<sockaddr*>(&a), &size) != 0)
     return perror("object_server"), 1;
   Server server(strtoull(argv[1], nullptr, 10), strtoull(argv[2], nullptr, 10), argv[3],
-                std::chrono::milliseconds(argc > 4 ? atoi(argv[4]) : 0), argc > 5 ? strtoull(argv[5], nullptr, 10) : 20, argc > 6 ? atof(argv[6]) : 0,
-                argc > 7 ? argv[7] : "");
+                std::chrono::milliseconds(argc > 4 ? atoi(argv[4]) : 0), argc > 5 ? strtoull(argv[5], nullptr, 10) : 20,
+                argc > 6 ? atof(argv[6]) : 0, argc > 7 ? argv[7] : "");
   printf("%d\n", ntohs(a.sin_port));
   fflush(stdout);
   std::thread([] {

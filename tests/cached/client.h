@@ -10,7 +10,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "cached/fd.h"
+#include "cached/base/fd.h"
 #include "larder/wire.h"
 
 namespace larder::test {
@@ -68,7 +68,8 @@ inline void send_request(int fd, Op op, uint64_t dataset, ObjectId oid, const st
   EXPECT_EQ(::send(fd, packet.data(), packet.size(), MSG_NOSIGNAL), static_cast<ssize_t>(packet.size()));
 }
 
-inline Answer ask(const std::string& socket, Op op, uint64_t dataset = 0, ObjectId oid = {}, const std::string& payload = "") {
+inline Answer ask(const std::string& socket, Op op, uint64_t dataset = 0, ObjectId oid = {},
+                  const std::string& payload = "") {
   Fd fd = connect_to(socket);
   if (!fd.valid()) {
     Answer a;
@@ -77,7 +78,8 @@ inline Answer ask(const std::string& socket, Op op, uint64_t dataset = 0, Object
   }
   send_request(fd.get(), op, dataset, oid, payload);
   Answer a = receive(fd.get());
-  while (!a.closed && (a.header.flags & kReplyMore)) a = receive(fd.get());
+  while (!a.closed && (a.header.flags & kReplyMore))
+    a = receive(fd.get());
   return a;
 }
 

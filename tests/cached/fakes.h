@@ -12,10 +12,10 @@
 #include <mutex>
 #include <thread>
 
-#include "cached/datasets.h"
-#include "cached/files.h"
-#include "cached/flight.h"
-#include "cached/log.h"
+#include "cached/base/files.h"
+#include "cached/base/log.h"
+#include "cached/fetch/object_fetcher.h"
+#include "cached/namespace/datasets.h"
 
 namespace larder::test {
 
@@ -49,11 +49,11 @@ struct FakeBucket {
   std::map<std::string, Entry> objects;
   bool open = true;
   std::optional<Error> get_error, list_error;
-  int flips = 0;        // of so many bodies the last byte is another; < 0: always. They end with flip_error
+  int flips = 0;  // of so many bodies the last byte is another; < 0: always. They end with flip_error
   int flip_error = kWrongBytes;
-  uint64_t cut_short = 0;  // bytes left out at the end of each body
-  std::optional<uint64_t> halt_at;  // bytes of a body after which its GET waits for go_on() ...
-  std::optional<Error> halt_error;  // ... or ends so
+  uint64_t cut_short = 0;                             // bytes left out at the end of each body
+  std::optional<uint64_t> halt_at;                    // bytes of a body after which its GET waits for go_on() ...
+  std::optional<Error> halt_error;                    // ... or ends so
   std::vector<std::pair<uint64_t, uint64_t>> ranges;  // offset and length, as asked for
   uint64_t gets = 0, lists = 0;
   size_t most_at_once = 0;
@@ -101,7 +101,8 @@ class FakeStore : public Store {
       std::lock_guard lock(b_->mutex);
       ++b_->lists;
       if (b_->list_error) return *b_->list_error;
-      for (auto& [key, e] : b_->objects) all.push_back({key, e.size ? e.size : e.body.size(), e.mtime, e.etag});
+      for (auto& [key, e] : b_->objects)
+        all.push_back({key, e.size ? e.size : e.body.size(), e.mtime, e.etag});
     }
     return page(std::move(all));
   }
@@ -146,7 +147,8 @@ class FakeStore : public Store {
     auto it = b_->objects.find(r.key);
     if (it == b_->objects.end()) return make_error(ENOENT, "no such object");
     if (it->second.etag != r.etag) return make_error(ESTALE, "the object changed");
-    *body = it->second.body.substr(0, it->second.body.size() - std::min<uint64_t>(b_->cut_short, it->second.body.size()));
+    *body =
+        it->second.body.substr(0, it->second.body.size() - std::min<uint64_t>(b_->cut_short, it->second.body.size()));
     return {};
   }
   bool flip(std::string* body) {
@@ -204,7 +206,8 @@ class FakeMeta : public Meta {
   }
   Result<std::vector<DatasetDef>> datasets() override {
     std::vector<DatasetDef> all;
-    for (auto& [name, def] : s_->defs) all.push_back(def);
+    for (auto& [name, def] : s_->defs)
+      all.push_back(def);
     return all;
   }
   Status publish_node(std::string_view, const NodeInfo&) override { return {}; }
@@ -216,7 +219,8 @@ class FakeMeta : public Meta {
   }
   Result<std::optional<VersionInfo>> current(std::string_view name) override {
     auto it = s_->versions.find(std::string(name));
-    return it == s_->versions.end() || it->second.empty() ? std::optional<VersionInfo>() : std::optional(it->second.back().first);
+    return it == s_->versions.end() || it->second.empty() ? std::optional<VersionInfo>()
+                                                          : std::optional(it->second.back().first);
   }
   Result<std::unique_ptr<VersionWriter>> write_version(std::string_view name) override {
     struct Writer : VersionWriter {
@@ -228,7 +232,8 @@ class FakeMeta : public Meta {
         VersionInfo info;
         info.version = s->versions[name].size() + 1;
         info.objects = objects.size();
-        for (auto& o : objects) info.bytes += o.size;
+        for (auto& o : objects)
+          info.bytes += o.size;
         info.skipped = skipped;
         s->versions[name].emplace_back(info, std::move(objects));
         return info;
@@ -274,9 +279,14 @@ T must(Result<T> r) {
 
 struct Inside {
   explicit Inside(Outside& o, uint32_t connections = 8, uint32_t wait_ms = 300)
-      : out(o), dir(must(CacheDir::open(o.config.cache_dir))), publisher(must(Publisher::start(*dir, 1000, meter))),
-        inodes(must(InodeTableWriter::open(*dir, *publisher, meter))), cache(*dir, *inodes, meter, o.limits),
-        filler(std::make_shared<Filler>(cache)), meta(o.meta), flights(cache, connections, wait_ms),
+      : out(o),
+        dir(must(CacheDir::open(o.config.cache_dir))),
+        publisher(must(ControlWriter::start(*dir, 1000, meter))),
+        inodes(must(InodeTableWriter::open(*dir, *publisher, meter))),
+        cache(*dir, *inodes, meter, o.limits),
+        filler(std::make_shared<BackgroundFill>(cache)),
+        meta(o.meta),
+        flights(cache, connections, wait_ms),
         datasets({o.config, *dir, *publisher, *inodes, cache, *filler, meta, meter,
                   [this](std::string_view, const StoreOptions&) -> Result<std::unique_ptr<Store>> {
                     return std::unique_ptr<Store>(new FakeStore(out.bucket));
@@ -305,7 +315,9 @@ struct Inside {
     EXPECT_NE(entry, kNoEntry) << path;
     return object_at(d, *v, entry);
   }
-  uint32_t state(const std::shared_ptr<Dataset>& d, const std::string& path) { return d->version()->state(d->version()->find_file(path)); }
+  uint32_t state(const std::shared_ptr<Dataset>& d, const std::string& path) {
+    return d->version()->state(d->version()->find_file(path));
+  }
   // Fetches and waits; the file's content, or the error as "errno N".
   std::pair<std::string, std::shared_ptr<Fd>> fetch(const Object& o) {
     std::mutex m;
@@ -337,12 +349,12 @@ struct Inside {
   Outside& out;
   Meter meter{0};
   std::unique_ptr<CacheDir> dir;
-  std::unique_ptr<Publisher> publisher;
+  std::unique_ptr<ControlWriter> publisher;
   std::unique_ptr<InodeTableWriter> inodes;
   ObjectCache cache;
-  std::shared_ptr<Filler> filler;
+  std::shared_ptr<BackgroundFill> filler;
   FakeMeta meta;
-  Flights flights;
+  ObjectFetcher flights;
   Datasets datasets;
 };
 

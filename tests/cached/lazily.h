@@ -1,8 +1,8 @@
-// What the tests of lazy objects share: a daemon's parts with LazyFiles and ChunkFlights.
+// What the tests of lazy objects share: a daemon's parts with ChunkStore and ChunkFetcher.
 #pragma once
 #include <random>
 
-#include "cached/chunk_flights.h"
+#include "cached/fetch/chunk_fetcher.h"
 #include "tests/cached/fakes.h"
 
 namespace larder::test {
@@ -13,8 +13,10 @@ struct Lazily : Inside {
     flights.on_large([this](const Object& object, bool demand, std::function<void(const Status&)> done) {
       if (!lazy.wants(object)) return false;
       Result<LazyPtr> f = lazy.open(object);
-      if (!f) done(f.error());
-      else chunks.fetch_whole(*f, demand, std::move(done));
+      if (!f)
+        done(f.error());
+      else
+        chunks.fetch_whole(*f, demand, std::move(done));
       return true;
     });
   }
@@ -63,12 +65,13 @@ struct Lazily : Inside {
   }
   static std::string bytes(const LazyFile& f, uint32_t chunk) {
     std::string b(f.chunk_length(chunk), 0);
-    b.resize(static_cast<size_t>(std::max<ssize_t>(0, ::pread(f.data_fd(), b.data(), b.size(), static_cast<off_t>(f.chunk_offset(chunk))))));
+    b.resize(static_cast<size_t>(
+        std::max<ssize_t>(0, ::pread(f.data_fd(), b.data(), b.size(), static_cast<off_t>(f.chunk_offset(chunk))))));
     return b;
   }
 
-  LazyFiles lazy;
-  ChunkFlights chunks;
+  ChunkStore lazy;
+  ChunkFetcher chunks;
 };
 
 class LazyTest : public ::testing::Test {

@@ -1,5 +1,5 @@
 // larder.toml: a text that people write by hand.
-#include "cached/config.h"
+#include "cached/config/config.h"
 
 #include "tests/fuzz/fuzz.h"
 
@@ -13,7 +13,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
 }
 
 std::vector<std::string> fuzz_seeds() {
-  return {"cache_size = \"8GiB\"\nfill = \"siblings\"\nlog_level = \"info\"\n[store]\nendpoint = \"http://h:1\"\nmax_connections = 8\n",
-          "[stores.\"s3://bucket\"]\nregion = \"eu-west-1\"\n[[mounts]]\npath = \"/data/x\"\nsource = \"s3://bucket/p\"\nfallback = \"wait\"\n", "[[\nx]]\n",
-          "[\xef\xbb\xb7qtor", "caf\xc3\xa9 = 1\n", "x =\xc3\xa9\n"};
+  return {
+      "cache_size = \"8GiB\"\nfill = \"siblings\"\nlog_level = \"info\"\n[store]\nendpoint = "
+      "\"http://h:1\"\nmax_connections = 8\n",
+      "[stores.\"s3://bucket\"]\nregion = \"eu-west-1\"\n[[mounts]]\npath = \"/data/x\"\nsource = "
+      "\"s3://bucket/p\"\nfallback = \"wait\"\n",
+      "[[\nx]]\n",
+      "[\xef\xbb\xb7qtor",
+      "caf\xc3\xa9 = 1\n",
+      "x =\xc3\xa9\n"};
 }

@@ -1,5 +1,5 @@
-// A fuzz target is one file here, tests/fuzz/NAME.cc, with these two functions. `make fuzz` runs it under libFuzzer, ASan and
-// UBSan; `make test` runs it over its seeds and some thousand mutations of them, always the same ones.
+// A fuzz target is one file here, tests/fuzz/NAME.cc, with these two functions. `make fuzz` runs it under libFuzzer,
+// ASan and UBSan; `make test` runs it over its seeds and some thousand mutations of them, always the same ones.
 #pragma once
 #include <cstddef>
 #include <cstdint>

@@ -1,11 +1,11 @@
-// What a Redis, a Sentinel or whoever sits behind that address answers: the protocol, in pieces of any size, and everything
-// that reads a reply's content.
-#include "cached/meta/redis_reply.h"
+// What a Redis, a Sentinel or whoever sits behind that address answers: the protocol, in pieces of any size, and
+// everything that reads a reply's content.
+#include "cached/meta/redis/redis_reply.h"
 
-#include "cached/meta/redis_cluster.h"
-#include "cached/meta/redis_records.h"
-#include "cached/meta/redis_values.h"
-#include "cached/meta/redis_version.h"
+#include "cached/meta/redis/redis_cluster.h"
+#include "cached/meta/redis/redis_records.h"
+#include "cached/meta/redis/redis_values.h"
+#include "cached/meta/redis/redis_version.h"
 #include "tests/fuzz/fuzz.h"
 
 using namespace larder;
@@ -14,7 +14,8 @@ namespace {
 
 size_t size_of(const RedisReply& reply) {
   size_t out = 1 + reply.text.size();
-  for (const RedisReply& item : reply.items) out += size_of(item);
+  for (const RedisReply& item : reply.items)
+    out += size_of(item);
   return out;
 }
 
@@ -23,13 +24,15 @@ void read_records(const RedisReply& reply) {
   if (auto def = parse_definition(url, "a", reply)) fuzz_check(def->id != 0 && def->source.size() <= 4096);
   if (auto info = parse_version_info("a", 1, reply)) fuzz_check(info->version == 1);
   for (size_t i = 0; i + 1 < reply.items.size(); i += 2)
-    if (auto node = parse_beat(reply.items[i].text, reply.items[i + 1].text, whole_number<int64_t>(reply.text).value_or(0)))
+    if (auto node =
+            parse_beat(reply.items[i].text, reply.items[i + 1].text, whole_number<int64_t>(reply.text).value_or(0)))
       fuzz_check(valid_node_name(node->node) && node->age_s <= kNodeExpirySeconds);
 }
 
 void read_topology(const RedisReply& reply) {
   const RedisEndpoint from{"from", 1};
-  if (auto to = parse_redirection(reply.text, from)) fuzz_check(to->slot < kClusterSlots && !to->to.host.empty() && to->to.port != 0);
+  if (auto to = parse_redirection(reply.text, from))
+    fuzz_check(to->slot < kClusterSlots && !to->to.host.empty() && to->to.port != 0);
   SlotMap map;
   if (map.update(reply, from)) fuzz_check(!map.nodes().empty());
   (void)map.find(0);
@@ -62,12 +65,16 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
 std::vector<std::string> fuzz_seeds() {
   auto flat = [](const std::vector<std::string>& words) {
     RedisCommand command(words[0]);
-    for (size_t i = 1; i < words.size(); ++i) command.add(words[i]);
+    for (size_t i = 1; i < words.size(); ++i)
+      command.add(words[i]);
     return command.wire();  // a command is an array of texts, as the reply to HGETALL is
   };
-  const std::string definition = flat({"schema", "1", "id", "77", "source", "s3://b/", "options", R"({"region":"x"})", "group", "ml", "last", "9"});
+  const std::string definition = flat(
+      {"schema", "1", "id", "77", "source", "s3://b/", "options", R"({"region":"x"})", "group", "ml", "last", "9"});
   const std::string version = flat({"created_ns", "5", "objects", "3", "bytes", "9", "skipped", "0", "segments", "1"});
-  const std::string slots = "*2\r\n*3\r\n:0\r\n:8191\r\n*3\r\n$9\r\n127.0.0.1\r\n:7000\r\n$2\r\nid\r\n*3\r\n:8192\r\n:16383\r\n*2\r\n$0\r\n\r\n:7001\r\n";
+  const std::string slots =
+      "*2\r\n*3\r\n:0\r\n:8191\r\n*3\r\n$9\r\n127.0.0.1\r\n:7000\r\n$2\r\nid\r\n*3\r\n:8192\r\n:16383\r\n*2\r\n$"
+      "0\r\n\r\n:7001\r\n";
   return {std::string(1, 0) + definition + version,
           "\x05" + version + "-MOVED 3999 127.0.0.1:6381\r\n-ASK 1 [::1]:7\r\n",
           "\x01+OK\r\n:-12\r\n$-1\r\n*-1\r\n" + slots,

@@ -51,7 +51,7 @@ def symbols(*arguments):
 
 
 def listed():
-    with open(os.path.join(ROOT, "preload", "symbols.def")) as f:
+    with open(os.path.join(ROOT, "preload", "base", "symbols.def")) as f:
         return set(re.findall(r"^SYM\([^,]*, (\w+),", f.read(), re.M))
 
 

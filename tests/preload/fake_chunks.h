@@ -1,5 +1,6 @@
-// A larderd that knows one lazy object, as a process of its own: answers kChunks, evicts at random, dies and comes back. Its data
-// file shows wrong bytes on purpose while a chunk is absent: nothing but the chunk's word says what may be read.
+// A larderd that knows one lazy object, as a process of its own: answers kChunks, evicts at random, dies and comes
+// back. Its data file shows wrong bytes on purpose while a chunk is absent: nothing but the chunk's word says what may
+// be read.
 #pragma once
 #include <fcntl.h>
 #include <poll.h>
@@ -23,8 +24,8 @@
 #include <thread>
 #include <vector>
 
-#include "preload/mapping.h"
-#include "preload/miss.h"
+#include "preload/lazy/paged_mmap.h"
+#include "preload/resolve/daemon_client.h"
 
 namespace larder {
 
@@ -53,7 +54,8 @@ class FakeChunks {
   }
   ~FakeChunks() {
     stop();
-    for (int fd : {data_, map_fd_, files_.data, files_.map}) ::close(fd);
+    for (int fd : {data_, map_fd_, files_.data, files_.map})
+      ::close(fd);
     ::munmap(map_, chunk_map_bytes(map_->chunk_count));
     ::munmap(knobs_, 4096);
     std::filesystem::remove_all(folder_);
@@ -72,7 +74,8 @@ class FakeChunks {
     return static_cast<char>(x >> (offset % 8 * 8));
   }
 
-  long map(size_t length, int prot = PROT_READ, int flags = MAP_SHARED, uint64_t offset = 0, uint32_t wait_ms = 20000, void* at = nullptr) {
+  long map(size_t length, int prot = PROT_READ, int flags = MAP_SHARED, uint64_t offset = 0, uint32_t wait_ms = 20000,
+           void* at = nullptr) {
     PagedFile what;
     what.dataset_id = 7;
     what.handle_inode = map_->handle_inode;
@@ -93,7 +96,8 @@ class FakeChunks {
     ::unlink(addr.sun_path);
     ::close(listen_);
     listen_ = ::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-    if (::bind(listen_, reinterpret_cast<sockaddr*>(&addr), sizeof addr) != 0 || ::listen(listen_, 128) != 0) throw std::runtime_error("no socket");
+    if (::bind(listen_, reinterpret_cast<sockaddr*>(&addr), sizeof addr) != 0 || ::listen(listen_, 128) != 0)
+      throw std::runtime_error("no socket");
     daemon_ = ::fork();
     if (daemon_ == 0) {
       serve();
@@ -115,8 +119,10 @@ class FakeChunks {
   void make_map() {
     const auto chunks = static_cast<uint32_t>((size_ + chunk_bytes() - 1) >> shift_);
     map_fd_ = ::open((folder_ + "/map").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (map_fd_ < 0 || ::ftruncate(map_fd_, static_cast<off_t>(chunk_map_bytes(chunks))) != 0) throw std::runtime_error("no map file");
-    map_ = static_cast<ChunkMap*>(::mmap(nullptr, chunk_map_bytes(chunks), PROT_READ | PROT_WRITE, MAP_SHARED, map_fd_, 0));
+    if (map_fd_ < 0 || ::ftruncate(map_fd_, static_cast<off_t>(chunk_map_bytes(chunks))) != 0)
+      throw std::runtime_error("no map file");
+    map_ = static_cast<ChunkMap*>(
+        ::mmap(nullptr, chunk_map_bytes(chunks), PROT_READ | PROT_WRITE, MAP_SHARED, map_fd_, 0));
     struct stat st;
     ::fstat(data_, &st);
     map_->magic = kChunkMapMagic;
@@ -136,8 +142,10 @@ class FakeChunks {
     const uint64_t begin = uint64_t{chunk} << shift_, end = std::min(begin + chunk_bytes(), size_);
     std::vector<char> bytes(end - begin, kPoison);
     if (right)
-      for (uint64_t i = begin; i < end; ++i) bytes[i - begin] = byte_at(i);
-    if (::pwrite(data_, bytes.data(), bytes.size(), static_cast<off_t>(begin)) != static_cast<ssize_t>(bytes.size())) ::abort();
+      for (uint64_t i = begin; i < end; ++i)
+        bytes[i - begin] = byte_at(i);
+    if (::pwrite(data_, bytes.data(), bytes.size(), static_cast<off_t>(begin)) != static_cast<ssize_t>(bytes.size()))
+      ::abort();
   }
 
   void fill(uint32_t chunk) {
@@ -157,7 +165,8 @@ class FakeChunks {
     auto& word = map_->words[chunk];
     if (word & kChunkPresent) {
       word.store((word + kChunkGeneration) & ~kChunkPresent);
-      ::fallocate(data_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(uint64_t{chunk} << shift_), static_cast<off_t>(chunk_bytes()));
+      ::fallocate(data_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(uint64_t{chunk} << shift_),
+                  static_cast<off_t>(chunk_bytes()));
       ++knobs_->evictions;
       if (knobs_->show_poison) write_chunk(chunk, false);
     }
@@ -179,7 +188,8 @@ class FakeChunks {
       return;
     }
     ++knobs_->requests;
-    questions_.push_back({fd, packet.chunks, std::chrono::steady_clock::now() + std::chrono::milliseconds(knobs_->delay_ms)});
+    questions_.push_back(
+        {fd, packet.chunks, std::chrono::steady_clock::now() + std::chrono::milliseconds(knobs_->delay_ms)});
   }
 
   void answer(const Question& q) {
@@ -188,7 +198,8 @@ class FakeChunks {
     reply.version = kWireVersion;
     reply.op = Op::kChunks;
     reply.status = q.chunks.handle_inode == 4711 ? knobs_->status.load() : ESTALE;
-    for (uint32_t i = 0; reply.status == 0 && i < q.chunks.count; ++i) fill(q.chunks.first + i);
+    for (uint32_t i = 0; reply.status == 0 && i < q.chunks.count; ++i)
+      fill(q.chunks.first + i);
     ::send(q.fd, &reply, sizeof reply, MSG_NOSIGNAL);
     ::close(q.fd);
   }
@@ -204,9 +215,11 @@ class FakeChunks {
         const int fd = ::accept(listen_, nullptr, nullptr);
         if (fd >= 0) hear(fd);
       }
-      for (; !questions_.empty() && questions_.front().due <= std::chrono::steady_clock::now(); questions_.pop_front()) answer(questions_.front());
+      for (; !questions_.empty() && questions_.front().due <= std::chrono::steady_clock::now(); questions_.pop_front())
+        answer(questions_.front());
       for (; evicted < std::chrono::steady_clock::now(); evicted += std::chrono::milliseconds(1))
-        for (int i = knobs_->evictions_per_ms; i > 0; --i) evict_chunk(static_cast<uint32_t>(random() % map_->chunk_count));
+        for (int i = knobs_->evictions_per_ms; i > 0; --i)
+          evict_chunk(static_cast<uint32_t>(random() % map_->chunk_count));
     }
   }
 

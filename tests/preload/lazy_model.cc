@@ -1,9 +1,10 @@
-// Random sequences of every way to read, on a plain file and on the same file in a dataset, compared step by step: what the call
-// returns, errno, every byte, and the position afterwards. Objects are larger than a chunk, perhaps larger than the cache, and the
-// daemon evicts all the while.
+// Random sequences of every way to read, on a plain file and on the same file in a dataset, compared step by step: what
+// the call returns, errno, every byte, and the position afterwards. Objects are larger than a chunk, perhaps larger
+// than the cache, and the daemon evicts all the while.
 //
 //   lazy_model PLAIN DATASET SEED STEPS [no-map]      both folders hold the same files
-//   lazy_model PLAIN DATASET SEED STEPS threads       many threads, each with its own sequence of open, pread, dup, close
+//   lazy_model PLAIN DATASET SEED STEPS threads       many threads, each with its own sequence of open, pread, dup,
+//   close
 //
 // Exit status 0: no difference. 1: the first one is on stderr, with the seed and the step that make it again.
 #include <errno.h>
@@ -21,8 +22,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <dirent.h>
+#include <algorithm>
 #include <fstream>
 #include <random>
 #include <string>
@@ -38,10 +39,13 @@ constexpr size_t kMostBytes = 3 << 20;
 
 uint64_t seed, step;
 std::mt19937_64 rng;
-uint64_t below(uint64_t n) { return n == 0 ? 0 : rng() % n; }
+uint64_t below(uint64_t n) {
+  return n == 0 ? 0 : rng() % n;
+}
 
 [[noreturn]] __attribute__((format(printf, 1, 2))) void differ(const char* format, ...) {
-  fprintf(stderr, "seed %llu, step %llu: ", static_cast<unsigned long long>(seed), static_cast<unsigned long long>(step));
+  fprintf(stderr, "seed %llu, step %llu: ", static_cast<unsigned long long>(seed),
+          static_cast<unsigned long long>(step));
   va_list ap;
   va_start(ap, format);
   vfprintf(stderr, format, ap);
@@ -66,16 +70,21 @@ Outcome run(Call call) {
   return o;
 }
 
-void compare(const char* what, const Outcome& plain, const Outcome& ours, unsigned long long a = 0, unsigned long long b = 0) {
+void compare(const char* what, const Outcome& plain, const Outcome& ours, unsigned long long a = 0,
+             unsigned long long b = 0) {
   if (plain.r != ours.r || plain.error != ours.error)
-    differ("%s(%llu, %llu): plain %ld errno %d, dataset %ld errno %d", what, a, b, plain.r, plain.error, ours.r, ours.error);
+    differ("%s(%llu, %llu): plain %ld errno %d, dataset %ld errno %d", what, a, b, plain.r, plain.error, ours.r,
+           ours.error);
   if (plain.bytes == ours.bytes) return;
   size_t at = 0;
-  while (at < plain.bytes.size() && at < ours.bytes.size() && plain.bytes[at] == ours.bytes[at]) ++at;
-  differ("%s(%llu, %llu): %zu and %zu bytes, the first other one at %zu", what, a, b, plain.bytes.size(), ours.bytes.size(), at);
+  while (at < plain.bytes.size() && at < ours.bytes.size() && plain.bytes[at] == ours.bytes[at])
+    ++at;
+  differ("%s(%llu, %llu): %zu and %zu bytes, the first other one at %zu", what, a, b, plain.bytes.size(),
+         ours.bytes.size(), at);
 }
 
-// ---- open files ------------------------------------------------------------------------------------------------------
+// ---- open files
+// ------------------------------------------------------------------------------------------------------
 
 std::string roots[2];
 std::vector<std::string> names;
@@ -103,7 +112,8 @@ MapPair maps[kMaps];
 template <typename Call>
 void on_both(const char* what, Pair& p, unsigned long long a, unsigned long long b, Call call) {
   Outcome o[2];
-  for (int side = 0; side < 2; ++side) o[side] = run([&](std::string& bytes) { return static_cast<long>(call(p.fd[side], bytes)); });
+  for (int side = 0; side < 2; ++side)
+    o[side] = run([&](std::string& bytes) { return static_cast<long>(call(p.fd[side], bytes)); });
   compare(what, o[0], o[1], a, b);
   long at[2] = {lseek(p.fd[0], 0, SEEK_CUR), lseek(p.fd[1], 0, SEEK_CUR)};
   if (at[0] != at[1]) differ("%s(%llu, %llu): afterwards at %ld and %ld", what, a, b, at[0], at[1]);
@@ -113,22 +123,34 @@ void on_both(const char* what, Pair& p, unsigned long long a, unsigned long long
 off_t some_offset(size_t file) {
   off_t size = sizes[file];
   switch (below(6)) {
-    case 0: return static_cast<off_t>(below(static_cast<uint64_t>(size) + 2));
-    case 1: return std::max<off_t>(0, size - static_cast<off_t>(below(70000)));
-    case 2: return static_cast<off_t>(below(static_cast<uint64_t>(size >> 16) + 1)) << 16;
-    case 3: return std::max<off_t>(0, (static_cast<off_t>(below(static_cast<uint64_t>(size >> 20) + 1)) << 20) - static_cast<off_t>(below(5000)));
-    case 4: return size + static_cast<off_t>(below(100000));
-    default: return static_cast<off_t>(below(static_cast<uint64_t>(size) + 1));
+    case 0:
+      return static_cast<off_t>(below(static_cast<uint64_t>(size) + 2));
+    case 1:
+      return std::max<off_t>(0, size - static_cast<off_t>(below(70000)));
+    case 2:
+      return static_cast<off_t>(below(static_cast<uint64_t>(size >> 16) + 1)) << 16;
+    case 3:
+      return std::max<off_t>(0, (static_cast<off_t>(below(static_cast<uint64_t>(size >> 20) + 1)) << 20) -
+                                    static_cast<off_t>(below(5000)));
+    case 4:
+      return size + static_cast<off_t>(below(100000));
+    default:
+      return static_cast<off_t>(below(static_cast<uint64_t>(size) + 1));
   }
 }
 
 size_t some_size() {
   switch (below(5)) {
-    case 0: return below(16);
-    case 1: return below(5000);
-    case 2: return below(100000);
-    case 3: return below(600000);
-    default: return below(kMostBytes);
+    case 0:
+      return below(16);
+    case 1:
+      return below(5000);
+    case 2:
+      return below(100000);
+    case 3:
+      return below(600000);
+    default:
+      return below(kMostBytes);
   }
 }
 
@@ -143,15 +165,19 @@ void open_pair(Pair& p) {
   close_pair(p);
   p.file = below(names.size());
   const int flags = O_RDONLY | (below(2) ? O_CLOEXEC : 0);
-  for (int side = 0; side < 2; ++side) p.fd[side] = open((roots[side] + "/" + names[p.file]).c_str(), flags);
-  if (p.fd[0] < 0 || p.fd[1] < 0) differ("open of %s: %d and %d, errno %d", names[p.file].c_str(), p.fd[0], p.fd[1], errno);
+  for (int side = 0; side < 2; ++side)
+    p.fd[side] = open((roots[side] + "/" + names[p.file]).c_str(), flags);
+  if (p.fd[0] < 0 || p.fd[1] < 0)
+    differ("open of %s: %d and %d, errno %d", names[p.file].c_str(), p.fd[0], p.fd[1], errno);
   struct stat st[2];
   for (int side = 0; side < 2; ++side)
     if (fstat(p.fd[side], &st[side]) != 0) differ("fstat of %s: errno %d", names[p.file].c_str(), errno);
-  if (st[0].st_size != st[1].st_size || (st[0].st_mode & S_IFMT) != (st[1].st_mode & S_IFMT)) differ("fstat of %s", names[p.file].c_str());
+  if (st[0].st_size != st[1].st_size || (st[0].st_mode & S_IFMT) != (st[1].st_mode & S_IFMT))
+    differ("fstat of %s", names[p.file].c_str());
 }
 
-// ---- calls on descriptors --------------------------------------------------------------------------------------------
+// ---- calls on descriptors
+// --------------------------------------------------------------------------------------------
 
 void do_read(Pair& p) {
   size_t n = some_size();
@@ -191,11 +217,13 @@ void do_pread(Pair& p) {
 
 ssize_t vector_call(int fd, std::string& b, const std::vector<size_t>& parts, off_t at, int kind) {
   size_t sum = 0;
-  for (size_t n : parts) sum += n;
+  for (size_t n : parts)
+    sum += n;
   b.resize(sum);
   std::vector<struct iovec> iov;
   size_t used = 0;
-  for (size_t n : parts) iov.push_back({b.data() + used, n}), used += n;
+  for (size_t n : parts)
+    iov.push_back({b.data() + used, n}), used += n;
   int count = static_cast<int>(iov.size());
   ssize_t r = kind == 0   ? readv(fd, iov.data(), count)
               : kind == 1 ? preadv(fd, iov.data(), count, at)
@@ -207,7 +235,8 @@ ssize_t vector_call(int fd, std::string& b, const std::vector<size_t>& parts, of
 
 void do_vector(Pair& p) {
   std::vector<size_t> parts(1 + below(6));
-  for (size_t& n : parts) n = below(4) == 0 ? 0 : below(60000);
+  for (size_t& n : parts)
+    n = below(4) == 0 ? 0 : below(60000);
   off_t at = some_offset(p.file);
   int kind = static_cast<int>(below(4));
   on_both(kind == 0 ? "readv" : "preadv", p, parts.size(), static_cast<unsigned long long>(at),
@@ -239,7 +268,9 @@ void do_dup(Pair& p) {
   to.file = p.file;
   int kind = static_cast<int>(below(3));
   for (int side = 0; side < 2; ++side)
-    to.fd[side] = kind == 0 ? dup(p.fd[side]) : kind == 1 ? fcntl(p.fd[side], F_DUPFD_CLOEXEC, 20) : dup3(p.fd[side], 700 + 2 * static_cast<int>(&to - pairs) + side, O_CLOEXEC);
+    to.fd[side] = kind == 0   ? dup(p.fd[side])
+                  : kind == 1 ? fcntl(p.fd[side], F_DUPFD_CLOEXEC, 20)
+                              : dup3(p.fd[side], 700 + 2 * static_cast<int>(&to - pairs) + side, O_CLOEXEC);
   if (to.fd[0] < 0 || to.fd[1] < 0) differ("dup: errno %d", errno);
 }
 
@@ -280,7 +311,8 @@ void do_copy_range(Pair& p) {
   off64_t from = at;
   ssize_t r = through_file(got, [&](int out) { return copy_file_range(p.fd[1], &from, out, nullptr, n, 0); });
   if (r < 0 && errno == EXDEV) return;  // a whole object: the kernel's own answer
-  if (r != want || from != at + want || got != expected) differ("copy_file_range(%zu, %ld): %zd, not %zd (errno %d)", n, static_cast<long>(at), r, want, errno);
+  if (r != want || from != at + want || got != expected)
+    differ("copy_file_range(%zu, %ld): %zd, not %zd (errno %d)", n, static_cast<long>(at), r, want, errno);
 }
 
 void do_splice(Pair& p) {
@@ -292,18 +324,23 @@ void do_splice(Pair& p) {
   off64_t from = at;
   ssize_t r = splice(p.fd[1], &from, pipes[1], nullptr, 65536, 0);
   close(pipes[1]);
-  if (r < 0 || (want > 0) != (r > 0) || r > want || from != at + r) differ("splice at %ld: %zd of %zd (errno %d)", static_cast<long>(at), r, want, errno);
+  if (r < 0 || (want > 0) != (r > 0) || r > want || from != at + r)
+    differ("splice at %ld: %zd of %zd (errno %d)", static_cast<long>(at), r, want, errno);
   ssize_t n = r > 0 ? read(pipes[0], got.data(), static_cast<size_t>(r)) : 0;
   close(pipes[0]);
-  if (n != r || memcmp(got.data(), expected.data(), static_cast<size_t>(n)) != 0) differ("splice at %ld: other bytes", static_cast<long>(at));
+  if (n != r || memcmp(got.data(), expected.data(), static_cast<size_t>(n)) != 0)
+    differ("splice at %ld: other bytes", static_cast<long>(at));
 }
 
 void do_advise(Pair& p) {
   off_t at = some_offset(p.file);
-  static const int kAdvice[] = {POSIX_FADV_NORMAL, POSIX_FADV_SEQUENTIAL, POSIX_FADV_RANDOM, POSIX_FADV_WILLNEED, POSIX_FADV_DONTNEED};
+  static const int kAdvice[] = {POSIX_FADV_NORMAL, POSIX_FADV_SEQUENTIAL, POSIX_FADV_RANDOM, POSIX_FADV_WILLNEED,
+                                POSIX_FADV_DONTNEED};
   int advice = kAdvice[below(5)];
-  on_both("posix_fadvise", p, static_cast<unsigned long long>(at), static_cast<unsigned long long>(advice), [&](int fd, std::string&) { return posix_fadvise(fd, at, 100000, advice); });
-  on_both("readahead", p, static_cast<unsigned long long>(at), 0, [&](int fd, std::string&) { return readahead(fd, at, 50000); });
+  on_both("posix_fadvise", p, static_cast<unsigned long long>(at), static_cast<unsigned long long>(advice),
+          [&](int fd, std::string&) { return posix_fadvise(fd, at, 100000, advice); });
+  on_both("readahead", p, static_cast<unsigned long long>(at), 0,
+          [&](int fd, std::string&) { return readahead(fd, at, 50000); });
 }
 
 void do_refused(Pair& p) {
@@ -333,7 +370,8 @@ void do_fork(Pair& p) {
     }
     close(pipes[1]);
     char buffer[65536];
-    for (ssize_t r; (r = read(pipes[0], buffer, sizeof buffer)) > 0;) b.append(buffer, static_cast<size_t>(r));
+    for (ssize_t r; (r = read(pipes[0], buffer, sizeof buffer)) > 0;)
+      b.append(buffer, static_cast<size_t>(r));
     close(pipes[0]);
     int status = 0;
     waitpid(child, &status, 0);
@@ -341,12 +379,15 @@ void do_fork(Pair& p) {
   });
 }
 
-// Another program inherits it as its standard input. (Not wc -c: coreutils 9.1 adds up wrongly from a position, by st_blksize.)
+// Another program inherits it as its standard input. (Not wc -c: coreutils 9.1 adds up wrongly from a position, by
+// st_blksize.)
 void do_exec(Pair& p) {
   off_t at = some_offset(p.file);
-  static const char* const kPrograms[] = {"head -c 3000", "tail -c +1 | head -c 5000", "tail -c 5000", "dd bs=1000 count=3 2>/dev/null"};
+  static const char* const kPrograms[] = {"head -c 3000", "tail -c +1 | head -c 5000", "tail -c 5000",
+                                          "dd bs=1000 count=3 2>/dev/null"};
   const char* program = kPrograms[below(4)];
-  for (int side = 0; side < 2; ++side) lseek(p.fd[side], at, SEEK_SET);
+  for (int side = 0; side < 2; ++side)
+    lseek(p.fd[side], at, SEEK_SET);
   Outcome o[2];
   for (int side = 0; side < 2; ++side) {
     o[side] = run([&](std::string& b) {
@@ -356,16 +397,19 @@ void do_exec(Pair& p) {
       dup2(saved, 0);
       close(saved);
       char buffer[65536];
-      for (size_t r; (r = fread(buffer, 1, sizeof buffer, out)) > 0;) b.append(buffer, r);
+      for (size_t r; (r = fread(buffer, 1, sizeof buffer, out)) > 0;)
+        b.append(buffer, r);
       long status = pclose(out);
       return status;
     });
   }
   compare(program, o[0], o[1], static_cast<unsigned long long>(at));
-  for (int side = 0; side < 2; ++side) lseek(p.fd[side], at, SEEK_SET);
+  for (int side = 0; side < 2; ++side)
+    lseek(p.fd[side], at, SEEK_SET);
 }
 
-// ---- streams ---------------------------------------------------------------------------------------------------------
+// ---- streams
+// ---------------------------------------------------------------------------------------------------------
 
 void open_streams(StreamPair& s) {
   s.file = below(names.size());
@@ -373,29 +417,38 @@ void open_streams(StreamPair& s) {
   for (int side = 0; side < 2; ++side) {
     if (s.stream[side]) fclose(s.stream[side]);
     std::string path = roots[side] + "/" + names[s.file];
-    s.stream[side] = by_descriptor ? fdopen(open(path.c_str(), O_RDONLY | O_CLOEXEC), "rb") : fopen(path.c_str(), "rbe");
+    s.stream[side] =
+        by_descriptor ? fdopen(open(path.c_str(), O_RDONLY | O_CLOEXEC), "rb") : fopen(path.c_str(), "rbe");
     if (!s.stream[side] || fileno(s.stream[side]) < 0) differ("fopen of %s: errno %d", names[s.file].c_str(), errno);
   }
 }
 
 long stream_call(FILE* f, std::string& b, int kind, size_t n, off_t at) {
   switch (kind) {
-    case 0: b.resize(n); b.resize(fread(b.data(), 1, n, f)); return static_cast<long>(b.size());
-    case 1: return fseeko(f, at, SEEK_SET);
-    case 2: return fseeko(f, -static_cast<off_t>(n % 5000), SEEK_END);
-    case 3: return ftello(f);
+    case 0:
+      b.resize(n);
+      b.resize(fread(b.data(), 1, n, f));
+      return static_cast<long>(b.size());
+    case 1:
+      return fseeko(f, at, SEEK_SET);
+    case 2:
+      return fseeko(f, -static_cast<off_t>(n % 5000), SEEK_END);
+    case 3:
+      return ftello(f);
     case 4: {
       b.resize(3000);
       bool got = fgets(b.data(), 3000, f) != nullptr;
       b.resize(got ? strlen(b.c_str()) : 0);
       return got;
     }
-    case 5: return getc(f);
+    case 5:
+      return getc(f);
     case 6: {
       int c = getc(f);
       return c == EOF ? -2 : ungetc(c, f);
     }
-    case 7: return feof(f) != 0;
+    case 7:
+      return feof(f) != 0;
     default: {
       char word[200] = {};
       long r = fscanf(f, "%199s", word);
@@ -412,7 +465,8 @@ void do_stream() {
   size_t n = below(200000);
   off_t at = some_offset(s.file);
   Outcome o[2];
-  for (int side = 0; side < 2; ++side) o[side] = run([&](std::string& b) { return stream_call(s.stream[side], b, kind, n, at); });
+  for (int side = 0; side < 2; ++side)
+    o[side] = run([&](std::string& b) { return stream_call(s.stream[side], b, kind, n, at); });
   if (o[0].r < 0 && kind >= 4) o[0].error = o[1].error = 0;  // EOF is no error
   compare("stdio", o[0], o[1], static_cast<unsigned long long>(kind), n);
   if (ftello(s.stream[0]) != ftello(s.stream[1])) differ("stdio %d: other position", kind);
@@ -432,7 +486,8 @@ void do_ifstream() {
   if (got[0] != got[1]) differ("ifstream of %s at %ld", names[file].c_str(), static_cast<long>(at));
 }
 
-// ---- mappings --------------------------------------------------------------------------------------------------------
+// ---- mappings
+// --------------------------------------------------------------------------------------------------------
 
 void unmap(MapPair& m) {
   for (char*& base : m.base) {
@@ -451,29 +506,34 @@ void make_map(MapPair& m, Pair& p) {
   if (below(8) == 0) flags |= MAP_POPULATE;
   for (int side = 0; side < 2; ++side) {
     void* base = mmap(nullptr, m.length, prot, flags, p.fd[side], at);
-    if (base == MAP_FAILED) differ("mmap of %zu at %ld on side %d: errno %d", m.length, static_cast<long>(at), side, errno);
+    if (base == MAP_FAILED)
+      differ("mmap of %zu at %ld on side %d: errno %d", m.length, static_cast<long>(at), side, errno);
     m.base[side] = static_cast<char*>(base);
   }
 }
 
 void look_at_map(MapPair& m) {
   size_t from = below(m.length), n = std::min<size_t>(below(300000) + 1, m.length - from);
-  if (memcmp(m.base[0] + from, m.base[1] + from, n) != 0) differ("mapping: other bytes at %zu, %zu of %zu", from, n, m.length);
+  if (memcmp(m.base[0] + from, m.base[1] + from, n) != 0)
+    differ("mapping: other bytes at %zu, %zu of %zu", from, n, m.length);
 }
 
 void change_map(MapPair& m) {
   size_t pages = (m.length + 4095) / 4096;
   switch (below(4)) {
     case 0:
-      for (char* base : m.base) madvise(base, m.length, MADV_DONTNEED);
+      for (char* base : m.base)
+        madvise(base, m.length, MADV_DONTNEED);
       break;
     case 1:
-      for (char* base : m.base) madvise(base, m.length, MADV_WILLNEED);
+      for (char* base : m.base)
+        madvise(base, m.length, MADV_WILLNEED);
       break;
     case 2: {  // a part of it goes
       if (pages < 3) return;
       size_t keep = 1 + below(pages - 1);
-      for (char* base : m.base) munmap(base + keep * 4096, (pages - keep) * 4096);
+      for (char* base : m.base)
+        munmap(base + keep * 4096, (pages - keep) * 4096);
       m.length = std::min(m.length, keep * 4096);
       break;
     }
@@ -502,33 +562,54 @@ void do_map(Pair& p) {
   if (!m.base[0] || below(10) == 0) make_map(m, p);
   if (!m.base[0]) return;
   uint64_t what = below(20);
-  if (what == 0) fork_map(m);
-  else if (what < 4) change_map(m);
-  else look_at_map(m);
+  if (what == 0)
+    fork_map(m);
+  else if (what < 4)
+    change_map(m);
+  else
+    look_at_map(m);
 }
 
 void one_step(bool with_maps) {
   Pair& p = pairs[below(kPairs)];
   if (!p.open() || below(30) == 0) open_pair(p);
   uint64_t what = below(1000);
-  if (what < 120) do_small_reads(p);
-  else if (what < 220) do_read(p);
-  else if (what < 420) do_pread(p);
-  else if (what < 500) do_vector(p);
-  else if (what < 600) do_seek(p);
-  else if (what < 620) do_hole(p);
-  else if (what < 650) do_dup(p);
-  else if (what < 690) do_sendfile(p);
-  else if (what < 720) do_copy_range(p);
-  else if (what < 740) do_splice(p);
-  else if (what < 760) do_advise(p);
-  else if (what < 770) do_refused(p);
-  else if (what < 778) do_fork(p);
-  else if (what < 782) do_exec(p);
-  else if (what < 900) do_stream();
-  else if (what < 910) do_ifstream();
-  else if (with_maps) do_map(p);
-  else do_pread(p);
+  if (what < 120)
+    do_small_reads(p);
+  else if (what < 220)
+    do_read(p);
+  else if (what < 420)
+    do_pread(p);
+  else if (what < 500)
+    do_vector(p);
+  else if (what < 600)
+    do_seek(p);
+  else if (what < 620)
+    do_hole(p);
+  else if (what < 650)
+    do_dup(p);
+  else if (what < 690)
+    do_sendfile(p);
+  else if (what < 720)
+    do_copy_range(p);
+  else if (what < 740)
+    do_splice(p);
+  else if (what < 760)
+    do_advise(p);
+  else if (what < 770)
+    do_refused(p);
+  else if (what < 778)
+    do_fork(p);
+  else if (what < 782)
+    do_exec(p);
+  else if (what < 900)
+    do_stream();
+  else if (what < 910)
+    do_ifstream();
+  else if (with_maps)
+    do_map(p);
+  else
+    do_pread(p);
 }
 
 // More objects than the library's table has places, opened and read by all threads at once.
@@ -553,7 +634,8 @@ void one_thread(uint64_t number, uint64_t steps) {
       n = k < 4 ? mine() % expected.size() : k == 4 ? 1 + mine() % 6000 : n;
       const ssize_t a = pread(plain, expected.data(), n, at), b = pread(ours, got.data(), n, at);
       if (a != b || (a > 0 && memcmp(expected.data(), got.data(), static_cast<size_t>(a)) != 0))
-        differ("thread %llu: pread(%zu, %ld) of %s: %zd and %zd, errno %d", static_cast<unsigned long long>(number), n, static_cast<long>(at), names[file].c_str(), a, b, errno);
+        differ("thread %llu: pread(%zu, %ld) of %s: %zd and %zd, errno %d", static_cast<unsigned long long>(number), n,
+               static_cast<long>(at), names[file].c_str(), a, b, errno);
     }
     close(plain);
     close(ours);
@@ -562,8 +644,10 @@ void one_thread(uint64_t number, uint64_t steps) {
 
 void many_threads(uint64_t steps) {
   std::vector<std::thread> threads;
-  for (uint64_t i = 0; i < 24; ++i) threads.emplace_back(one_thread, i, steps);
-  for (std::thread& t : threads) t.join();
+  for (uint64_t i = 0; i < 24; ++i)
+    threads.emplace_back(one_thread, i, steps);
+  for (std::thread& t : threads)
+    t.join();
 }
 
 }  // namespace
@@ -587,8 +671,10 @@ int main(int argc, char** argv) {
     if (stat((roots[0] + "/" + name).c_str(), &st) != 0) return perror(name.c_str()), 2;
     sizes.push_back(st.st_size);
   }
-  if (argc > 5 && strcmp(argv[5], "threads") == 0) many_threads(steps);
+  if (argc > 5 && strcmp(argv[5], "threads") == 0)
+    many_threads(steps);
   else
-    for (step = 0; step < steps; ++step) one_step(with_maps);
+    for (step = 0; step < steps; ++step)
+      one_step(with_maps);
   printf("%llu steps\n", static_cast<unsigned long long>(steps));
 }

@@ -1,13 +1,14 @@
-// The model test: random sequences of file calls, the same ones for the same seed. Run bare on a plain read-only folder and preloaded
-// on a dataset of the same content at the same path, every step must have the same result, errno and effect.
+// The model test: random sequences of file calls, the same ones for the same seed. Run bare on a plain read-only folder
+// and preloaded on a dataset of the same content at the same path, every step must have the same result, errno and
+// effect.
 //
 //   model ROOT SCRATCH HANDLES FIRST COUNT          one line a sequence: its seed and the hash of all its steps
 //   model ROOT SCRATCH HANDLES FIRST COUNT print    every step
 //
-// HANDLES 0: no O_PATH descriptors of files, for a run during which files are evicted (such a descriptor does not keep them).
-// SCRATCH holds links into the tree (tests/preload/model_test.py makes them). Differences that are meant (docs/semantics.md) are left out by
-// name: numbers of inodes and devices (but not which are equal), st_blksize, times of access and change, the order of a listing, and everything but
-// the type of what lies outside the tree.
+// HANDLES 0: no O_PATH descriptors of files, for a run during which files are evicted (such a descriptor does not keep
+// them). SCRATCH holds links into the tree (tests/preload/model_test.py makes them). Differences that are meant
+// (docs/semantics.md) are left out by name: numbers of inodes and devices (but not which are equal), st_blksize, times
+// of access and change, the order of a listing, and everything but the type of what lies outside the tree.
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -45,25 +46,33 @@ AtTheEdge edge_a, edge_b;
 
 uint64_t hash_of(const void* data, size_t n, uint64_t h = 1469598103934665603ULL) {
   auto* p = static_cast<const unsigned char*>(data);
-  for (size_t i = 0; i < n; ++i) h = (h ^ p[i]) * 1099511628211ULL;
+  for (size_t i = 0; i < n; ++i)
+    h = (h ^ p[i]) * 1099511628211ULL;
   return h;
 }
 
-const char* name_of(int error) { return error != 0 ? strerrorname_np(error) : "0"; }
+const char* name_of(int error) {
+  return error != 0 ? strerrorname_np(error) : "0";
+}
 
 // One sequence: what it holds open, and what it has seen.
 class Sequence {
  public:
   explicit Sequence(uint64_t seed) : random_(seed) {}
   ~Sequence() {
-    for (DIR*& d : dirs_) if (d != nullptr) closedir(d);
-    for (FILE*& f : files_) if (f != nullptr) fclose(f);
-    for (int& fd : fds_) if (fd >= 0) close(fd);
-    for (auto& m : maps_) if (m.base != nullptr) munmap(m.base, m.size);
+    for (DIR*& d : dirs_)
+      if (d != nullptr) closedir(d);
+    for (FILE*& f : files_)
+      if (f != nullptr) fclose(f);
+    for (int& fd : fds_)
+      if (fd >= 0) close(fd);
+    for (auto& m : maps_)
+      if (m.base != nullptr) munmap(m.base, m.size);
   }
 
   uint64_t run(unsigned steps) {
-    for (step_ = 0; step_ < steps && !over_; ++step_) one_step();
+    for (step_ = 0; step_ < steps && !over_; ++step_)
+      one_step();
     return hash_;
   }
 
@@ -84,8 +93,10 @@ class Sequence {
   // The result of a call that returns -1 and errno.
   void result(const char* what, const std::string& about, long r) {
     int error = errno;
-    if (r < 0) say("%s %s = -1 %s", what, about.c_str(), name_of(error));
-    else say("%s %s = %ld", what, about.c_str(), r);
+    if (r < 0)
+      say("%s %s = -1 %s", what, about.c_str(), name_of(error));
+    else
+      say("%s %s = %ld", what, about.c_str(), r);
   }
 
   // Which inode it is, by order of appearance.
@@ -100,8 +111,9 @@ class Sequence {
       snprintf(b, sizeof(b), "outside %o", st.st_mode & S_IFMT);
       return b;
     }
-    snprintf(b, sizeof(b), "#%zu %o nlink %lu %u:%u size %ld blocks %ld mtime %ld.%09ld", number_of(st), st.st_mode, static_cast<unsigned long>(st.st_nlink),
-             st.st_uid, st.st_gid, static_cast<long>(st.st_size), static_cast<long>(st.st_blocks), static_cast<long>(st.st_mtim.tv_sec),
+    snprintf(b, sizeof(b), "#%zu %o nlink %lu %u:%u size %ld blocks %ld mtime %ld.%09ld", number_of(st), st.st_mode,
+             static_cast<unsigned long>(st.st_nlink), st.st_uid, st.st_gid, static_cast<long>(st.st_size),
+             static_cast<long>(st.st_blocks), static_cast<long>(st.st_mtim.tv_sec),
              static_cast<long>(st.st_mtim.tv_nsec));
     return b;
   }
@@ -110,8 +122,10 @@ class Sequence {
 
   Base base_of_folder(const std::string& path) {
     Base base;
-    if (path == root || (path.compare(0, root.size(), root) == 0 && path[root.size()] == '/')) base.trail = trail_of(path.substr(root.size()));
-    else base.trail.clear();
+    if (path == root || (path.compare(0, root.size(), root) == 0 && path[root.size()] == '/'))
+      base.trail = trail_of(path.substr(root.size()));
+    else
+      base.trail.clear();
     return base;
   }
 
@@ -166,14 +180,17 @@ class Sequence {
       unsigned weight;
       void (Sequence::*run)();
     };
-    static const Kind kinds[] = {{16, &Sequence::open_step},   {14, &Sequence::stat_step},   {12, &Sequence::read_step},  {8, &Sequence::seek_step},
-                                 {6, &Sequence::dup_step},     {6, &Sequence::fstat_step},   {8, &Sequence::list_step},   {6, &Sequence::cwd_step},
-                                 {5, &Sequence::link_step},    {10, &Sequence::write_step},  {6, &Sequence::stdio_step},  {4, &Sequence::map_step},
-                                 {5, &Sequence::close_step},   {4, &Sequence::flags_step},   {4, &Sequence::raw_step},    {3, &Sequence::walk_step},
-                                 {3, &Sequence::info_step},    {3, &Sequence::copy_step},    {2, &Sequence::pass_step},   {2, &Sequence::write_fd_step},
-                                 {1, &Sequence::fork_step},    {1, &Sequence::exec_step}};
+    static const Kind kinds[] = {{16, &Sequence::open_step},  {14, &Sequence::stat_step},    {12, &Sequence::read_step},
+                                 {8, &Sequence::seek_step},   {6, &Sequence::dup_step},      {6, &Sequence::fstat_step},
+                                 {8, &Sequence::list_step},   {6, &Sequence::cwd_step},      {5, &Sequence::link_step},
+                                 {10, &Sequence::write_step}, {6, &Sequence::stdio_step},    {4, &Sequence::map_step},
+                                 {5, &Sequence::close_step},  {4, &Sequence::flags_step},    {4, &Sequence::raw_step},
+                                 {3, &Sequence::walk_step},   {3, &Sequence::info_step},     {3, &Sequence::copy_step},
+                                 {2, &Sequence::pass_step},   {2, &Sequence::write_fd_step}, {1, &Sequence::fork_step},
+                                 {1, &Sequence::exec_step}};
     unsigned total = 0;
-    for (const Kind& k : kinds) total += k.weight;
+    for (const Kind& k : kinds)
+      total += k.weight;
     unsigned dice = random_.below(total);
     for (const Kind& k : kinds) {
       if (dice < k.weight) return (this->*k.run)();
@@ -191,7 +208,8 @@ class Sequence {
     fds_[slot] = fd;
   }
 
-  // A link to the mount point that covers a folder: without O_DIRECTORY its descriptor is the disk's (docs/semantics.md, S9a).
+  // A link to the mount point that covers a folder: without O_DIRECTORY its descriptor is the disk's
+  // (docs/semantics.md, S9a).
   static int folder_behind_a_link(const std::string& p, bool writing) {
     return !writing && p.compare(0, scratch.size(), scratch) == 0 && is_root(p) ? O_DIRECTORY : 0;
   }
@@ -201,10 +219,27 @@ class Sequence {
   }
 
   void open_step() {
-    static const int kFlags[] = {O_RDONLY, O_RDONLY, O_RDONLY | O_CLOEXEC, O_RDONLY | O_CLOEXEC, O_RDONLY | O_DIRECTORY, O_RDONLY | O_DIRECTORY | O_CLOEXEC,
-                                 O_PATH, O_PATH | O_DIRECTORY, O_PATH | O_NOFOLLOW, O_RDONLY | O_NOFOLLOW, O_RDONLY | O_NONBLOCK};
-    static const int kWriting[] = {O_WRONLY, O_RDWR, O_RDONLY | O_CREAT, O_WRONLY | O_CREAT, O_WRONLY | O_CREAT | O_EXCL, O_RDWR | O_CREAT | O_TRUNC,
-                                   O_RDONLY | O_TRUNC, O_WRONLY | O_APPEND, O_TMPFILE | O_RDWR, O_RDONLY | O_CREAT | O_DIRECTORY};
+    static const int kFlags[] = {O_RDONLY,
+                                 O_RDONLY,
+                                 O_RDONLY | O_CLOEXEC,
+                                 O_RDONLY | O_CLOEXEC,
+                                 O_RDONLY | O_DIRECTORY,
+                                 O_RDONLY | O_DIRECTORY | O_CLOEXEC,
+                                 O_PATH,
+                                 O_PATH | O_DIRECTORY,
+                                 O_PATH | O_NOFOLLOW,
+                                 O_RDONLY | O_NOFOLLOW,
+                                 O_RDONLY | O_NONBLOCK};
+    static const int kWriting[] = {O_WRONLY,
+                                   O_RDWR,
+                                   O_RDONLY | O_CREAT,
+                                   O_WRONLY | O_CREAT,
+                                   O_WRONLY | O_CREAT | O_EXCL,
+                                   O_RDWR | O_CREAT | O_TRUNC,
+                                   O_RDONLY | O_TRUNC,
+                                   O_WRONLY | O_APPEND,
+                                   O_TMPFILE | O_RDWR,
+                                   O_RDONLY | O_CREAT | O_DIRECTORY};
     bool writing = random_.percent(15);
     int flags = writing ? random_.pick(kWriting) : random_.pick(kFlags);
     if (!handles && (flags & (O_PATH | O_DIRECTORY)) == O_PATH) flags &= ~O_PATH;
@@ -213,11 +248,16 @@ class Sequence {
     flags |= folder_behind_a_link(p, writing);
     std::string about = p + " " + std::to_string(at) + " " + std::to_string(flags);
     switch (at == AT_FDCWD ? random_.below(4) : 4 + random_.below(2)) {
-      case 0: return keep("open", about, open(a(p), flags, 0644));
-      case 1: return keep("open64", about, open64(a(p), flags, 0644));
-      case 2: return keep("openat64", about, openat64(AT_FDCWD, a(p), flags, 0644));
-      case 3: return keep("syscall openat", about, static_cast<int>(syscall(SYS_openat, AT_FDCWD, a(p), flags, 0644)));
-      default: return keep("openat", about, openat(at, a(p), flags, 0644));
+      case 0:
+        return keep("open", about, open(a(p), flags, 0644));
+      case 1:
+        return keep("open64", about, open64(a(p), flags, 0644));
+      case 2:
+        return keep("openat64", about, openat64(AT_FDCWD, a(p), flags, 0644));
+      case 3:
+        return keep("syscall openat", about, static_cast<int>(syscall(SYS_openat, AT_FDCWD, a(p), flags, 0644)));
+      default:
+        return keep("openat", about, openat(at, a(p), flags, 0644));
     }
   }
 
@@ -231,7 +271,8 @@ class Sequence {
     if (kind == 0) {
       static const int kModes[] = {F_OK, R_OK, W_OK, X_OK, R_OK | W_OK, R_OK | X_OK};
       int mode = random_.pick(kModes);
-      return result("access", about + " " + std::to_string(mode), at == AT_FDCWD ? access(a(p), mode) : faccessat(at, a(p), mode, 0));
+      return result("access", about + " " + std::to_string(mode),
+                    at == AT_FDCWD ? access(a(p), mode) : faccessat(at, a(p), mode, 0));
     }
     if (kind == 1) {
       struct statx x;
@@ -239,7 +280,9 @@ class Sequence {
       if (r != 0) return result("statx", about, r);
       return say("statx %s = %o", about.c_str(), x.stx_mode & S_IFMT);
     }
-    int r = at != AT_FDCWD || kind == 2 ? fstatat(at, a(p), &st, nofollow) : nofollow ? lstat(a(p), &st) : stat(a(p), &st);
+    int r = at != AT_FDCWD || kind == 2 ? fstatat(at, a(p), &st, nofollow)
+            : nofollow                  ? lstat(a(p), &st)
+                                        : stat(a(p), &st);
     if (r != 0) return result("stat", about, r);
     say("stat %s = %s", about.c_str(), text_of(st).c_str());
   }
@@ -266,10 +309,14 @@ class Sequence {
     off_t at = random_.below(320000);
     struct iovec iov[3] = {{buffer_, n / 3}, {buffer_ + n / 3, n / 3}, {buffer_ + n / 3 * 2, n - n / 3 * 2}};
     switch (random_.below(5)) {
-      case 0: return bytes("pread", fd, pread(fd, buffer_, n, at));
-      case 1: return bytes("readv", fd, readv(fd, iov, 3));
-      case 2: return bytes("preadv", fd, preadv(fd, iov, 3, at));
-      default: return bytes("read", fd, read(fd, buffer_, n));
+      case 0:
+        return bytes("pread", fd, pread(fd, buffer_, n, at));
+      case 1:
+        return bytes("readv", fd, readv(fd, iov, 3));
+      case 2:
+        return bytes("preadv", fd, preadv(fd, iov, 3, at));
+      default:
+        return bytes("read", fd, read(fd, buffer_, n));
     }
   }
 
@@ -280,7 +327,8 @@ class Sequence {
     long at = static_cast<long>(random_.below(400000)) - (whence == SEEK_SET ? 10 : 200000);
     struct stat st;
     if (fd >= 0 && fstat(fd, &st) == 0 && S_ISDIR(st.st_mode)) return;
-    result("lseek", std::to_string(fd) + " " + std::to_string(at) + " " + std::to_string(whence), lseek(fd, at, whence));
+    result("lseek", std::to_string(fd) + " " + std::to_string(at) + " " + std::to_string(whence),
+           lseek(fd, at, whence));
   }
 
   void dup_step() {
@@ -288,12 +336,17 @@ class Sequence {
     std::string about = std::to_string(fd);
     int to = 20 + static_cast<int>(random_.below(40)) + (random_.percent(10) ? 1200 : 0);
     switch (random_.below(5)) {
-      case 0: return keep("dup", about, dup(fd));
-      case 1: return keep("F_DUPFD_CLOEXEC", about, fcntl(fd, F_DUPFD_CLOEXEC, to));
-      case 2: return keep("F_DUPFD", about, fcntl(fd, F_DUPFD, to));
-      default: break;
+      case 0:
+        return keep("dup", about, dup(fd));
+      case 1:
+        return keep("F_DUPFD_CLOEXEC", about, fcntl(fd, F_DUPFD_CLOEXEC, to));
+      case 2:
+        return keep("F_DUPFD", about, fcntl(fd, F_DUPFD, to));
+      default:
+        break;
     }
-    for (int& other : fds_) if (other == to) other = -1;  // it is replaced
+    for (int& other : fds_)
+      if (other == to) other = -1;  // it is replaced
     if (random_.percent(50)) return keep("dup2", about + " " + std::to_string(to), dup2(fd, to));
     keep("dup3", about + " " + std::to_string(to), dup3(fd, to, random_.percent(50) ? O_CLOEXEC : 0));
   }
@@ -303,9 +356,12 @@ class Sequence {
     int fd = fds_[slot];
     fds_[slot] = -1;
     switch (random_.below(3)) {
-      case 0: return result("close", std::to_string(fd), close(fd));
-      case 1: return result("raw close", std::to_string(fd), syscall(SYS_close, fd));
-      default: break;
+      case 0:
+        return result("close", std::to_string(fd), close(fd));
+      case 1:
+        return result("raw close", std::to_string(fd), syscall(SYS_close, fd));
+      default:
+        break;
     }
     if (fd < 3) return;
     result("close_range", std::to_string(fd), syscall(SYS_close_range, fd, fd, 0));
@@ -316,28 +372,35 @@ class Sequence {
     switch (random_.below(3)) {
       case 0: {
         int flags = fcntl(fd, F_GETFL);
-        return result("F_GETFL", std::to_string(fd), flags < 0 ? flags : flags & ~(O_DIRECTORY | O_NOFOLLOW));  // ours may have these, too
+        return result("F_GETFL", std::to_string(fd),
+                      flags < 0 ? flags : flags & ~(O_DIRECTORY | O_NOFOLLOW));  // ours may have these, too
       }
-      case 1: return result("F_GETFD", std::to_string(fd), fcntl(fd, F_GETFD));
-      default: return result("F_SETFD", std::to_string(fd), fcntl(fd, F_SETFD, random_.percent(50) ? FD_CLOEXEC : 0));
+      case 1:
+        return result("F_GETFD", std::to_string(fd), fcntl(fd, F_GETFD));
+      default:
+        return result("F_SETFD", std::to_string(fd), fcntl(fd, F_SETFD, random_.percent(50) ? FD_CLOEXEC : 0));
     }
   }
 
   // ---- listings ----
 
-  static void add(std::vector<std::string>* names, const char* name, int type) { names->push_back(std::string(name) + ":" + std::to_string(type)); }
+  static void add(std::vector<std::string>* names, const char* name, int type) {
+    names->push_back(std::string(name) + ":" + std::to_string(type));
+  }
 
   void listed(const char* what, const std::string& about, std::vector<std::string> names) {
     std::sort(names.begin(), names.end());
     std::string all;
-    for (auto& n : names) all += n + "|";
+    for (auto& n : names)
+      all += n + "|";
     if (all.size() > 8000) all.resize(8000);
     say("%s %s = %s", what, about.c_str(), all.c_str());
   }
 
   void read_all(const char* what, const std::string& about, DIR* d) {
     std::vector<std::string> names;
-    while (struct dirent* e = readdir(d)) add(&names, e->d_name, e->d_type);
+    while (struct dirent* e = readdir(d))
+      add(&names, e->d_name, e->d_type);
     listed(what, about, names);
   }
 
@@ -362,11 +425,13 @@ class Sequence {
       rewinddir(d);
       read_all("readdir", "", d);
     } else if (kind == 7) {
-      for (unsigned n = random_.below(5); n > 0; --n) readdir(d);
+      for (unsigned n = random_.below(5); n > 0; --n)
+        readdir(d);
       long at = telldir(d);
       struct dirent* e = readdir(d);
       std::string name = e != nullptr ? e->d_name : "";
-      for (int i = 0; i < 3; ++i) readdir(d);
+      for (int i = 0; i < 3; ++i)
+        readdir(d);
       seekdir(d, at);
       e = readdir(d);
       say("seekdir %d", name == (e != nullptr ? e->d_name : ""));
@@ -381,7 +446,8 @@ class Sequence {
 
   static std::vector<std::string>* walked_;
   static int on_walk(const char* p, const struct stat* st, int type, struct FTW* w) {
-    walked_->push_back(std::string(p) + ":" + std::to_string(type) + ":" + std::to_string(w->level) + ":" + std::to_string(S_ISREG(st->st_mode) ? st->st_size : 0));
+    walked_->push_back(std::string(p) + ":" + std::to_string(type) + ":" + std::to_string(w->level) + ":" +
+                       std::to_string(S_ISREG(st->st_mode) ? st->st_size : 0));
     return 0;
   }
 
@@ -394,7 +460,8 @@ class Sequence {
         struct dirent** list = nullptr;
         int n = scandir(a(p), &list, nullptr, alphasort);
         if (n < 0) return result("scandir", p, n);
-        for (int i = 0; i < n; ++i) add(&names, list[i]->d_name, list[i]->d_type), free(list[i]);
+        for (int i = 0; i < n; ++i)
+          add(&names, list[i]->d_name, list[i]->d_type), free(list[i]);
         free(list);
         return listed("scandir", p, names);
       }
@@ -402,7 +469,8 @@ class Sequence {
         glob_t g;
         std::string pattern = p + (random_.percent(50) ? "/*" : "/[ano]*/*");
         int r = glob(a(pattern), random_.percent(50) ? GLOB_MARK : 0, nullptr, &g);
-        for (size_t i = 0; r == 0 && i < g.gl_pathc; ++i) names.push_back(g.gl_pathv[i]);
+        for (size_t i = 0; r == 0 && i < g.gl_pathc; ++i)
+          names.push_back(g.gl_pathv[i]);
         globfree(&g);
         return listed("glob", pattern + " " + std::to_string(r), names);
       }
@@ -460,7 +528,10 @@ class Sequence {
 
   // Which of several reasons for a refusal comes first differs between file systems: that it is refused does not.
   void refused(const char* what, const std::string& about, long r) {
-    say("%s %s = %s", what, about.c_str(), r < 0 ? (errno == ENOENT || errno == ENOTDIR || errno == ELOOP || errno == ENAMETOOLONG ? name_of(errno) : "refused") : "DONE");
+    say("%s %s = %s", what, about.c_str(),
+        r < 0 ? (errno == ENOENT || errno == ENOTDIR || errno == ELOOP || errno == ENAMETOOLONG ? name_of(errno)
+                                                                                                : "refused")
+              : "DONE");
   }
 
   void write_step() {
@@ -469,21 +540,44 @@ class Sequence {
     int at = random_.percent(30) ? dirfd_and_path(&p, false) : (p = path(false), AT_FDCWD);
     std::string about = p + " " + std::to_string(at);
     switch (random_.below(15)) {
-      case 0: return refused("unlink", about, unlinkat(at, a(p), 0));
-      case 1: return refused("rmdir", about, unlinkat(at, a(p), AT_REMOVEDIR));
-      case 2: return result("mkdir", about, mkdirat(at, a(p), 0755));
-      case 3: return result("mknod", about, mknodat(at, a(p), S_IFREG | 0644, 0));
-      case 4: return result("symlink", about, symlinkat("target", at, a(p)));
-      case 5: return result("chmod", about, fchmodat(at, a(p), 0600, 0));
-      case 6: return result("chown", about, fchownat(at, a(p), 0, 0, random_.percent(50) ? AT_SYMLINK_NOFOLLOW : 0));
-      case 7: return result("utimensat", about, utimensat(at, a(p), kTimes, random_.percent(50) ? AT_SYMLINK_NOFOLLOW : 0));
-      case 8: p = path(false); return result("truncate", p, truncate(a(p), 1));
-      case 9: p = path(false); return result("setxattr", p, setxattr(a(p), "user.x", "y", 1, 0));
-      case 10: q = path(false); if (at == AT_FDCWD && is_root(p)) return; return refused("rename", about + " to " + q, renameat(at, a(p), AT_FDCWD, b(q)));
-      case 11: q = path(false); return refused("link", about + " to " + q, linkat(at, a(p), AT_FDCWD, b(q), 0));
-      case 12: q = scratch + "/out"; return refused("rename out", about, renameat(at, a(p), AT_FDCWD, b(q)));
-      case 13: p = path(false); return refused("remove", p, remove(a(p)));
-      default: q = p = root + (random_.percent(50) ? "/a/tXXXXXX" : "/none/tXXXXXX"); return result("mkstemp", q, mkstemp(p.data()));
+      case 0:
+        return refused("unlink", about, unlinkat(at, a(p), 0));
+      case 1:
+        return refused("rmdir", about, unlinkat(at, a(p), AT_REMOVEDIR));
+      case 2:
+        return result("mkdir", about, mkdirat(at, a(p), 0755));
+      case 3:
+        return result("mknod", about, mknodat(at, a(p), S_IFREG | 0644, 0));
+      case 4:
+        return result("symlink", about, symlinkat("target", at, a(p)));
+      case 5:
+        return result("chmod", about, fchmodat(at, a(p), 0600, 0));
+      case 6:
+        return result("chown", about, fchownat(at, a(p), 0, 0, random_.percent(50) ? AT_SYMLINK_NOFOLLOW : 0));
+      case 7:
+        return result("utimensat", about, utimensat(at, a(p), kTimes, random_.percent(50) ? AT_SYMLINK_NOFOLLOW : 0));
+      case 8:
+        p = path(false);
+        return result("truncate", p, truncate(a(p), 1));
+      case 9:
+        p = path(false);
+        return result("setxattr", p, setxattr(a(p), "user.x", "y", 1, 0));
+      case 10:
+        q = path(false);
+        if (at == AT_FDCWD && is_root(p)) return;
+        return refused("rename", about + " to " + q, renameat(at, a(p), AT_FDCWD, b(q)));
+      case 11:
+        q = path(false);
+        return refused("link", about + " to " + q, linkat(at, a(p), AT_FDCWD, b(q), 0));
+      case 12:
+        q = scratch + "/out";
+        return refused("rename out", about, renameat(at, a(p), AT_FDCWD, b(q)));
+      case 13:
+        p = path(false);
+        return refused("remove", p, remove(a(p)));
+      default:
+        q = p = root + (random_.percent(50) ? "/a/tXXXXXX" : "/none/tXXXXXX");
+        return result("mkstemp", q, mkstemp(p.data()));
     }
   }
 
@@ -492,11 +586,16 @@ class Sequence {
     int fd = some_fd();
     std::string about = std::to_string(fd);
     switch (random_.below(5)) {
-      case 0: return result("write", about, write(fd, "x", 1));
-      case 1: return result("ftruncate", about, ftruncate(fd, 0));
-      case 2: return result("fchmod", about, fchmod(fd, 0600));
-      case 3: return result("futimens", about, futimens(fd, kTimes));
-      default: return result("fsetxattr", about, fsetxattr(fd, "user.x", "y", 1, 0));
+      case 0:
+        return result("write", about, write(fd, "x", 1));
+      case 1:
+        return result("ftruncate", about, ftruncate(fd, 0));
+      case 2:
+        return result("fchmod", about, fchmod(fd, 0600));
+      case 3:
+        return result("futimens", about, futimens(fd, kTimes));
+      default:
+        return result("fsetxattr", about, fsetxattr(fd, "user.x", "y", 1, 0));
     }
   }
 
@@ -524,10 +623,17 @@ class Sequence {
     }
     size_t n = random_.below(random_.percent(20) ? 200000 : 300);
     switch (random_.below(4)) {
-      case 0: return result("fseek", "", fseek(f, static_cast<long>(random_.below(310000)), SEEK_SET));
-      case 1: return say("fgetc = %d %s", fgetc(f), ferror(f) ? "error" : "");
-      case 2: return say("fgets = %s", fgets(buffer_, 300, f) != nullptr ? std::to_string(hash_of(buffer_, strlen(buffer_))).c_str() : "null");
-      default: n = fread(buffer_, 1, n, f); return say("fread = %zu %016lx", n, static_cast<unsigned long>(hash_of(buffer_, n)));
+      case 0:
+        return result("fseek", "", fseek(f, static_cast<long>(random_.below(310000)), SEEK_SET));
+      case 1:
+        return say("fgetc = %d %s", fgetc(f), ferror(f) ? "error" : "");
+      case 2:
+        return say("fgets = %s", fgets(buffer_, 300, f) != nullptr
+                                     ? std::to_string(hash_of(buffer_, strlen(buffer_))).c_str()
+                                     : "null");
+      default:
+        n = fread(buffer_, 1, n, f);
+        return say("fread = %zu %016lx", n, static_cast<unsigned long>(hash_of(buffer_, n)));
     }
   }
 
@@ -544,12 +650,15 @@ class Sequence {
     struct stat st;
     if (fstat(fd, &st) != 0) return;
     size_t size = S_ISREG(st.st_mode) && st.st_size > 0 ? static_cast<size_t>(st.st_size) : 4096;
-    int prot = random_.percent(15) ? PROT_READ | PROT_WRITE : PROT_READ, flags = random_.percent(50) ? MAP_PRIVATE : MAP_SHARED;
+    int prot = random_.percent(15) ? PROT_READ | PROT_WRITE : PROT_READ,
+        flags = random_.percent(50) ? MAP_PRIVATE : MAP_SHARED;
     void* p = mmap(nullptr, size, prot, flags, fd, 0);
     say("mmap %d %d %d = %s", fd, prot, flags, p != MAP_FAILED ? "ok" : name_of(errno));
     if (p == MAP_FAILED) return;
-    if (st.st_size == 0) munmap(p, size);
-    else m = {static_cast<char*>(p), size};
+    if (st.st_size == 0)
+      munmap(p, size);
+    else
+      m = {static_cast<char*>(p), size};
   }
 
   // ---- raw calls, information ----
@@ -565,10 +674,13 @@ class Sequence {
         return r < 0 ? result("raw fstatat", about, r) : say("raw fstatat %s = %s", about.c_str(), text_of(st).c_str());
       }
       case 1: {
-        struct { uint64_t flags, mode, resolve; } how = {static_cast<uint64_t>(folder_behind_a_link(p, false)), 0, 0};
+        struct {
+          uint64_t flags, mode, resolve;
+        } how = {static_cast<uint64_t>(folder_behind_a_link(p, false)), 0, 0};
         return keep("openat2", about, static_cast<int>(syscall(437, at, a(p), &how, sizeof(how))));
       }
-      case 2: return result("raw faccessat2", about, syscall(439, at, a(p), R_OK, 0));
+      case 2:
+        return result("raw faccessat2", about, syscall(439, at, a(p), R_OK, 0));
       case 3: {
         char text[PATH_MAX] = {};
         long r = syscall(SYS_readlinkat, at, a(p), text, sizeof(text) - 1);
@@ -603,11 +715,15 @@ class Sequence {
     switch (random_.below(5)) {
       case 0: {
         int r = statvfs(a(p), &v);
-        return r != 0 ? result("statvfs", p, r) : say("statvfs %s = %lu %lu", p.c_str(), v.f_flag & ST_RDONLY, v.f_namemax);
+        return r != 0 ? result("statvfs", p, r)
+                      : say("statvfs %s = %lu %lu", p.c_str(), v.f_flag & ST_RDONLY, v.f_namemax);
       }
-      case 1: return result("pathconf", p, pathconf(a(p), _PC_NAME_MAX));
-      case 2: return result("getxattr", p, getxattr(a(p), "user.none", text, sizeof(text)));
-      case 3: return result("listxattr", p, listxattr(a(p), text, sizeof(text)));
+      case 1:
+        return result("pathconf", p, pathconf(a(p), _PC_NAME_MAX));
+      case 2:
+        return result("getxattr", p, getxattr(a(p), "user.none", text, sizeof(text)));
+      case 3:
+        return result("listxattr", p, listxattr(a(p), text, sizeof(text)));
       default: {
         int in = inotify_init1(IN_CLOEXEC);
         int r = inotify_add_watch(in, a(p), IN_MODIFY);
@@ -633,7 +749,8 @@ class Sequence {
     long got = r > 0 ? pread(to, buffer_, sizeof(buffer_), 0) : 0;
     close(to);
     // Which of two file systems a copy goes between differs; read(2) says the same things.
-    say("%s %d = %ld %s %016lx", whole ? "sendfile" : "copy_file_range", fd, r, r < 0 && whole ? name_of(error) : "", static_cast<unsigned long>(hash_of(buffer_, static_cast<size_t>(got))));
+    say("%s %d = %ld %s %016lx", whole ? "sendfile" : "copy_file_range", fd, r, r < 0 && whole ? name_of(error) : "",
+        static_cast<unsigned long>(hash_of(buffer_, static_cast<size_t>(got))));
   }
 
   void pass_step() {
@@ -663,8 +780,10 @@ class Sequence {
     pid_t child = fork();
     if (child == 0) {
       inside_ += "child ";
-      for (DIR*& d : dirs_) d = nullptr;  // whose place the parent's is after a child's use is not defined
-      for (int i = 0; i < 4; ++i) one_step();
+      for (DIR*& d : dirs_)
+        d = nullptr;  // whose place the parent's is after a child's use is not defined
+      for (int i = 0; i < 4; ++i)
+        one_step();
       fflush(stdout);
       _exit(write(ends[1], &hash_, sizeof(hash_)) == sizeof(hash_) ? 0 : 1);
     }
@@ -681,7 +800,8 @@ class Sequence {
   void exec_step() {
     int fd = some_fd();
     std::string number = std::to_string(fd), p = path();
-    std::string command = "exec 2>&1; test -r \"$1\"; echo $? $(head -c 70 <&" + number + " 2>/dev/null | cksum) $(pwd -P); ls -d \"$1\" >/dev/null 2>&1; echo $?";
+    std::string command = "exec 2>&1; test -r \"$1\"; echo $? $(head -c 70 <&" + number +
+                          " 2>/dev/null | cksum) $(pwd -P); ls -d \"$1\" >/dev/null 2>&1; echo $?";
     int ends[2];
     if (fd < 0 || pipe2(ends, O_CLOEXEC) != 0) return;
     posix_spawn_file_actions_t actions;
@@ -694,7 +814,8 @@ class Sequence {
     close(ends[1]);
     std::string out;
     char part[4096];
-    for (ssize_t n; (n = read(ends[0], part, sizeof(part))) > 0;) out.append(part, static_cast<size_t>(n));
+    for (ssize_t n; (n = read(ends[0], part, sizeof(part))) > 0;)
+      out.append(part, static_cast<size_t>(n));
     close(ends[0]);
     int status = -1;
     if (error == 0) waitpid(child, &status, 0);
@@ -710,7 +831,10 @@ class Sequence {
   int fds_[kSlots] = {-1, -1, -1, -1, -1, -1};
   DIR* dirs_[2] = {};
   FILE* files_[2] = {};
-  struct { char* base = nullptr; size_t size = 0; } maps_[2];
+  struct {
+    char* base = nullptr;
+    size_t size = 0;
+  } maps_[2];
   std::map<std::pair<dev_t, ino_t>, size_t> seen_;
   Base cwd_;
   bool cwd_known_ = true;

@@ -14,7 +14,8 @@ namespace model {
 class Random {
  public:
   explicit Random(uint64_t seed) : state_(seed * 0x9e3779b97f4a7c15ULL + 0x2545f4914f6cdd1dULL) {
-    for (int i = 0; i < 4; ++i) next();
+    for (int i = 0; i < 4; ++i)
+      next();
   }
   uint64_t next() {
     state_ ^= state_ >> 12, state_ ^= state_ << 25, state_ ^= state_ >> 27;
@@ -35,7 +36,8 @@ class Random {
 class AtTheEdge {
  public:
   AtTheEdge() {
-    base_ = static_cast<char*>(mmap(nullptr, kBytes + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    base_ =
+        static_cast<char*>(mmap(nullptr, kBytes + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
     mprotect(base_ + kBytes, 4096, PROT_NONE);
   }
   const char* put(const std::string& text) {
@@ -58,15 +60,16 @@ inline const Node& tree() {
   static const Node root = [] {
     Node many{"many", {}};
     static std::string names[100];
-    for (int i = 0; i < 100; ++i) many.children.push_back({(names[i] = "n" + std::to_string(i)).c_str(), {}});
+    for (int i = 0; i < 100; ++i)
+      many.children.push_back({(names[i] = "n" + std::to_string(i)).c_str(), {}});
     Node b{"b", {{"deep", {{"leaf", {}}}}}};
     return Node{"", {{"a", {{"one", {}}, {"empty", {}}, {"big", {}}, b}}, {"sp ace", {{"\xc3\xbc%+", {}}}}, many}};
   }();
   return root;
 }
 
-// A place to start from. The trail: the folders from the root of the tree down to it (null where there is no such thing); empty for
-// the folder that the tree lies in.
+// A place to start from. The trail: the folders from the root of the tree down to it (null where there is no such
+// thing); empty for the folder that the tree lies in.
 struct Base {
   std::string text;  // "" for a relative path
   std::vector<const Node*> trail{&tree()};

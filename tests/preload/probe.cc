@@ -1,7 +1,8 @@
-// Calls every intercepted function on a tree and prints what it returned, its errno and its side effects, one line a call.
-// Run bare on a plain (read-only) tree and preloaded on a dataset of the same content: the lines must be equal.
-// The tree (tests/preload/differential_test.py makes it): a/one (1 byte), a/empty, a/big (300,000), a/b/deep/leaf, "sp ace/ü%+",
-// n0..n99 in many/. Never prints st_dev, st_ino, owners, access times or a directory's mtime, which may differ.
+// Calls every intercepted function on a tree and prints what it returned, its errno and its side effects, one line a
+// call. Run bare on a plain (read-only) tree and preloaded on a dataset of the same content: the lines must be equal.
+// The tree (tests/preload/differential_test.py makes it): a/one (1 byte), a/empty, a/big (300,000), a/b/deep/leaf, "sp
+// ace/ü%+", n0..n99 in many/. Never prints st_dev, st_ino, owners, access times or a directory's mtime, which may
+// differ.
 #include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
@@ -61,8 +62,10 @@ constexpr int kVer = 0;
 std::string parent;  // of the root
 
 std::string clean(std::string s) {
-  for (size_t at; (at = s.find(root)) != std::string::npos;) s.replace(at, root.size(), "$R");
-  for (size_t at; (at = s.find(parent)) != std::string::npos;) s.replace(at, parent.size(), "$P");
+  for (size_t at; (at = s.find(root)) != std::string::npos;)
+    s.replace(at, root.size(), "$R");
+  for (size_t at; (at = s.find(parent)) != std::string::npos;)
+    s.replace(at, parent.size(), "$P");
   return s;
 }
 
@@ -75,41 +78,45 @@ __attribute__((format(printf, 1, 2))) void say(const char* format, ...) {
   puts(clean(line).c_str());
 }
 
-const char* err() { return errno ? strerrorname_np(errno) : "0"; }
+const char* err() {
+  return errno ? strerrorname_np(errno) : "0";
+}
 
 // Prints a call's result: negative with errno, else "ok" and closes nothing.
-#define CALL(expr)                                              \
-  do {                                                          \
-    errno = 0;                                                  \
-    long r_ = (long)(expr);                                     \
+#define CALL(expr)                                                     \
+  do {                                                                 \
+    errno = 0;                                                         \
+    long r_ = (long)(expr);                                            \
     say("%s = %ld %s", #expr, r_ < 0 ? -1 : r_, r_ < 0 ? err() : "0"); \
   } while (0)
 
 // The same for calls that return a descriptor, which is closed; its number is not printed.
-#define FD(expr)                                                \
-  do {                                                          \
-    errno = 0;                                                  \
-    int f_ = (expr);                                            \
+#define FD(expr)                                                                           \
+  do {                                                                                     \
+    errno = 0;                                                                             \
+    int f_ = (expr);                                                                       \
     say("%s = %s %s", #expr, f_ < 0 ? "-1" : "fd", f_ < 0 ? err() : describe(f_).c_str()); \
-    if (f_ >= 0) close(f_);                                     \
+    if (f_ >= 0) close(f_);                                                                \
   } while (0)
 
 std::string attributes(const struct stat& st) {
   char b[200];
-  snprintf(b, sizeof(b), "mode=%o nlink=%lu size=%ld blocks=%ld mtime=%ld.%09ld", st.st_mode, (unsigned long)st.st_nlink, (long)st.st_size,
-           (long)st.st_blocks, S_ISDIR(st.st_mode) ? 0 : (long)st.st_mtim.tv_sec, S_ISDIR(st.st_mode) ? 0 : st.st_mtim.tv_nsec);
+  snprintf(b, sizeof(b), "mode=%o nlink=%lu size=%ld blocks=%ld mtime=%ld.%09ld", st.st_mode,
+           (unsigned long)st.st_nlink, (long)st.st_size, (long)st.st_blocks,
+           S_ISDIR(st.st_mode) ? 0 : (long)st.st_mtim.tv_sec, S_ISDIR(st.st_mode) ? 0 : st.st_mtim.tv_nsec);
   return b;
 }
 
 bool same(const struct stat& a, const struct stat& b) {
-  return a.st_dev == b.st_dev && a.st_ino == b.st_ino && a.st_mode == b.st_mode && a.st_nlink == b.st_nlink && a.st_uid == b.st_uid &&
-         a.st_gid == b.st_gid && a.st_size == b.st_size && a.st_blocks == b.st_blocks && a.st_blksize == b.st_blksize &&
-         a.st_mtim.tv_sec == b.st_mtim.tv_sec && a.st_mtim.tv_nsec == b.st_mtim.tv_nsec;
+  return a.st_dev == b.st_dev && a.st_ino == b.st_ino && a.st_mode == b.st_mode && a.st_nlink == b.st_nlink &&
+         a.st_uid == b.st_uid && a.st_gid == b.st_gid && a.st_size == b.st_size && a.st_blocks == b.st_blocks &&
+         a.st_blksize == b.st_blksize && a.st_mtim.tv_sec == b.st_mtim.tv_sec && a.st_mtim.tv_nsec == b.st_mtim.tv_nsec;
 }
 
 unsigned checksum(const char* p, size_t n) {
   unsigned h = 5381;
-  for (size_t i = 0; i < n; ++i) h = h * 33 + (unsigned char)p[i];
+  for (size_t i = 0; i < n; ++i)
+    h = h * 33 + (unsigned char)p[i];
   return h;
 }
 
@@ -126,11 +133,32 @@ std::string describe(int fd) {
   return text;
 }
 
-std::string P(const char* rel) { return root + "/" + rel; }
+std::string P(const char* rel) {
+  return root + "/" + rel;
+}
 #define p(rel) P(rel).c_str()
 
-const char* kPaths[] = {"a/one", "a/empty", "a/big", "a", "", "a/", "a/one/", "a/none", "a/one/x", "none/x", "sp ace/\xc3\xbc%+", "a/b/deep/leaf",
-                        "a//b/./deep/leaf", "a/b/../one", "a/b/../../a/one", "a/none/../one", "./a/one", "a/b/deep/..", "many/n7", "a/.", "a/b/."};
+const char* kPaths[] = {"a/one",
+                        "a/empty",
+                        "a/big",
+                        "a",
+                        "",
+                        "a/",
+                        "a/one/",
+                        "a/none",
+                        "a/one/x",
+                        "none/x",
+                        "sp ace/\xc3\xbc%+",
+                        "a/b/deep/leaf",
+                        "a//b/./deep/leaf",
+                        "a/b/../one",
+                        "a/b/../../a/one",
+                        "a/none/../one",
+                        "./a/one",
+                        "a/b/deep/..",
+                        "many/n7",
+                        "a/.",
+                        "a/b/."};
 
 void stats() {
   for (const char* rel : kPaths) {
@@ -169,7 +197,8 @@ void stats() {
     struct statx x;
     errno = 0;
     r = statx(AT_FDCWD, q, 0, STATX_BASIC_STATS, &x);
-    say("statx %s = %d %s mode=%o size=%lu nlink=%u", q, r, err(), r ? 0 : x.stx_mode, r ? 0ul : (unsigned long)x.stx_size, r ? 0 : x.stx_nlink);
+    say("statx %s = %d %s mode=%o size=%lu nlink=%u", q, r, err(), r ? 0 : x.stx_mode,
+        r ? 0ul : (unsigned long)x.stx_size, r ? 0 : x.stx_nlink);
     for (int mode : {F_OK, R_OK, W_OK, X_OK, R_OK | X_OK}) {
       errno = 0;
       r = access(q, mode);
@@ -288,7 +317,8 @@ std::vector<std::string> names(DIR* d) {
   std::vector<std::string> v;
   struct stat st;
   while (struct dirent* e = readdir(d)) {
-    bool real = fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && (st.st_ino == e->d_ino || e->d_name[0] == '.');
+    bool real =
+        fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && (st.st_ino == e->d_ino || e->d_name[0] == '.');
     v.push_back(std::string(e->d_name) + ":" + std::to_string(e->d_type) + (real ? "" : " INODE"));
   }
   std::sort(v.begin(), v.end());
@@ -297,7 +327,8 @@ std::vector<std::string> names(DIR* d) {
 
 void print(const char* what, const std::vector<std::string>& v) {
   std::string s;
-  for (auto& x : v) s += x + "|";
+  for (auto& x : v)
+    s += x + "|";
   say("%s %s", what, s.c_str());
 }
 
@@ -306,16 +337,22 @@ bool in_place;
 int walk(const char* path, const struct stat* st, int type, struct FTW* w) {
   struct stat here;
   if (in_place && (stat(path + w->base, &here) != 0 || here.st_ino != st->st_ino)) walked->push_back("not in place");
-  walked->push_back(clean(path) + ":" + std::to_string(type) + ":" + std::to_string(w->level) + ":" + (w->level ? path + w->base : "root") + ":" +
+  walked->push_back(clean(path) + ":" + std::to_string(type) + ":" + std::to_string(w->level) + ":" +
+                    (w->level ? path + w->base : "root") + ":" +
                     std::to_string(S_ISREG(st->st_mode) ? st->st_size : 0));
   return 0;
 }
 int walk_plain(const char* path, const struct stat* st, int type) {
-  walked->push_back(clean(path) + ":" + std::to_string(type) + ":" + std::to_string(S_ISREG(st->st_mode) ? st->st_size : 0));
+  walked->push_back(clean(path) + ":" + std::to_string(type) + ":" +
+                    std::to_string(S_ISREG(st->st_mode) ? st->st_size : 0));
   return 0;
 }
-int by_name(const FTSENT** a, const FTSENT** b) { return strcmp((*a)->fts_name, (*b)->fts_name); }
-int only_n(const struct dirent* e) { return e->d_name[0] == 'n'; }
+int by_name(const FTSENT** a, const FTSENT** b) {
+  return strcmp((*a)->fts_name, (*b)->fts_name);
+}
+int only_n(const struct dirent* e) {
+  return e->d_name[0] == 'n';
+}
 
 void directories() {
   for (const char* rel : kPaths) {
@@ -349,11 +386,13 @@ void directories() {
     close(fd);
   }
   DIR* d = opendir(p("many"));
-  for (int i = 0; i < 5; ++i) readdir(d);
+  for (int i = 0; i < 5; ++i)
+    readdir(d);
   long at = telldir(d);
   struct dirent* e = readdir(d);
   std::string name = e->d_name;
-  while (readdir(d)) {}
+  while (readdir(d)) {
+  }
   seekdir(d, at);
   e = readdir(d);
   say("seekdir %d", e && name == e->d_name);
@@ -362,19 +401,22 @@ void directories() {
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
   int count = 0;
-  while (readdir_r(d, &entry, &result) == 0 && result) ++count;
+  while (readdir_r(d, &entry, &result) == 0 && result)
+    ++count;
 #pragma GCC diagnostic pop
   say("readdir_r %d", count);
   closedir(d);
   struct dirent** list;
   int n = scandir(p("many"), &list, only_n, alphasort);
   std::vector<std::string> v;
-  for (int i = 0; i < n; ++i) v.push_back(list[i]->d_name);
+  for (int i = 0; i < n; ++i)
+    v.push_back(list[i]->d_name);
   print("scandir", v);
   int dfd = open(root.c_str(), O_RDONLY | O_DIRECTORY);
   n = scandirat(dfd, "a", &list, nullptr, alphasort);
   v.clear();
-  for (int i = 0; i < n; ++i) v.push_back(list[i]->d_name);
+  for (int i = 0; i < n; ++i)
+    v.push_back(list[i]->d_name);
   print("scandirat", v);
   CALL(scandir(p("none"), &list, nullptr, nullptr));
   CALL(scandir(p("a/one"), &list, nullptr, nullptr));
@@ -403,7 +445,8 @@ void directories() {
   close(sub);
   close(dfd);
 
-  for (int options : {(int)FTS_PHYSICAL, FTS_PHYSICAL | FTS_NOCHDIR, FTS_LOGICAL | FTS_SEEDOT, FTS_PHYSICAL | FTS_NOSTAT, FTS_PHYSICAL | FTS_XDEV}) {
+  for (int options : {(int)FTS_PHYSICAL, FTS_PHYSICAL | FTS_NOCHDIR, FTS_LOGICAL | FTS_SEEDOT,
+                      FTS_PHYSICAL | FTS_NOSTAT, FTS_PHYSICAL | FTS_XDEV}) {
     char* roots[] = {root.data(), nullptr};
     FTS* fts = fts_open(roots, options, by_name);
     v.clear();
@@ -411,11 +454,15 @@ void directories() {
       if (e->fts_info == FTS_D && strcmp(e->fts_name, "deep") == 0) fts_set(fts, e, FTS_SKIP);
       std::string kids;
       if (e->fts_info == FTS_D && strcmp(e->fts_name, "a") == 0) {
-        for (FTSENT* k = fts_children(fts, 0); k; k = k->fts_link) kids += std::string(",") + k->fts_name;
+        for (FTSENT* k = fts_children(fts, 0); k; k = k->fts_link)
+          kids += std::string(",") + k->fts_name;
       }
       std::string path = clean(e->fts_path);
       if (path.back() == '/') path.pop_back();  // glibc leaves one after fts_children
-      v.push_back(path + ":" + std::to_string(e->fts_info) + ":" + std::to_string(e->fts_level) + ":" + (strcmp(e->fts_name, basename(e->fts_level ? path.c_str() : root.c_str())) == 0 ? "named" : e->fts_name) + kids);
+      v.push_back(
+          path + ":" + std::to_string(e->fts_info) + ":" + std::to_string(e->fts_level) + ":" +
+          (strcmp(e->fts_name, basename(e->fts_level ? path.c_str() : root.c_str())) == 0 ? "named" : e->fts_name) +
+          kids);
     }
     int end = errno;
     say("fts %d ends %d closes %d", options, end, fts_close(fts));
@@ -432,7 +479,8 @@ void directories() {
   for (const char* pattern : {"*/*", "many/n[0-4]", "a/b*/d?ep/*", "none*", "a/one", "*ace/*"}) {
     int r = glob(p(pattern), GLOB_MARK, nullptr, &g);
     v.clear();
-    for (size_t i = 0; r == 0 && i < g.gl_pathc; ++i) v.push_back(clean(g.gl_pathv[i]));
+    for (size_t i = 0; r == 0 && i < g.gl_pathc; ++i)
+      v.push_back(clean(g.gl_pathv[i]));
     say("glob %s %d", pattern, r);
     print("", v);
     globfree(&g);
@@ -520,7 +568,8 @@ void links() {
   // From outside into the tree.
   char dir[] = "/tmp/larder-probe-XXXXXX";
   if (!mkdtemp(dir)) return;
-  std::string in = std::string(dir) + "/in", file = std::string(dir) + "/file", loop = std::string(dir) + "/loop", rel = std::string(dir) + "/rel";
+  std::string in = std::string(dir) + "/in", file = std::string(dir) + "/file", loop = std::string(dir) + "/loop",
+              rel = std::string(dir) + "/rel";
   CALL(symlink(root.c_str(), in.c_str()));
   CALL(symlink(P("a/one").c_str(), file.c_str()));
   CALL(symlink(loop.c_str(), loop.c_str()));
@@ -555,7 +604,8 @@ void links() {
   FILE* f = fopen(file.c_str(), "r");
   say("fopen %s %d", f ? "ok" : err(), f ? fgetc(f) : 0);
   if (f) fclose(f);
-  for (auto& x : {in, file, loop, rel}) unlink(x.c_str());
+  for (auto& x : {in, file, loop, rel})
+    unlink(x.c_str());
   CALL(rmdir(dir));
 }
 
@@ -627,7 +677,8 @@ int main(int argc, char** argv) {
   struct {
     const char* name;
     void (*run)();
-  } parts[] = {{"stats", stats}, {"opens", opens}, {"reads", reads}, {"directories", directories}, {"cwd", current_directory}, {"links", links}, {"writes", writes}};
+  } parts[] = {{"stats", stats},           {"opens", opens}, {"reads", reads},  {"directories", directories},
+               {"cwd", current_directory}, {"links", links}, {"writes", writes}};
   for (auto& part : parts) {
     if (!only.empty() && only != part.name) continue;
     say("== %s", part.name);

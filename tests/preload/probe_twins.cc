@@ -1,6 +1,6 @@
-// The twins: every intercepted function that probe.cc does not call (other widths of off_t, fortified entry points, glibc's internal names,
-// at-forms, exec's family). probe_twins ROOT: one line a call, equal bare and preloaded. differential_test.py checks that the two
-// probes together call every function of preload/symbols.def.
+// The twins: every intercepted function that probe.cc does not call (other widths of off_t, fortified entry points,
+// glibc's internal names, at-forms, exec's family). probe_twins ROOT: one line a call, equal bare and preloaded.
+// differential_test.py checks that the two probes together call every function of preload/base/symbols.def.
 #include <aio.h>
 #include <dirent.h>
 #include <dlfcn.h>
@@ -79,75 +79,84 @@ std::string root, parent;
 char bytes[1 << 16];
 
 std::string clean(std::string s) {
-  for (size_t at; (at = s.find(root)) != std::string::npos;) s.replace(at, root.size(), "$R");
-  for (size_t at; (at = s.find(parent)) != std::string::npos;) s.replace(at, parent.size(), "$P");
+  for (size_t at; (at = s.find(root)) != std::string::npos;)
+    s.replace(at, root.size(), "$R");
+  for (size_t at; (at = s.find(parent)) != std::string::npos;)
+    s.replace(at, parent.size(), "$P");
   return s;
 }
-void say(const std::string& text) { puts(clean(text).c_str()); }
+void say(const std::string& text) {
+  puts(clean(text).c_str());
+}
 
 unsigned sum(const char* p, long n) {
   unsigned h = 5381;
-  for (long i = 0; i < n; ++i) h = h * 33 + static_cast<unsigned char>(p[i]);
+  for (long i = 0; i < n; ++i)
+    h = h * 33 + static_cast<unsigned char>(p[i]);
   return h;
 }
 
 // Prints an expression's value: -1 with errno.
-#define CALL(expr)                                                                                                     \
-  do {                                                                                                                 \
-    errno = 0;                                                                                                         \
-    long r_ = static_cast<long>(expr);                                                                                 \
-    say(std::string(#expr) + " = " + (r_ < 0 ? std::string("-1 ") + strerrorname_np(errno) : std::to_string(r_)));     \
+#define CALL(expr)                                                                                                 \
+  do {                                                                                                             \
+    errno = 0;                                                                                                     \
+    long r_ = static_cast<long>(expr);                                                                             \
+    say(std::string(#expr) + " = " + (r_ < 0 ? std::string("-1 ") + strerrorname_np(errno) : std::to_string(r_))); \
   } while (0)
 // Whether it fails, and how; what it returns else is nobody's concern.
 #define FAILS(expr) CALL((expr) < 0 ? -1 : 0)
 // A descriptor: what is in it.
-#define FD(expr)                                                                                                       \
-  do {                                                                                                                 \
-    errno = 0;                                                                                                         \
-    int f_ = expr;                                                                                                     \
-    int e_ = errno;                                                                                                    \
-    long n_ = f_ >= 0 ? read(f_, bytes, sizeof(bytes)) : 0;                                                            \
-    say(std::string(#expr) + " = " + (f_ < 0 ? strerrorname_np(e_) : std::to_string(n_) + " " + std::to_string(sum(bytes, n_)))); \
-    if (f_ >= 0) close(f_);                                                                                            \
+#define FD(expr)                                                                                     \
+  do {                                                                                               \
+    errno = 0;                                                                                       \
+    int f_ = expr;                                                                                   \
+    int e_ = errno;                                                                                  \
+    long n_ = f_ >= 0 ? read(f_, bytes, sizeof(bytes)) : 0;                                          \
+    say(std::string(#expr) + " = " +                                                                 \
+        (f_ < 0 ? strerrorname_np(e_) : std::to_string(n_) + " " + std::to_string(sum(bytes, n_)))); \
+    if (f_ >= 0) close(f_);                                                                          \
   } while (0)
 // How many bytes came, and which.
-#define BYTES(expr)                                                                                                    \
-  do {                                                                                                                 \
-    memset(bytes, 0, 1000);                                                                                            \
-    CALL(expr);                                                                                                        \
-    say("  sum " + std::to_string(sum(bytes, 1000)));                                                                  \
+#define BYTES(expr)                                   \
+  do {                                                \
+    memset(bytes, 0, 1000);                           \
+    CALL(expr);                                       \
+    say("  sum " + std::to_string(sum(bytes, 1000))); \
   } while (0)
-#define FILE_OF(expr)                                                                                                  \
-  do {                                                                                                                 \
-    errno = 0;                                                                                                         \
-    FILE* f_ = expr;                                                                                                   \
-    int e_ = errno;                                                                                                    \
-    size_t n_ = f_ ? fread(bytes, 1, 1000, f_) : 0;                                                                    \
-    say(std::string(#expr) + " = " + (f_ ? std::to_string(n_) + " " + std::to_string(sum(bytes, static_cast<long>(n_))) : strerrorname_np(e_))); \
-    if (f_) fclose(f_);                                                                                                \
+#define FILE_OF(expr)                                                                                               \
+  do {                                                                                                              \
+    errno = 0;                                                                                                      \
+    FILE* f_ = expr;                                                                                                \
+    int e_ = errno;                                                                                                 \
+    size_t n_ = f_ ? fread(bytes, 1, 1000, f_) : 0;                                                                 \
+    say(std::string(#expr) + " = " +                                                                                \
+        (f_ ? std::to_string(n_) + " " + std::to_string(sum(bytes, static_cast<long>(n_))) : strerrorname_np(e_))); \
+    if (f_) fclose(f_);                                                                                             \
   } while (0)
-#define TEXT(expr)                                                                                                     \
-  do {                                                                                                                 \
-    errno = 0;                                                                                                         \
-    const char* t_ = expr;                                                                                             \
-    say(std::string(#expr) + " = " + (t_ ? t_ : strerrorname_np(errno)));                                              \
+#define TEXT(expr)                                                        \
+  do {                                                                    \
+    errno = 0;                                                            \
+    const char* t_ = expr;                                                \
+    say(std::string(#expr) + " = " + (t_ ? t_ : strerrorname_np(errno))); \
   } while (0)
 
 // What a stat said, of the fields that a plain folder and a dataset agree in.
 template <typename Stat>
 std::string text_of(const Stat& st) {
-  return std::to_string(st.st_mode) + " " + std::to_string(st.st_size) + " " + std::to_string(st.st_nlink) + " " + std::to_string(st.st_blocks) + " " +
-         (S_ISREG(st.st_mode) ? std::to_string(st.st_mtim.tv_sec) : "");
+  return std::to_string(st.st_mode) + " " + std::to_string(st.st_size) + " " + std::to_string(st.st_nlink) + " " +
+         std::to_string(st.st_blocks) + " " + (S_ISREG(st.st_mode) ? std::to_string(st.st_mtim.tv_sec) : "");
 }
 
 void list(const char* what, std::vector<std::string> names) {
   std::sort(names.begin(), names.end());
   std::string all = what;
-  for (auto& n : names) all += " " + n;
+  for (auto& n : names)
+    all += " " + n;
   say(all);
 }
 
-// ---- one path, every function that takes one ----------------------------------------------------------------------------
+// ---- one path, every function that takes one
+// ----------------------------------------------------------------------------
 
 void looking(const char* p) {
   struct stat64 s64;
@@ -181,22 +190,29 @@ void looking(const char* p) {
 
 std::vector<std::string> walked;
 int walk64(const char* path, const struct stat64* st, int type, struct FTW* w) {
-  walked.push_back(std::string(path) + ":" + std::to_string(type) + ":" + std::to_string(w->level) + ":" + std::to_string(S_ISREG(st->st_mode) ? st->st_size : 0));
+  walked.push_back(std::string(path) + ":" + std::to_string(type) + ":" + std::to_string(w->level) + ":" +
+                   std::to_string(S_ISREG(st->st_mode) ? st->st_size : 0));
   return 0;
 }
-int plain64(const char*, const struct stat64*, int type) { return type == FTW_F || type == FTW_D ? 0 : 1; }
-int names64(const struct dirent64** a, const struct dirent64** b) { return strcmp((*a)->d_name, (*b)->d_name); }
+int plain64(const char*, const struct stat64*, int type) {
+  return type == FTW_F || type == FTW_D ? 0 : 1;
+}
+int names64(const struct dirent64** a, const struct dirent64** b) {
+  return strcmp((*a)->d_name, (*b)->d_name);
+}
 
 void listing(const char* p) {
   say("-- list " + std::string(p));
   std::vector<std::string> v;
   DIR* d = opendir(p);
-  while (struct dirent64* e = d ? readdir64(d) : nullptr) v.push_back(e->d_name + std::to_string(e->d_type));
+  while (struct dirent64* e = d ? readdir64(d) : nullptr)
+    v.push_back(e->d_name + std::to_string(e->d_type));
   list("readdir64", v);
   v.clear();
   struct dirent64 entry, *next;
   if (d) rewinddir(d);
-  while (d && readdir64_r(d, &entry, &next) == 0 && next) v.push_back(entry.d_name);
+  while (d && readdir64_r(d, &entry, &next) == 0 && next)
+    v.push_back(entry.d_name);
   list("readdir64_r", v);
   if (d) closedir(d);
   struct dirent64** found = nullptr;
@@ -204,13 +220,20 @@ void listing(const char* p) {
     v.clear();
     errno = 0;
     int n = at ? scandirat64(AT_FDCWD, p, &found, nullptr, names64) : scandir64(p, &found, nullptr, names64);
-    for (int i = 0; i < n; ++i) v.push_back(found[i]->d_name), free(found[i]);
+    for (int i = 0; i < n; ++i)
+      v.push_back(found[i]->d_name), free(found[i]);
     if (n >= 0) free(found);
     list(n < 0 ? strerrorname_np(errno) : "scandir64", v);
   }
   long (*const calls[])(int) = {[](int fd) -> long { return getdents64(fd, bytes, 500); },
-                                [](int fd) -> long { off_t base = 0; return getdirentries(fd, bytes, 500, &base); },
-                                [](int fd) -> long { off64_t base = 0; return getdirentries64(fd, bytes, 500, &base); }};
+                                [](int fd) -> long {
+                                  off_t base = 0;
+                                  return getdirentries(fd, bytes, 500, &base);
+                                },
+                                [](int fd) -> long {
+                                  off64_t base = 0;
+                                  return getdirentries64(fd, bytes, 500, &base);
+                                }};
   for (auto call : calls) {
     int fd = open(p, O_RDONLY);
     v.clear();
@@ -229,7 +252,8 @@ void listing(const char* p) {
   std::string pattern = std::string(p) + "/*e*";
   CALL(glob64(pattern.c_str(), 0, nullptr, &g));
   v.clear();
-  for (size_t i = 0; i < g.gl_pathc; ++i) v.push_back(g.gl_pathv[i]);
+  for (size_t i = 0; i < g.gl_pathc; ++i)
+    v.push_back(g.gl_pathv[i]);
   list("glob64", v);
   globfree64(&g);
   CALL(ftw64(p, plain64, 5));
@@ -243,28 +267,37 @@ void listing(const char* p) {
   while (FTSENT64* e = fts ? fts64_read(fts) : nullptr) {
     v.push_back(std::string(e->fts_path) + ":" + std::to_string(e->fts_info));
     if (e->fts_info == FTS_D && e->fts_level == 0)
-      for (FTSENT64* c = fts64_children(fts, 0); c; c = c->fts_link) ++kids;
-    if (e->fts_info == FTS_D && strcmp(e->fts_name, "deep") == 0 && e->fts_level > 0) skipped += fts64_set(fts, e, FTS_SKIP) == 0;
+      for (FTSENT64* c = fts64_children(fts, 0); c; c = c->fts_link)
+        ++kids;
+    if (e->fts_info == FTS_D && strcmp(e->fts_name, "deep") == 0 && e->fts_level > 0)
+      skipped += fts64_set(fts, e, FTS_SKIP) == 0;
   }
   list("fts64", v);
-  say("fts64 " + std::to_string(kids) + " " + std::to_string(skipped) + " " + std::to_string(fts ? fts64_close(fts) : -1));
+  say("fts64 " + std::to_string(kids) + " " + std::to_string(skipped) + " " +
+      std::to_string(fts ? fts64_close(fts) : -1));
 }
 
-// ---- descriptors ----------------------------------------------------------------------------------------------------------
+// ---- descriptors
+// ----------------------------------------------------------------------------------------------------------
 
 void mapping(int fd) {
   struct stat st;
-  void* (*const maps[])(void*, size_t, int, int, int, off_t) = {mmap, reinterpret_cast<void* (*)(void*, size_t, int, int, int, off_t)>(mmap64)};
+  void* (*const maps[])(void*, size_t, int, int, int, off_t) = {
+      mmap, reinterpret_cast<void* (*)(void*, size_t, int, int, int, off_t)>(mmap64)};
   for (auto map : maps) {
     for (int flags : {MAP_PRIVATE, MAP_SHARED}) {
       size_t size = fstat(fd, &st) == 0 && st.st_size > 0 ? static_cast<size_t>(st.st_size) : 1;
       auto* m = static_cast<char*>(map(nullptr, size, PROT_READ, flags, fd, 0));
-      say(m == MAP_FAILED ? strerrorname_np(errno) : st.st_size == 0 ? "empty" : "mapped " + std::to_string(sum(m, st.st_size)));
+      say(m == MAP_FAILED   ? strerrorname_np(errno)
+          : st.st_size == 0 ? "empty"
+                            : "mapped " + std::to_string(sum(m, st.st_size)));
       if (m == MAP_FAILED) continue;
       CALL(madvise(m, size, MADV_RANDOM));
       CALL(posix_madvise(m, size, POSIX_MADV_WILLNEED));
       auto* moved = static_cast<char*>(mremap(m, size, size + 8192, MREMAP_MAYMOVE));
-      say(moved == MAP_FAILED ? strerrorname_np(errno) : st.st_size == 0 ? "empty" : "moved " + std::to_string(sum(moved, st.st_size)));
+      say(moved == MAP_FAILED ? strerrorname_np(errno)
+          : st.st_size == 0   ? "empty"
+                              : "moved " + std::to_string(sum(moved, st.st_size)));
       CALL(munmap(moved, size + 8192));
     }
   }
@@ -275,9 +308,11 @@ void mapping(int fd) {
   control.aio_nbytes = control64.aio_nbytes = 100;
   memset(bytes, 0, 1000);
   CALL(aio_read(&control));
-  while (aio_error(&control) == EINPROGRESS) usleep(100);
+  while (aio_error(&control) == EINPROGRESS)
+    usleep(100);
   CALL(aio_read64(&control64));
-  while (aio_error64(&control64) == EINPROGRESS) usleep(100);
+  while (aio_error64(&control64) == EINPROGRESS)
+    usleep(100);
   CALL(aio_return(&control) + 1000 * aio_return64(&control64));
   say("aio " + std::to_string(sum(bytes, 1000)));
 }
@@ -353,7 +388,8 @@ void reading(const char* p) {
   close(fd);
 }
 
-// ---- changes --------------------------------------------------------------------------------------------------------------
+// ---- changes
+// --------------------------------------------------------------------------------------------------------------
 
 void changing(const char* p) {
   say("-- change " + std::string(p));
@@ -376,9 +412,14 @@ void changing(const char* p) {
   CALL(lsetxattr(p, "user.x", "y", 1, 0));
   CALL(lremovexattr(p, "user.x"));
   FAILS(chroot((std::string(p) + "/none").c_str()));
-  int (*const temporary[])(char*) = {mkstemp, mkstemp64, [](char* t) { return mkostemp(t, O_CLOEXEC); }, [](char* t) { return mkostemp64(t, O_CLOEXEC); },
-                                     [](char* t) { return mkstemps(t, 0); }, [](char* t) { return mkstemps64(t, 0); },
-                                     [](char* t) { return mkostemps(t, 0, O_CLOEXEC); }, [](char* t) { return mkostemps64(t, 0, O_CLOEXEC); }};
+  int (*const temporary[])(char*) = {mkstemp,
+                                     mkstemp64,
+                                     [](char* t) { return mkostemp(t, O_CLOEXEC); },
+                                     [](char* t) { return mkostemp64(t, O_CLOEXEC); },
+                                     [](char* t) { return mkstemps(t, 0); },
+                                     [](char* t) { return mkstemps64(t, 0); },
+                                     [](char* t) { return mkostemps(t, 0, O_CLOEXEC); },
+                                     [](char* t) { return mkostemps64(t, 0, O_CLOEXEC); }};
   for (auto make : temporary) {
     std::string name = std::string(p) + "/tXXXXXX";
     CALL(make(name.data()));
@@ -391,10 +432,12 @@ void changing(const char* p) {
   int id;
   // What a handle is, is the file system's own affair: a wrong path is not.
   int r = name_to_handle_at(AT_FDCWD, p, &handle.h, &id, 0);
-  say(std::string("name_to_handle_at ") + (r < 0 && (errno == EOPNOTSUPP || errno == EOVERFLOW) ? "there" : strerrorname_np(errno)));
+  say(std::string("name_to_handle_at ") +
+      (r < 0 && (errno == EOPNOTSUPP || errno == EOVERFLOW) ? "there" : strerrorname_np(errno)));
 }
 
-// ---- as system calls --------------------------------------------------------------------------------------------------------
+// ---- as system calls
+// --------------------------------------------------------------------------------------------------------
 
 void raw(const char* p) {
   say("-- raw " + std::string(p));
@@ -453,7 +496,8 @@ void raw(const char* p) {
   close(fd);
 }
 
-// ---- programs -------------------------------------------------------------------------------------------------------------
+// ---- programs
+// -------------------------------------------------------------------------------------------------------------
 
 // In a child: what exec said, or what the program did.
 template <typename Exec>
@@ -495,9 +539,12 @@ void spawning(bool by_descriptor) {
   std::string leaf = root + "/a/b/deep/leaf", folder = root + "/many";
   int fd = open(folder.c_str(), O_RDONLY | O_DIRECTORY);
   CALL(posix_spawn_file_actions_addopen(&actions, 0, leaf.c_str(), O_RDONLY, 0));
-  if (by_descriptor) CALL(posix_spawn_file_actions_addfchdir_np(&actions, fd));
-  else CALL(posix_spawn_file_actions_addchdir_np(&actions, folder.c_str()));
-  char* argv[] = {const_cast<char*>("sh"), const_cast<char*>("-c"), const_cast<char*>("cat; pwd -P; cat n7; ls | wc -l"), nullptr};
+  if (by_descriptor)
+    CALL(posix_spawn_file_actions_addfchdir_np(&actions, fd));
+  else
+    CALL(posix_spawn_file_actions_addchdir_np(&actions, folder.c_str()));
+  char* argv[] = {const_cast<char*>("sh"), const_cast<char*>("-c"),
+                  const_cast<char*>("cat; pwd -P; cat n7; ls | wc -l"), nullptr};
   pid_t pid = -1;
   int status = -1;
   fflush(stdout);
@@ -516,12 +563,19 @@ int main(int argc, char** argv) {
   root = argv[1];
   parent = root.substr(0, root.rfind('/'));
   setvbuf(stdout, nullptr, _IOLBF, 0);
-  for (const char* rel : {"/a/one", "/a", "", "/a/big", "/none", "/a/one/x", "/none/x", "/a/../many/n3", "/sp ace/\xc3\xbc%+"}) looking((root + rel).c_str());
-  for (const char* rel : {"", "/a", "/a/b/deep", "/a/one", "/none"}) listing((root + rel).c_str());
-  for (const char* rel : {"/a/one", "/a/big", "/a/empty"}) reading((root + rel).c_str());
-  for (const char* rel : {"/a/one", "/a", "/a/none", "/none/x", "/a/one/x"}) changing((root + rel).c_str());
-  for (const char* rel : {"/a/one", "/a", "/a/none", "/none/x", "/a/one/x"}) raw((root + rel).c_str());
-  for (const char* rel : {"/a/one", "/a", "/none", "/a/one/x"}) executing((root + rel).c_str());
+  for (const char* rel :
+       {"/a/one", "/a", "", "/a/big", "/none", "/a/one/x", "/none/x", "/a/../many/n3", "/sp ace/\xc3\xbc%+"})
+    looking((root + rel).c_str());
+  for (const char* rel : {"", "/a", "/a/b/deep", "/a/one", "/none"})
+    listing((root + rel).c_str());
+  for (const char* rel : {"/a/one", "/a/big", "/a/empty"})
+    reading((root + rel).c_str());
+  for (const char* rel : {"/a/one", "/a", "/a/none", "/none/x", "/a/one/x"})
+    changing((root + rel).c_str());
+  for (const char* rel : {"/a/one", "/a", "/a/none", "/none/x", "/a/one/x"})
+    raw((root + rel).c_str());
+  for (const char* rel : {"/a/one", "/a", "/none", "/a/one/x"})
+    executing((root + rel).c_str());
   spawning(false);
   spawning(true);
   char text[PATH_MAX + 1];

@@ -1,8 +1,9 @@
-// Reads a lazy object while another thread of the program puts a file of its own over the library's descriptors: between any two system
-// calls of the reader, one after the other (the reader is stopped there by ptrace). The bytes must be the object's, and the program's
-// file must stay where it was.
+// Reads a lazy object while another thread of the program puts a file of its own over the library's descriptors:
+// between any two system calls of the reader, one after the other (the reader is stopped there by ptrace). The bytes
+// must be the object's, and the program's file must stay where it was.
 //
-//   stolen_fd WAY LAZY PLAIN OTHER      WAY: pread, mmap; the object, the same bytes as an ordinary file, a file of other bytes
+//   stolen_fd WAY LAZY PLAIN OTHER      WAY: pread, mmap; the object, the same bytes as an ordinary file, a file of
+//   other bytes
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -89,7 +90,8 @@ ssize_t read_it(bool map, int handle, char* to) {
 
 [[noreturn]] void program(const Pipes& p, char** words) {
   const bool map = strcmp(words[1], "mmap") == 0;
-  const int handle = open(words[2], O_RDONLY | O_CLOEXEC), plain = open(words[3], O_RDONLY | O_CLOEXEC), other = open(words[4], O_RDONLY | O_CLOEXEC);
+  const int handle = open(words[2], O_RDONLY | O_CLOEXEC), plain = open(words[3], O_RDONLY | O_CLOEXEC),
+            other = open(words[4], O_RDONLY | O_CLOEXEC);
   std::vector<char> want(kBytes), got(kBytes);
   if (handle < 0 || plain < 0 || other < 0 || pread(plain, want.data(), kBytes, kPlace) != kBytes) die("files");
   std::thread([&] {
@@ -122,7 +124,8 @@ struct Thief {
   void go_on() const {
     if (ptrace(PTRACE_SYSCALL, reader, nullptr, nullptr) != 0) die("PTRACE_SYSCALL");
   }
-  // One read, robbed at its stops `first`, `first + every`, ... `times` in all. Its answer; `stops`: how many there were.
+  // One read, robbed at its stops `first`, `first + every`, ... `times` in all. Its answer; `stops`: how many there
+  // were.
   int read(int first, int every, int times, int* stops) {
     ask('s');  // so that it has to open the object again
     p.read.put('r');
@@ -147,16 +150,22 @@ int main(int argc, char** argv) {
   const pid_t child = fork();
   if (child == 0) program(p, argv);
   Thief thief{p, p.answer.take<int>()};
-  if (ptrace(PTRACE_SEIZE, thief.reader, nullptr, nullptr) != 0 || ptrace(PTRACE_INTERRUPT, thief.reader, nullptr, nullptr) != 0) die("ptrace");
+  if (ptrace(PTRACE_SEIZE, thief.reader, nullptr, nullptr) != 0 ||
+      ptrace(PTRACE_INTERRUPT, thief.reader, nullptr, nullptr) != 0)
+    die("ptrace");
   if (waitpid(thief.reader, nullptr, __WALL) != thief.reader) die("waitpid");
   int failures = 0, reads = 0;
   for (int times : {1, 2, 9}) {
     int stops = kMostStops;
     for (int first = 0; first < stops; ++first, ++reads) {
       const int answer = thief.read(first, times == 9 ? 3 : 7, times, &stops);
-      const bool tired = (times == 9 || map) && answer == EIO;  // robbed too often: an error, but no wrong byte. Maps are not tried again
+      const bool tired = (times == 9 || map) &&
+                         answer == EIO;  // robbed too often: an error, but no wrong byte. Maps are not tried again
       if (answer == 0 || tired) continue;
-      printf("robbed %d times from stop %d on: %s\n", times, first, answer == -1 ? "WRONG BYTES" : answer > 0 ? strerror(answer) : "moved");
+      printf("robbed %d times from stop %d on: %s\n", times, first,
+             answer == -1 ? "WRONG BYTES"
+             : answer > 0 ? strerror(answer)
+                          : "moved");
       ++failures;
     }
   }

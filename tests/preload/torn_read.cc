@@ -1,7 +1,9 @@
-// Reads a chunk while it is evicted and fetched again in the middle of the kernel's copy: pages of the buffer are missing, and whoever
-// resolves them (userfaultfd) has the chunk evicted at the first and fetched again at the last. Zeros of the hole between must not be seen.
+// Reads a chunk while it is evicted and fetched again in the middle of the kernel's copy: pages of the buffer are
+// missing, and whoever resolves them (userfaultfd) has the chunk evicted at the first and fetched again at the last.
+// Zeros of the hole between must not be seen.
 //
-//   torn_read WAY FILE OFFSET BYTES EVICT FETCH     EVICT and FETCH: commands of sh; WAY: read, pread, readv. The bytes go to stdout
+//   torn_read WAY FILE OFFSET BYTES EVICT FETCH     EVICT and FETCH: commands of sh; WAY: read, pread, readv. The bytes
+//   go to stdout
 //
 // Needs a userfaultfd that serves the kernel: root, or vm.unprivileged_userfaultfd.
 #include <fcntl.h>
@@ -52,7 +54,8 @@ int main(int argc, char** argv) {
   const int fd = open(argv[2], O_RDONLY | O_CLOEXEC);
   char first;
   if (fd < 0 || pread(fd, &first, 1, offset) != 1 || lseek(fd, offset, SEEK_SET) != offset) die(argv[2]);
-  auto* buffer = static_cast<char*>(mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0));
+  auto* buffer = static_cast<char*>(
+      mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0));
   const int uffd = static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC));
   uffdio_api api = {UFFD_API, 0, 0};
   if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api) != 0) die("userfaultfd");
@@ -64,7 +67,9 @@ int main(int argc, char** argv) {
   }
   std::thread helper(resolve, uffd, argv + 5);
   struct iovec part = {buffer, bytes};
-  const ssize_t n = way == "read" ? read(fd, buffer, bytes) : way == "pread" ? pread(fd, buffer, bytes, offset) : readv(fd, &part, 1);
+  const ssize_t n = way == "read"    ? read(fd, buffer, bytes)
+                    : way == "pread" ? pread(fd, buffer, bytes, offset)
+                                     : readv(fd, &part, 1);
   if (n != static_cast<ssize_t>(bytes)) die("read");
   helper.join();
   for (size_t done = 0; done < bytes;) {

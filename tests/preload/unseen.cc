@@ -1,5 +1,6 @@
-// Reads its standard input in ways that liblarder.so does not see: system calls made by hand, io_uring, libc's aio, a mapping, the file
-// opened anew through /proc. Each way prints "NAME errno N" or "NAME bytes N first XX". Built twice: as any program, and static.
+// Reads its standard input in ways that liblarder.so does not see: system calls made by hand, io_uring, libc's aio, a
+// mapping, the file opened anew through /proc. Each way prints "NAME errno N" or "NAME bytes N first XX". Built twice:
+// as any program, and static.
 #include <aio.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -11,20 +12,24 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "preload/sys.h"
+#include "preload/base/sys.h"
 
 namespace {
 
 using larder::sys::call;
 
 template <typename T>
-long address(T* p) { return reinterpret_cast<long>(p); }
+long address(T* p) {
+  return reinterpret_cast<long>(p);
+}
 
 char buffer[65536];
 
 void report(const char* name, long r) {
-  if (r < 0) printf("%s errno %ld\n", name, -r);
-  else printf("%s bytes %ld first %02x\n", name, r, r > 0 ? static_cast<unsigned char>(buffer[0]) : 0u);
+  if (r < 0)
+    printf("%s errno %ld\n", name, -r);
+  else
+    printf("%s bytes %ld first %02x\n", name, r, r > 0 ? static_cast<unsigned char>(buffer[0]) : 0u);
 }
 
 void map() {
@@ -45,7 +50,8 @@ void uring() {
   long fd = call(SYS_io_uring_setup, 4, address(&p));
   if (fd < 0) return report("io_uring", fd);
   auto ring = [&](uint64_t at, size_t bytes) {
-    return reinterpret_cast<char*>(call(SYS_mmap, 0, static_cast<long>(bytes), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, static_cast<long>(at)));
+    return reinterpret_cast<char*>(call(SYS_mmap, 0, static_cast<long>(bytes), PROT_READ | PROT_WRITE,
+                                        MAP_SHARED | MAP_POPULATE, fd, static_cast<long>(at)));
   };
   char* sq = ring(IORING_OFF_SQ_RING, p.sq_off.array + p.sq_entries * sizeof(unsigned));
   char* cq = ring(IORING_OFF_CQ_RING, p.cq_off.cqes + p.cq_entries * sizeof(io_uring_cqe));
@@ -67,7 +73,8 @@ void aio() {
   control.aio_buf = buffer;
   control.aio_nbytes = 4096;
   if (aio_read(&control) != 0) return report("aio_read", -errno);
-  while (aio_error(&control) == EINPROGRESS) usleep(1000);
+  while (aio_error(&control) == EINPROGRESS)
+    usleep(1000);
   const int error = aio_error(&control);
   report("aio_read", error != 0 ? -error : aio_return(&control));
 }

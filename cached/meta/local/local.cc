@@ -1,4 +1,4 @@
-#include "cached/meta/local.h"
+#include "cached/meta/local/local.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -11,9 +11,9 @@
 #include <ctime>
 
 #include "cached/meta/definition.h"
-#include "cached/meta/redis_meta.h"
+#include "cached/meta/redis/redis_meta.h"
 #include "cached/meta/segment.h"
-#include "cached/store/errors.h"
+#include "cached/store/api/errors.h"
 
 namespace larder {
 namespace {
@@ -329,7 +329,9 @@ Result<std::unique_ptr<Sqlite>> Sqlite::open(const std::string& path) {
   return out;
 }
 
-Sqlite::~Sqlite() { sqlite3_close(db_); }
+Sqlite::~Sqlite() {
+  sqlite3_close(db_);
+}
 
 Status Sqlite::run(const char* sql) {
   if (sqlite3_exec(db_, sql, nullptr, nullptr, nullptr) != SQLITE_OK) return error("running a statement");

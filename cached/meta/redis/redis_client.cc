@@ -1,12 +1,12 @@
-#include "cached/meta/redis_client.h"
+#include "cached/meta/redis/redis_client.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <thread>
 
-#include "cached/meta/redis_sentinel.h"
-#include "cached/store/errors.h"
+#include "cached/meta/redis/redis_sentinel.h"
+#include "cached/store/api/errors.h"
 
 namespace larder {
 namespace {
@@ -18,7 +18,9 @@ constexpr int kPatience = 3;        // times the timeout of one attempt: 15 s un
 constexpr size_t kIdlePerNode = 4;  // larderd's few workers; more are closed
 constexpr auto kFirstPause = std::chrono::milliseconds(20), kLongestPause = std::chrono::milliseconds(500);
 
-bool passes(const Error& e) { return e.code != EACCES && e.code != EINVAL && e.code != ENOSPC && e.code != ENOMEM; }
+bool passes(const Error& e) {
+  return e.code != EACCES && e.code != EINVAL && e.code != ENOSPC && e.code != ENOMEM;
+}
 
 }  // namespace
 
@@ -252,7 +254,8 @@ Result<std::vector<RedisReply>> RedisClient::run_all(const std::vector<RedisComm
                           : take(commands.front().routing_key(), deadline);
   if (connection) {
     bool good = true;
-    for (size_t i = 0; good && i < commands.size(); ++i) good = (*connection)->send(commands[i], deadline).ok();
+    for (size_t i = 0; good && i < commands.size(); ++i)
+      good = (*connection)->send(commands[i], deadline).ok();
     for (size_t i = 0; good && i < commands.size(); ++i) {
       auto reply = (*connection)->receive(deadline);
       good = reply.ok();

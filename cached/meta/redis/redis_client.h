@@ -14,8 +14,8 @@
 #include <string>
 #include <vector>
 
-#include "cached/meta/redis_cluster.h"
-#include "cached/meta/redis_connection.h"
+#include "cached/meta/redis/redis_cluster.h"
+#include "cached/meta/redis/redis_connection.h"
 
 namespace larder {
 

@@ -1,4 +1,4 @@
-#include "cached/meta/redis_cluster.h"
+#include "cached/meta/redis/redis_cluster.h"
 
 #include <algorithm>
 #include <charconv>
@@ -12,7 +12,8 @@ uint16_t crc16(std::string_view bytes) {
   uint16_t crc = 0;
   for (unsigned char c : bytes) {
     crc = static_cast<uint16_t>(crc ^ (c << 8));
-    for (int bit = 0; bit < 8; ++bit) crc = static_cast<uint16_t>(crc & 0x8000 ? (crc << 1) ^ 0x1021 : crc << 1);
+    for (int bit = 0; bit < 8; ++bit)
+      crc = static_cast<uint16_t>(crc & 0x8000 ? (crc << 1) ^ 0x1021 : crc << 1);
   }
   return crc;
 }

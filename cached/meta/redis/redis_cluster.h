@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "cached/meta/redis_connection.h"
+#include "cached/meta/redis/redis_connection.h"
 
 namespace larder {
 

@@ -1,8 +1,8 @@
-#include "cached/meta/redis_connection.h"
+#include "cached/meta/redis/redis_connection.h"
 
 #include <fmt/format.h>
 
-#include "cached/store/errors.h"
+#include "cached/store/api/errors.h"
 
 namespace larder {
 namespace {
@@ -24,7 +24,9 @@ RedisCommand& RedisCommand::key(std::string_view name) {
   return add(name);
 }
 
-std::string RedisCommand::wire() const { return fmt::format("*{}\r\n", count_) + body_; }
+std::string RedisCommand::wire() const {
+  return fmt::format("*{}\r\n", count_) + body_;
+}
 
 RedisConnection::RedisConnection(RedisEndpoint endpoint, std::unique_ptr<RedisSocket> socket)
     : endpoint_(std::move(endpoint)), socket_(std::move(socket)), buffer_(kReadBytes) {}

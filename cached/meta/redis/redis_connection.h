@@ -9,8 +9,8 @@
 #include <string_view>
 #include <vector>
 
-#include "cached/meta/redis_reply.h"
-#include "cached/meta/redis_socket.h"
+#include "cached/meta/redis/redis_reply.h"
+#include "cached/meta/redis/redis_socket.h"
 
 namespace larder {
 

@@ -1,4 +1,4 @@
-#include "cached/meta/redis_directory.h"
+#include "cached/meta/redis/redis_directory.h"
 
 #include <cstring>
 
@@ -20,7 +20,9 @@ T get(const char* p) {
   return value;
 }
 
-Error broken(const char* what) { return make_error(EIO, std::string("damaged directory: ") + what); }
+Error broken(const char* what) {
+  return make_error(EIO, std::string("damaged directory: ") + what);
+}
 
 }  // namespace
 

@@ -1,16 +1,16 @@
-#include "cached/meta/redis_meta.h"
+#include "cached/meta/redis/redis_meta.h"
 
 #include <algorithm>
 
 #include "cached/meta/definition.h"
 #include "cached/meta/node_board.h"
-#include "cached/meta/redis_records.h"
-#include "cached/meta/redis_scripts.h"
-#include "cached/meta/redis_values.h"
-#include "cached/meta/redis_version.h"
-#include "cached/meta/redis_watch.h"
-#include "cached/meta/redis_writer.h"
-#include "cached/store/errors.h"
+#include "cached/meta/redis/redis_records.h"
+#include "cached/meta/redis/redis_scripts.h"
+#include "cached/meta/redis/redis_values.h"
+#include "cached/meta/redis/redis_version.h"
+#include "cached/meta/redis/redis_watch.h"
+#include "cached/meta/redis/redis_writer.h"
+#include "cached/store/api/errors.h"
 
 namespace larder {
 namespace {
@@ -135,7 +135,8 @@ Status RedisMeta::remove_dataset(std::string_view name) {
         commands.push_back(RedisCommand("EXPIRE").key(keys.segment(name, row.hash)).add(kGraceSeconds));
   }
   RedisCommand forget("DEL");
-  for (const char* what : {"cur", "versions", "nodes", "def", "lock"}) forget.key(keys.of(name, what));
+  for (const char* what : {"cur", "versions", "nodes", "def", "lock"})
+    forget.key(keys.of(name, what));
   commands.push_back(std::move(forget));
   if (auto done = shared_->client.run_all(commands); !done) return done.error();
   auto unlisted = shared_->client.run(RedisCommand("SREM").key(keys.datasets()).add(name));

@@ -13,9 +13,9 @@
 #include <string>
 
 #include "cached/meta/meta.h"
-#include "cached/meta/redis_client.h"
-#include "cached/meta/redis_keys.h"
-#include "cached/meta/redis_records.h"
+#include "cached/meta/redis/redis_client.h"
+#include "cached/meta/redis/redis_keys.h"
+#include "cached/meta/redis/redis_records.h"
 
 namespace larder {
 

@@ -1,12 +1,12 @@
-#include "cached/meta/redis_records.h"
+#include "cached/meta/redis/redis_records.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 
 #include "cached/meta/definition.h"
-#include "cached/meta/redis_values.h"
-#include "cached/store/errors.h"
+#include "cached/meta/redis/redis_values.h"
+#include "cached/store/api/errors.h"
 
 namespace larder {
 
@@ -49,7 +49,8 @@ std::optional<NodeInfo> parse_beat(std::string_view node, std::string_view text,
     number = *one;
     text.remove_prefix(std::min(text.size(), text.find(' ') + (text.find(' ') == std::string_view::npos ? 0 : 1)));
   }
-  const int64_t left = std::clamp<int64_t>(static_cast<int64_t>(numbers[3]), 0, INT64_MAX / 2) - std::max<int64_t>(now_ms, 0);
+  const int64_t left =
+      std::clamp<int64_t>(static_cast<int64_t>(numbers[3]), 0, INT64_MAX / 2) - std::max<int64_t>(now_ms, 0);
   const auto age = static_cast<uint32_t>(std::clamp<int64_t>(kNodeExpirySeconds - left / 1000, 0, kNodeExpirySeconds));
   return NodeInfo{std::string(node), numbers[0], numbers[1], numbers[2], age};
 }

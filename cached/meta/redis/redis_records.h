@@ -1,11 +1,12 @@
-// Small records in Redis, read strictly: what is not exactly what we write is an error. Nothing here talks to the network.
+// Small records in Redis, read strictly: what is not exactly what we write is an error. Nothing here talks to the
+// network.
 #pragma once
 #include <optional>
 #include <string_view>
 
 #include "cached/meta/meta.h"
-#include "cached/meta/redis_reply.h"
-#include "cached/meta/redis_url.h"
+#include "cached/meta/redis/redis_reply.h"
+#include "cached/meta/redis/redis_url.h"
 
 namespace larder {
 

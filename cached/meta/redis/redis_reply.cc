@@ -1,16 +1,16 @@
-#include "cached/meta/redis_reply.h"
+#include "cached/meta/redis/redis_reply.h"
 
 #include <fmt/format.h>
 #include <hiredis.h>
 
-#include "cached/store/errors.h"
+#include "cached/store/api/errors.h"
 
 namespace larder {
 namespace {
 
-// ---- hiredis' parser builds RedisReply. An array grows as its items arrive, so that a length alone costs no memory. While
-// an item is filled its parent does not grow: the pointers that the parser keeps stay good. Only the root is on the heap by
-// itself.
+// ---- hiredis' parser builds RedisReply. An array grows as its items arrive, so that a length alone costs no memory.
+// While an item is filled its parent does not grow: the pointers that the parser keeps stay good. Only the root is on
+// the heap by itself.
 
 RedisReply* place(const redisReadTask* task, RedisReply::Type type) {
   RedisReply* reply = nullptr;
@@ -28,22 +28,32 @@ void* make_string(const redisReadTask* task, char* text, size_t size) {
   reply->text.assign(text, size);
   return reply;
 }
-void* make_array(const redisReadTask* task, int) { return place(task, RedisReply::Type::kArray); }
+void* make_array(const redisReadTask* task, int) {
+  return place(task, RedisReply::Type::kArray);
+}
 void* make_integer(const redisReadTask* task, long long value) {
   RedisReply* reply = place(task, RedisReply::Type::kInteger);
   reply->integer = value;
   return reply;
 }
-void* make_nil(const redisReadTask* task) { return place(task, RedisReply::Type::kNil); }
-void free_reply(void* reply) { std::unique_ptr<RedisReply>(static_cast<RedisReply*>(reply)); }
+void* make_nil(const redisReadTask* task) {
+  return place(task, RedisReply::Type::kNil);
+}
+void free_reply(void* reply) {
+  std::unique_ptr<RedisReply>(static_cast<RedisReply*>(reply));
+}
 
 redisReplyObjectFunctions kFunctions = {make_string, make_array, make_integer, make_nil, free_reply};
 
 }  // namespace
 
-std::string_view redis_error_kind(std::string_view text) { return text.substr(0, text.find(' ')); }
+std::string_view redis_error_kind(std::string_view text) {
+  return text.substr(0, text.find(' '));
+}
 
-void RedisReplyReader::Free::operator()(redisReader* reader) const { redisReaderFree(reader); }
+void RedisReplyReader::Free::operator()(redisReader* reader) const {
+  redisReaderFree(reader);
+}
 
 RedisReplyReader::RedisReplyReader() : reader_(redisReaderCreateWithFunctions(&kFunctions)) {
   if (reader_) reader_->maxbuf = 0;  // keep the buffer: it is filled again at once

@@ -1,5 +1,5 @@
-// Replies of a Redis, parsed by hiredis (redisReader) into values of our own. The bytes are untrusted: memory is bounded by
-// what was received, a hostile length allocates nothing, and nesting ends at hiredis' depth of 7.
+// Replies of a Redis, parsed by hiredis (redisReader) into values of our own. The bytes are untrusted: memory is
+// bounded by what was received, a hostile length allocates nothing, and nesting ends at hiredis' depth of 7.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -28,7 +28,8 @@ struct RedisReply {
 // From a stream of bytes to replies. After an error it gives nothing but errors.
 class RedisReplyReader {
  public:
-  static constexpr uint64_t kMaxReplyBytes = 64u << 20;  // segments are cut at 1 MB, a directory of 100 M objects has less
+  static constexpr uint64_t kMaxReplyBytes = 64u
+                                             << 20;  // segments are cut at 1 MB, a directory of 100 M objects has less
 
   RedisReplyReader();
   ~RedisReplyReader();

@@ -1,10 +1,10 @@
-#include "cached/meta/redis_sentinel.h"
+#include "cached/meta/redis/redis_sentinel.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 
-#include "cached/store/errors.h"
+#include "cached/store/api/errors.h"
 
 namespace larder {
 namespace {
@@ -12,7 +12,9 @@ namespace {
 using Type = RedisReply::Type;
 constexpr std::chrono::milliseconds kSentinelPatience{1000};  // one that is down must not cost the others' time
 
-Deadline soon(Deadline deadline) { return std::min(deadline, std::chrono::steady_clock::now() + kSentinelPatience); }
+Deadline soon(Deadline deadline) {
+  return std::min(deadline, std::chrono::steady_clock::now() + kSentinelPatience);
+}
 
 Result<RedisEndpoint> ask(const RedisEndpoint& sentinel, const RedisUrl& url, Deadline deadline) {
   auto connection = RedisConnection::connect(sentinel, {"", url.sentinel_password, 0, url.tls}, deadline);

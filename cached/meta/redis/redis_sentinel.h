@@ -1,6 +1,6 @@
 // Sentinel: which Redis is the master now.
 #pragma once
-#include "cached/meta/redis_connection.h"
+#include "cached/meta/redis/redis_connection.h"
 
 namespace larder {
 

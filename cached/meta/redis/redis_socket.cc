@@ -1,4 +1,4 @@
-#include "cached/meta/redis_socket.h"
+#include "cached/meta/redis/redis_socket.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -9,8 +9,8 @@
 #include <algorithm>
 #include <cstring>
 
-#include "cached/meta/redis_tls.h"
-#include "cached/store/errors.h"
+#include "cached/meta/redis/redis_tls.h"
+#include "cached/store/api/errors.h"
 
 namespace larder {
 namespace {
@@ -35,7 +35,9 @@ Error connect_error(const redisContext* context, int saved_errno) {
 
 }  // namespace
 
-void RedisSocket::ContextFree::operator()(redisContext* context) const { redisFree(context); }
+void RedisSocket::ContextFree::operator()(redisContext* context) const {
+  redisFree(context);
+}
 
 RedisSocket::RedisSocket(std::unique_ptr<redisContext, ContextFree> context) : context_(std::move(context)) {}
 RedisSocket::~RedisSocket() = default;
@@ -81,10 +83,12 @@ Status RedisSocket::wait(short events, Deadline deadline) const {
 Status RedisSocket::send_plain(std::string_view bytes, Deadline deadline) {
   while (!bytes.empty()) {
     const ssize_t n = ::send(context_->fd, bytes.data(), bytes.size(), MSG_NOSIGNAL);
-    if (n > 0) bytes.remove_prefix(static_cast<size_t>(n));
+    if (n > 0)
+      bytes.remove_prefix(static_cast<size_t>(n));
     else if (n < 0 && errno == EAGAIN) {
       if (auto status = wait(POLLOUT, deadline); !status) return status;
-    } else if (n < 0 && errno != EINTR) return make_error(errno, fmt::format("cannot send: {}", strerror(errno)));
+    } else if (n < 0 && errno != EINTR)
+      return make_error(errno, fmt::format("cannot send: {}", strerror(errno)));
   }
   return {};
 }

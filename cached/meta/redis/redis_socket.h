@@ -8,7 +8,7 @@
 #include <memory>
 #include <string_view>
 
-#include "cached/meta/redis_url.h"
+#include "cached/meta/redis/redis_url.h"
 #include "larder/result.h"
 
 struct redisContext;

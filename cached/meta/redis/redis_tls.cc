@@ -1,4 +1,4 @@
-#include "cached/meta/redis_tls.h"
+#include "cached/meta/redis/redis_tls.h"
 
 #include <arpa/inet.h>
 #include <fmt/format.h>
@@ -9,7 +9,7 @@
 #include <algorithm>
 #include <array>
 
-#include "cached/store/errors.h"
+#include "cached/store/api/errors.h"
 
 namespace larder {
 namespace {
@@ -47,8 +47,12 @@ Status load_files(SSL_CTX* context, const RedisTls& tls) {
 
 }  // namespace
 
-void RedisTlsSession::Free::operator()(ssl_st* ssl) const { SSL_free(ssl); }
-void RedisTlsSession::Free::operator()(ssl_ctx_st* context) const { SSL_CTX_free(context); }
+void RedisTlsSession::Free::operator()(ssl_st* ssl) const {
+  SSL_free(ssl);
+}
+void RedisTlsSession::Free::operator()(ssl_ctx_st* context) const {
+  SSL_CTX_free(context);
+}
 
 Status RedisTlsSession::set_up(const std::string& host, const RedisTls& tls) {
   context_.reset(SSL_CTX_new(TLS_client_method()));

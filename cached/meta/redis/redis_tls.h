@@ -4,7 +4,7 @@
 #include <string>
 #include <string_view>
 
-#include "cached/meta/redis_socket.h"
+#include "cached/meta/redis/redis_socket.h"
 
 struct ssl_st;
 struct ssl_ctx_st;

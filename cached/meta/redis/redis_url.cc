@@ -1,4 +1,4 @@
-#include "cached/meta/redis_url.h"
+#include "cached/meta/redis/redis_url.h"
 
 #include <fmt/format.h>
 
@@ -10,7 +10,7 @@
 #include <map>
 #include <optional>
 
-#include "cached/store/errors.h"
+#include "cached/store/api/errors.h"
 
 namespace larder {
 namespace {
@@ -19,7 +19,9 @@ constexpr uint16_t kRedisPort = 6379;
 constexpr uint16_t kSentinelPort = 26379;
 constexpr size_t kMaxPassword = 4096;
 
-Error bad(std::string_view what) { return make_error(EINVAL, fmt::format("metadata URL: {}", what)); }
+Error bad(std::string_view what) {
+  return make_error(EINVAL, fmt::format("metadata URL: {}", what));
+}
 
 template <typename T>
 bool number(std::string_view text, T min, T max, T& out) {
@@ -127,8 +129,10 @@ Status set_hosts(RedisUrl& url, std::string_view hosts) {
     if (url.master.empty())
       return bad("the name of the master is empty; write redis://MASTER,SENTINEL1,SENTINEL2:26379/0");
     auto last = parse_redis_endpoint(list.back(), kSentinelPort);
-    if (last) port = last->port;  // the last one's port is everybody's
-    else port = kSentinelPort;
+    if (last)
+      port = last->port;  // the last one's port is everybody's
+    else
+      port = kSentinelPort;
   }
   for (std::string_view host : list) {
     auto endpoint = parse_redis_endpoint(host, port);
@@ -210,7 +214,8 @@ std::string RedisUrl::text() const {
     return fmt::format("unix://{}{}", endpoints.front().host, db ? fmt::format("?db={}", db) : "");
   std::string out = tls.on ? "rediss://" : "redis://";
   if (!master.empty()) out += master + ",";
-  for (size_t i = 0; i < endpoints.size(); ++i) out += (i ? "," : "") + endpoints[i].text();
+  for (size_t i = 0; i < endpoints.size(); ++i)
+    out += (i ? "," : "") + endpoints[i].text();
   return out + fmt::format("/{}", db) + (prefix.empty() ? "" : "?prefix=" + prefix);
 }
 

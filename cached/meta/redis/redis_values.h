@@ -5,7 +5,7 @@
 #include <optional>
 #include <string_view>
 
-#include "cached/meta/redis_connection.h"
+#include "cached/meta/redis/redis_connection.h"
 
 namespace larder {
 
@@ -47,8 +47,10 @@ class RedisEval {
   RedisCommand command() const {
     RedisCommand out("EVAL");
     out.add(script_).add(static_cast<int64_t>(keys_.size()));
-    for (const std::string& k : keys_) out.key(k);
-    for (const std::string& a : arguments_) out.add(a);
+    for (const std::string& k : keys_)
+      out.key(k);
+    for (const std::string& a : arguments_)
+      out.add(a);
     return out;
   }
 

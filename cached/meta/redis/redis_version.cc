@@ -1,12 +1,12 @@
-#include "cached/meta/redis_version.h"
+#include "cached/meta/redis/redis_version.h"
 
 #include <thread>
 
 #include "cached/meta/definition.h"
 #include "cached/meta/object_pipe.h"
-#include "cached/meta/redis_values.h"
+#include "cached/meta/redis/redis_values.h"
 #include "cached/meta/segment.h"
-#include "cached/store/errors.h"
+#include "cached/store/api/errors.h"
 
 namespace larder {
 namespace {
@@ -23,17 +23,20 @@ Error damaged(std::string_view name, uint64_t version, std::string_view why) {
 // One version while it is loaded. A thread of its own fetches, checks and decodes; who called receives.
 class Loader {
  public:
-  Loader(RedisShared& shared, std::string_view name, uint64_t version) : shared_(shared), name_(name), version_(version) {}
+  Loader(RedisShared& shared, std::string_view name, uint64_t version)
+      : shared_(shared), name_(name), version_(version) {}
 
   Status run(uint64_t objects, const ObjectReceiver& object) {
     auto rows = read_directory(shared_, name_, version_);
     if (!rows) return rows.error();
     uint64_t named = 0;
-    for (const SegmentRow& row : *rows) named += row.objects;
+    for (const SegmentRow& row : *rows)
+      named += row.objects;
     if (named != objects) return damaged(name_, version_, "segments are missing");
     std::thread fetcher([&] { pipe_.close(fetch(*rows)); });
     Status received;
-    for (ObjectBatch batch; received && pipe_.take(batch);) received = batch.each(object);
+    for (ObjectBatch batch; received && pipe_.take(batch);)
+      received = batch.each(object);
     if (!received) pipe_.stop();
     fetcher.join();
     return received ? pipe_.status() : received;
@@ -42,13 +45,15 @@ class Loader {
  private:
   Status fetch(std::span<const SegmentRow> rows) {
     for (size_t at = 0; at < rows.size(); at += kSegmentsAtOnce)
-      if (auto status = some(rows.subspan(at, std::min(kSegmentsAtOnce, rows.size() - at)), at == 0); !status) return status;
+      if (auto status = some(rows.subspan(at, std::min(kSegmentsAtOnce, rows.size() - at)), at == 0); !status)
+        return status;
     return {};
   }
 
   Status some(std::span<const SegmentRow> rows, bool first) {
     std::vector<RedisCommand> gets;
-    for (const SegmentRow& row : rows) gets.push_back(RedisCommand("GET").key(shared_.keys().segment(name_, row.hash)));
+    for (const SegmentRow& row : rows)
+      gets.push_back(RedisCommand("GET").key(shared_.keys().segment(name_, row.hash)));
     auto replies = shared_.client.run_all(gets);
     if (!replies) return replies.error();
     for (size_t i = 0; i < rows.size(); ++i) {
@@ -65,7 +70,8 @@ class Loader {
     if (reply.text.size() != row.bytes || segment_hash(reply.text) != row.hash)
       return damaged(name_, version_, "a segment has other bytes than it was named for");
     ObjectBatch batch(row.objects);
-    auto status = decode_segment(reply.text, &last_key_, first, [&](const ObjectView& object) { return batch.add(object), Status(); });
+    auto status = decode_segment(reply.text, &last_key_, first,
+                                 [&](const ObjectView& object) { return batch.add(object), Status(); });
     if (!status) return damaged(name_, version_, status.error().message);
     if (batch.size() != row.objects)
       return damaged(name_, version_, "a segment has another number of objects than its row says");
@@ -98,8 +104,7 @@ Result<std::vector<SegmentRow>> read_directory(RedisShared& shared, std::string_
   return rows;
 }
 
-Status load_version(RedisShared& shared, std::string_view name, uint64_t version,
-                    const ObjectReceiver& object) {
+Status load_version(RedisShared& shared, std::string_view name, uint64_t version, const ObjectReceiver& object) {
   const RedisKeys& keys = shared.keys();
   auto head = shared.client.run_all({RedisCommand("ZSCORE").key(keys.of(name, "versions")).add(std::to_string(version)),
                                      RedisCommand("HGETALL").key(keys.of(name, version, "meta"))});

@@ -1,7 +1,7 @@
 // Reading one dataset version from Redis.
 #pragma once
-#include "cached/meta/redis_directory.h"
-#include "cached/meta/redis_meta.h"
+#include "cached/meta/redis/redis_directory.h"
+#include "cached/meta/redis/redis_meta.h"
 
 namespace larder {
 
@@ -11,7 +11,6 @@ Result<VersionInfo> parse_version_info(std::string_view name, uint64_t version, 
 // The rows of a version that Redis still offers. ENOENT: it does not.
 Result<std::vector<SegmentRow>> read_directory(RedisShared& shared, std::string_view name, uint64_t version);
 
-Status load_version(RedisShared& shared, std::string_view name, uint64_t version,
-                    const ObjectReceiver& object);
+Status load_version(RedisShared& shared, std::string_view name, uint64_t version, const ObjectReceiver& object);
 
 }  // namespace larder

@@ -1,11 +1,11 @@
-#include "cached/meta/redis_watch.h"
+#include "cached/meta/redis/redis_watch.h"
 
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
 
 #include "cached/meta/definition.h"
-#include "cached/meta/redis_values.h"
+#include "cached/meta/redis/redis_values.h"
 
 namespace larder {
 
@@ -40,8 +40,10 @@ void RedisWatcher::run() {
       poll();
       next_poll = Clock::now() + kPoll;
     }
-    if (subscription_) listen(std::min(next_poll, Clock::now() + kSlice));
-    else std::this_thread::sleep_for(kSlice);
+    if (subscription_)
+      listen(std::min(next_poll, Clock::now() + kSlice));
+    else
+      std::this_thread::sleep_for(kSlice);
   }
 }
 
@@ -69,8 +71,10 @@ void RedisWatcher::listen(Deadline until) {
     last_ping_ = Clock::now();
     const Deadline deadline = Clock::now() + std::chrono::milliseconds(shared_->client.url().timeout_ms);
     // A message may come before the PONG; it is handled like any other.
-    if (!subscription_->send(RedisCommand("PING"), deadline)) subscription_.reset();
-    else reply = subscription_->receive(deadline);
+    if (!subscription_->send(RedisCommand("PING"), deadline))
+      subscription_.reset();
+    else
+      reply = subscription_->receive(deadline);
     if (!subscription_) return;
   }
   if (!reply) {

@@ -7,7 +7,7 @@
 #include <string>
 #include <thread>
 
-#include "cached/meta/redis_meta.h"
+#include "cached/meta/redis/redis_meta.h"
 
 namespace larder {
 

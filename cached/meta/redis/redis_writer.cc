@@ -1,4 +1,4 @@
-#include "cached/meta/redis_writer.h"
+#include "cached/meta/redis/redis_writer.h"
 
 #include <openssl/sha.h>
 
@@ -9,11 +9,11 @@
 #include <thread>
 
 #include "cached/meta/definition.h"
-#include "cached/meta/redis_scripts.h"
-#include "cached/meta/redis_values.h"
-#include "cached/meta/redis_version.h"
-#include "cached/store/digest.h"
-#include "cached/store/errors.h"
+#include "cached/meta/redis/redis_scripts.h"
+#include "cached/meta/redis/redis_values.h"
+#include "cached/meta/redis/redis_version.h"
+#include "cached/store/api/errors.h"
+#include "cached/store/checksum/digest.h"
 
 namespace larder {
 namespace {
@@ -213,10 +213,12 @@ Status RedisWriter::describe() {
 Status RedisWriter::make_current() {
   step("publish");
   RedisEval script(redis_scripts::kPublish);
-  for (const char* what : {"def", "lock", "cur", "versions"}) script.key(key(what));
+  for (const char* what : {"def", "lock", "cur", "versions"})
+    script.key(key(what));
   script.key(shared_->keys().of(def_.name, info_.version, "meta"))
       .key(shared_->keys().of(def_.name, info_.version, "dir"));
-  for (const SegmentRow& row : rows_) script.key(shared_->keys().segment(def_.name, row.hash));
+  for (const SegmentRow& row : rows_)
+    script.key(shared_->keys().segment(def_.name, row.hash));
   script.arg(token_)
       .arg(std::to_string(def_.id))
       .arg(std::to_string(info_.version))
@@ -234,7 +236,8 @@ void RedisWriter::drop_old() {
   auto live = shared_->client.run(RedisCommand("HVALS").key(key("nodes")));
   if (!listed || !live) return;
   std::set<std::string> used;
-  for (const RedisReply& beat : live->items) used.insert(beat.text.substr(0, beat.text.find(' ')));
+  for (const RedisReply& beat : live->items)
+    used.insert(beat.text.substr(0, beat.text.find(' ')));
   std::set<std::string> kept_segments;
   std::vector<std::pair<uint64_t, std::vector<ObjectId>>> dropped;
   for (size_t i = 0; i < listed->items.size(); ++i) {
@@ -246,8 +249,10 @@ void RedisWriter::drop_old() {
     if (!keep) dropped.emplace_back(*version, std::vector<ObjectId>());
     if (!rows) continue;
     for (const SegmentRow& row : *rows) {
-      if (keep) kept_segments.insert(shared_->keys().segment(def_.name, row.hash));
-      else dropped.back().second.push_back(row.hash);
+      if (keep)
+        kept_segments.insert(shared_->keys().segment(def_.name, row.hash));
+      else
+        dropped.back().second.push_back(row.hash);
     }
   }
   for (auto& [version, segments] : dropped) {
@@ -263,7 +268,8 @@ Status RedisWriter::drop(uint64_t version, const std::vector<ObjectId>& segments
       .key(key("versions"))
       .key(shared_->keys().of(def_.name, version, "meta"))
       .key(shared_->keys().of(def_.name, version, "dir"));
-  for (ObjectId hash : segments) script.key(shared_->keys().segment(def_.name, hash));
+  for (ObjectId hash : segments)
+    script.key(shared_->keys().segment(def_.name, hash));
   auto done = number_of(script.arg(token_).arg(kGraceSeconds).arg(std::to_string(version)).command());
   return done ? Status() : Status(done.error());
 }

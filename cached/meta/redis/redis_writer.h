@@ -2,8 +2,8 @@
 #pragma once
 #include <memory>
 
-#include "cached/meta/redis_directory.h"
-#include "cached/meta/redis_meta.h"
+#include "cached/meta/redis/redis_directory.h"
+#include "cached/meta/redis/redis_meta.h"
 #include "cached/meta/segment.h"
 
 namespace larder {

@@ -1,4 +1,4 @@
-#include "cached/store/content_type.h"
+#include "cached/store/api/content_type.h"
 
 #include <algorithm>
 #include <string>
@@ -55,7 +55,8 @@ std::string_view content_type(std::string_view key) {
   const size_t dot = name.rfind('.');
   if (dot == std::string_view::npos) return "application/octet-stream";
   std::string ending(name.substr(dot + 1));
-  for (char& c : ending) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+  for (char& c : ending)
+    c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
   auto it = std::lower_bound(std::begin(kTypes), std::end(kTypes), ending,
                              [](const auto& entry, const std::string& wanted) { return entry.first < wanted; });
   return it != std::end(kTypes) && it->first == ending ? it->second : "application/octet-stream";

@@ -1,4 +1,4 @@
-#include "cached/store/errors.h"
+#include "cached/store/api/errors.h"
 
 #include <fmt/format.h>
 

@@ -1,11 +1,11 @@
-#include "cached/store/list_order.h"
+#include "cached/store/api/list_order.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <iterator>
 
-#include "cached/store/errors.h"
+#include "cached/store/api/errors.h"
 
 namespace larder {
 namespace {

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "cached/store/store.h"
+#include "cached/store/api/store.h"
 
 namespace larder {
 

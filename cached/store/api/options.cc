@@ -1,4 +1,4 @@
-#include "cached/store/options.h"
+#include "cached/store/api/options.h"
 
 #include <fmt/format.h>
 
@@ -9,15 +9,36 @@
 namespace larder {
 namespace {
 
-constexpr std::string_view kKnown[] = {"endpoint",   "region",          "addressing",         "access_key",
-                                       "secret_key", "session_token",   "anonymous",          "ca_file",
-                                       "retries",    "max_connections", "connect_timeout_ms", "stall_timeout_ms",
-                                       "verify",     "list_order",      "requester_pays",     "credentials_file",
-                                       "profile",    "symlinks",        "max_transfer_speed",
-                                       "max_bandwidth", "max_requests_per_second", "hedge_after_ms", "parallel_lists", "refresh_interval",
-                                       "list_version", "max_copy"};
+constexpr std::string_view kKnown[] = {"endpoint",
+                                       "region",
+                                       "addressing",
+                                       "access_key",
+                                       "secret_key",
+                                       "session_token",
+                                       "anonymous",
+                                       "ca_file",
+                                       "retries",
+                                       "max_connections",
+                                       "connect_timeout_ms",
+                                       "stall_timeout_ms",
+                                       "verify",
+                                       "list_order",
+                                       "requester_pays",
+                                       "credentials_file",
+                                       "profile",
+                                       "symlinks",
+                                       "max_transfer_speed",
+                                       "max_bandwidth",
+                                       "max_requests_per_second",
+                                       "hedge_after_ms",
+                                       "parallel_lists",
+                                       "refresh_interval",
+                                       "list_version",
+                                       "max_copy"};
 
-std::string joined(const auto& words) { return fmt::format("{}", fmt::join(std::begin(words), std::end(words), ", ")); }
+std::string joined(const auto& words) {
+  return fmt::format("{}", fmt::join(std::begin(words), std::end(words), ", "));
+}
 
 }  // namespace
 
@@ -54,14 +75,18 @@ Result<int64_t> size_option(const StoreOptions& options, std::string_view name, 
   double number = 0;
   auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), number);
   std::string_view unit(end, static_cast<size_t>(text.data() + text.size() - end));
-  while (unit.starts_with(' ')) unit.remove_prefix(1);
+  while (unit.starts_with(' '))
+    unit.remove_prefix(1);
   constexpr std::string_view kLetters = "KMGT";
   const size_t power = unit.empty() ? 0 : kLetters.find(unit[0]) + 1;
-  const bool known = unit.empty() || (power > 0 && (unit.substr(1) == "iB" || unit.substr(1) == "B" || unit.size() == 1));
+  const bool known =
+      unit.empty() || (power > 0 && (unit.substr(1) == "iB" || unit.substr(1) == "B" || unit.size() == 1));
   if (known && unit.size() == 2) number *= std::pow(1000, power);
   if (known && unit.size() != 2) number *= std::pow(1024, power);
   if (failure != std::errc() || !known || !(number >= 1 && number <= 1e15)) {
-    return make_error(EINVAL, fmt::format("store option {} is '{}': it must be bytes (1000000) or have a unit (500M, 1GiB)", name, text));
+    return make_error(
+        EINVAL,
+        fmt::format("store option {} is '{}': it must be bytes (1000000) or have a unit (500M, 1GiB)", name, text));
   }
   return static_cast<int64_t>(number);
 }
@@ -72,7 +97,11 @@ Result<int64_t> seconds_option(const StoreOptions& options, std::string_view nam
   int64_t value = 0;
   auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), value);
   const std::string_view unit(end, static_cast<size_t>(text.data() + text.size() - end));
-  const int64_t seconds = unit.empty() || unit == "s" ? 1 : unit == "m" ? 60 : unit == "h" ? 3600 : unit == "d" ? 86400 : 0;
+  const int64_t seconds = unit.empty() || unit == "s" ? 1
+                          : unit == "m"               ? 60
+                          : unit == "h"               ? 3600
+                          : unit == "d"               ? 86400
+                                                      : 0;
   if (failure != std::errc() || seconds == 0 || value < 1 || value > 10'000'000) {
     return make_error(EINVAL, fmt::format("store option {} is '{}': it must be a time (90s, 15m, 2h, 1d)", name, text));
   }

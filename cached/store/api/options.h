@@ -5,7 +5,7 @@
 #include <string_view>
 #include <vector>
 
-#include "cached/store/store.h"
+#include "cached/store/api/store.h"
 
 namespace larder {
 

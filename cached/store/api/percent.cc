@@ -1,4 +1,4 @@
-#include "cached/store/percent.h"
+#include "cached/store/api/percent.h"
 
 #include <array>
 

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
-#include "cached/store/errors.h"
-#include "cached/store/s3.h"
-#include "cached/store/store.h"
+#include "cached/store/api/endpoint.h"
+#include "cached/store/api/errors.h"
+#include "cached/store/api/store.h"
 
 namespace larder {
 namespace {

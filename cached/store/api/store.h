@@ -1,9 +1,10 @@
 // An object store: where the objects of a dataset are read from. s3://, bos://, http(s)://, file://.
 //
-// Threads: list(), head() and put() block and may be called from any thread. get() returns at once; its callbacks run on
-// the store's own threads, one at a time for one request, on_done exactly once and last. A Store may be destroyed only when no
-// request is under way. Errors carry the errno a program shall see (docs/semantics.md): ENOENT, EACCES, ESTALE (If-Match
-// failed), EIO after retries; the message names store, key, HTTP status and request id, never a secret.
+// Threads: list(), head() and put() block and may be called from any thread. get() returns at once; its callbacks run
+// on the store's own threads, one at a time for one request, on_done exactly once and last. A Store may be destroyed
+// only when no request is under way. Errors carry the errno a program shall see (docs/semantics.md): ENOENT, EACCES,
+// ESTALE (If-Match failed), EIO after retries; the message names store, key, HTTP status and request id, never a
+// secret.
 #pragma once
 #include <atomic>
 #include <cerrno>
@@ -18,7 +19,7 @@
 #include <string_view>
 #include <vector>
 
-#include "cached/store/crc.h"
+#include "cached/store/checksum/crc.h"
 #include "larder/result.h"
 
 namespace larder {
@@ -43,31 +44,34 @@ struct ObjectView {
   operator ObjectInfo() const { return {std::string(key), size, mtime_ns, std::string(etag)}; }
 };
 
-// How a GET ends whose bytes were delivered and are not those of the store's checksum. Whoever can start over does; to a program EIO.
+// How a GET ends whose bytes were delivered and are not those of the store's checksum. Whoever can start over does; to
+// a program EIO.
 inline constexpr int kWrongBytes = EBADMSG;
-// The same, but the checksum is an ETag of parts, and of which size they were is a guess: the same bytes twice are right.
+// The same, but the checksum is an ETag of parts, and of which size they were is a guess: the same bytes twice are
+// right.
 inline constexpr int kDoubtfulBytes = EILSEQ;
 inline constexpr int kMostGets = 5;  // of one object, when each ends so
 
 struct GetRequest {
-  std::string key;               // relative to the prefix
-  std::string etag;              // If-Match; empty: whatever is there
+  std::string key;   // relative to the prefix
+  std::string etag;  // If-Match; empty: whatever is there
   uint64_t offset = 0;
-  uint64_t length = 0;           // bytes wanted from offset; 0 only for an empty object
-  uint64_t object_size = 0;      // as listed; a reply that says otherwise is ESTALE
-  bool demand = true;            // a program waits (as opposed to fill)
+  uint64_t length = 0;       // bytes wanted from offset; 0 only for an empty object
+  uint64_t object_size = 0;  // as listed; a reply that says otherwise is ESTALE
+  bool demand = true;        // a program waits (as opposed to fill)
   // Bytes in order, without gaps. After a retry within the store, bytes that were delivered are not delivered again.
   // A returned error ends the request with that error.
   std::function<Status(std::span<const std::byte>)> on_data;
   std::function<void(Status)> on_done;
-  // If given: set when a reply says that the etag is no sum of the bytes (SSE-KMS, SSE-C), or when its own checksum was compared.
+  // If given: set when a reply says that the etag is no sum of the bytes (SSE-KMS, SSE-C), or when its own checksum was
+  // compared.
   std::shared_ptr<std::atomic<bool>> etag_is_no_sum{};
 };
 
 // Counters since start, for `larder status` and tests.
 struct StoreCounters {
-  uint64_t gets = 0;       // GET requests sent for object bodies (retries included)
-  uint64_t lists = 0;      // list pages
+  uint64_t gets = 0;   // GET requests sent for object bodies (retries included)
+  uint64_t lists = 0;  // list pages
   uint64_t retries = 0;
   uint64_t bytes = 0;      // body bytes received
   uint64_t errors = 0;     // requests that ended in an error
@@ -90,8 +94,8 @@ class Store {
   virtual void hurry(std::string_view key) = 0;
   // Are whole objects compared with their etag, when it is a sum of their bytes? (The option `verify`.)
   virtual bool verifies() const { return false; }
-  // The CRC of this version, if the store has one and it shall be compared (the option `verify`): a HEAD. `done` is called once, here or later
-  // on a thread of the store's.
+  // The CRC of this version, if the store has one and it shall be compared (the option `verify`): a HEAD. `done` is
+  // called once, here or later on a thread of the store's.
   virtual void crc_of(const ObjectInfo&, std::function<void(std::optional<CrcSum>)> done) { done(std::nullopt); }
   // Do ranges of an object with this etag, fetched at different times, surely come from one version?
   virtual bool can_range(std::string_view etag) const { return !etag.empty(); }
@@ -100,14 +104,17 @@ class Store {
   virtual StoreWriter* writer() { return nullptr; }
 };
 
-// Options of a source, from the configuration, `larder format` or the environment. Unknown keys are an error that names them.
+// Options of a source, from the configuration, `larder format` or the environment. Unknown keys are an error that names
+// them.
 //   endpoint, region, addressing (auto|path|virtual), access_key, secret_key, session_token, anonymous (true|false),
-//   ca_file, max_connections, max_bandwidth, max_requests_per_second, hedge_after_ms, connect_timeout_ms, stall_timeout_ms, retries, verify (auto|always|never),
-//   list_order (auto|any), list_version (2|1), parallel_lists (true|false), requester_pays (true|false), credentials_file (bos),
-//   refresh_interval (of the dataset, not the store's business); their meaning: docs/object_stores.md
+//   ca_file, max_connections, max_bandwidth, max_requests_per_second, hedge_after_ms, connect_timeout_ms,
+//   stall_timeout_ms, retries, verify (auto|always|never), list_order (auto|any), list_version (2|1), parallel_lists
+//   (true|false), requester_pays (true|false), credentials_file (bos), refresh_interval (of the dataset, not the
+//   store's business); their meaning: docs/object_stores.md
 using StoreOptions = std::map<std::string, std::string>;
 
-// A source URL split in parts: s3://bucket/prefix, file:///dir. `prefix` has no leading slash; it ends in '/' unless empty.
+// A source URL split in parts: s3://bucket/prefix, file:///dir. `prefix` has no leading slash; it ends in '/' unless
+// empty.
 struct SourceUrl {
   std::string scheme;
   std::string bucket;  // file: empty

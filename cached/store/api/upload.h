@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "cached/store/checksum/part_size.h"
 #include "larder/result.h"
 
 namespace larder {
@@ -64,17 +65,19 @@ class StoreWriter {
   virtual Status abort_upload(const NewObject& object, const std::string& upload) = 0;
   // Reads what parts wrote, where the store can (reads_back()).
   virtual bool reads_back() const { return false; }
-  virtual Status read_back(const NewObject& object, const std::string& upload, uint64_t offset, std::span<std::byte> out);
+  virtual Status read_back(const NewObject& object, const std::string& upload, uint64_t offset,
+                           std::span<std::byte> out);
   // The upload failed; what was written stays for a later create_upload() or list_parts().
   virtual void leave_upload(const std::string&) {}
   // True if create_upload() finds an interrupted upload by itself; otherwise the caller must keep its id.
   virtual bool finds_uploads() const = 0;
 
-  // Has the store copy an object of its own that the same keys may read, without its bytes passing here: up to max_copy() bytes as a
-  // whole, any number as parts of an upload (each from where put_part() would want it). ESTALE: it is another version by now, if the
-  // store looks: not all do. ENOTSUP: it cannot.
+  // Has the store copy an object of its own that the same keys may read, without its bytes passing here: up to
+  // max_copy() bytes as a whole, any number as parts of an upload (each from where put_part() would want it). ESTALE:
+  // it is another version by now, if the store looks: not all do. ENOTSUP: it cannot.
   virtual Status copy(const NewObject& object, const StoredObject& original);
-  virtual Result<PartInfo> copy_part(const NewObject& object, const std::string& upload, int number, const StoredObject& original);
+  virtual Result<PartInfo> copy_part(const NewObject& object, const std::string& upload, int number,
+                                     const StoredObject& original);
   virtual uint64_t max_copy() const { return 0; }
 
   // A key that is not there is no failure. At most remove_batch() keys.
@@ -85,11 +88,6 @@ class StoreWriter {
   virtual Status check_key(std::string_view key) const = 0;
 };
 
-// The size of the parts of an object: 8 MiB (mountpoint-s3: the largest that still gains), whole MiB more where 10,000
-// parts, the most that S3 and BOS take, would not be enough.
-inline constexpr uint64_t kUploadPartBytes = 8 << 20;
-inline constexpr int kMaxUploadParts = 10'000;
-uint64_t upload_part_bytes(uint64_t object_size);
 int part_count(uint64_t object_size, uint64_t part_bytes);  // at least 1
 uint64_t part_offset(const NewObject& object, int number);
 uint64_t part_size(const NewObject& object, int number);

@@ -1,4 +1,4 @@
-#include "cached/store/aws_providers.h"
+#include "cached/store/auth/aws_providers.h"
 
 #include <fmt/format.h>
 #include <unistd.h>
@@ -9,19 +9,20 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
 
-#include "cached/store/dialect.h"
-#include "cached/store/errors.h"
-#include "cached/store/fetch_text.h"
-#include "cached/store/percent.h"
-#include "cached/store/profile_credentials.h"
-#include "cached/store/refreshing_credentials.h"
+#include "cached/store/api/errors.h"
+#include "cached/store/api/percent.h"
+#include "cached/store/auth/profile_credentials.h"
+#include "cached/store/auth/refreshing_credentials.h"
+#include "cached/store/http/fetch_text.h"
+#include "cached/store/http/protocol.h"
 
 namespace larder {
 namespace {
 
 constexpr size_t kMaxReply = 1 << 20;
 
-std::unique_ptr<CredentialsProvider> refreshing(FetchCredentials fetch, std::shared_ptr<const Credentials> first = nullptr) {
+std::unique_ptr<CredentialsProvider> refreshing(FetchCredentials fetch,
+                                                std::shared_ptr<const Credentials> first = nullptr) {
   return std::make_unique<RefreshingCredentials>(std::move(fetch), std::move(first));
 }
 
@@ -29,7 +30,8 @@ Result<std::string> read_token(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file) return make_error(EACCES, fmt::format("cannot read the token file {}", path));
   std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  while (!text.empty() && (text.back() == '\n' || text.back() == '\r')) text.pop_back();
+  while (!text.empty() && (text.back() == '\n' || text.back() == '\r'))
+    text.pop_back();
   return text;
 }
 

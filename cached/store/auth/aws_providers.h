@@ -1,5 +1,5 @@
-// AWS credentials that services hand out and that expire: web identity (EKS IRSA), credential_process, container (ECS, EKS
-// Pod Identity), instance metadata (IMDSv2). What a profile names: profile_credentials.h.
+// AWS credentials that services hand out and that expire: web identity (EKS IRSA), credential_process, container (ECS,
+// EKS Pod Identity), instance metadata (IMDSv2). What a profile names: profile_credentials.h.
 //
 // Each makes its first fetch in the background when it is made (instance metadata: at once, because only the answer
 // tells whether it is there), and again 15 minutes before they expire; the old ones are used as long as they
@@ -9,8 +9,8 @@
 #include <string>
 #include <string_view>
 
-#include "cached/store/credentials.h"
-#include "cached/store/refreshing_credentials.h"
+#include "cached/store/auth/credentials.h"
+#include "cached/store/auth/refreshing_credentials.h"
 
 namespace larder {
 

@@ -1,13 +1,13 @@
-#include "cached/store/credentials.h"
+#include "cached/store/auth/credentials.h"
 
 #include <fmt/format.h>
 
 #include <cstdlib>
 #include <fstream>
 
-#include "cached/store/aws_providers.h"
-#include "cached/store/options.h"
-#include "cached/store/profile_credentials.h"
+#include "cached/store/api/options.h"
+#include "cached/store/auth/aws_providers.h"
+#include "cached/store/auth/profile_credentials.h"
 
 namespace larder {
 namespace {
@@ -50,7 +50,9 @@ std::string read_file(const std::string& path) {
   return text;
 }
 
-std::string home(const Environment& env) { return env("HOME").value_or(""); }
+std::string home(const Environment& env) {
+  return env("HOME").value_or("");
+}
 
 // A pair of keys from a place; half a pair is an error that names the place.
 Result<std::optional<Credentials>> pair_of(const std::string& access, const std::string& secret,
@@ -103,7 +105,8 @@ Profile load_profile(const Environment& env) {
   const std::string config = env("AWS_CONFIG_FILE").value_or(home(env) + "/.aws/config");
   const std::string shared = env("AWS_SHARED_CREDENTIALS_FILE").value_or(home(env) + "/.aws/credentials");
   Profile out = parse_profile(read_file(config), name, true);
-  for (auto& [key, value] : parse_profile(read_file(shared), name, false)) out[key] = value;
+  for (auto& [key, value] : parse_profile(read_file(shared), name, false))
+    out[key] = value;
   return out;
 }
 
@@ -113,13 +116,13 @@ std::string setting(const Profile& profile, const char* name) {
 }
 
 Result<std::optional<Credentials>> own_keys(const Profile& profile, const std::string& name) {
-  return pair_of(setting(profile, "aws_access_key_id"), setting(profile, "aws_secret_access_key"), setting(profile, "aws_session_token"),
-                 fmt::format("the AWS profile '{}'", name));
+  return pair_of(setting(profile, "aws_access_key_id"), setting(profile, "aws_secret_access_key"),
+                 setting(profile, "aws_session_token"), fmt::format("the AWS profile '{}'", name));
 }
 
 static Result<std::optional<Credentials>> pair_of_environment(const Environment& env) {
-  return pair_of(env("AWS_ACCESS_KEY_ID").value_or(""), env("AWS_SECRET_ACCESS_KEY").value_or(""), env("AWS_SESSION_TOKEN").value_or(""),
-                 "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY");
+  return pair_of(env("AWS_ACCESS_KEY_ID").value_or(""), env("AWS_SECRET_ACCESS_KEY").value_or(""),
+                 env("AWS_SESSION_TOKEN").value_or(""), "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY");
 }
 
 Result<Credentials> environment_keys(const Environment& env) {

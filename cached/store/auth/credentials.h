@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "cached/store/store.h"
+#include "cached/store/api/store.h"
 #include "larder/result.h"
 
 namespace larder {
@@ -29,8 +29,8 @@ class CredentialsProvider {
   // What to sign with now. EAGAIN: the first fetch is still under way, ask again; EACCES: there are none, and why.
   // A null pointer: sign nothing (anonymous).
   virtual Result<std::shared_ptr<const Credentials>> current() = 0;
-  // The store refused what was signed with `used`, as expired or as unknown. True: others are there, or may be once current()
-  // says EAGAIN no more: worth another try.
+  // The store refused what was signed with `used`, as expired or as unknown. True: others are there, or may be once
+  // current() says EAGAIN no more: worth another try.
   virtual bool refused(const Credentials* used, bool expired) = 0;
   // Why there are no newer ones, or "".
   virtual std::string trouble() { return {}; }
@@ -49,12 +49,13 @@ Profile parse_profile(std::string_view text, std::string_view name, bool is_conf
 Profile load_profile(const Environment& env);
 std::string setting(const Profile& profile, const char* name);  // "": not there
 
-// The keys that stand in a profile, in the environment. None: nullopt, EACCES; half a pair: an error that names the place.
+// The keys that stand in a profile, in the environment. None: nullopt, EACCES; half a pair: an error that names the
+// place.
 Result<std::optional<Credentials>> own_keys(const Profile& profile, const std::string& name);
 Result<Credentials> environment_keys(const Environment& env);
 
-// The chain for s3://: options, environment, web identity, a profile of the shared files (profile_credentials.h), container,
-// instance metadata; see docs/object_stores.md. The error names every place that was looked at.
+// The chain for s3://: options, environment, web identity, a profile of the shared files (profile_credentials.h),
+// container, instance metadata; see docs/object_stores.md. The error names every place that was looked at.
 Result<std::unique_ptr<CredentialsProvider>> aws_credentials(const StoreOptions& options, const Environment& env,
                                                              const Profile& profile, const std::string& region);
 

@@ -1,4 +1,4 @@
-#include "cached/store/refreshing_credentials.h"
+#include "cached/store/auth/refreshing_credentials.h"
 
 #include <algorithm>
 #include <ctime>
@@ -7,7 +7,7 @@ namespace larder {
 
 static constexpr int64_t kSecond = 1'000'000'000;
 static constexpr int64_t kRefreshAhead = 15 * 60 * kSecond;  // botocore's advisory time
-static constexpr std::chrono::seconds kLate{10};             // how much later than their predecessors' end keys may come
+static constexpr std::chrono::seconds kLate{10};  // how much later than their predecessors' end keys may come
 static constexpr std::chrono::seconds kAskAgain{1};
 static constexpr std::chrono::seconds kRest{5};
 
@@ -63,8 +63,10 @@ void RefreshingCredentials::run() {
     changed_.wait_for(lock, until_refresh(), [this] { return stop_ || wanted_; });
     if (stop_) return;
     wanted_ = false;
-    if (renewing_) renew(lock);
-    else fetch_once(lock);
+    if (renewing_)
+      renew(lock);
+    else
+      fetch_once(lock);
   }
 }
 

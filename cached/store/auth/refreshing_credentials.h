@@ -1,9 +1,9 @@
-// Credentials that are fetched anew on a thread of their own: half their life or 15 minutes before they expire, and when the
-// store refuses them.
+// Credentials that are fetched anew on a thread of their own: half their life or 15 minutes before they expire, and
+// when the store refuses them.
 //
-// While keys that were refused are fetched again, current() says EAGAIN: whoever signs waits. Keys that expired may have
-// their successors a moment late (a file that a sidecar writes), so those are asked for again and again, 10 s long. What was
-// fetched in vain is not fetched again at once: requests are refused then, at their own cost.
+// While keys that were refused are fetched again, current() says EAGAIN: whoever signs waits. Keys that expired may
+// have their successors a moment late (a file that a sidecar writes), so those are asked for again and again, 10 s
+// long. What was fetched in vain is not fetched again at once: requests are refused then, at their own cost.
 #pragma once
 #include <chrono>
 #include <condition_variable>
@@ -13,7 +13,7 @@
 #include <string>
 #include <thread>
 
-#include "cached/store/credentials.h"
+#include "cached/store/auth/credentials.h"
 
 namespace larder {
 
@@ -42,7 +42,7 @@ class RefreshingCredentials final : public CredentialsProvider {
   std::string failure_;  // of the last fetch
   int failures_ = 0;
   bool wanted_;
-  bool renewing_ = false;        // what is here was refused
+  bool renewing_ = false;  // what is here was refused
   Clock::time_point renew_until_{};
   Clock::time_point in_vain_{};  // when a renewal ended with what was there before
   bool stop_ = false;

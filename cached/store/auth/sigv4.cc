@@ -1,11 +1,11 @@
-#include "cached/store/sigv4.h"
+#include "cached/store/auth/sigv4.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <ctime>
 
-#include "cached/store/percent.h"
+#include "cached/store/api/percent.h"
 
 namespace larder {
 namespace {
@@ -21,19 +21,22 @@ void append_value(std::string& out, std::string_view value) {
   if (out.size() > begin && out.back() == ' ') out.pop_back();
 }
 
-// What is signed of the headers: "name:value\n" each, sorted by name, values of repeated ones joined in the order given, and
-// their names, "a;b;c".
+// What is signed of the headers: "name:value\n" each, sorted by name, values of repeated ones joined in the order
+// given, and their names, "a;b;c".
 class SortedHeaders {
  public:
   explicit SortedHeaders(const NameValues& headers) {
     sorted_.reserve(headers.size());
-    for (auto& header : headers) sorted_.push_back(&header);
+    for (auto& header : headers)
+      sorted_.push_back(&header);
     std::stable_sort(sorted_.begin(), sorted_.end(), [](auto* a, auto* b) { return a->first < b->first; });
   }
   void append_lines(std::string& out) const {
     for (size_t i = 0; i < sorted_.size(); ++i) {
-      if (repeated(i)) out.back() = ',';
-      else out.append(sorted_[i]->first).append(":");
+      if (repeated(i))
+        out.back() = ',';
+      else
+        out.append(sorted_[i]->first).append(":");
       append_value(out, sorted_[i]->second);
       out.push_back('\n');
     }
@@ -63,7 +66,8 @@ void make_canonical_request(std::string& out, const SigningRequest& request, con
 std::string canonical_query(const NameValues& query) {
   NameValues encoded;
   encoded.reserve(query.size());
-  for (auto& [name, value] : query) encoded.emplace_back(percent_encode(name, false), percent_encode(value, false));
+  for (auto& [name, value] : query)
+    encoded.emplace_back(percent_encode(name, false), percent_encode(value, false));
   std::sort(encoded.begin(), encoded.end());
   std::string out;
   for (auto& [name, value] : encoded) {
@@ -100,7 +104,9 @@ static std::string_view date_of(int64_t time) {
   return last;
 }
 
-std::string amz_date(int64_t time) { return std::string(date_of(time)); }
+std::string amz_date(int64_t time) {
+  return std::string(date_of(time));
+}
 
 std::shared_ptr<const SigV4::DayKey> SigV4::day_key(const Credentials& who, std::string_view date,
                                                     std::string_view region) {
@@ -132,7 +138,11 @@ std::string SigV4::authorization(const SigningRequest& request, const Credential
   make_canonical_request(canonical, request, headers);
   std::string out;
   out.reserve(320);
-  out.append("AWS4-HMAC-SHA256 Credential=").append(who.access_key).append("/").append(key->scope).append(", SignedHeaders=");
+  out.append("AWS4-HMAC-SHA256 Credential=")
+      .append(who.access_key)
+      .append("/")
+      .append(key->scope)
+      .append(", SignedHeaders=");
   headers.append_names(out);
   append_signature(out.append(", Signature="), canonical, *key, date);
   return out;

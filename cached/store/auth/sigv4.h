@@ -11,12 +11,11 @@
 #include <utility>
 #include <vector>
 
-#include "cached/store/credentials.h"
-#include "cached/store/digest.h"
+#include "cached/store/auth/credentials.h"
+#include "cached/store/checksum/digest.h"
+#include "cached/store/http/http_headers.h"
 
 namespace larder {
-
-using NameValues = std::vector<std::pair<std::string, std::string>>;
 
 inline constexpr std::string_view kEmptySha256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 inline constexpr std::string_view kUnsignedPayload = "UNSIGNED-PAYLOAD";
@@ -55,7 +54,8 @@ class SigV4 {
     HmacSha256 key;
   };
   std::shared_ptr<const DayKey> day_key(const Credentials& who, std::string_view date, std::string_view region);
-  static void append_signature(std::string& out, const std::string& canonical, const DayKey& key, std::string_view date);
+  static void append_signature(std::string& out, const std::string& canonical, const DayKey& key,
+                               std::string_view date);
 
   const std::string service_;
   std::mutex mutex_;

@@ -1,4 +1,4 @@
-#include "cached/store/bce_auth.h"
+#include "cached/store/bos/bce_auth.h"
 
 #include <fmt/format.h>
 
@@ -6,7 +6,7 @@
 #include <ctime>
 #include <vector>
 
-#include "cached/store/percent.h"
+#include "cached/store/api/percent.h"
 
 namespace larder {
 namespace {

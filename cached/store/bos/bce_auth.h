@@ -10,9 +10,9 @@
 #include <string>
 #include <string_view>
 
-#include "cached/store/credentials.h"
-#include "cached/store/digest.h"
-#include "cached/store/sigv4.h"
+#include "cached/store/auth/credentials.h"
+#include "cached/store/auth/sigv4.h"
+#include "cached/store/checksum/digest.h"
 
 namespace larder {
 

@@ -1,4 +1,4 @@
-#include "cached/store/bce_credentials.h"
+#include "cached/store/bos/bce_credentials.h"
 
 #include <fmt/format.h>
 #include <sys/stat.h>
@@ -8,10 +8,10 @@
 #include <fstream>
 #include <mutex>
 
-#include "cached/files.h"
-#include "cached/store/errors.h"
-#include "cached/store/http_headers.h"
-#include "cached/store/options.h"
+#include "cached/base/files.h"
+#include "cached/store/api/errors.h"
+#include "cached/store/api/options.h"
+#include "cached/store/http/http_headers.h"
 
 namespace larder {
 namespace {

@@ -4,7 +4,7 @@
 #include <string>
 #include <string_view>
 
-#include "cached/store/credentials.h"
+#include "cached/store/auth/credentials.h"
 
 namespace larder {
 

@@ -1,4 +1,4 @@
-#include "cached/store/bos.h"
+#include "cached/store/bos/bos.h"
 
 #include <fmt/format.h>
 
@@ -8,13 +8,13 @@
 #include <ctime>
 #include <nlohmann/json.hpp>
 
-#include "cached/store/bce_auth.h"
-#include "cached/store/bce_credentials.h"
-#include "cached/store/bos_write.h"
-#include "cached/store/http_store.h"
-#include "cached/store/options.h"
-#include "cached/store/percent.h"
-#include "cached/store/s3.h"
+#include "cached/store/api/options.h"
+#include "cached/store/api/percent.h"
+#include "cached/store/bos/bce_auth.h"
+#include "cached/store/bos/bce_credentials.h"
+#include "cached/store/bos/bos_write.h"
+#include "cached/store/http/http_store.h"
+#include "cached/store/s3/s3.h"
 
 namespace larder {
 namespace {
@@ -35,9 +35,9 @@ std::string text_of(const Json& object, const char* name) {
   return it != object.end() && it->is_string() ? it->get<std::string>() : std::string();
 }
 
-class BosDialect final : public Dialect {
+class BosProtocol final : public StoreProtocol {
  public:
-  BosDialect(BosConfig config, std::unique_ptr<CredentialsProvider> credentials)
+  BosProtocol(BosConfig config, std::unique_ptr<CredentialsProvider> credentials)
       : config_(std::move(config)), credentials_(std::move(credentials)) {}
 
   std::string name(std::string_view key) const override {
@@ -69,7 +69,8 @@ class BosDialect final : public Dialect {
   }
 
   bool repair(const HttpReply& reply, const ServiceError&, const void* signer) override {
-    return may_be_signature(reply) && (repair_clock(reply) || credentials_->refused(static_cast<const Credentials*>(signer), false));
+    return may_be_signature(reply) &&
+           (repair_clock(reply) || credentials_->refused(static_cast<const Credentials*>(signer), false));
   }
 
   std::string hint(int status, const ServiceError& error) const override {
@@ -94,7 +95,7 @@ class BosDialect final : public Dialect {
 
   Result<ListPage> parse_list(std::string_view body) const override { return parse_bos_list(body); }
 
-  const WriteDialect* writing() const override { return &writing_; }
+  const WriteProtocol* writing() const override { return &writing_; }
 
   BodyChecksum checksum(const HttpReply& head) const override {
     if (!config_.verify) return {};
@@ -274,7 +275,7 @@ Result<std::unique_ptr<Store>> open_bos(const SourceUrl& source, const StoreOpti
   auto credentials = bce_credentials(options, env);
   if (!credentials.ok())
     return make_error(credentials.error().code, source.text() + ": " + credentials.error().message);
-  auto dialect = std::make_unique<BosDialect>(std::move(*config), std::move(*credentials));
+  auto dialect = std::make_unique<BosProtocol>(std::move(*config), std::move(*credentials));
   return std::unique_ptr<Store>(std::make_unique<HttpStore>(std::move(dialect), *settings));
 }
 

@@ -4,9 +4,9 @@
 #include <string>
 #include <string_view>
 
-#include "cached/store/credentials.h"
-#include "cached/store/dialect.h"
-#include "cached/store/store.h"
+#include "cached/store/api/store.h"
+#include "cached/store/auth/credentials.h"
+#include "cached/store/http/protocol.h"
 
 namespace larder {
 

@@ -1,11 +1,11 @@
-#include "cached/store/bos_write.h"
+#include "cached/store/bos/bos_write.h"
 
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
 
-#include "cached/store/bos.h"
-#include "cached/store/percent.h"
+#include "cached/store/api/percent.h"
+#include "cached/store/bos/bos.h"
 
 namespace larder {
 namespace {
@@ -61,7 +61,8 @@ Result<PartsPage> BosWriting::parse_parts(std::string_view body) const {
 
 std::string BosWriting::complete_body(const std::vector<PartInfo>& parts) const {
   Json list = Json::array();
-  for (auto& part : parts) list.push_back({{"partNumber", part.number}, {"eTag", part.etag}});
+  for (auto& part : parts)
+    list.push_back({{"partNumber", part.number}, {"eTag", part.etag}});
   return Json{{"parts", std::move(list)}}.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
@@ -94,7 +95,8 @@ CopyReply BosWriting::parse_copied(std::string_view body) const {
   for (const char* name : {"eTag", "ETag"}) {
     if (json.is_object() && out.etag.empty()) out.etag = clean_etag(text_of(json, name));
   }
-  if (out.etag.empty()) out.error = {"InternalError", fmt::format("no reply to a copy: {}", printable(body, 120)), {}, {}};
+  if (out.etag.empty())
+    out.error = {"InternalError", fmt::format("no reply to a copy: {}", printable(body, 120)), {}, {}};
   return out;
 }
 
@@ -105,7 +107,8 @@ bool BosWriting::batch_can_name(std::string_view key) const {  // JSON is UTF-8
 
 std::string BosWriting::remove_body(const std::vector<std::string>& keys) const {
   Json list = Json::array();
-  for (auto& key : keys) list.push_back({{"key", key}});
+  for (auto& key : keys)
+    list.push_back({{"key", key}});
   return Json{{"objects", std::move(list)}}.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 

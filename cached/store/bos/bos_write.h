@@ -1,10 +1,10 @@
 // Writing in the words of BOS: JSON bodies.
 #pragma once
-#include "cached/store/write_dialect.h"
+#include "cached/store/http/write_protocol.h"
 
 namespace larder {
 
-class BosWriting final : public WriteDialect {
+class BosWriting final : public WriteProtocol {
  public:
   std::string_view meta_prefix() const override { return "x-bce-meta-"; }
   std::string_view body_type() const override { return "application/json"; }

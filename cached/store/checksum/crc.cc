@@ -1,4 +1,4 @@
-#include "cached/store/crc.h"
+#include "cached/store/checksum/crc.h"
 
 #include <array>
 #include <cstring>
@@ -10,8 +10,8 @@
 namespace larder {
 namespace {
 
-// All three are reflected: the bit of the highest power comes first, in the lowest bit. Of a state of less than 64 bits the
-// upper ones are zero. They begin and end inverted.
+// All three are reflected: the bit of the highest power comes first, in the lowest bit. Of a state of less than 64 bits
+// the upper ones are zero. They begin and end inverted.
 struct Crc {
   explicit Crc(uint64_t reflected_polynomial, int bits);
   uint64_t power(unsigned n) const;  // x^n modulo the polynomial, as a factor of carry-less multiplication
@@ -31,20 +31,28 @@ struct Crc {
 };
 
 Crc::Crc(uint64_t reflected_polynomial, int bits)
-    : polynomial(reflected_polynomial), width(bits), ones(~uint64_t{0} >> (64 - bits)), by128(step(128)), by512(step(512)), by2048(step(2048)) {
+    : polynomial(reflected_polynomial),
+      width(bits),
+      ones(~uint64_t{0} >> (64 - bits)),
+      by128(step(128)),
+      by512(step(512)),
+      by2048(step(2048)) {
   for (unsigned b = 0; b < 256; ++b) {
     uint64_t state = b;
-    for (int i = 0; i < 8; ++i) state = (state >> 1) ^ (state & 1 ? polynomial : 0);
+    for (int i = 0; i < 8; ++i)
+      state = (state >> 1) ^ (state & 1 ? polynomial : 0);
     tables[0][b] = state;
   }
   for (size_t k = 1; k < 8; ++k) {
-    for (size_t b = 0; b < 256; ++b) tables[k][b] = (tables[k - 1][b] >> 8) ^ tables[0][tables[k - 1][b] & 255];
+    for (size_t b = 0; b < 256; ++b)
+      tables[k][b] = (tables[k - 1][b] >> 8) ^ tables[0][tables[k - 1][b] & 255];
   }
 }
 
 uint64_t Crc::power(unsigned n) const {
   uint64_t state = uint64_t{1} << (width - 1);
-  for (; n > 0; --n) state = (state >> 1) ^ (state & 1 ? polynomial : 0);
+  for (; n > 0; --n)
+    state = (state >> 1) ^ (state & 1 ? polynomial : 0);
   return state << (64 - width);
 }
 
@@ -59,17 +67,19 @@ uint64_t by_tables(const Crc& crc, uint64_t state, const std::byte* p, size_t n)
     uint64_t v;
     memcpy(&v, p, sizeof v);
     v ^= state;
-    state = t[7][v & 255] ^ t[6][v >> 8 & 255] ^ t[5][v >> 16 & 255] ^ t[4][v >> 24 & 255] ^ t[3][v >> 32 & 255] ^ t[2][v >> 40 & 255] ^
-            t[1][v >> 48 & 255] ^ t[0][v >> 56];
+    state = t[7][v & 255] ^ t[6][v >> 8 & 255] ^ t[5][v >> 16 & 255] ^ t[4][v >> 24 & 255] ^ t[3][v >> 32 & 255] ^
+            t[2][v >> 40 & 255] ^ t[1][v >> 48 & 255] ^ t[0][v >> 56];
   }
-  for (; n > 0; ++p, --n) state = (state >> 8) ^ t[0][(state ^ static_cast<uint64_t>(*p)) & 255];
+  for (; n > 0; ++p, --n)
+    state = (state >> 8) ^ t[0][(state ^ static_cast<uint64_t>(*p)) & 255];
   return state;
 }
 
 #if defined(__x86_64__)
 
-// 128 bits A = L*x^64 + H stand for a message so far; what follows D bits later is A*x^D, and modulo the polynomial that is
-// L*(x^(D+64) mod P) + H*(x^D mod P). A product of two reflected numbers is one power of x too high, so the factors are one lower.
+// 128 bits A = L*x^64 + H stand for a message so far; what follows D bits later is A*x^D, and modulo the polynomial
+// that is L*(x^(D+64) mod P) + H*(x^D mod P). A product of two reflected numbers is one power of x too high, so the
+// factors are one lower.
 
 [[gnu::target("pclmul,sse4.1")]] inline __m128i folded(__m128i a, __m128i by) {
   return _mm_xor_si128(_mm_clmulepi64_si128(a, by, 0x00), _mm_clmulepi64_si128(a, by, 0x11));
@@ -79,12 +89,15 @@ uint64_t by_tables(const Crc& crc, uint64_t state, const std::byte* p, size_t n)
   return _mm_set_epi64x(static_cast<long long>(s.high), static_cast<long long>(s.low));
 }
 
-[[gnu::target("pclmul,sse4.1")]] __m128i load(const std::byte* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
+[[gnu::target("pclmul,sse4.1")]] __m128i load(const std::byte* p) {
+  return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+}
 
 // What is left after `a` took the place of everything before p.
 [[gnu::target("pclmul,sse4.1")]] uint64_t finish(const Crc& crc, __m128i a, const std::byte* p, size_t n) {
   const __m128i by = factors(crc.by128);
-  for (; n >= 16; p += 16, n -= 16) a = _mm_xor_si128(folded(a, by), load(p));
+  for (; n >= 16; p += 16, n -= 16)
+    a = _mm_xor_si128(folded(a, by), load(p));
   std::byte last[16];
   _mm_storeu_si128(reinterpret_cast<__m128i*>(last), a);
   return by_tables(crc, by_tables(crc, 0, last, sizeof last), p, n);
@@ -93,20 +106,25 @@ uint64_t by_tables(const Crc& crc, uint64_t state, const std::byte* p, size_t n)
 // At least 64 bytes.
 [[gnu::target("pclmul,sse4.1")]] uint64_t by_sse(const Crc& crc, uint64_t state, const std::byte* p, size_t n) {
   __m128i a[4];
-  for (int i = 0; i < 4; ++i) a[i] = load(p + 16 * i);
+  for (int i = 0; i < 4; ++i)
+    a[i] = load(p + 16 * i);
   a[0] = _mm_xor_si128(a[0], _mm_set_epi64x(0, static_cast<long long>(state)));
   const __m128i far = factors(crc.by512), by = factors(crc.by128);
   for (p += 64, n -= 64; n >= 64; p += 64, n -= 64) {
-    for (int i = 0; i < 4; ++i) a[i] = _mm_xor_si128(folded(a[i], far), load(p + 16 * i));
+    for (int i = 0; i < 4; ++i)
+      a[i] = _mm_xor_si128(folded(a[i], far), load(p + 16 * i));
   }
-  for (int i = 1; i < 4; ++i) a[0] = _mm_xor_si128(folded(a[0], by), a[i]);
+  for (int i = 1; i < 4; ++i)
+    a[0] = _mm_xor_si128(folded(a[0], by), a[i]);
   return finish(crc, a[0], p, n);
 }
 
 // At least 256 bytes.
-[[gnu::target("vpclmulqdq,avx512f,avx512vl,pclmul,sse4.1")]] uint64_t by_avx512(const Crc& crc, uint64_t state, const std::byte* p, size_t n) {
+[[gnu::target("vpclmulqdq,avx512f,avx512vl,pclmul,sse4.1")]] uint64_t by_avx512(const Crc& crc, uint64_t state,
+                                                                                const std::byte* p, size_t n) {
   __m512i a[4];
-  for (int i = 0; i < 4; ++i) a[i] = _mm512_loadu_si512(p + 64 * i);
+  for (int i = 0; i < 4; ++i)
+    a[i] = _mm512_loadu_si512(p + 64 * i);
   a[0] = _mm512_xor_si512(a[0], _mm512_zextsi128_si512(_mm_set_epi64x(0, static_cast<long long>(state))));
   const auto low_by = static_cast<long long>(crc.by2048.low), high_by = static_cast<long long>(crc.by2048.high);
   const __m512i far = _mm512_set_epi64(high_by, low_by, high_by, low_by, high_by, low_by, high_by, low_by);
@@ -117,10 +135,12 @@ uint64_t by_tables(const Crc& crc, uint64_t state, const std::byte* p, size_t n)
     }
   }
   __m128i lanes[16];
-  for (int i = 0; i < 4; ++i) _mm512_storeu_si512(lanes + 4 * i, a[i]);
+  for (int i = 0; i < 4; ++i)
+    _mm512_storeu_si512(lanes + 4 * i, a[i]);
   const __m128i by = factors(crc.by128);
   __m128i all = lanes[0];
-  for (int i = 1; i < 16; ++i) all = _mm_xor_si128(folded(all, by), lanes[i]);
+  for (int i = 1; i < 16; ++i)
+    all = _mm_xor_si128(folded(all, by), lanes[i]);
   return finish(crc, all, p, n);
 }
 
@@ -130,22 +150,33 @@ bool has_sse() {
 }
 
 bool has_avx512() {
-  static const bool has = has_sse() && __builtin_cpu_supports("vpclmulqdq") && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl");
+  static const bool has = has_sse() && __builtin_cpu_supports("vpclmulqdq") && __builtin_cpu_supports("avx512f") &&
+                          __builtin_cpu_supports("avx512vl");
   return has;
 }
 
 #else
 
-uint64_t by_sse(const Crc& crc, uint64_t state, const std::byte* p, size_t n) { return by_tables(crc, state, p, n); }
-uint64_t by_avx512(const Crc& crc, uint64_t state, const std::byte* p, size_t n) { return by_tables(crc, state, p, n); }
-bool has_sse() { return false; }
-bool has_avx512() { return false; }
+uint64_t by_sse(const Crc& crc, uint64_t state, const std::byte* p, size_t n) {
+  return by_tables(crc, state, p, n);
+}
+uint64_t by_avx512(const Crc& crc, uint64_t state, const std::byte* p, size_t n) {
+  return by_tables(crc, state, p, n);
+}
+bool has_sse() {
+  return false;
+}
+bool has_avx512() {
+  return false;
+}
 
 #endif
 
 }  // namespace
 
-int crc_bytes(CrcKind kind) { return crc_of(kind).width / 8; }
+int crc_bytes(CrcKind kind) {
+  return crc_of(kind).width / 8;
+}
 
 uint64_t crc_update(CrcKind kind, uint64_t before, std::span<const std::byte> bytes) {
   const Crc& crc = crc_of(kind);

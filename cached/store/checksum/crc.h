@@ -1,6 +1,6 @@
-// The CRCs that stores give for an object: CRC-32 (zlib's; BOS, S3), CRC-32C and CRC-64/NVME (S3). By carry-less multiplication
-// where the processor has it: 110 KB take 3 us with AVX-512, 21 with SSE, 60 by tables; zlib 1.2.13 takes 28 to 38 for its own, and
-// Debian's ISA-L has no CRC-64/NVME.
+// The CRCs that stores give for an object: CRC-32 (zlib's; BOS, S3), CRC-32C and CRC-64/NVME (S3). By carry-less
+// multiplication where the processor has it: 110 KB take 3 us with AVX-512, 21 with SSE, 60 by tables; zlib 1.2.13
+// takes 28 to 38 for its own, and Debian's ISA-L has no CRC-64/NVME.
 //
 // Threads: every function may be called from any thread.
 #pragma once

@@ -1,4 +1,4 @@
-#include "cached/store/digest.h"
+#include "cached/store/checksum/digest.h"
 
 #define OPENSSL_SUPPRESS_DEPRECATED  // SHA256_CTX: digest.h says why
 #include <openssl/evp.h>
@@ -52,7 +52,8 @@ Sha256 sha256(std::string_view data) {
 
 void hex_append(std::string& out, std::span<const unsigned char> bytes) {
   static const char kHex[] = "0123456789abcdef";
-  for (unsigned char byte : bytes) out.append({kHex[byte >> 4], kHex[byte & 15]});
+  for (unsigned char byte : bytes)
+    out.append({kHex[byte >> 4], kHex[byte & 15]});
 }
 
 std::string hex(std::span<const unsigned char> bytes) {
@@ -73,7 +74,9 @@ std::string base64(std::span<const unsigned char> bytes) {
 std::string from_base64(std::string_view text) {
   if (text.empty() || text.size() % 4 != 0 || text.find_first_of(" \t\r\n-") != std::string_view::npos) return {};
   std::string out(text.size() / 4 * 3, '\0');
-  const int length = EVP_DecodeBlock(reinterpret_cast<unsigned char*>(out.data()), reinterpret_cast<const unsigned char*>(text.data()), static_cast<int>(text.size()));
+  const int length =
+      EVP_DecodeBlock(reinterpret_cast<unsigned char*>(out.data()), reinterpret_cast<const unsigned char*>(text.data()),
+                      static_cast<int>(text.size()));
   const size_t padding = text.ends_with("==") ? 2 : text.ends_with("=") ? 1 : 0;
   if (length < 0) return {};
   out.resize(static_cast<size_t>(length) - padding);
@@ -90,7 +93,8 @@ HmacSha256::HmacSha256(std::string_view key) : context_(std::make_unique<Context
   if (key.size() > sizeof block) key = {reinterpret_cast<const char*>(short_key.data()), short_key.size()};
   std::copy(key.begin(), key.end(), block);
   for (auto [context, pad] : {std::pair(&context_->inner, 0x36), std::pair(&context_->outer, 0x5c)}) {
-    std::transform(std::begin(block), std::end(block), padded, [pad](unsigned char c) { return static_cast<unsigned char>(c ^ pad); });
+    std::transform(std::begin(block), std::end(block), padded,
+                   [pad](unsigned char c) { return static_cast<unsigned char>(c ^ pad); });
     must(SHA256_Init(context));
     must(SHA256_Update(context, padded, sizeof padded));
   }
@@ -126,7 +130,9 @@ Md5Stream::~Md5Stream() = default;
 Md5Stream::Md5Stream(Md5Stream&&) noexcept = default;
 Md5Stream& Md5Stream::operator=(Md5Stream&&) noexcept = default;
 
-void Md5Stream::reset() { must(EVP_DigestInit_ex2(context_->md.get(), fetched_md5(), nullptr)); }
+void Md5Stream::reset() {
+  must(EVP_DigestInit_ex2(context_->md.get(), fetched_md5(), nullptr));
+}
 
 void Md5Stream::update(std::span<const std::byte> data) {
   must(EVP_DigestUpdate(context_->md.get(), data.data(), data.size()));

@@ -19,7 +19,9 @@ std::string hex(std::span<const unsigned char> bytes);
 void hex_append(std::string& out, std::span<const unsigned char> bytes);
 std::string base64(std::span<const unsigned char> bytes);
 std::string from_base64(std::string_view text);  // empty: it is none
-inline std::string sha256_hex(std::string_view data) { return hex(sha256(data)); }
+inline std::string sha256_hex(std::string_view data) {
+  return hex(sha256(data));
+}
 
 // A key, ready to sign many messages.
 class HmacSha256 {

@@ -1,11 +1,11 @@
-#include "cached/store/etag_check.h"
+#include "cached/store/checksum/etag_check.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <charconv>
 
-#include "cached/store/upload.h"
+#include "cached/store/checksum/part_size.h"
 
 namespace larder {
 namespace {
@@ -22,12 +22,15 @@ uint64_t parts_of_etag(std::string_view etag) {
 
 }  // namespace
 
-bool is_md5_etag(std::string_view etag) { return etag.size() == 32 && etag.find_first_not_of("0123456789abcdefABCDEF") == std::string_view::npos; }
+bool is_md5_etag(std::string_view etag) {
+  return etag.size() == 32 && etag.find_first_not_of("0123456789abcdefABCDEF") == std::string_view::npos;
+}
 
 std::optional<Md5> md5_of_etag(std::string_view etag) {
   if (!is_md5_etag(etag)) return std::nullopt;
   Md5 out;
-  for (size_t i = 0; i < out.size(); ++i) std::from_chars(etag.data() + 2 * i, etag.data() + 2 * i + 2, out[i], 16);
+  for (size_t i = 0; i < out.size(); ++i)
+    std::from_chars(etag.data() + 2 * i, etag.data() + 2 * i + 2, out[i], 16);
   return out;
 }
 
@@ -37,7 +40,8 @@ std::vector<uint64_t> likely_part_bytes(std::string_view etag, uint64_t object_s
   if (parts == 1) return {object_size};
   std::vector<uint64_t> out;
   // Ours and the AWS tools', rclone's, s5cmd's, and powers of two.
-  for (uint64_t bytes : {upload_part_bytes(object_size), 5 * kMiB, 50 * kMiB, 15 * kMiB, 16 * kMiB, 32 * kMiB, 64 * kMiB, 128 * kMiB}) {
+  for (uint64_t bytes :
+       {upload_part_bytes(object_size), 5 * kMiB, 50 * kMiB, 15 * kMiB, 16 * kMiB, 32 * kMiB, 64 * kMiB, 128 * kMiB}) {
     const bool fits = (object_size + bytes - 1) / bytes == parts;
     if (fits && std::find(out.begin(), out.end(), bytes) == out.end()) out.push_back(bytes);
   }
@@ -50,7 +54,8 @@ EtagCheck::EtagCheck(std::string_view etag, uint64_t object_size) {
   if (auto md5 = md5_of_etag(etag.substr(0, in_parts_ ? 32 : etag.size()))) wanted_ = *md5;
   if (!in_parts_ && is_md5_etag(etag) && object_size > 0) sizes = {object_size};
   guesses_ = std::vector<Guess>(sizes.size());
-  for (size_t i = 0; i < sizes.size(); ++i) guesses_[i].part_bytes = sizes[i];
+  for (size_t i = 0; i < sizes.size(); ++i)
+    guesses_[i].part_bytes = sizes[i];
 }
 
 void EtagCheck::Guess::end_part() {
@@ -71,7 +76,8 @@ void EtagCheck::Guess::update(std::span<const std::byte> bytes) {
 }
 
 void EtagCheck::update(std::span<const std::byte> bytes) {
-  for (Guess& g : guesses_) g.update(bytes);
+  for (Guess& g : guesses_)
+    g.update(bytes);
 }
 
 bool EtagCheck::matches() {
@@ -85,7 +91,8 @@ bool EtagCheck::matches() {
 
 std::string etag_of_parts(std::span<const Md5> parts) {
   Md5Stream md5;
-  for (const Md5& part : parts) md5.update(std::as_bytes(std::span(part)));
+  for (const Md5& part : parts)
+    md5.update(std::as_bytes(std::span(part)));
   return fmt::format("{}-{}", hex(md5.finish()), parts.size());
 }
 

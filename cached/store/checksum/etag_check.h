@@ -1,5 +1,6 @@
-// Whether bytes are those that an ETag of S3 names: the MD5 of the object, or of one that was uploaded in parts the MD5 of the parts'
-// MD5s, a dash and their number. How long the parts were is not said; the sizes that tools use are tried, those that give this number.
+// Whether bytes are those that an ETag of S3 names: the MD5 of the object, or of one that was uploaded in parts the MD5
+// of the parts' MD5s, a dash and their number. How long the parts were is not said; the sizes that tools use are tried,
+// those that give this number.
 #pragma once
 #include <cstdint>
 #include <optional>
@@ -8,11 +9,12 @@
 #include <string_view>
 #include <vector>
 
-#include "cached/store/digest.h"
+#include "cached/store/checksum/digest.h"
 
 namespace larder {
 
-// Sizes of parts that fit an ETag of parts, in bytes, the likeliest first. Empty: it is none, or nobody is known to use such parts.
+// Sizes of parts that fit an ETag of parts, in bytes, the likeliest first. Empty: it is none, or nobody is known to use
+// such parts.
 std::vector<uint64_t> likely_part_bytes(std::string_view etag, uint64_t object_size);
 bool is_md5_etag(std::string_view etag);
 std::optional<Md5> md5_of_etag(std::string_view etag);
@@ -25,7 +27,8 @@ class EtagCheck {
   bool tells() const { return !guesses_.empty(); }
   bool sure() const { return !in_parts_; }  // nothing is guessed
   void update(std::span<const std::byte> bytes);
-  // After the last byte. A difference may also mean that the ETag is no MD5 (SSE-KMS, SSE-C) or the parts were of other sizes.
+  // After the last byte. A difference may also mean that the ETag is no MD5 (SSE-KMS, SSE-C) or the parts were of other
+  // sizes.
   bool matches();
 
  private:

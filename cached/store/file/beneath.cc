@@ -1,4 +1,4 @@
-#include "cached/store/beneath.h"
+#include "cached/store/file/beneath.h"
 
 #include <fmt/format.h>
 #include <linux/openat2.h>
@@ -8,7 +8,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "cached/store/errors.h"
+#include "cached/store/api/errors.h"
 
 namespace larder {
 namespace {
@@ -57,7 +57,9 @@ std::string_view parent_of(std::string_view key) {
   return slash == std::string_view::npos ? std::string_view() : key.substr(0, slash);
 }
 
-std::string_view name_of(std::string_view key) { return key.substr(key.rfind('/') + 1); }
+std::string_view name_of(std::string_view key) {
+  return key.substr(key.rfind('/') + 1);
+}
 
 Result<Fd> directory_beneath(int root, std::string_view path, bool make) {
   if (path.empty()) {

@@ -3,7 +3,7 @@
 #include <string>
 #include <string_view>
 
-#include "cached/fd.h"
+#include "cached/base/fd.h"
 #include "larder/result.h"
 
 namespace larder {

@@ -1,4 +1,4 @@
-#include "cached/store/file.h"
+#include "cached/store/file/file.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -11,10 +11,10 @@
 #include <iterator>
 #include <memory>
 
-#include "cached/files.h"
-#include "cached/store/beneath.h"
-#include "cached/store/errors.h"
-#include "cached/store/options.h"
+#include "cached/base/files.h"
+#include "cached/store/api/errors.h"
+#include "cached/store/api/options.h"
+#include "cached/store/file/beneath.h"
 
 namespace larder {
 namespace {
@@ -29,7 +29,9 @@ struct CloseDir {
   void operator()(DIR* dir) const { closedir(dir); }
 };
 
-int64_t mtime_ns(const struct stat& st) { return as_ns(st.st_mtim.tv_sec, st.st_mtim.tv_nsec); }
+int64_t mtime_ns(const struct stat& st) {
+  return as_ns(st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
+}
 
 Error system_error(int code, std::string_view object) {
   const int seen = code == ENOTDIR || code == ELOOP ? ENOENT : code == EPERM ? EACCES : code;
@@ -188,7 +190,8 @@ std::string file_etag(const struct stat& st) {
 
 FileStore::FileStore(std::string directory, int threads, Symlinks symlinks)
     : directory_(std::move(directory)), symlinks_(symlinks), writer_(directory_) {
-  for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { work(); });
+  for (int i = 0; i < threads; ++i)
+    threads_.emplace_back([this] { work(); });
 }
 
 FileStore::~FileStore() {
@@ -197,9 +200,11 @@ FileStore::~FileStore() {
     stop_ = true;
   }
   ready_.notify_all();
-  for (auto& thread : threads_) thread.join();
+  for (auto& thread : threads_)
+    thread.join();
   for (auto* queue : {&demand_, &fill_}) {
-    for (auto& request : *queue) finish(request, make_error(EIO, name(request.key) + ": the store is being closed"));
+    for (auto& request : *queue)
+      finish(request, make_error(EIO, name(request.key) + ": the store is being closed"));
   }
 }
 
@@ -344,9 +349,8 @@ Result<std::unique_ptr<Store>> open_file(const SourceUrl& source, const StoreOpt
   struct stat st {};
   if (stat(source.prefix.c_str(), &st) != 0) return system_error(errno, source.text());
   if (!S_ISDIR(st.st_mode)) return make_error(ENOTDIR, printable(source.text()) + ": no directory");
-  return std::unique_ptr<Store>(
-      std::make_unique<FileStore>(source.prefix, static_cast<int>(*threads),
-                                  *symlinks == "skip" ? Symlinks::kSkip : Symlinks::kFollow));
+  return std::unique_ptr<Store>(std::make_unique<FileStore>(source.prefix, static_cast<int>(*threads),
+                                                            *symlinks == "skip" ? Symlinks::kSkip : Symlinks::kFollow));
 }
 
 }  // namespace larder

@@ -1,10 +1,10 @@
 // file:///dir: the files below a directory are the objects.
 //
-// Keys are paths relative to the directory, any bytes but NUL. Symlinks are followed unless the option symlinks=skip says
-// otherwise; a symlink to a directory above itself, a symlink to nothing, symlinks that are not followed, sockets, pipes
-// and devices are passed over and counted. So are the unfinished files of larder sync (file_writer.h). An object's etag is made of
-// mtime, size and inode number: a file that was replaced or written since the listing is ESTALE, also when it changes
-// while it is read.
+// Keys are paths relative to the directory, any bytes but NUL. Symlinks are followed unless the option symlinks=skip
+// says otherwise; a symlink to a directory above itself, a symlink to nothing, symlinks that are not followed, sockets,
+// pipes and devices are passed over and counted. So are the unfinished files of larder sync (file_writer.h). An
+// object's etag is made of mtime, size and inode number: a file that was replaced or written since the listing is
+// ESTALE, also when it changes while it is read.
 #pragma once
 #include <sys/stat.h>
 
@@ -16,9 +16,9 @@
 #include <thread>
 #include <vector>
 
-#include "cached/fd.h"
-#include "cached/store/file_writer.h"
-#include "cached/store/store.h"
+#include "cached/base/fd.h"
+#include "cached/store/api/store.h"
+#include "cached/store/file/file_writer.h"
 
 namespace larder {
 

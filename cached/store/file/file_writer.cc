@@ -1,4 +1,4 @@
-#include "cached/store/file_writer.h"
+#include "cached/store/file/file_writer.h"
 
 #include <fmt/format.h>
 #include <sys/file.h>
@@ -8,8 +8,8 @@
 #include <fstream>
 #include <random>
 
-#include "cached/store/beneath.h"
-#include "cached/store/errors.h"
+#include "cached/store/api/errors.h"
+#include "cached/store/file/beneath.h"
 #include "larder/hash.h"
 
 namespace larder {
@@ -193,7 +193,8 @@ Result<PartInfo> FileWriter::put_part(const NewObject& object, const std::string
   return PartInfo{number, data.size(), {}};
 }
 
-Status FileWriter::read_back(const NewObject& object, const std::string& upload, uint64_t offset, std::span<std::byte> out) {
+Status FileWriter::read_back(const NewObject& object, const std::string& upload, uint64_t offset,
+                             std::span<std::byte> out) {
   auto open = find(upload);
   if (!open.ok()) return open.error();
   while (!out.empty()) {

@@ -14,8 +14,8 @@
 #include <mutex>
 #include <string>
 
-#include "cached/fd.h"
-#include "cached/store/upload.h"
+#include "cached/base/fd.h"
+#include "cached/store/api/upload.h"
 
 namespace larder {
 
@@ -32,7 +32,8 @@ class FileWriter final : public StoreWriter {
                          const std::vector<PartInfo>& parts) override;
   Status abort_upload(const NewObject& object, const std::string& upload) override;
   bool reads_back() const override { return true; }
-  Status read_back(const NewObject& object, const std::string& upload, uint64_t offset, std::span<std::byte> out) override;
+  Status read_back(const NewObject& object, const std::string& upload, uint64_t offset,
+                   std::span<std::byte> out) override;
   void leave_upload(const std::string& upload) override { forget(upload); }
   bool finds_uploads() const override { return true; }
   // Also removes directories that became empty, but never the directory itself.

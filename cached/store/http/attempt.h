@@ -1,6 +1,6 @@
-// One request to a store and all its attempts: an Exchange makes a signed request at the moment of sending, takes the body as
-// it comes, and decides after each attempt whether there is another one. Its functions are called one at a time, on threads
-// of whoever moves it (http_engine.h).
+// One request to a store and all its attempts: an HttpAttempt makes a signed request at the moment of sending, takes
+// the body as it comes, and decides after each attempt whether there is another one. Its functions are called one at a
+// time, on threads of whoever moves it (http_engine.h).
 #pragma once
 #include <chrono>
 #include <cstddef>
@@ -12,19 +12,20 @@
 #include <utility>
 #include <vector>
 
-#include "cached/store/digest.h"
-#include "cached/store/http_headers.h"
+#include "cached/store/checksum/digest.h"
+#include "cached/store/http/http_headers.h"
 #include "larder/result.h"
 
 namespace larder {
 
 struct HttpRequest {
-  std::string method = "GET";        // GET, HEAD, PUT, POST or DELETE
-  std::string url;                   // complete and encoded: sent as it is
-  std::string headers;               // lines "name: value\r\n"; "name:\r\n" keeps libcurl from sending its own
-  std::string_view body;             // sent as it is; the exchange keeps it until it has ended
-  std::shared_ptr<const void> signer;     // whose signature it has: for Dialect::repair
-  std::chrono::milliseconds patience{0};  // no byte either way for this long ends the attempt; 0: the engine's stall_timeout
+  std::string method = "GET";          // GET, HEAD, PUT, POST or DELETE
+  std::string url;                     // complete and encoded: sent as it is
+  std::string headers;                 // lines "name: value\r\n"; "name:\r\n" keeps libcurl from sending its own
+  std::string_view body;               // sent as it is; the exchange keeps it until it has ended
+  std::shared_ptr<const void> signer;  // whose signature it has: for StoreProtocol::repair
+  std::chrono::milliseconds patience{
+      0};  // no byte either way for this long ends the attempt; 0: the engine's stall_timeout
 };
 
 // What came back in one attempt.
@@ -37,10 +38,10 @@ struct HttpReply {
     kStopped,  // on_head or on_body returned an error
   };
   Transport transport = Transport::kOk;
-  std::string transport_error;                               // text for people
-  int status = 0;                                            // 0: no reply
+  std::string transport_error;  // text for people
+  int status = 0;               // 0: no reply
   HttpHeaders headers;
-  std::string body;                                          // of a reply that is no success, up to 64 KiB
+  std::string body;  // of a reply that is no success, up to 64 KiB
   std::string_view header(std::string_view name) const { return headers.find(name); }
   bool success() const { return status == 200 || status == 204 || status == 206; }
 };
@@ -50,9 +51,9 @@ struct Verdict {
   std::chrono::milliseconds wait{0};
 };
 
-class Exchange {
+class HttpAttempt {
  public:
-  virtual ~Exchange() = default;
+  virtual ~HttpAttempt() = default;
   // The next attempt's request, signed now. An error ends the exchange through abandoned(); EAGAIN: ask again a little
   // later.
   virtual Result<HttpRequest> prepare() = 0;
@@ -66,19 +67,20 @@ class Exchange {
 
   // A GET of an object's bytes: what the plain transport may carry, and what is worth the rest of these.
   virtual bool object_get() const { return false; }
-  virtual std::string_view key() const { return {}; }  // of that object, as its store names it
+  virtual std::string_view key() const { return {}; }    // of that object, as its store names it
   virtual uint64_t expected_bytes() const { return 0; }  // of the body, for the bandwidth cap
   virtual bool unwanted() const { return false; }        // nobody waits any more: the attempt may be broken off
   // No reply within HttpEngine::slow_after(); once an attempt.
   virtual void on_slow() {}
-  // The body will be kept in body_room(). If not, a small one is better received where others were, which the processor has at hand.
+  // The body will be kept in body_room(). If not, a small one is better received where others were, which the processor
+  // has at hand.
   virtual bool keeps_body() const { return true; }
-  // Where the next bytes of the body may be put without a copy, after on_head(); on_placed() instead of on_body() says how
-  // many. Empty: there is no such place.
+  // Where the next bytes of the body may be put without a copy, after on_head(); on_placed() instead of on_body() says
+  // how many. Empty: there is no such place.
   virtual std::span<std::byte> body_room() { return {}; }
   virtual Status on_placed(size_t) { return {}; }
-  // A whole body whose MD5 shall be known in on_end(): told by md5_is() before, if the transport can (several at once cost
-  // little more than one, md5_lanes.h). Empty: none.
+  // A whole body whose MD5 shall be known in on_end(): told by md5_is() before, if the transport can (several at once
+  // cost little more than one, md5_lanes.h). Empty: none.
   virtual std::span<const std::byte> md5_input() const { return {}; }
   virtual void md5_is(const Md5&) {}
 };

@@ -1,4 +1,4 @@
-#include "cached/store/body_buffers.h"
+#include "cached/store/http/body_buffers.h"
 
 namespace larder {
 

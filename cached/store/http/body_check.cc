@@ -1,4 +1,4 @@
-#include "cached/store/body_check.h"
+#include "cached/store/http/body_check.h"
 
 namespace larder {
 

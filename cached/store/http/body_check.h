@@ -4,14 +4,14 @@
 #include <optional>
 #include <span>
 
-#include "cached/store/dialect.h"
-#include "cached/store/digest.h"
+#include "cached/store/checksum/digest.h"
+#include "cached/store/http/protocol.h"
 
 namespace larder {
 
 class BodyCheck {
  public:
-  BodyCheck() = default;  // anything matches
+  BodyCheck() = default;                           // anything matches
   explicit BodyCheck(const BodyChecksum& wanted);  // by the CRC if there is one
   void update(std::span<const std::byte> bytes);
   bool matches();  // after the last byte

@@ -1,14 +1,14 @@
-#include "cached/store/compared_get.h"
+#include "cached/store/http/compared_get.h"
 
 #include <atomic>
 #include <memory>
 #include <mutex>
 #include <optional>
 
-#include "cached/store/body_check.h"
-#include "cached/store/etag_check.h"
-#include "cached/store/parallel_get.h"
-#include "cached/store/question.h"
+#include "cached/store/checksum/etag_check.h"
+#include "cached/store/http/body_check.h"
+#include "cached/store/http/parallel_get.h"
+#include "cached/store/http/unary_request.h"
 
 namespace larder {
 namespace {
@@ -36,9 +36,11 @@ class Comparison : public std::enable_shared_from_this<Comparison> {
 
   // The CRC comes from a HEAD of this version; until it is there all of them are computed.
   void ask_crc(const std::shared_ptr<StoreContext>& store, const std::string& key, const std::string& if_match) {
-    for (CrcKind kind : {CrcKind::kCrc64Nvme, CrcKind::kCrc32c, CrcKind::kCrc32}) crcs_.push_back({kind, 0});
+    for (CrcKind kind : {CrcKind::kCrc64Nvme, CrcKind::kCrc32c, CrcKind::kCrc32})
+      crcs_.push_back({kind, 0});
     answer_awaited_ = true;
-    larder::ask_crc(store, key, if_match, [self = shared_from_this()](std::optional<CrcSum> crc) { self->answered(crc); });
+    larder::ask_crc(store, key, if_match,
+                    [self = shared_from_this()](std::optional<CrcSum> crc) { self->answered(crc); });
   }
 
  private:
@@ -75,7 +77,8 @@ class Comparison : public std::enable_shared_from_this<Comparison> {
   void end() {
     Status status = std::exchange(*over_, Status());
     if (status.ok()) {
-      if (int code = differs(); code != 0) status = make_error(code, name_ + ": the bytes do not match the store's checksum");
+      if (int code = differs(); code != 0)
+        status = make_error(code, name_ + ": the bytes do not match the store's checksum");
     }
     auto on_done = std::move(on_done_);
     on_data_ = nullptr;
@@ -115,7 +118,7 @@ GetRequest compared(const std::shared_ptr<StoreContext>& store, GetRequest reque
   if (!whole || !store->options.verify) return request;
   const bool parallel = wants_parallel(*store, request);
   if (!parallel && request.etag.find('-') == std::string::npos) return request;  // RangeGet compares it
-  const Dialect& dialect = *store->dialect;
+  const StoreProtocol& dialect = *store->dialect;
   const ObjectVersion version = dialect.version(request.etag);
   if (!parallel && version.sum.known()) return request;
   const bool by_etag = store->options.verify_md5 && dialect.etags_are_sums() && !version.sum.known();

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <unordered_map>
 
-#include "cached/store/carrier.h"
+#include "cached/store/http/transport_thread.h"
 
 namespace larder {
 namespace {
@@ -67,7 +67,8 @@ HttpReply::Transport transport_of(CURLcode code) {
 std::string_view trim(std::string_view text) {
   while (!text.empty() && (text.back() == '\r' || text.back() == '\n' || text.back() == ' ' || text.back() == '\t'))
     text.remove_suffix(1);
-  while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
+  while (!text.empty() && (text.front() == ' ' || text.front() == '\t'))
+    text.remove_prefix(1);
   return text;
 }
 
@@ -75,9 +76,9 @@ std::string_view trim(std::string_view text) {
 
 // One thread and its multi handle: connections, DNS cache and easy handles are its own (sharing them between threads is
 // a documented libcurl bug).
-class HttpEngine::CurlWorker final : public Carrier {
+class HttpEngine::CurlTransport final : public TransportThread {
  public:
-  explicit CurlWorker(HttpEngine& engine) : Carrier(engine), multi_(curl_multi_init()) {
+  explicit CurlTransport(HttpEngine& engine) : TransportThread(engine), multi_(curl_multi_init()) {
     // Default: 4 x the handles added so far, which drops warm connections in a lull.
     curl_multi_setopt(multi_.get(), CURLMOPT_MAXCONNECTS, static_cast<long>(engine.options_.max_connections + 8));
   }
@@ -192,9 +193,9 @@ class HttpEngine::CurlWorker final : public Carrier {
       curl_easy_setopt(easy, CURLOPT_MAX_SEND_SPEED_LARGE, static_cast<curl_off_t>(o.max_transfer_speed));
     }
     if (!o.ca_file.empty()) curl_easy_setopt(easy, CURLOPT_CAINFO, o.ca_file.c_str());
-    curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, &CurlWorker::on_header);
-    curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, &CurlWorker::on_write);
-    curl_easy_setopt(easy, CURLOPT_XFERINFOFUNCTION, &CurlWorker::on_progress);
+    curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, &CurlTransport::on_header);
+    curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, &CurlTransport::on_write);
+    curl_easy_setopt(easy, CURLOPT_XFERINFOFUNCTION, &CurlTransport::on_progress);
   }
 
   std::chrono::milliseconds patience(const Transfer& t) const {
@@ -308,7 +309,8 @@ class HttpEngine::CurlWorker final : public Carrier {
       }
       ++it;
     }
-    for (auto& [transfer, why] : dropped) end(std::move(transfer), why);
+    for (auto& [transfer, why] : dropped)
+      end(std::move(transfer), why);
   }
 
   void end(std::unique_ptr<Transfer> t, CURLcode code) {
@@ -352,9 +354,9 @@ class HttpEngine::CurlWorker final : public Carrier {
   Clock::time_point last_stall_check_{};
 };
 
-std::unique_ptr<HttpEngine::Carrier> HttpEngine::make_curl_worker(HttpEngine& engine) {
+std::unique_ptr<HttpEngine::TransportThread> HttpEngine::make_curl_worker(HttpEngine& engine) {
   init_curl_once();
-  return std::make_unique<CurlWorker>(engine);
+  return std::make_unique<CurlTransport>(engine);
 }
 
 }  // namespace larder

@@ -1,13 +1,15 @@
-#include "cached/store/http_engine.h"
+#include "cached/store/http/engine.h"
 
 #include <algorithm>
 #include <csignal>
 
-#include "cached/store/carrier.h"
+#include "cached/store/http/transport_thread.h"
 
 namespace larder {
 
-static Error closed() { return make_error(EIO, "the store is being closed"); }
+static Error closed() {
+  return make_error(EIO, "the store is being closed");
+}
 
 HttpEngine::HttpEngine(EngineOptions options)
     : options_(std::move(options)),
@@ -21,7 +23,8 @@ HttpEngine::HttpEngine(EngineOptions options)
     if (!options_.plain || i == 0) workers_[0].push_back(make_curl_worker(*this));
   }
   for (auto& workers : workers_) {
-    for (auto& worker : workers) worker->start();
+    for (auto& worker : workers)
+      worker->start();
   }
 }
 
@@ -31,17 +34,19 @@ HttpEngine::~HttpEngine() {
     closing_ = true;
   }
   for (auto& workers : workers_) {
-    for (auto& worker : workers) worker->stop();
+    for (auto& worker : workers)
+      worker->stop();
   }
   const Error error = closed();
   for (auto& by_kind : queues_) {
     for (auto& jobs : by_kind) {
-      for (auto& job : jobs) job.exchange->abandoned(error);
+      for (auto& job : jobs)
+        job.exchange->abandoned(error);
     }
   }
 }
 
-void HttpEngine::submit(std::shared_ptr<Exchange> exchange, bool demand) {
+void HttpEngine::submit(std::shared_ptr<HttpAttempt> exchange, bool demand) {
   std::unique_lock lock(mutex_);
   if (closing_) {
     lock.unlock();
@@ -75,10 +80,10 @@ void HttpEngine::hurry(std::string_view key) {
     if (moved[plain]) wake_one(plain);
 }
 
-bool HttpEngine::take(const Carrier& who, bool plain, Job& job, Clock::time_point& ask_again) {
+bool HttpEngine::take(const TransportThread& who, bool plain, Job& job, Clock::time_point& ask_again) {
   ask_again = Clock::time_point::max();
   std::unique_lock lock(mutex_);
-  Carrier& first = *workers_[plain].front();
+  TransportThread& first = *workers_[plain].front();
   if (&who != &first && !first.busy()) {  // one thread that does it all costs less than two that share it
     if (queue(true, plain).empty() && queue(false, plain).empty()) return false;
     lock.unlock();
@@ -146,7 +151,8 @@ uint64_t HttpEngine::queued() const {
   std::lock_guard lock(mutex_);
   uint64_t count = 0;
   for (auto& by_kind : queues_) {
-    for (auto& jobs : by_kind) count += jobs.size();
+    for (auto& jobs : by_kind)
+      count += jobs.size();
   }
   return count;
 }

@@ -1,10 +1,10 @@
-// HTTP/1.1: a few threads move all transfers of one store. https and everything that is not a plain GET goes over libcurl,
-// a multi handle a thread; GETs of objects over http go over plain_worker.h, which costs half as much.
+// HTTP/1.1: a few threads move all transfers of one store. https and everything that is not a plain GET goes over
+// libcurl, a multi handle a thread; GETs of objects over http go over plain_worker.h, which costs half as much.
 //
-// A transfer is an Exchange (exchange.h). The engine owns queues, slots, waits and connections, and knows no store.
+// A transfer is an HttpAttempt (exchange.h). The engine owns queues, slots, waits and connections, and knows no store.
 //
 // The constructor makes the process ignore SIGPIPE (OpenSSL's writes raise it).
-// Threads: submit() from any thread; the functions of one Exchange are called on engine threads, one at a time.
+// Threads: submit() from any thread; the functions of one HttpAttempt are called on engine threads, one at a time.
 #pragma once
 #include <chrono>
 #include <cstdint>
@@ -15,8 +15,8 @@
 #include <string_view>
 #include <vector>
 
-#include "cached/store/exchange.h"
-#include "cached/store/pacer.h"
+#include "cached/store/http/attempt.h"
+#include "cached/store/http/pacer.h"
 
 namespace larder {
 
@@ -28,9 +28,9 @@ struct EngineOptions {
   bool plain = false;                  // the store is http:// and no proxy lies between
   int slow_after_ms = 2'000;           // SlowestRequests
   int connect_timeout_ms = 5'000;
-  int stall_timeout_ms = 20'000;  // no byte for this long: the attempt ends
+  int stall_timeout_ms = 20'000;   // no byte for this long: the attempt ends
   int64_t max_transfer_speed = 0;  // bytes a second of one transfer, either way; 0: as fast as it goes
-  std::string ca_file;            // empty: the system's
+  std::string ca_file;             // empty: the system's
 };
 
 class HttpEngine {
@@ -40,7 +40,7 @@ class HttpEngine {
   HttpEngine(const HttpEngine&) = delete;
   HttpEngine& operator=(const HttpEngine&) = delete;
 
-  void submit(std::shared_ptr<Exchange> exchange, bool demand);
+  void submit(std::shared_ptr<HttpAttempt> exchange, bool demand);
   // What was submitted as fill for an object, and has not started, goes with demand.
   void hurry(std::string_view key);
   int concurrency_limit() const;
@@ -50,19 +50,19 @@ class HttpEngine {
 
  private:
   using Clock = std::chrono::steady_clock;
-  class Carrier;      // a thread that moves transfers (carrier.h)
-  class CurlWorker;   // by libcurl (curl_worker.cc)
-  class PlainWorker;  // by plain_worker.h
-  static std::unique_ptr<Carrier> make_curl_worker(HttpEngine& engine);
-  static std::unique_ptr<Carrier> make_plain_worker(HttpEngine& engine);
+  class TransportThread;  // a thread that moves transfers (carrier.h)
+  class CurlTransport;    // by libcurl (curl_worker.cc)
+  class PlainTransport;   // by plain_worker.h
+  static std::unique_ptr<TransportThread> make_curl_worker(HttpEngine& engine);
+  static std::unique_ptr<TransportThread> make_plain_worker(HttpEngine& engine);
   struct Job {
-    std::shared_ptr<Exchange> exchange;
+    std::shared_ptr<HttpAttempt> exchange;
     bool demand = true;
     bool plain = false;
   };
-  // The next job for this kind of carrier that slot and caps allow; the slot is taken. False: `ask_again` is set if only
-  // a cap stands in the way.
-  bool take(const Carrier& who, bool plain, Job& job, Clock::time_point& ask_again);
+  // The next job for this kind of carrier that slot and caps allow; the slot is taken. False: `ask_again` is set if
+  // only a cap stands in the way.
+  bool take(const TransportThread& who, bool plain, Job& job, Clock::time_point& ask_again);
   void put_back(Job job);  // after its wait: before the others of its kind
   void release(const Job& job, Concurrency::Outcome outcome, std::chrono::microseconds first_byte);
   void wake_one(bool plain);
@@ -75,7 +75,7 @@ class HttpEngine {
   SlowestRequests slowest_;
   RateCap request_cap_, byte_cap_;
   std::deque<Job> queues_[2][2];
-  std::vector<std::unique_ptr<Carrier>> workers_[2];  // [plain]
+  std::vector<std::unique_ptr<TransportThread>> workers_[2];  // [plain]
 };
 
 }  // namespace larder

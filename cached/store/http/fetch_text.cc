@@ -1,4 +1,4 @@
-#include "cached/store/fetch_text.h"
+#include "cached/store/http/fetch_text.h"
 
 #include <curl/curl.h>
 #include <fmt/format.h>
@@ -6,8 +6,8 @@
 #include <memory>
 #include <thread>
 
-#include "cached/store/errors.h"
-#include "cached/store/pacer.h"
+#include "cached/store/api/errors.h"
+#include "cached/store/http/pacer.h"
 
 namespace larder {
 

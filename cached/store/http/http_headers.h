@@ -1,11 +1,16 @@
-// The headers of an HTTP reply in one text: a reply has a dozen, and two strings for each cost as much as its signature.
+// The headers of an HTTP reply in one text: a reply has a dozen, and two strings for each cost as much as its
+// signature.
 #pragma once
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace larder {
+
+// Names and values of a request's headers or query, in order.
+using NameValues = std::vector<std::pair<std::string, std::string>>;
 
 class HttpHeaders {
  public:
@@ -15,8 +20,12 @@ class HttpHeaders {
   // The first with this name, which is in lower case; empty: none.
   std::string_view find(std::string_view name) const;
   size_t size() const { return fields_.size(); }
-  std::string_view name(size_t i) const { return std::string_view(text_).substr(fields_[i].begin, fields_[i].colon - fields_[i].begin); }
-  std::string_view value(size_t i) const { return std::string_view(text_).substr(fields_[i].colon, fields_[i].end - fields_[i].colon); }
+  std::string_view name(size_t i) const {
+    return std::string_view(text_).substr(fields_[i].begin, fields_[i].colon - fields_[i].begin);
+  }
+  std::string_view value(size_t i) const {
+    return std::string_view(text_).substr(fields_[i].colon, fields_[i].end - fields_[i].colon);
+  }
 
  private:
   struct Field {

@@ -1,18 +1,18 @@
-#include "cached/store/http_store.h"
+#include "cached/store/http/http_store.h"
 
 #include <fmt/format.h>
 
 #include <charconv>
 #include <cstdlib>
 
-#include "cached/store/compared_get.h"
-#include "cached/store/http_writer.h"
-#include "cached/store/list_order.h"
-#include "cached/store/options.h"
-#include "cached/store/parallel_get.h"
-#include "cached/store/parallel_list.h"
-#include "cached/store/question.h"
-#include "cached/store/range_get.h"
+#include "cached/store/api/list_order.h"
+#include "cached/store/api/options.h"
+#include "cached/store/http/compared_get.h"
+#include "cached/store/http/http_writer.h"
+#include "cached/store/http/parallel_get.h"
+#include "cached/store/http/parallel_list.h"
+#include "cached/store/http/range_get.h"
+#include "cached/store/http/unary_request.h"
 
 namespace larder {
 namespace {
@@ -213,9 +213,11 @@ void StoreExchange::end_with(Error error) {
   finish(std::move(error));
 }
 
-void StoreExchange::abandoned(const Error& error) { end_with(error); }
+void StoreExchange::abandoned(const Error& error) {
+  end_with(error);
+}
 
-HttpStore::HttpStore(std::unique_ptr<Dialect> dialect, HttpStoreOptions options)
+HttpStore::HttpStore(std::unique_ptr<StoreProtocol> dialect, HttpStoreOptions options)
     : context_(std::make_shared<StoreContext>()) {
   context_->dialect = std::move(dialect);
   context_->options = options;
@@ -267,7 +269,9 @@ Status HttpStore::list_in_parallel(ListOrder& order) {
         auto page = list_page(context_->dialect->first_after_call(folder, after));
         if (!page.ok()) return page.error();
         if (page->objects.empty()) return std::string();
-        return page->objects.front().key > after ? page->objects.front().key : Result<std::string>(make_error(EIO, "the store does not know start-after"));
+        return page->objects.front().key > after
+                   ? page->objects.front().key
+                   : Result<std::string>(make_error(EIO, "the store does not know start-after"));
       },
       [&](std::vector<ObjectInfo>&& objects) { return order.add(std::move(objects)); });
   if (auto status = list.run(); !status.ok()) return make_error(status.error().code, status.error().message);
@@ -294,7 +298,8 @@ Result<ObjectInfo> HttpStore::head(std::string_view key) {
 
 void HttpStore::crc_of(const ObjectInfo& object, std::function<void(std::optional<CrcSum>)> done) {
   const std::string if_match = context_->dialect->version(object.etag).if_match;
-  if (!context_->options.verify || if_match.empty() || !context_->dialect->head_tells_checksum()) return done(std::nullopt);
+  if (!context_->options.verify || if_match.empty() || !context_->dialect->head_tells_checksum())
+    return done(std::nullopt);
   ask_crc(context_, object.key, if_match, std::move(done));
 }
 

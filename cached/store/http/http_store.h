@@ -1,4 +1,4 @@
-// A Store over HTTP: lists, heads and gets in the words of a Dialect, moved by an HttpEngine.
+// A Store over HTTP: lists, heads and gets in the words of a StoreProtocol, moved by an HttpEngine.
 //
 // Attempts: broken connections and retryable replies are repeated with backoff up to `retries` times without progress;
 // every 64 KiB that arrived buy one more. A demand request gives up after a minute without progress, a fill request
@@ -12,25 +12,26 @@
 #include <memory>
 #include <string>
 
-#include "cached/store/body_buffers.h"
-#include "cached/store/dialect.h"
-#include "cached/store/http_engine.h"
-#include "cached/store/store.h"
-#include "cached/store/upload.h"
+#include "cached/store/api/store.h"
+#include "cached/store/api/upload.h"
+#include "cached/store/http/body_buffers.h"
+#include "cached/store/http/engine.h"
+#include "cached/store/http/protocol.h"
 
 namespace larder {
 
 struct HttpStoreOptions {
   EngineOptions engine;
   int retries = 8;  // with a fault in every tenth reply, 8 leave one failure in 10^9
-  // Whole objects are compared with a checksum that the store gives: `verify` with a CRC, which costs next to nothing; where
-  // there is none `verify_md5` with an MD5 (S3: the ETag). That runs at 0.77 GB/s, a quarter of what a GET of 110 KB costs even
-  // with many at once (md5_lanes.h), so kAuto does it where nothing else guards the bytes: over plain http, not over https.
+  // Whole objects are compared with a checksum that the store gives: `verify` with a CRC, which costs next to nothing;
+  // where there is none `verify_md5` with an MD5 (S3: the ETag). That runs at 0.77 GB/s, a quarter of what a GET of 110
+  // KB costs even with many at once (md5_lanes.h), so kAuto does it where nothing else guards the bytes: over plain
+  // http, not over https.
   bool verify = true;
   bool verify_md5 = true;
-  bool content_md5 = true;  // uploads: Content-MD5; over plain http, or with verify=always
+  bool content_md5 = true;                // uploads: Content-MD5; over plain http, or with verify=always
   uint64_t max_copy = uint64_t{5} << 30;  // what one request copies within the store: 5 GiB, S3 and BOS
-  bool any_order = false;  // the store may list in another order than that of bytes: sort here
+  bool any_order = false;                 // the store may list in another order than that of bytes: sort here
   bool parallel_lists = true;
 };
 
@@ -38,17 +39,17 @@ Result<HttpStoreOptions> http_store_options(const StoreOptions& options, bool ht
 
 // What an exchange needs of its store. Outlives every exchange that is under way.
 struct StoreContext {
-  std::unique_ptr<Dialect> dialect;
+  std::unique_ptr<StoreProtocol> dialect;
   HttpStoreOptions options;
   HttpEngine* engine = nullptr;  // null once the store is being destroyed
   std::atomic<uint64_t> gets{0}, lists{0}, retries{0}, bytes{0}, errors{0}, hedges{0};
   std::atomic<bool> gives_crc{false};  // the last whole object's reply had one
-  std::atomic<int> parts_ahead{0};  // of parallel gets: bounds their memory
+  std::atomic<int> parts_ahead{0};     // of parallel gets: bounds their memory
   BodyBuffers buffers;
 };
 
 // Status::EIO etc. of a request; the base of all exchanges with a store: attempts, repairs, errors.
-class StoreExchange : public Exchange {
+class StoreExchange : public HttpAttempt {
  public:
   StoreExchange(std::shared_ptr<StoreContext> store, bool demand);
   Result<HttpRequest> prepare() final;
@@ -66,7 +67,7 @@ class StoreExchange : public Exchange {
   // An error from these ends the attempt: final unless it is made by again().
   virtual Status head(const HttpReply& reply) = 0;
   virtual Status body(std::span<const std::byte> data) = 0;
-  virtual Status placed(size_t) { return {}; }  // so many bytes were put into body_room()
+  virtual Status placed(size_t) { return {}; }      // so many bytes were put into body_room()
   virtual Status complete() = 0;                    // the attempt succeeded: is everything there and right?
   virtual void finish(Status status) = 0;           // exactly once, last
   virtual uint64_t progress() const = 0;            // bytes that need not be fetched again
@@ -104,7 +105,7 @@ class ListOrder;
 
 class HttpStore final : public Store {
  public:
-  HttpStore(std::unique_ptr<Dialect> dialect, HttpStoreOptions options);
+  HttpStore(std::unique_ptr<StoreProtocol> dialect, HttpStoreOptions options);
   ~HttpStore() override;
   Status list(const std::function<Status(std::vector<ObjectInfo>&&)>& page) override;
   Result<ObjectInfo> head(std::string_view key) override;

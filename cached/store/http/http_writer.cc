@@ -1,4 +1,4 @@
-#include "cached/store/http_writer.h"
+#include "cached/store/http/http_writer.h"
 
 #include <fmt/format.h>
 
@@ -6,8 +6,8 @@
 #include <future>
 #include <optional>
 
-#include "cached/store/content_type.h"
-#include "cached/store/digest.h"
+#include "cached/store/api/content_type.h"
+#include "cached/store/checksum/digest.h"
 
 namespace larder {
 namespace {
@@ -75,7 +75,9 @@ Result<HttpReply> run(HttpEngine& engine, const std::shared_ptr<StoreContext>& s
   return answer.get();
 }
 
-std::string_view text(Bytes data) { return {reinterpret_cast<const char*>(data.data()), data.size()}; }
+std::string_view text(Bytes data) {
+  return {reinterpret_cast<const char*>(data.data()), data.size()};
+}
 
 StoreCall object_call(const char* method, const std::string& key, NameValues query = {}) {
   StoreCall call;
@@ -140,7 +142,8 @@ Result<HttpReply> HttpWriter::send(StoreCall call, Bytes data) {
   const std::string object = store_->dialect->name(call.key);
   return run(engine_, store_, std::move(call), [&](const HttpReply& reply) -> Judgement {
     const BodyChecksum theirs = store_->dialect->checksum(reply);
-    const bool wrong = (theirs.md5 && md5 && *theirs.md5 != *md5) || (theirs.crc && crc_update(theirs.crc->kind, 0, data) != theirs.crc->value);
+    const bool wrong = (theirs.md5 && md5 && *theirs.md5 != *md5) ||
+                       (theirs.crc && crc_update(theirs.crc->kind, 0, data) != theirs.crc->value);
     if (!wrong) return {};
     return {make_error(EIO, object + ": the store's checksum of what it received is not that of what was sent"), true};
   });
@@ -199,15 +202,18 @@ Status HttpWriter::complete_upload(const NewObject& object, const std::string& u
   call.body = body;
   call.hash_body = true;
   call.patience = kCompletePatience;
-  auto reply = run(engine_, store_, std::move(call), [&](const HttpReply& r) { return judge_end(name, words_.parse_complete(r.body), r.status); });
+  auto reply = run(engine_, store_, std::move(call),
+                   [&](const HttpReply& r) { return judge_end(name, words_.parse_complete(r.body), r.status); });
   if (reply.ok()) return {};
   // An attempt whose reply was lost may have done it.
   if (reply.error().code == ENOENT && is_there(object, parts)) return {};
   return reply.error();
 }
 
-Result<CopyReply> HttpWriter::have_copied(StoreCall call, const StoredObject& original, const std::optional<ByteRange>& range) {
-  for (auto& header : words_.copy_headers(original, range)) call.headers.push_back(std::move(header));
+Result<CopyReply> HttpWriter::have_copied(StoreCall call, const StoredObject& original,
+                                          const std::optional<ByteRange>& range) {
+  for (auto& header : words_.copy_headers(original, range))
+    call.headers.push_back(std::move(header));
   call.patience = kCompletePatience;
   const std::string name = store_->dialect->name(call.key);
   CopyReply said;
@@ -227,12 +233,14 @@ Status HttpWriter::copy(const NewObject& object, const StoredObject& original) {
   return copied.ok() ? Status() : copied.error();
 }
 
-Result<PartInfo> HttpWriter::copy_part(const NewObject& object, const std::string& upload, int number, const StoredObject& original) {
+Result<PartInfo> HttpWriter::copy_part(const NewObject& object, const std::string& upload, int number,
+                                       const StoredObject& original) {
   const ByteRange range{part_offset(object, number), part_size(object, number)};
   auto copied = have_copied(part_call(object.key, upload, number), original, range);
   if (!copied.ok()) return copied.error();
   // A store that does not know the headers (rclone's) took the empty body for the part, and says so by an empty body.
-  if (copied->etag.empty()) return make_error(ENOTSUP, store_->dialect->name(object.key) + ": the store did not say what it copied");
+  if (copied->etag.empty())
+    return make_error(ENOTSUP, store_->dialect->name(object.key) + ": the store did not say what it copied");
   return PartInfo{number, range.length, copied->etag};
 }
 
@@ -272,7 +280,8 @@ void HttpWriter::remove_one(const std::string& key, std::vector<RemoveFailure>& 
 void HttpWriter::remove_many(const std::vector<std::string>& keys, std::vector<RemoveFailure>& failures) {
   const std::string& prefix = store_->dialect->prefix();
   std::vector<std::string> full;
-  for (auto& key : keys) full.push_back(prefix + key);
+  for (auto& key : keys)
+    full.push_back(prefix + key);
   const std::string body = words_.remove_body(full);
   StoreCall call;
   call.method = "POST";
@@ -283,12 +292,14 @@ void HttpWriter::remove_many(const std::vector<std::string>& keys, std::vector<R
   call.patience = kDataPatience;
   Md5Stream md5;
   md5.update(std::as_bytes(std::span(body)));
-  call.headers = {{"content-type", std::string(words_.body_type())}, {"content-md5", base64(md5.finish())}};  // S3 demands it
+  call.headers = {{"content-type", std::string(words_.body_type())},
+                  {"content-md5", base64(md5.finish())}};  // S3 demands it
   auto reply = run(engine_, store_, std::move(call), {});
   auto refused = reply.ok() ? words_.parse_removed(reply->body) : Result<std::vector<RemoveRefusal>>(reply.error());
   if (!refused.ok()) {  // no such operation here, or no word on what was removed: one by one tells
     if (!reply.ok() && reply.error().code != EACCES) no_batches_.store(true);
-    for (auto& key : keys) remove_one(key, failures);
+    for (auto& key : keys)
+      remove_one(key, failures);
     return;
   }
   for (auto& refusal : *refused) {

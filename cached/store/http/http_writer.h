@@ -1,4 +1,4 @@
-// Writing into a store over HTTP: what S3 and BOS have in common; the differences are in a WriteDialect.
+// Writing into a store over HTTP: what S3 and BOS have in common; the differences are in a WriteProtocol.
 //
 // Bodies are sent from the caller's memory. Over plain http, and over https with verify=always, they carry Content-MD5,
 // so that a flipped bit is refused before anybody can read it; what the reply says of the bytes (MD5 in the ETag,
@@ -6,9 +6,9 @@
 #pragma once
 #include <memory>
 
-#include "cached/store/http_store.h"
-#include "cached/store/upload.h"
-#include "cached/store/write_dialect.h"
+#include "cached/store/api/upload.h"
+#include "cached/store/http/http_store.h"
+#include "cached/store/http/write_protocol.h"
 
 namespace larder {
 
@@ -24,7 +24,8 @@ class HttpWriter final : public StoreWriter {
                          const std::vector<PartInfo>& parts) override;
   Status abort_upload(const NewObject& object, const std::string& upload) override;
   Status copy(const NewObject& object, const StoredObject& original) override;
-  Result<PartInfo> copy_part(const NewObject& object, const std::string& upload, int number, const StoredObject& original) override;
+  Result<PartInfo> copy_part(const NewObject& object, const std::string& upload, int number,
+                             const StoredObject& original) override;
   uint64_t max_copy() const override { return store_->options.max_copy; }
   bool finds_uploads() const override { return false; }
   std::vector<RemoveFailure> remove(const std::vector<std::string>& keys) override;
@@ -42,7 +43,7 @@ class HttpWriter final : public StoreWriter {
 
   const std::shared_ptr<StoreContext> store_;
   HttpEngine& engine_;
-  const WriteDialect& words_;
+  const WriteProtocol& words_;
   std::atomic<bool> no_batches_{false};  // the store does not know them (GCS)
 };
 

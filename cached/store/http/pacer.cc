@@ -1,4 +1,4 @@
-#include "cached/store/pacer.h"
+#include "cached/store/http/pacer.h"
 
 #include <algorithm>
 #include <cmath>
@@ -6,7 +6,8 @@
 
 namespace larder {
 
-// ---- Concurrency -----------------------------------------------------------------------------------------------------
+// ---- Concurrency
+// -----------------------------------------------------------------------------------------------------
 
 Concurrency::Concurrency(int cap) : cap_(cap), limit_(std::min(kStart, cap)) {}
 
@@ -65,8 +66,8 @@ void Concurrency::measure(double first_byte_ms) {
   judge(mean);
 }
 
-// Too slow: growing stops; when that has settled, the limit falls; when that has settled, it is seen whether it helped. Twice
-// as many requests as the limit settle it: those that were sent before, and those that queued behind them.
+// Too slow: growing stops; when that has settled, the limit falls; when that has settled, it is seen whether it helped.
+// Twice as many requests as the limit settle it: those that were sent before, and those that queued behind them.
 void Concurrency::judge(double mean) {
   const bool inflated = best_ > 0 && mean > best_ * 2 + 10 && limit_ > kFloor;
   switch (step_) {
@@ -98,25 +99,29 @@ void Concurrency::wait_for(Step step) {
   settling_ = 2 * limit();
 }
 
-// ---- SlowestRequests -------------------------------------------------------------------------------------------------
+// ---- SlowestRequests
+// -------------------------------------------------------------------------------------------------
 
 void SlowestRequests::add(std::chrono::microseconds first_byte) {
   const double ms = std::max(1.0, static_cast<double>(first_byte.count()) / 1000);
   counts_[static_cast<size_t>(std::min<int>(kBuckets - 1, static_cast<int>(4 * std::log2(ms))))] += 1;
   if (++total_ < 2048) return;
   total_ = 0;
-  for (uint32_t& n : counts_) total_ += n /= 2;
+  for (uint32_t& n : counts_)
+    total_ += n /= 2;
 }
 
 std::chrono::milliseconds SlowestRequests::after() const {
   if (total_ < 100) return at_least_;
   uint32_t above = 0;
   int i = kBuckets;
-  while (i > 0 && above + counts_[static_cast<size_t>(i - 1)] <= total_ / 100) above += counts_[static_cast<size_t>(--i)];
+  while (i > 0 && above + counts_[static_cast<size_t>(i - 1)] <= total_ / 100)
+    above += counts_[static_cast<size_t>(--i)];
   return std::max(at_least_, std::chrono::milliseconds(static_cast<int64_t>(std::exp2(i / 4.0))));
 }
 
-// ---- RateCap ---------------------------------------------------------------------------------------------------------
+// ---- RateCap
+// ---------------------------------------------------------------------------------------------------------
 
 RateCap::Clock::duration RateCap::wait(bool demand, Clock::time_point now) const {
   if (rate_ <= 0) return {};

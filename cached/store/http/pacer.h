@@ -10,12 +10,11 @@ namespace larder {
 //   Starts at 32, and grows only while something had to wait for a slot: by one a success until the first sign of
 //   trouble, then by one a window (as many successes as the limit).
 //   A throttle (503, 429, timeout) halves it, once per kCalm however many replies of the same burst complain.
-//   Latency: while the mean time to the first byte of a window is twice the best one (and 10 ms more), the limit falls by
-//   a quarter. If that does not make the store faster, the slowness is not ours: it is taken back, and the new latency is
-//   the normal one.
-// Never below 4. Fill leaves free as many slots as demand used at once lately, an eighth at least, so that a demand request
-// finds one; both together never exceed the limit.
-// Threads: the caller's lock.
+//   Latency: while the mean time to the first byte of a window is twice the best one (and 10 ms more), the limit falls
+//   by a quarter. If that does not make the store faster, the slowness is not ours: it is taken back, and the new
+//   latency is the normal one.
+// Never below 4. Fill leaves free as many slots as demand used at once lately, an eighth at least, so that a demand
+// request finds one; both together never exceed the limit. Threads: the caller's lock.
 class Concurrency {
  public:
   using Clock = std::chrono::steady_clock;
@@ -45,15 +44,15 @@ class Concurrency {
   int active_ = 0;
   int active_fill_ = 0;
   double reserve_ = 0;  // slots that demand used at once, forgotten over a thousand ends of fill requests
-  int hungry_ = 0;  // successes that may still grow the limit: set when something had to wait
+  int hungry_ = 0;      // successes that may still grow the limit: set when something had to wait
   bool fast_ = true;
   Clock::time_point last_decrease_{};
   // Latency, in ms, of the current window; the best mean so far.
   double sum_ = 0, best_ = 0;
   int count_ = 0, window_ = 8;
-  bool slow_ = false;   // the last window was too slow to grow
+  bool slow_ = false;  // the last window was too slow to grow
   Step step_ = Step::kNone;
-  int settling_ = 0;    // requests that say nothing yet about the last step
+  int settling_ = 0;  // requests that say nothing yet about the last step
   double before_ms_ = 0, before_limit_ = 0;
 };
 
@@ -73,9 +72,9 @@ class SlowestRequests {
   uint32_t total_ = 0;
 };
 
-// A cap on an average rate: what starts is charged in advance. Fill waits until all that was charged is paid for; demand
-// waits for demand only, so that a fill of many bytes does not hold it up, and fill pays for both afterwards. Unused time
-// buys at most kBurst. Threads: the caller's lock.
+// A cap on an average rate: what starts is charged in advance. Fill waits until all that was charged is paid for;
+// demand waits for demand only, so that a fill of many bytes does not hold it up, and fill pays for both afterwards.
+// Unused time buys at most kBurst. Threads: the caller's lock.
 class RateCap {
  public:
   using Clock = std::chrono::steady_clock;

@@ -1,9 +1,9 @@
-#include "cached/store/parallel_get.h"
+#include "cached/store/http/parallel_get.h"
 
 #include <map>
 #include <mutex>
 
-#include "cached/store/range_get.h"
+#include "cached/store/http/range_get.h"
 
 namespace larder {
 namespace {
@@ -47,7 +47,7 @@ class ParallelGet : public std::enable_shared_from_this<ParallelGet> {
     }
   }
 
-  std::shared_ptr<Exchange> part(uint64_t index) {
+  std::shared_ptr<HttpAttempt> part(uint64_t index) {
     GetRequest one;
     one.key = request_.key;
     one.etag = request_.etag;

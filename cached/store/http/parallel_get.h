@@ -7,7 +7,7 @@
 #pragma once
 #include <memory>
 
-#include "cached/store/http_store.h"
+#include "cached/store/http/http_store.h"
 
 namespace larder {
 

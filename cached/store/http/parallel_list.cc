@@ -1,4 +1,4 @@
-#include "cached/store/parallel_list.h"
+#include "cached/store/http/parallel_list.h"
 
 #include <algorithm>
 #include <condition_variable>
@@ -22,7 +22,9 @@ size_t character_length(std::string_view text) {
   return length <= text.size() ? length : 0;
 }
 
-bool by_key(const ObjectInfo& a, const ObjectInfo& b) { return a.key < b.key; }
+bool by_key(const ObjectInfo& a, const ObjectInfo& b) {
+  return a.key < b.key;
+}
 
 }  // namespace
 
@@ -105,8 +107,8 @@ struct ParallelList::State {
     return folders == 1 || (folders > 0 && objects.size() / folders >= kWorthSplitting);
   }
 
-  // The beginnings of all keys below the node, a character longer than what they have in common. Empty: not to be told, by
-  // keys that are no UTF-8, or a store whose order is another one.
+  // The beginnings of all keys below the node, a character longer than what they have in common. Empty: not to be told,
+  // by keys that are no UTF-8, or a store whose order is another one.
   std::vector<std::string> starts(const Node& node, const std::string& first) const {
     std::string above = list.prefix_ + node.folder;
     for (;;) {
@@ -213,14 +215,16 @@ Status ParallelList::run() {
   State state(*this);
   state.nodes.emplace_back();
   std::vector<std::thread> threads;
-  for (int i = 0; i < kAtOnce; ++i) threads.emplace_back([&] { state.work(); });
+  for (int i = 0; i < kAtOnce; ++i)
+    threads.emplace_back([&] { state.work(); });
   const Status status = state.hand_on();
   {
     std::lock_guard lock(state.mutex);
     state.over = true;
   }
   state.changed.notify_all();
-  for (auto& thread : threads) thread.join();
+  for (auto& thread : threads)
+    thread.join();
   return status;
 }
 

@@ -1,15 +1,17 @@
-// Lists a bucket folder by folder, many at once, and hands the objects on in byte order of their keys, as one long list does.
+// Lists a bucket folder by folder, many at once, and hands the objects on in byte order of their keys, as one long list
+// does.
 //
-// A list is a chain of pages, each of which must come before the next can be asked for: a million keys at 1,000 a page and
-// 30 ms are half a minute. Folders are lists of their own. A folder of one page is listed with all below it; a larger one is
-// split into the folders in it, unless those are so small that there would be more requests than pages. What has no folders and
-// goes on for many pages is split by the next character of its keys, which is found by asking for the first key after each.
+// A list is a chain of pages, each of which must come before the next can be asked for: a million keys at 1,000 a page
+// and 30 ms are half a minute. Folders are lists of their own. A folder of one page is listed with all below it; a
+// larger one is split into the folders in it, unless those are so small that there would be more requests than pages.
+// What has no folders and goes on for many pages is split by the next character of its keys, which is found by asking
+// for the first key after each.
 #pragma once
 #include <functional>
 #include <string>
 #include <vector>
 
-#include "cached/store/dialect.h"
+#include "cached/store/http/protocol.h"
 
 namespace larder {
 

@@ -1,4 +1,4 @@
-#include "cached/store/plain_worker.h"
+#include "cached/store/http/plain_transport.h"
 
 #include <fmt/format.h>
 #include <netinet/in.h>
@@ -9,7 +9,7 @@
 #include <cerrno>
 #include <cstring>
 
-#include "cached/store/md5_lanes.h"
+#include "cached/store/checksum/md5_lanes.h"
 
 namespace larder {
 
@@ -18,21 +18,21 @@ using Transport = HttpReply::Transport;
 static constexpr std::chrono::milliseconds kSweepEvery{250};
 static constexpr std::chrono::milliseconds kCredentialsWait{50};
 static constexpr std::chrono::seconds kKeepIdle{60};
-// The first read of a reply. More than a head, little enough to be copied to where the body goes; or all of it, if it is
-// small and passed on from here: one system call and cold memory less, 3 us of 60.
+// The first read of a reply. More than a head, little enough to be copied to where the body goes; or all of it, if it
+// is small and passed on from here: one system call and cold memory less, 3 us of 60.
 static constexpr size_t kHeadRead = 4096;
 static constexpr size_t kScratch = 256 * 1024;
 static constexpr size_t kReadAtOnce = 1 << 20;  // of one connection before the others are looked at again
 static constexpr size_t kMaxErrorBody = 64 * 1024;
-// How long a whole body may wait for others to be hashed with, while there is nothing else to do: a part of the time that its
-// GET took. One alone costs 145 us of processor time, one of eight 28. While there is something to do: so much longer. And how
-// many bytes may wait.
+// How long a whole body may wait for others to be hashed with, while there is nothing else to do: a part of the time
+// that its GET took. One alone costs 145 us of processor time, one of eight 28. While there is something to do: so much
+// longer. And how many bytes may wait.
 static constexpr int kWaitOfDemand = 16, kWaitOfFill = 2;
 static constexpr std::chrono::milliseconds kMostWait{20}, kWaitWhenBusy{5};
 static constexpr size_t kVerifyBytes = 16 << 20;
 
-std::unique_ptr<HttpEngine::Carrier> HttpEngine::make_plain_worker(HttpEngine& engine) {
-  return std::make_unique<PlainWorker>(engine);
+std::unique_ptr<HttpEngine::TransportThread> HttpEngine::make_plain_worker(HttpEngine& engine) {
+  return std::make_unique<PlainTransport>(engine);
 }
 
 static void ring(const Fd& event) {
@@ -40,8 +40,8 @@ static void ring(const Fd& event) {
   (void)!::write(event.get(), &one, sizeof one);
 }
 
-HttpEngine::PlainWorker::PlainWorker(HttpEngine& engine)
-    : Carrier(engine),
+HttpEngine::PlainTransport::PlainTransport(HttpEngine& engine)
+    : TransportThread(engine),
       epoll_(::epoll_create1(EPOLL_CLOEXEC)),
       wake_(std::make_shared<Fd>(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK))),
       resolver_([event = wake_] { ring(*event); }),
@@ -52,9 +52,11 @@ HttpEngine::PlainWorker::PlainWorker(HttpEngine& engine)
   ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, wake_->get(), &e);
 }
 
-void HttpEngine::PlainWorker::interrupt() { ring(*wake_); }
+void HttpEngine::PlainTransport::interrupt() {
+  ring(*wake_);
+}
 
-void HttpEngine::PlainWorker::run() {
+void HttpEngine::PlainTransport::run() {
   epoll_event events[128];
   while (!stopping()) {
     start_ready();
@@ -78,18 +80,22 @@ void HttpEngine::PlainWorker::run() {
   abandon_all();
 }
 
-int HttpEngine::PlainWorker::wait_ms(Clock::time_point now) const {
+int HttpEngine::PlainTransport::wait_ms(Clock::time_point now) const {
   const bool all_idle = connections_.empty() && unresolved_.empty();
   std::chrono::milliseconds most = all_idle ? std::chrono::milliseconds(1000) : kSweepEvery;
-  if (!to_verify_.empty()) most = std::clamp(std::chrono::ceil<std::chrono::milliseconds>(verify_by() - now), std::chrono::milliseconds(0), most);
+  if (!to_verify_.empty())
+    most =
+        std::clamp(std::chrono::ceil<std::chrono::milliseconds>(verify_by() - now), std::chrono::milliseconds(0), most);
   return static_cast<int>(may_wait(now, most).count());
 }
 
-// ---- starting --------------------------------------------------------------------------------------------------------
+// ---- starting
+// --------------------------------------------------------------------------------------------------------
 
-void HttpEngine::PlainWorker::start_ready() {
+void HttpEngine::PlainTransport::start_ready() {
   Job job;
-  while (!stopping() && next_job(true, job)) start(std::move(job));
+  while (!stopping() && next_job(true, job))
+    start(std::move(job));
 }
 
 // "http://host:port/path" in two.
@@ -107,7 +113,7 @@ static std::string wire_form(const HttpRequest& request) {
   return out.append(request.headers).append("\r\n");
 }
 
-void HttpEngine::PlainWorker::start(Job job) {
+void HttpEngine::PlainTransport::start(Job job) {
   auto request = job.exchange->prepare();
   if (!request.ok()) {
     engine_.release(job, Concurrency::Outcome::kOther, {});
@@ -122,7 +128,7 @@ void HttpEngine::PlainWorker::start(Job job) {
   begin(std::move(t));
 }
 
-void HttpEngine::PlainWorker::begin(TransferPtr t) {
+void HttpEngine::PlainTransport::begin(TransferPtr t) {
   auto& idle = idle_[t->authority];
   if (!idle.empty() && !t->again_told) {
     Connection& c = *idle.back();
@@ -145,11 +151,12 @@ void HttpEngine::PlainWorker::begin(TransferPtr t) {
   connect(std::move(t), std::move(all));
 }
 
-void HttpEngine::PlainWorker::begin_unresolved() {
-  for (auto& t : std::exchange(unresolved_, {})) begin(std::move(t));
+void HttpEngine::PlainTransport::begin_unresolved() {
+  for (auto& t : std::exchange(unresolved_, {}))
+    begin(std::move(t));
 }
 
-void HttpEngine::PlainWorker::connect(TransferPtr t, std::vector<NetAddress> addresses) {
+void HttpEngine::PlainTransport::connect(TransferPtr t, std::vector<NetAddress> addresses) {
   int error = EHOSTUNREACH;
   while (!addresses.empty()) {
     const NetAddress address = addresses.front();
@@ -159,7 +166,8 @@ void HttpEngine::PlainWorker::connect(TransferPtr t, std::vector<NetAddress> add
     const int one = 1;
     ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     ::setsockopt(fd.get(), SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
-    if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address.data), address.size) != 0 && errno != EINPROGRESS) {
+    if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address.data), address.size) != 0 &&
+        errno != EINPROGRESS) {
       error = errno;
       continue;
     }
@@ -176,16 +184,17 @@ void HttpEngine::PlainWorker::connect(TransferPtr t, std::vector<NetAddress> add
   fail(std::move(t), Transport::kConnect, strerror(error));
 }
 
-void HttpEngine::PlainWorker::watch(Connection& c, uint32_t events, int operation) {
+void HttpEngine::PlainTransport::watch(Connection& c, uint32_t events, int operation) {
   epoll_event e{};
   e.events = events;
   e.data.ptr = &c;
   ::epoll_ctl(epoll_.get(), operation, c.fd.get(), &e);
 }
 
-// ---- events ----------------------------------------------------------------------------------------------------------
+// ---- events
+// ----------------------------------------------------------------------------------------------------------
 
-void HttpEngine::PlainWorker::on_event(Connection& c, uint32_t events) {
+void HttpEngine::PlainTransport::on_event(Connection& c, uint32_t events) {
   if (!c.fd.valid()) return;  // dropped earlier in this turn
   if (c.connecting) return on_connected(c);
   if (!c.transfer) return drop(c);  // the store closed an idle connection, or speaks unasked
@@ -196,7 +205,7 @@ void HttpEngine::PlainWorker::on_event(Connection& c, uint32_t events) {
   receive(c);
 }
 
-void HttpEngine::PlainWorker::on_connected(Connection& c) {
+void HttpEngine::PlainTransport::on_connected(Connection& c) {
   int error = 0;
   socklen_t size = sizeof error;
   if (::getsockopt(c.fd.get(), SOL_SOCKET, SO_ERROR, &error, &size) != 0) error = errno;
@@ -212,7 +221,7 @@ void HttpEngine::PlainWorker::on_connected(Connection& c) {
   send_request(c);
 }
 
-void HttpEngine::PlainWorker::send_request(Connection& c) {
+void HttpEngine::PlainTransport::send_request(Connection& c) {
   Transfer& t = *c.transfer;
   while (t.sent < t.wire.size()) {
     const ssize_t n = ::send(c.fd.get(), t.wire.data() + t.sent, t.wire.size() - t.sent, MSG_NOSIGNAL);
@@ -223,7 +232,7 @@ void HttpEngine::PlainWorker::send_request(Connection& c) {
   }
 }
 
-void HttpEngine::PlainWorker::receive(Connection& c) {
+void HttpEngine::PlainTransport::receive(Connection& c) {
   Transfer& t = *c.transfer;
   t.last_activity = Clock::now();
   if (!t.reader.head_done() && !receive_head(c)) return;
@@ -236,7 +245,7 @@ void HttpEngine::PlainWorker::receive(Connection& c) {
 }
 
 // False: there is nothing more to read now, or the attempt is over.
-bool HttpEngine::PlainWorker::receive_head(Connection& c) {
+bool HttpEngine::PlainTransport::receive_head(Connection& c) {
   Transfer& t = *c.transfer;
   while (!t.reader.head_done()) {
     const ssize_t n = ::recv(c.fd.get(), scratch_.data(), t.job.exchange->keeps_body() ? kHeadRead : kScratch, 0);
@@ -260,9 +269,10 @@ bool HttpEngine::PlainWorker::receive_head(Connection& c) {
   return true;
 }
 
-bool HttpEngine::PlainWorker::receive_body(Connection& c) {
+bool HttpEngine::PlainTransport::receive_body(Connection& c) {
   Transfer& t = *c.transfer;
-  std::span<std::byte> room = t.reply.success() && t.reader.plain_left() > 0 ? t.job.exchange->body_room() : std::span<std::byte>();
+  std::span<std::byte> room =
+      t.reply.success() && t.reader.plain_left() > 0 ? t.job.exchange->body_room() : std::span<std::byte>();
   const bool placed = !room.empty();
   if (!placed) room = std::as_writable_bytes(std::span(scratch_));
   if (placed && room.size() > t.reader.plain_left()) room = room.first(static_cast<size_t>(t.reader.plain_left()));
@@ -278,7 +288,7 @@ bool HttpEngine::PlainWorker::receive_body(Connection& c) {
   return bytes == room.size();
 }
 
-Status HttpEngine::PlainWorker::take(Transfer& t, std::span<const std::byte> bytes) {
+Status HttpEngine::PlainTransport::take(Transfer& t, std::span<const std::byte> bytes) {
   if (t.reply.success()) return t.job.exchange->on_body(bytes);
   const size_t room = kMaxErrorBody - std::min(kMaxErrorBody, t.reply.body.size());
   t.reply.body.append(reinterpret_cast<const char*>(bytes.data()), std::min(room, bytes.size()));
@@ -286,7 +296,7 @@ Status HttpEngine::PlainWorker::take(Transfer& t, std::span<const std::byte> byt
 }
 
 // `more`: it may be worth to read again at once.
-bool HttpEngine::PlainWorker::tell_body(Connection& c, std::span<const std::byte> bytes, bool more) {
+bool HttpEngine::PlainTransport::tell_body(Connection& c, std::span<const std::byte> bytes, bool more) {
   Transfer& t = *c.transfer;
   bool refused = false;
   auto used = t.reader.take_body(bytes, [&](std::span<const std::byte> data) {
@@ -307,10 +317,12 @@ bool HttpEngine::PlainWorker::tell_body(Connection& c, std::span<const std::byte
   return more;
 }
 
-// ---- ends ------------------------------------------------------------------------------------------------------------
+// ---- ends
+// ------------------------------------------------------------------------------------------------------------
 
-// The connection broke. Before any byte of a reply on a kept connection the store had just closed it: once more, on a new one.
-void HttpEngine::PlainWorker::lost(Connection& c, int error) {
+// The connection broke. Before any byte of a reply on a kept connection the store had just closed it: once more, on a
+// new one.
+void HttpEngine::PlainTransport::lost(Connection& c, int error) {
   const bool kept = c.used;
   TransferPtr t = std::move(c.transfer);
   drop(c);
@@ -324,14 +336,14 @@ void HttpEngine::PlainWorker::lost(Connection& c, int error) {
 }
 
 // on_head or the receiver of the body does not want the rest.
-void HttpEngine::PlainWorker::stopped(Connection& c) {
+void HttpEngine::PlainTransport::stopped(Connection& c) {
   TransferPtr t = std::move(c.transfer);
   drop(c);
   t->reply.transport = Transport::kStopped;
   end(std::move(t));
 }
 
-void HttpEngine::PlainWorker::complete(Connection& c) {
+void HttpEngine::PlainTransport::complete(Connection& c) {
   TransferPtr t = std::move(c.transfer);
   if (t->reader.keeps_connection() && !c.authority.empty()) {
     c.used = true;
@@ -343,41 +355,47 @@ void HttpEngine::PlainWorker::complete(Connection& c) {
   end(std::move(t));
 }
 
-void HttpEngine::PlainWorker::fail(TransferPtr t, Transport how, std::string why) {
+void HttpEngine::PlainTransport::fail(TransferPtr t, Transport how, std::string why) {
   t->reply.transport = how;
   t->reply.transport_error = std::move(why);
   end(std::move(t));
 }
 
 // The slot is free from here on; a body whose MD5 is wanted waits for others like it.
-void HttpEngine::PlainWorker::end(TransferPtr t) {
+void HttpEngine::PlainTransport::end(TransferPtr t) {
   engine_.release(t->job, outcome_of(t->reply), t->first_byte);
   const bool whole = t->reply.transport == Transport::kOk && t->reply.success();
   const size_t bytes = whole ? t->job.exchange->md5_input().size() : 0;
   if (bytes == 0) return conclude(std::move(t->job), t->reply);
-  const auto by = t->last_activity + std::min<Clock::duration>((t->last_activity - t->started) / (t->job.demand ? kWaitOfDemand : kWaitOfFill), kMostWait);
+  const auto by = t->last_activity +
+                  std::min<Clock::duration>(
+                      (t->last_activity - t->started) / (t->job.demand ? kWaitOfDemand : kWaitOfFill), kMostWait);
   to_verify_bytes_ += bytes;
   to_verify_.push_back({std::move(t->job), std::move(t->reply), by});
 }
 
-HttpEngine::Clock::time_point HttpEngine::PlainWorker::verify_by() const {
+HttpEngine::Clock::time_point HttpEngine::PlainTransport::verify_by() const {
   return std::min_element(to_verify_.begin(), to_verify_.end(), [](auto& x, auto& y) { return x.by < y.by; })->by;
 }
 
 // How many of the bodies that wait: as many as fill the lanes, and the rest with the next ones, unless it is time.
-size_t HttpEngine::PlainWorker::to_verify_now(bool idle) const {
+size_t HttpEngine::PlainTransport::to_verify_now(bool idle) const {
   if (to_verify_.empty()) return 0;
   const auto now = Clock::now();
-  const bool all = to_verify_bytes_ > kVerifyBytes || now >= verify_by() + (idle ? Clock::duration::zero() : kWaitWhenBusy);
+  const bool all =
+      to_verify_bytes_ > kVerifyBytes || now >= verify_by() + (idle ? Clock::duration::zero() : kWaitWhenBusy);
   return all ? to_verify_.size() : to_verify_.size() / md5_lanes() * md5_lanes();
 }
 
-void HttpEngine::PlainWorker::conclude_finished(size_t count) {
-  std::vector<Finished> finished(std::make_move_iterator(to_verify_.begin()), std::make_move_iterator(to_verify_.begin() + static_cast<ptrdiff_t>(count)));
+void HttpEngine::PlainTransport::conclude_finished(size_t count) {
+  std::vector<Finished> finished(std::make_move_iterator(to_verify_.begin()),
+                                 std::make_move_iterator(to_verify_.begin() + static_cast<ptrdiff_t>(count)));
   to_verify_.erase(to_verify_.begin(), to_verify_.begin() + static_cast<ptrdiff_t>(count));
   std::vector<std::span<const std::byte>> bodies;
-  for (auto& f : finished) bodies.push_back(f.job.exchange->md5_input());
-  for (auto& body : bodies) to_verify_bytes_ -= body.size();
+  for (auto& f : finished)
+    bodies.push_back(f.job.exchange->md5_input());
+  for (auto& body : bodies)
+    to_verify_bytes_ -= body.size();
   const std::vector<Md5> sums = md5_many(bodies);
   for (size_t i = 0; i < finished.size(); ++i) {
     finished[i].job.exchange->md5_is(sums[i]);
@@ -385,22 +403,24 @@ void HttpEngine::PlainWorker::conclude_finished(size_t count) {
   }
 }
 
-// ---- timeouts --------------------------------------------------------------------------------------------------------
+// ---- timeouts
+// --------------------------------------------------------------------------------------------------------
 
-void HttpEngine::PlainWorker::sweep(Clock::time_point now) {
+void HttpEngine::PlainTransport::sweep(Clock::time_point now) {
   if (now - last_sweep_ < kSweepEvery) return;
   last_sweep_ = now;
   drop_unresolved(now);
   begin_unresolved();
   const auto slow = engine_.slow_after();
   std::vector<Connection*> all;
-  for (auto& [c, owned] : connections_) all.push_back(c);
+  for (auto& [c, owned] : connections_)
+    all.push_back(c);
   for (Connection* c : all) {
     if (c->fd.valid()) sweep_one(*c, now, slow);
   }
 }
 
-void HttpEngine::PlainWorker::drop_unresolved(Clock::time_point now) {
+void HttpEngine::PlainTransport::drop_unresolved(Clock::time_point now) {
   for (auto& t : std::exchange(unresolved_, {})) {
     const bool late = now - t->started > std::chrono::milliseconds(engine_.options_.connect_timeout_ms);
     if (late) {
@@ -411,7 +431,7 @@ void HttpEngine::PlainWorker::drop_unresolved(Clock::time_point now) {
   }
 }
 
-bool HttpEngine::PlainWorker::sweep_one(Connection& c, Clock::time_point now, std::chrono::milliseconds slow) {
+bool HttpEngine::PlainTransport::sweep_one(Connection& c, Clock::time_point now, std::chrono::milliseconds slow) {
   const EngineOptions& o = engine_.options_;
   if (!c.transfer) {
     if (now - c.since > kKeepIdle) drop(c);
@@ -436,7 +456,8 @@ bool HttpEngine::PlainWorker::sweep_one(Connection& c, Clock::time_point now, st
     return false;
   }
   TransferPtr over = std::move(c.transfer);
-  std::vector<NetAddress> others = how == Transport::kTimeout && c.connecting ? std::move(c.others) : std::vector<NetAddress>();
+  std::vector<NetAddress> others =
+      how == Transport::kTimeout && c.connecting ? std::move(c.others) : std::vector<NetAddress>();
   drop(c);
   if (!others.empty()) {
     connect(std::move(over), std::move(others));
@@ -446,7 +467,7 @@ bool HttpEngine::PlainWorker::sweep_one(Connection& c, Clock::time_point now, st
   return true;
 }
 
-void HttpEngine::PlainWorker::drop(Connection& c) {
+void HttpEngine::PlainTransport::drop(Connection& c) {
   if (!c.fd.valid()) return;
   auto& idle = idle_[c.authority];
   std::erase(idle, &c);
@@ -456,20 +477,22 @@ void HttpEngine::PlainWorker::drop(Connection& c) {
   connections_.erase(it);
 }
 
-void HttpEngine::PlainWorker::abandon_all() {
+void HttpEngine::PlainTransport::abandon_all() {
   const Error error = make_error(EIO, "the store is being closed");
   std::vector<Job> jobs;
   for (auto& [c, owned] : connections_) {
     if (c->transfer) jobs.push_back(std::move(c->transfer->job));
   }
-  for (auto& t : unresolved_) jobs.push_back(std::move(t->job));
+  for (auto& t : unresolved_)
+    jobs.push_back(std::move(t->job));
   connections_.clear();
   unresolved_.clear();
   for (auto& job : jobs) {
     engine_.release(job, Concurrency::Outcome::kOther, {});
     job.exchange->abandoned(error);
   }
-  for (auto& f : std::exchange(to_verify_, {})) f.job.exchange->abandoned(error);
+  for (auto& f : std::exchange(to_verify_, {}))
+    f.job.exchange->abandoned(error);
   abandon_waiting(error);
 }
 

@@ -1,12 +1,14 @@
-// GETs of objects over plain HTTP/1.1: one epoll thread that reads a body right into the place where its exchange wants it.
+// GETs of objects over plain HTTP/1.1: one epoll thread that reads a body right into the place where its exchange wants
+// it.
 //
-// Why not libcurl here: it reads into a buffer of its own, hands it over in pieces of 16 KiB, and looks at every connection
-// whenever one has something. Measured with 64 connections, 110 KB an object, CPU of the whole larderd an object: 134 us
-// with libcurl, 90 with this (docs/benchmarks.md); with https the difference is small, so https stays with libcurl, and so
-// does everything that is no object's GET.
+// Why not libcurl here: it reads into a buffer of its own, hands it over in pieces of 16 KiB, and looks at every
+// connection whenever one has something. Measured with 64 connections, 110 KB an object, CPU of the whole larderd an
+// object: 134 us with libcurl, 90 with this (docs/benchmarks.md); with https the difference is small, so https stays
+// with libcurl, and so does everything that is no object's GET.
 //
-// MD5 (Exchange::md5_input) is computed of several bodies at once: as soon as there are as many as fill the lanes (md5_lanes.h);
-// before, a body waits for others as long as there is something else to do, and then for a part of the time that its GET took.
+// MD5 (HttpAttempt::md5_input) is computed of several bodies at once: as soon as there are as many as fill the lanes
+// (md5_lanes.h); before, a body waits for others as long as there is something else to do, and then for a part of the
+// time that its GET took.
 #pragma once
 #include <sys/epoll.h>
 
@@ -15,16 +17,16 @@
 #include <unordered_map>
 #include <vector>
 
-#include "cached/fd.h"
-#include "cached/store/carrier.h"
-#include "cached/store/reply_reader.h"
-#include "cached/store/resolver.h"
+#include "cached/base/fd.h"
+#include "cached/store/http/reply_reader.h"
+#include "cached/store/http/resolver.h"
+#include "cached/store/http/transport_thread.h"
 
 namespace larder {
 
-class HttpEngine::PlainWorker final : public Carrier {
+class HttpEngine::PlainTransport final : public TransportThread {
  public:
-  explicit PlainWorker(HttpEngine& engine);
+  explicit PlainTransport(HttpEngine& engine);
 
  private:
   // One attempt under way.
@@ -47,7 +49,7 @@ class HttpEngine::PlainWorker final : public Carrier {
     std::vector<NetAddress> others;  // to be tried if this address does not answer
     TransferPtr transfer;            // null: idle
     bool connecting = true;
-    bool used = false;  // it carried a reply before
+    bool used = false;          // it carried a reply before
     Clock::time_point since{};  // connecting or idle since
   };
   struct Finished {

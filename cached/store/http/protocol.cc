@@ -1,4 +1,4 @@
-#include "cached/store/dialect.h"
+#include "cached/store/http/protocol.h"
 
 #include <curl/curl.h>
 
@@ -6,13 +6,15 @@
 #include <ctime>
 #include <vector>
 
-#include "cached/files.h"
+#include "cached/base/files.h"
 
 namespace larder {
 
-std::string Dialect::etag(const HttpReply& head) const { return clean_etag(head.header("etag")); }
+std::string StoreProtocol::etag(const HttpReply& head) const {
+  return clean_etag(head.header("etag"));
+}
 
-StoreCall Dialect::folder_call(std::string_view folder, bool split, std::string_view next) const {
+StoreCall StoreProtocol::folder_call(std::string_view folder, bool split, std::string_view next) const {
   StoreCall call = list_call(next);
   std::erase_if(call.query, [](auto& option) { return option.first == "prefix"; });
   call.query.emplace_back("prefix", prefix() + std::string(folder));
@@ -21,9 +23,13 @@ StoreCall Dialect::folder_call(std::string_view folder, bool split, std::string_
 }
 
 // A date that is none, or before 1970, is 0.
-static int64_t to_ns(time_t seconds, int64_t fraction) { return seconds < 0 ? 0 : as_ns(seconds, fraction); }
+static int64_t to_ns(time_t seconds, int64_t fraction) {
+  return seconds < 0 ? 0 : as_ns(seconds, fraction);
+}
 
-int64_t http_date_ns(std::string_view text) { return to_ns(curl_getdate(std::string(text).c_str(), nullptr), 0); }
+int64_t http_date_ns(std::string_view text) {
+  return to_ns(curl_getdate(std::string(text).c_str(), nullptr), 0);
+}
 
 int64_t iso_date_ns(std::string_view text) {
   struct tm utc {};

@@ -1,4 +1,4 @@
-#include "cached/store/range_get.h"
+#include "cached/store/http/range_get.h"
 
 #include <fmt/format.h>
 
@@ -7,7 +7,7 @@
 #include <mutex>
 #include <optional>
 
-#include "cached/store/body_check.h"
+#include "cached/store/http/body_check.h"
 
 namespace larder {
 namespace {
@@ -52,8 +52,8 @@ std::optional<ContentRange> parse_content_range(std::string_view text) {
   return out;
 }
 
-// One request and the one or two RangeGets that run for it: the second is the hedge for a first that is slow. Who delivers
-// first is the only one that ever delivers, so bytes are never mixed and the end is told once. Thread-safe.
+// One request and the one or two RangeGets that run for it: the second is the hedge for a first that is slow. Who
+// delivers first is the only one that ever delivers, so bytes are never mixed and the end is told once. Thread-safe.
 class Race {
  public:
   explicit Race(GetRequest request) : request_(std::move(request)) {}
@@ -85,7 +85,8 @@ class Race {
       std::lock_guard lock(mutex_);
       --runners_;
       const bool loser = over_ || (winner_ != nullptr && winner_ != who);
-      const bool final_word = status.ok() || winner_ == who || status.error().code == ESTALE || status.error().code == ENOENT;
+      const bool final_word =
+          status.ok() || winner_ == who || status.error().code == ESTALE || status.error().code == ENOENT;
       if (loser || (!final_word && runners_ > 0)) return;
       over_ = true;
       done = std::move(request_.on_done);
@@ -113,8 +114,7 @@ class RangeGet final : public StoreExchange {
         version_(store_->dialect->version(request_.etag)),
         etag_(version_.if_match),
         whole_(request_.offset == 0 && request_.length == request_.object_size),
-        buffered_(request_.length <= kDeliverAtOnce ||
-                  (whole_ && expects_sum() && request_.length <= kVerifyFirst)) {}
+        buffered_(request_.length <= kDeliverAtOnce || (whole_ && expects_sum() && request_.length <= kVerifyFirst)) {}
 
   bool object_get() const override { return true; }
   std::string_view key() const override { return request_.key; }
@@ -174,7 +174,8 @@ class RangeGet final : public StoreExchange {
       wanted_ = whole_ ? wanted_checksum(reply) : BodyChecksum{};
       check_ = BodyCheck(md5_at_end() ? BodyChecksum{} : wanted_);
     }
-    if (request_.etag_is_no_sum && (wanted_.crc || !store_->dialect->etag_is_sum(reply))) request_.etag_is_no_sum->store(true);
+    if (request_.etag_is_no_sum && (wanted_.crc || !store_->dialect->etag_is_sum(reply)))
+      request_.etag_is_no_sum->store(true);
     return {};
   }
 
@@ -204,7 +205,8 @@ class RangeGet final : public StoreExchange {
     if (received_ < request_.length) return again(fmt::format("{}: body cut short at byte {}", object(), begin()));
     if (delivered_ && buffered_) return {};
     if (!matches()) return wrong_checksum();
-    if (buffered_ && request_.length > 0) return race_->deliver(this, {buffer_.data(), static_cast<size_t>(request_.length)});
+    if (buffered_ && request_.length > 0)
+      return race_->deliver(this, {buffer_.data(), static_cast<size_t>(request_.length)});
     return {};
   }
 
@@ -218,7 +220,9 @@ class RangeGet final : public StoreExchange {
 
   // What is kept whole is hashed when it is whole: with others at once, if the transport does that.
   bool md5_at_end() const { return buffered_ && wanted_.md5 && !wanted_.crc; }
-  bool expects_sum() const { return store_->options.verify_md5 || (store_->options.verify && store_->gives_crc.load(std::memory_order_relaxed)); }
+  bool expects_sum() const {
+    return store_->options.verify_md5 || (store_->options.verify && store_->gives_crc.load(std::memory_order_relaxed));
+  }
 
   bool matches() {
     if (!md5_at_end()) return check_.matches();
@@ -262,7 +266,8 @@ class RangeGet final : public StoreExchange {
   BodyChecksum wanted_checksum(const HttpReply& reply) const {
     if (request_.length == 0 || !store_->options.verify) return {};  // of no bytes none can be wrong
     BodyChecksum wanted = version_.sum.known() ? version_.sum : store_->dialect->checksum(reply);
-    if (store_->gives_crc.load(std::memory_order_relaxed) != wanted.crc.has_value()) store_->gives_crc.store(wanted.crc.has_value());
+    if (store_->gives_crc.load(std::memory_order_relaxed) != wanted.crc.has_value())
+      store_->gives_crc.store(wanted.crc.has_value());
     if (!store_->options.verify_md5) wanted.md5.reset();
     return wanted;
   }
@@ -294,8 +299,8 @@ class RangeGet final : public StoreExchange {
 
 }  // namespace
 
-std::shared_ptr<Exchange> make_range_get(std::shared_ptr<StoreContext> store, GetRequest request,
-                                         std::function<bool()> cancelled) {
+std::shared_ptr<HttpAttempt> make_range_get(std::shared_ptr<StoreContext> store, GetRequest request,
+                                            std::function<bool()> cancelled) {
   return std::make_shared<RangeGet>(std::move(store), std::make_shared<Race>(std::move(request)), std::move(cancelled));
 }
 

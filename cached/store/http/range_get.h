@@ -4,12 +4,12 @@
 #include <functional>
 #include <memory>
 
-#include "cached/store/http_store.h"
+#include "cached/store/http/http_store.h"
 
 namespace larder {
 
 // `cancelled`: nobody waits any more (a part of a request that failed elsewhere); may be empty.
-std::shared_ptr<Exchange> make_range_get(std::shared_ptr<StoreContext> store, GetRequest request,
-                                         std::function<bool()> cancelled = {});
+std::shared_ptr<HttpAttempt> make_range_get(std::shared_ptr<StoreContext> store, GetRequest request,
+                                            std::function<bool()> cancelled = {});
 
 }  // namespace larder

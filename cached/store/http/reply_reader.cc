@@ -1,4 +1,4 @@
-#include "cached/store/reply_reader.h"
+#include "cached/store/http/reply_reader.h"
 
 #include <algorithm>
 #include <charconv>
@@ -8,11 +8,15 @@ namespace {
 
 constexpr size_t kMaxHead = 64 * 1024;
 
-Error bad(std::string_view what) { return make_error(EPROTO, "not an HTTP reply: " + std::string(what)); }
+Error bad(std::string_view what) {
+  return make_error(EPROTO, "not an HTTP reply: " + std::string(what));
+}
 
 std::string_view trim(std::string_view text) {
-  while (!text.empty() && (text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
-  while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
+  while (!text.empty() && (text.back() == ' ' || text.back() == '\t'))
+    text.remove_suffix(1);
+  while (!text.empty() && (text.front() == ' ' || text.front() == '\t'))
+    text.remove_prefix(1);
   return text;
 }
 
@@ -35,8 +39,10 @@ Result<size_t> ReplyReader::take_head(std::string_view bytes, HttpReply& reply) 
     head_ = {};
     return used;
   }
-  if (before > 0) head_.erase(0, begin);
-  else head_ = all.substr(begin);
+  if (before > 0)
+    head_.erase(0, begin);
+  else
+    head_ = all.substr(begin);
   if (head_.size() > kMaxHead) return bad("its head is too large");
   return bytes.size();
 }
@@ -55,7 +61,8 @@ Status ReplyReader::parse(std::string_view head, HttpReply& reply) {
     const std::string_view line = head.substr(at, stop - at);
     at = stop + 2;
     const size_t colon = line.find(':');
-    if (colon == std::string_view::npos || colon == 0 || line[0] == ' ' || line[0] == '\t') return bad("a header is none");
+    if (colon == std::string_view::npos || colon == 0 || line[0] == ' ' || line[0] == '\t')
+      return bad("a header is none");
     reply.headers.add(line.substr(0, colon), trim(line.substr(colon + 1)));
   }
   return {};
@@ -96,7 +103,8 @@ void ReplyReader::took(uint64_t bytes) {
 Result<size_t> ReplyReader::take_body(std::span<const std::byte> bytes, const Sink& sink) {
   if (framing_ == Framing::kNone) return size_t{0};
   if (framing_ == Framing::kChunked) return take_chunked(bytes, sink);
-  const size_t n = framing_ == Framing::kUntilEnd ? bytes.size() : static_cast<size_t>(std::min<uint64_t>(left_, bytes.size()));
+  const size_t n =
+      framing_ == Framing::kUntilEnd ? bytes.size() : static_cast<size_t>(std::min<uint64_t>(left_, bytes.size()));
   if (n == 0) return n;
   if (auto status = sink(bytes.first(n)); !status.ok()) return status.error();
   if (framing_ == Framing::kLength) took(n);

@@ -7,7 +7,7 @@
 #include <string>
 #include <string_view>
 
-#include "cached/store/exchange.h"
+#include "cached/store/http/attempt.h"
 
 namespace larder {
 

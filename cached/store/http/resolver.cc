@@ -1,4 +1,4 @@
-#include "cached/store/resolver.h"
+#include "cached/store/http/resolver.h"
 
 #include <netdb.h>
 
@@ -42,11 +42,15 @@ struct Resolver::Shared {
   std::function<void()> wake;
 };
 
-Resolver::Resolver(std::function<void()> wake) : shared_(std::make_shared<Shared>()) { shared_->wake = std::move(wake); }
+Resolver::Resolver(std::function<void()> wake) : shared_(std::make_shared<Shared>()) {
+  shared_->wake = std::move(wake);
+}
 Resolver::~Resolver() = default;
 
 // RFC 6761: names below localhost are this machine, whatever a resolver says of them (libcurl does the same).
-static bool is_localhost(std::string_view host) { return host == "localhost" || host.ends_with(".localhost"); }
+static bool is_localhost(std::string_view host) {
+  return host == "localhost" || host.ends_with(".localhost");
+}
 
 std::optional<Answer> Resolver::lookup(const std::string& host, const std::string& port) {
   if (is_localhost(host)) {

@@ -1,6 +1,7 @@
 // Names to addresses without blocking an event loop: a numeric one at once, others by a thread each, kept for a minute.
 //
-// Threads: lookup() from one thread. `wake` is called by others, also after the Resolver is gone, so it must own what it uses.
+// Threads: lookup() from one thread. `wake` is called by others, also after the Resolver is gone, so it must own what
+// it uses.
 #pragma once
 #include <sys/socket.h>
 

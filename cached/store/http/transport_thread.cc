@@ -1,29 +1,29 @@
-#include "cached/store/carrier.h"
+#include "cached/store/http/transport_thread.h"
 
 #include <algorithm>
 
 namespace larder {
 
-thread_local HttpEngine::Carrier* HttpEngine::Carrier::current_ = nullptr;
+thread_local HttpEngine::TransportThread* HttpEngine::TransportThread::current_ = nullptr;
 
-void HttpEngine::Carrier::start() {
+void HttpEngine::TransportThread::start() {
   thread_ = std::thread([this] {
     current_ = this;
     run();
   });
 }
 
-void HttpEngine::Carrier::stop() {
+void HttpEngine::TransportThread::stop() {
   stop_.store(true);
   interrupt();
   thread_.join();
 }
 
-void HttpEngine::Carrier::wake() {
+void HttpEngine::TransportThread::wake() {
   if (current_ != this && !woken_.exchange(true)) interrupt();
 }
 
-bool HttpEngine::Carrier::next_job(bool plain, Job& job) {
+bool HttpEngine::TransportThread::next_job(bool plain, Job& job) {
   woken_.store(false);
   if (!waiting_.empty()) {
     for (const auto now = Clock::now(); !waiting_.empty() && waiting_.begin()->first <= now;) {
@@ -34,7 +34,7 @@ bool HttpEngine::Carrier::next_job(bool plain, Job& job) {
   return engine_.take(*this, plain, job, ask_again_);
 }
 
-void HttpEngine::Carrier::conclude(Job job, const HttpReply& reply) {
+void HttpEngine::TransportThread::conclude(Job job, const HttpReply& reply) {
   const Verdict verdict = job.exchange->on_end(reply);
   if (!verdict.again) return;
   if (verdict.wait.count() <= 0) {
@@ -44,13 +44,14 @@ void HttpEngine::Carrier::conclude(Job job, const HttpReply& reply) {
   }
 }
 
-std::chrono::milliseconds HttpEngine::Carrier::may_wait(Clock::time_point now, std::chrono::milliseconds most) const {
+std::chrono::milliseconds HttpEngine::TransportThread::may_wait(Clock::time_point now,
+                                                                std::chrono::milliseconds most) const {
   auto until = std::min(now + most, ask_again_);
   if (!waiting_.empty()) until = std::min(until, waiting_.begin()->first);
   return std::max(std::chrono::milliseconds(0), std::chrono::ceil<std::chrono::milliseconds>(until - now));
 }
 
-void HttpEngine::Carrier::after_wait(Clock::time_point now) {
+void HttpEngine::TransportThread::after_wait(Clock::time_point now) {
   worked_ += slept_at_ - woke_at_;
   waited_ += now - slept_at_;
   woke_at_ = now;
@@ -60,8 +61,9 @@ void HttpEngine::Carrier::after_wait(Clock::time_point now) {
   worked_ = waited_ = {};
 }
 
-void HttpEngine::Carrier::abandon_waiting(const Error& error) {
-  for (auto& [when, job] : waiting_) job.exchange->abandoned(error);
+void HttpEngine::TransportThread::abandon_waiting(const Error& error) {
+  for (auto& [when, job] : waiting_)
+    job.exchange->abandoned(error);
   waiting_.clear();
 }
 

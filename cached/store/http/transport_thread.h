@@ -1,24 +1,25 @@
-// A thread of an HttpEngine that moves transfers. Its transfers are its own; what it shares goes through the engine. How bytes
-// travel is its kind's business: curl_worker.cc, plain_worker.h.
+// A thread of an HttpEngine that moves transfers. Its transfers are its own; what it shares goes through the engine.
+// How bytes travel is its kind's business: curl_worker.cc, plain_worker.h.
 #pragma once
 #include <atomic>
 #include <chrono>
 #include <map>
 #include <thread>
 
-#include "cached/store/http_engine.h"
+#include "cached/store/http/engine.h"
 
 namespace larder {
 
-class HttpEngine::Carrier {
+class HttpEngine::TransportThread {
  public:
-  explicit Carrier(HttpEngine& engine) : engine_(engine) {}
-  virtual ~Carrier() = default;
-  Carrier(const Carrier&) = delete;
-  Carrier& operator=(const Carrier&) = delete;
+  explicit TransportThread(HttpEngine& engine) : engine_(engine) {}
+  virtual ~TransportThread() = default;
+  TransportThread(const TransportThread&) = delete;
+  TransportThread& operator=(const TransportThread&) = delete;
   void start();
   void stop();  // and wait for it
-  // There may be work. One interruption for however many calls, and none by the thread itself: it looks before it waits.
+  // There may be work. One interruption for however many calls, and none by the thread itself: it looks before it
+  // waits.
   void wake();
   bool busy() const { return busy_.load(std::memory_order_relaxed) > 0.75F; }
 
@@ -39,7 +40,7 @@ class HttpEngine::Carrier {
   HttpEngine& engine_;
 
  private:
-  static thread_local Carrier* current_;
+  static thread_local TransportThread* current_;
   std::multimap<Clock::time_point, Job> waiting_;
   Clock::time_point ask_again_ = Clock::time_point::max();
   Clock::time_point slept_at_{}, woke_at_ = Clock::now();

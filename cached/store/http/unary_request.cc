@@ -1,4 +1,4 @@
-#include "cached/store/question.h"
+#include "cached/store/http/unary_request.h"
 
 #include <fmt/format.h>
 
@@ -11,9 +11,9 @@ namespace {
 // A person waits for a list or a head: a wrong endpoint shall be told in a second, not after all the retries of a GET.
 constexpr int kInteractiveConnectRetries = 3;
 
-class Question final : public StoreExchange {
+class UnaryRequest final : public StoreExchange {
  public:
-  Question(std::shared_ptr<StoreContext> store, StoreCall call, std::function<void(Result<Answer>)> done)
+  UnaryRequest(std::shared_ptr<StoreContext> store, StoreCall call, std::function<void(Result<Answer>)> done)
       : StoreExchange(std::move(store), true), call_(std::move(call)), done_(std::move(done)) {}
 
  protected:
@@ -36,8 +36,10 @@ class Question final : public StoreExchange {
   Status complete() override { return {}; }
   void finish(Status status) override {
     auto done = std::move(done_);
-    if (status.ok()) done(std::move(answer_));
-    else done(status.error());
+    if (status.ok())
+      done(std::move(answer_));
+    else
+      done(status.error());
   }
   uint64_t progress() const override { return 0; }
   int connect_retries() const override { return std::min(kInteractiveConnectRetries, store_->options.retries); }
@@ -52,7 +54,7 @@ class Question final : public StoreExchange {
 
 void ask(std::shared_ptr<StoreContext> store, StoreCall call, std::function<void(Result<Answer>)> done) {
   HttpEngine& engine = *store->engine;
-  engine.submit(std::make_shared<Question>(std::move(store), std::move(call), std::move(done)), true);
+  engine.submit(std::make_shared<UnaryRequest>(std::move(store), std::move(call), std::move(done)), true);
 }
 
 void ask_crc(const std::shared_ptr<StoreContext>& store, const std::string& key, const std::string& if_match,

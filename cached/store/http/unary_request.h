@@ -4,7 +4,7 @@
 #include <memory>
 #include <string>
 
-#include "cached/store/http_store.h"
+#include "cached/store/http/http_store.h"
 
 namespace larder {
 

@@ -8,8 +8,8 @@
 #include <string_view>
 #include <vector>
 
-#include "cached/store/dialect.h"
-#include "cached/store/upload.h"
+#include "cached/store/api/upload.h"
+#include "cached/store/http/protocol.h"
 
 namespace larder {
 
@@ -40,9 +40,9 @@ inline std::string range_text(const ByteRange& range) {
   return "bytes=" + std::to_string(range.offset) + "-" + std::to_string(range.offset + range.length - 1);
 }
 
-class WriteDialect {
+class WriteProtocol {
  public:
-  virtual ~WriteDialect() = default;
+  virtual ~WriteProtocol() = default;
   virtual std::string_view meta_prefix() const = 0;  // of headers that are kept with an object
   virtual std::string_view body_type() const = 0;    // of orders: Content-Type
   virtual bool meta_at_completion() const = 0;       // of an upload in parts; false: when it is begun
@@ -55,7 +55,8 @@ class WriteDialect {
   // What the etag of an object made of these parts must be; empty: nobody knows.
   virtual std::string composite_etag(const std::vector<PartInfo>& parts) const = 0;
 
-  // Of a PUT without a body that copies: all of the original, with new metadata, or these bytes of it as a part; and its 200.
+  // Of a PUT without a body that copies: all of the original, with new metadata, or these bytes of it as a part; and
+  // its 200.
   virtual NameValues copy_headers(const StoredObject& original, const std::optional<ByteRange>& range) const = 0;
   virtual CopyReply parse_copied(std::string_view body) const = 0;
 

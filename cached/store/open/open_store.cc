@@ -1,10 +1,10 @@
-#include "cached/store/bos.h"
-#include "cached/store/credentials.h"
-#include "cached/store/file.h"
-#include "cached/store/manifest.h"
-#include "cached/store/options.h"
-#include "cached/store/s3.h"
-#include "cached/store/store.h"
+#include "cached/store/api/options.h"
+#include "cached/store/api/store.h"
+#include "cached/store/auth/credentials.h"
+#include "cached/store/bos/bos.h"
+#include "cached/store/file/file.h"
+#include "cached/store/s3/s3.h"
+#include "cached/store/web/manifest.h"
 
 namespace larder {
 

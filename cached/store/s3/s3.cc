@@ -1,4 +1,4 @@
-#include "cached/store/s3.h"
+#include "cached/store/s3/s3.h"
 
 #include <fmt/format.h>
 
@@ -9,11 +9,12 @@
 #include <mutex>
 #include <pugixml.hpp>
 
-#include "cached/store/etag_check.h"
-#include "cached/store/http_store.h"
-#include "cached/store/options.h"
-#include "cached/store/percent.h"
-#include "cached/store/s3_write.h"
+#include "cached/store/api/options.h"
+#include "cached/store/api/percent.h"
+#include "cached/store/auth/sigv4.h"
+#include "cached/store/checksum/etag_check.h"
+#include "cached/store/http/http_store.h"
+#include "cached/store/s3/s3_write.h"
 
 namespace larder {
 namespace {
@@ -36,15 +37,15 @@ std::string default_endpoint(std::string_view region) {
 
 struct S3Config {
   std::string bucket, prefix, region, addressing;
-  S3Address address;
+  EndpointAddress address;
   bool own_endpoint = false;  // configured: a redirect may change the region, never the host
   bool requester_pays = false;
   bool list_v1 = false;
 };
 
-class S3Dialect final : public Dialect {
+class S3Protocol final : public StoreProtocol {
  public:
-  S3Dialect(S3Config config, std::unique_ptr<CredentialsProvider> credentials)
+  S3Protocol(S3Config config, std::unique_ptr<CredentialsProvider> credentials)
       : config_(std::move(config)),
         credentials_(std::move(credentials)),
         place_(std::make_shared<const Place>(Place{config_.address, config_.region})) {}
@@ -85,12 +86,14 @@ class S3Dialect final : public Dialect {
 
   bool repair(const HttpReply& reply, const ServiceError& error, const void* signer) override {
     if (reply.status == 503 || reply.status == 404) return false;
-    return repair_clock(reply, error) || repair_credentials(error, static_cast<const Credentials*>(signer)) || repair_region(reply, error);
+    return repair_clock(reply, error) || repair_credentials(error, static_cast<const Credentials*>(signer)) ||
+           repair_region(reply, error);
   }
 
   std::string hint(int status, const ServiceError& error) const override {
     if (error.code == "NoSuchBucket") return fmt::format("check the bucket's name and the endpoint ({})", endpoint());
-    if (const std::string trouble = credentials_->trouble(); !trouble.empty() && status < 500) return "newer credentials: " + trouble;
+    if (const std::string trouble = credentials_->trouble(); !trouble.empty() && status < 500)
+      return "newer credentials: " + trouble;
     if (error.code == "ExpiredToken") return "the credentials have expired and no newer ones came";
     if (error.code == "InvalidAccessKeyId") return "check the access key";
     if (error.code == "SignatureDoesNotMatch") return "check the secret key";
@@ -105,14 +108,18 @@ class S3Dialect final : public Dialect {
     StoreCall call;
     call.bucket = true;
     // Stores that know version 1 alone do not all encode names, and some then lose the marker (Huawei OBS).
-    if (config_.list_v1) call.query = {{"max-keys", "1000"}};
-    else call.query = {{"list-type", "2"}, {"encoding-type", "url"}, {"max-keys", "1000"}};
+    if (config_.list_v1)
+      call.query = {{"max-keys", "1000"}};
+    else
+      call.query = {{"list-type", "2"}, {"encoding-type", "url"}, {"max-keys", "1000"}};
     if (!config_.prefix.empty()) call.query.emplace_back("prefix", config_.prefix);
     if (!next.empty()) call.query.emplace_back(config_.list_v1 ? "marker" : "continuation-token", next);
     return call;
   }
 
-  Result<ListPage> parse_list(std::string_view body) const override { return config_.list_v1 ? parse_list_v1(body) : parse_list_v2(body); }
+  Result<ListPage> parse_list(std::string_view body) const override {
+    return config_.list_v1 ? parse_list_v1(body) : parse_list_v2(body);
+  }
   bool lists_folders() const override { return true; }
   StoreCall first_after_call(std::string_view folder, std::string_view after) const override {
     StoreCall call = folder_call(folder, false, {});
@@ -123,7 +130,7 @@ class S3Dialect final : public Dialect {
     return call;
   }
 
-  const WriteDialect* writing() const override { return &writing_; }
+  const WriteProtocol* writing() const override { return &writing_; }
 
   // The ETag is the MD5 of what was uploaded in one piece, unless KMS or a customer's key encrypted it.
   BodyChecksum checksum(const HttpReply& head) const override {
@@ -136,28 +143,32 @@ class S3Dialect final : public Dialect {
   bool etags_are_sums() const override { return true; }
   bool etag_is_sum(const HttpReply& reply) const override {
     const std::string_view encryption = reply.header("x-amz-server-side-encryption");
-    return (encryption.empty() || encryption == "AES256") && reply.header("x-amz-server-side-encryption-customer-algorithm").empty();
+    return (encryption.empty() || encryption == "AES256") &&
+           reply.header("x-amz-server-side-encryption-customer-algorithm").empty();
   }
 
  private:
-  // Of the whole object: one of its parts' CRCs (COMPOSITE) is no CRC of its bytes. Amazon marks those with the number of parts,
-  // "AAAAAA==-3", too; moto does not, so of an object in parts it must say FULL_OBJECT.
+  // Of the whole object: one of its parts' CRCs (COMPOSITE) is no CRC of its bytes. Amazon marks those with the number
+  // of parts, "AAAAAA==-3", too; moto does not, so of an object in parts it must say FULL_OBJECT.
   static std::optional<CrcSum> crc_of(const HttpReply& head) {
     using enum CrcKind;
     const std::string_view type = head.header("x-amz-checksum-type");
-    if (type == "COMPOSITE" || (type.empty() && head.header("etag").find('-') != std::string_view::npos)) return std::nullopt;
-    for (auto [name, kind] : {std::pair("x-amz-checksum-crc64nvme", kCrc64Nvme), std::pair("x-amz-checksum-crc32c", kCrc32c), std::pair("x-amz-checksum-crc32", kCrc32)}) {
+    if (type == "COMPOSITE" || (type.empty() && head.header("etag").find('-') != std::string_view::npos))
+      return std::nullopt;
+    for (auto [name, kind] : {std::pair("x-amz-checksum-crc64nvme", kCrc64Nvme),
+                              std::pair("x-amz-checksum-crc32c", kCrc32c), std::pair("x-amz-checksum-crc32", kCrc32)}) {
       const std::string bytes = from_base64(head.header(name));
       if (bytes.size() != static_cast<size_t>(crc_bytes(kind))) continue;
       uint64_t value = 0;
-      for (char byte : bytes) value = value << 8 | static_cast<unsigned char>(byte);
+      for (char byte : bytes)
+        value = value << 8 | static_cast<unsigned char>(byte);
       return CrcSum{kind, value};
     }
     return std::nullopt;
   }
 
   struct Place {  // where requests go
-    S3Address address;
+    EndpointAddress address;
     std::string region;
   };
   std::shared_ptr<const Place> place() const {
@@ -165,7 +176,7 @@ class S3Dialect final : public Dialect {
     return place_;
   }
 
-  SigningRequest addressed(const StoreCall& call, const S3Address& address) const {
+  SigningRequest addressed(const StoreCall& call, const EndpointAddress& address) const {
     SigningRequest out;
     out.method = call.method;
     out.query = call.query;
@@ -184,14 +195,15 @@ class S3Dialect final : public Dialect {
     }
     out.headers.reserve(call.headers.size() + 7);
     out.headers.emplace_back("host", address.path_style ? address.host : config_.bucket + "." + address.host);
-    for (auto& header : call.headers) out.headers.push_back(header);
+    for (auto& header : call.headers)
+      out.headers.push_back(header);
     // As boto3 does. Amazon has a CRC of every object that was uploaded since the end of 2024.
     if (call.tell_checksum) out.headers.emplace_back("x-amz-checksum-mode", "ENABLED");
     if (config_.requester_pays) out.headers.emplace_back("x-amz-request-payer", "requester");
     return out;
   }
 
-  static HttpRequest wire(const SigningRequest& request, const S3Address& address) {
+  static HttpRequest wire(const SigningRequest& request, const EndpointAddress& address) {
     HttpRequest out;
     out.method = request.method;
     const std::string& host = request.headers.front().second;  // libcurl makes its line itself
@@ -231,9 +243,10 @@ class S3Dialect final : public Dialect {
   }
 
   bool repair_credentials(const ServiceError& error, const Credentials* signer) {
-    const bool expired = error.code == "ExpiredToken" || error.code == "ExpiredTokenException" || error.code == "TokenRefreshRequired";
-    const bool unknown = error.code == "InvalidAccessKeyId" || error.code == "InvalidToken" || error.code == "InvalidClientTokenId" ||
-                         error.code == "SignatureDoesNotMatch";
+    const bool expired =
+        error.code == "ExpiredToken" || error.code == "ExpiredTokenException" || error.code == "TokenRefreshRequired";
+    const bool unknown = error.code == "InvalidAccessKeyId" || error.code == "InvalidToken" ||
+                         error.code == "InvalidClientTokenId" || error.code == "SignatureDoesNotMatch";
     return (expired || unknown) && credentials_->refused(signer, expired);
   }
 
@@ -330,54 +343,23 @@ Result<S3Config> s3_config(const SourceUrl& source, const StoreOptions& options,
   return out;
 }
 
-// With the option `profile`, that profile says who signs: as in the AWS tools, keys in the environment do not count then.
+// With the option `profile`, that profile says who signs: as in the AWS tools, keys in the environment do not count
+// then.
 Environment with_profile(const StoreOptions& options, const Environment& env) {
   const std::string profile = option(options, "profile");
   if (profile.empty()) return env;
   return [profile, env](const char* name) -> std::optional<std::string> {
     const std::string_view wanted = name;
     if (wanted == "AWS_PROFILE") return profile;
-    const bool keys = wanted == "AWS_ACCESS_KEY_ID" || wanted == "AWS_SECRET_ACCESS_KEY" || wanted == "AWS_SESSION_TOKEN";
+    const bool keys =
+        wanted == "AWS_ACCESS_KEY_ID" || wanted == "AWS_SECRET_ACCESS_KEY" || wanted == "AWS_SESSION_TOKEN";
     return keys ? std::nullopt : env(name);
   };
 }
 
 }  // namespace
 
-Result<S3Address> parse_endpoint(std::string_view text) {
-  auto bad = [&](std::string_view why) {
-    return make_error(EINVAL,
-                      fmt::format("endpoint '{}': {}; write http://host:port or https://host", printable(text), why));
-  };
-  S3Address out;
-  std::string_view rest = text;
-  for (std::string_view scheme : {"http://", "https://"}) {
-    if (rest.starts_with(scheme)) out.scheme = scheme.substr(0, scheme.size() - 3);
-  }
-  if (out.scheme.empty()) return bad("it must begin with http:// or https://");
-  rest.remove_prefix(out.scheme.size() + 3);
-  if (rest.ends_with('/')) rest.remove_suffix(1);
-  if (rest.empty()) return bad("the host is missing");
-  if (rest.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:[]") !=
-      std::string_view::npos) {
-    return bad("it must be a host and perhaps a port, without a path or a user");
-  }
-  out.host = rest;
-  const size_t colon = rest.rfind(':');
-  if (!rest.starts_with('[') && rest.find(':') != colon) return bad("the host has more than one ':'");
-  if (colon != std::string_view::npos && rest.find(']', colon) == std::string_view::npos) {
-    unsigned port = 0;
-    const std::string_view digits = rest.substr(colon + 1);
-    auto [end, failure] = std::from_chars(digits.data(), digits.data() + digits.size(), port);
-    if (failure != std::errc() || end != digits.data() + digits.size() || port == 0 || port > 65535)
-      return bad("the port is no port");
-    if (colon == 0) return bad("the host is missing");
-    if (port == (out.scheme == "http" ? 80u : 443u)) out.host = rest.substr(0, colon);  // clients leave it out of Host
-  }
-  return out;
-}
-
-bool wants_path_style(std::string_view addressing, const S3Address& address, std::string_view bucket) {
+bool wants_path_style(std::string_view addressing, const EndpointAddress& address, std::string_view bucket) {
   if (addressing == "path") return true;
   if (addressing == "virtual") return false;
   if (address.scheme == "https" && bucket.find('.') != std::string_view::npos) return true;
@@ -432,7 +414,9 @@ Result<ListPage> parse_page(std::string_view xml, Next next) {
 }  // namespace
 
 Result<ListPage> parse_list_v2(std::string_view xml) {
-  return parse_page(xml, [](const pugi::xml_node& root, bool, const ListPage&) { return std::string(root.child_value("NextContinuationToken")); });
+  return parse_page(xml, [](const pugi::xml_node& root, bool, const ListPage&) {
+    return std::string(root.child_value("NextContinuationToken"));
+  });
 }
 
 Result<ListPage> parse_list_v1(std::string_view xml) {
@@ -456,7 +440,7 @@ Result<std::unique_ptr<Store>> open_s3(const SourceUrl& source, const StoreOptio
   auto credentials = aws_credentials(options, env, profile, config->region);
   if (!credentials.ok())
     return make_error(credentials.error().code, source.text() + ": " + credentials.error().message);
-  auto dialect = std::make_unique<S3Dialect>(std::move(*config), std::move(*credentials));
+  auto dialect = std::make_unique<S3Protocol>(std::move(*config), std::move(*credentials));
   return std::unique_ptr<Store>(std::make_unique<HttpStore>(std::move(dialect), *settings));
 }
 

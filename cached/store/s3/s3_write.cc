@@ -1,4 +1,4 @@
-#include "cached/store/s3_write.h"
+#include "cached/store/s3/s3_write.h"
 
 #include <fmt/format.h>
 
@@ -6,9 +6,9 @@
 #include <charconv>
 #include <pugixml.hpp>
 
-#include "cached/store/etag_check.h"
-#include "cached/store/percent.h"
-#include "cached/store/s3.h"
+#include "cached/store/api/percent.h"
+#include "cached/store/checksum/etag_check.h"
+#include "cached/store/s3/s3.h"
 
 namespace larder {
 namespace {
@@ -68,10 +68,13 @@ size_t utf8_length(std::string_view text) {
 }
 
 // Some stores leave the body empty. What is there must be one of the results, or nobody knows how it ended.
-ServiceError parse_end(std::string_view body, std::initializer_list<std::string_view> results, pugi::xml_document& document) {
+ServiceError parse_end(std::string_view body, std::initializer_list<std::string_view> results,
+                       pugi::xml_document& document) {
   ServiceError error = parse_s3_error(body);
   if (!error.code.empty() || body.find_first_not_of(" \t\r\n") == std::string_view::npos) return error;
-  if (load(document, body) && std::find(results.begin(), results.end(), document.document_element().name()) != results.end()) return error;
+  if (load(document, body) &&
+      std::find(results.begin(), results.end(), document.document_element().name()) != results.end())
+    return error;
   error.code = "InternalError";
   error.message = fmt::format("no {}: {}", *results.begin(), printable(body, 120));
   return error;
@@ -92,7 +95,8 @@ std::string s3_composite_etag(const std::vector<PartInfo>& parts) {
 Result<std::string> S3Writing::parse_upload(std::string_view body) const {
   pugi::xml_document document;
   std::string id;
-  if (load(document, body)) id = document.document_element().child_value("UploadId");  // rclone's server has another root
+  if (load(document, body))
+    id = document.document_element().child_value("UploadId");  // rclone's server has another root
   if (id.empty()) return make_error(EIO, fmt::format("the store gave no UploadId: {}", printable(body, 120)));
   return id;
 }
@@ -107,7 +111,8 @@ Result<PartsPage> S3Writing::parse_parts(std::string_view body) const {
   pugi::xml_document document;
   if (!load(document, body)) return make_error(EIO, "the list of parts is no XML");
   const auto root = document.document_element();  // ListPartsResult; moto: ListPartsResponse
-  if (!root.child("UploadId")) return make_error(EIO, fmt::format("the list of parts is of no upload: {}", printable(body, 120)));
+  if (!root.child("UploadId"))
+    return make_error(EIO, fmt::format("the list of parts is of no upload: {}", printable(body, 120)));
   PartsPage page;
   for (const auto& node : root.children("Part")) {
     PartInfo part;
@@ -166,7 +171,8 @@ bool S3Writing::batch_can_name(std::string_view key) const {
 
 std::string S3Writing::remove_body(const std::vector<std::string>& keys) const {
   std::string out = "<Delete xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Quiet>true</Quiet>";
-  for (auto& key : keys) out += "<Object><Key>" + escaped(key) + "</Key></Object>";
+  for (auto& key : keys)
+    out += "<Object><Key>" + escaped(key) + "</Key></Object>";
   return out + "</Delete>";
 }
 

@@ -1,13 +1,13 @@
 // Writing in the words of S3: XML bodies, multi-object delete.
 #pragma once
-#include "cached/store/write_dialect.h"
+#include "cached/store/http/write_protocol.h"
 
 namespace larder {
 
 // MD5 of the parts' MD5s, with their number; empty unless every part's etag is an MD5.
 std::string s3_composite_etag(const std::vector<PartInfo>& parts);
 
-class S3Writing final : public WriteDialect {
+class S3Writing final : public WriteProtocol {
  public:
   std::string_view meta_prefix() const override { return "x-amz-meta-"; }
   std::string_view body_type() const override { return "application/xml"; }

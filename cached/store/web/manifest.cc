@@ -1,4 +1,4 @@
-#include "cached/store/manifest.h"
+#include "cached/store/web/manifest.h"
 
 #include <fmt/format.h>
 
@@ -6,10 +6,10 @@
 #include <charconv>
 #include <nlohmann/json.hpp>
 
-#include "cached/store/etag_check.h"
-#include "cached/store/http_store.h"
-#include "cached/store/options.h"
-#include "cached/store/percent.h"
+#include "cached/store/api/options.h"
+#include "cached/store/api/percent.h"
+#include "cached/store/checksum/etag_check.h"
+#include "cached/store/http/http_store.h"
 
 namespace larder {
 namespace {
@@ -64,9 +64,9 @@ Result<ObjectInfo> parse_line(std::string_view text) {
   return out;
 }
 
-class ManifestDialect final : public Dialect {
+class ManifestProtocol final : public StoreProtocol {
  public:
-  ManifestDialect(const SourceUrl& source, bool verify)
+  ManifestProtocol(const SourceUrl& source, bool verify)
       : endpoint_(source.scheme + "://" + source.bucket), base_(source.text()), verify_(verify) {}
 
   std::string name(std::string_view key) const override { return base_ + std::string(key); }
@@ -77,7 +77,8 @@ class ManifestDialect final : public Dialect {
     HttpRequest out;
     out.method = call.method;
     out.url = base_ + percent_encode(call.bucket ? kManifestName : std::string_view(call.key), true);
-    for (auto& [name, value] : call.headers) out.headers.append(name).append(": ").append(value).append("\r\n");
+    for (auto& [name, value] : call.headers)
+      out.headers.append(name).append(": ").append(value).append("\r\n");
     out.headers.append("User-Agent: larder\r\n");
     return out;
   }
@@ -127,8 +128,7 @@ ObjectVersion manifest_version(std::string_view etag) {
   const std::string_view sum = etag.substr(0, end);
   ObjectVersion out;
   out.if_match = etag.substr(std::min(end + 1, etag.size()));
-  if (sum.starts_with("md5:") && hex_digits(sum.substr(4), 32))
-    out.sum.md5 = md5_of_etag(sum.substr(4));
+  if (sum.starts_with("md5:") && hex_digits(sum.substr(4), 32)) out.sum.md5 = md5_of_etag(sum.substr(4));
   if (uint32_t crc = 0; sum.starts_with("crc32:") && hex_digits(sum.substr(6), 8)) {
     std::from_chars(sum.data() + 6, sum.data() + sum.size(), crc, 16);
     out.sum.crc = {CrcKind::kCrc32, crc};
@@ -160,7 +160,7 @@ Result<std::unique_ptr<Store>> open_manifest(const SourceUrl& source, const Stor
   settings->verify_md5 = verify;  // who writes sums into a manifest wants them compared
   settings->any_order = true;
   return std::unique_ptr<Store>(
-      std::make_unique<HttpStore>(std::make_unique<ManifestDialect>(source, verify), *settings));
+      std::make_unique<HttpStore>(std::make_unique<ManifestProtocol>(source, verify), *settings));
 }
 
 }  // namespace larder

@@ -12,8 +12,8 @@
 #include <string>
 #include <string_view>
 
-#include "cached/store/dialect.h"
-#include "cached/store/store.h"
+#include "cached/store/api/store.h"
+#include "cached/store/http/protocol.h"
 
 namespace larder {
 

@@ -9,7 +9,7 @@
 #include <fstream>
 #include <string>
 
-#include "cached/catalog_builder.h"
+#include "cached/catalog/catalog_builder.h"
 #include "larder/shm.h"
 
 namespace {

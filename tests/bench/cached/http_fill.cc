@@ -1,6 +1,6 @@
-// The least that an object costs which comes over HTTP into a file: one thread, epoll, for each object the system calls that
-// larderd makes (recv, O_TMPFILE, pwrite, utimensat, linkat, close) and its checksum, and nothing else: no signature, no
-// catalog, no accounting, no MD5. What larderd takes more than this is its own.
+// The least that an object costs which comes over HTTP into a file: one thread, epoll, for each object the system calls
+// that larderd makes (recv, O_TMPFILE, pwrite, utimensat, linkat, close) and its checksum, and nothing else: no
+// signature, no catalog, no accounting, no MD5. What larderd takes more than this is its own.
 //
 //   http_fill PORT CONNECTIONS COUNT FOLDER
 //
@@ -22,7 +22,7 @@
 #include <string>
 #include <vector>
 
-#include "cached/body_hash.h"
+#include "cached/cache/body_hash.h"
 
 namespace {
 
@@ -47,22 +47,29 @@ struct Connection {
 class Client {
  public:
   Client(int port, size_t connections, size_t count, const char* folder)
-      : count_(count), folder_(open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)), epoll_(epoll_create1(EPOLL_CLOEXEC)), hot_(kMost), connections_(connections) {
+      : count_(count),
+        folder_(open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)),
+        epoll_(epoll_create1(EPOLL_CLOEXEC)),
+        hot_(kMost),
+        connections_(connections) {
     if (folder_ < 0) die(folder);
-    for (Connection& c : connections_) connect_one(c, port);
+    for (Connection& c : connections_)
+      connect_one(c, port);
   }
 
   void run() {
     while (done_ < count_) {
       epoll_event events[128];
       int n = epoll_wait(epoll_, events, 128, -1);
-      for (int i = 0; i < n; ++i) receive(*static_cast<Connection*>(events[i].data.ptr));
+      for (int i = 0; i < n; ++i)
+        receive(*static_cast<Connection*>(events[i].data.ptr));
     }
   }
 
   uint64_t last_sum() const { return hash_.value(); }
   void clean() const {
-    for (size_t i = 0; i < count_; ++i) unlinkat(folder_, name_of(i).c_str(), 0);
+    for (size_t i = 0; i < count_; ++i)
+      unlinkat(folder_, name_of(i).c_str(), 0);
   }
 
  private:
@@ -92,7 +99,8 @@ class Client {
     ++asked_;
     if (send(c.fd, kRequest.data(), kRequest.size(), MSG_NOSIGNAL) < 0) die("send");
   }
-  // All replies are received into the same memory, which stays in the processor's cache; what is not whole is put aside.
+  // All replies are received into the same memory, which stays in the processor's cache; what is not whole is put
+  // aside.
   void receive(Connection& c) {
     size_t have = c.held.size();
     memcpy(hot_.data(), c.held.data(), have);
@@ -140,8 +148,8 @@ int main(int argc, char** argv) {
   double start = processor_ns();
   Client client(atoi(argv[1]), strtoull(argv[2], nullptr, 10), count, argv[4]);
   client.run();
-  printf("{\"ops\": %zu, \"ns\": %.1f, \"last_sum\": %llu}\n", count, (processor_ns() - start) / static_cast<double>(count),
-         static_cast<unsigned long long>(client.last_sum()));
+  printf("{\"ops\": %zu, \"ns\": %.1f, \"last_sum\": %llu}\n", count,
+         (processor_ns() - start) / static_cast<double>(count), static_cast<unsigned long long>(client.last_sum()));
   client.clean();
   return 0;
 }

@@ -1,9 +1,10 @@
-// What metadata in Redis costs: bytes an object (MEMORY USAGE), time to publish, time until a fresh node has its catalog;
-// beside the layout that comes to mind first, one HASH with a field an object. Starts a redis-server of its own; prints a
-// line of JSON a layout.
+// What metadata in Redis costs: bytes an object (MEMORY USAGE), time to publish, time until a fresh node has its
+// catalog; beside the layout that comes to mind first, one HASH with a field an object. Starts a redis-server of its
+// own; prints a line of JSON a layout.
 //
 //   build/bench/cached/redis_meta [OBJECTS, 1000000 unless given]
-//   build/bench/cached/redis_meta OBJECTS URL SOURCE    publishes the dataset "bench" with this source there, and no more
+//   build/bench/cached/redis_meta OBJECTS URL SOURCE    publishes the dataset "bench" with this source there, and no
+//   more
 #include <fmt/format.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -16,10 +17,10 @@
 #include <functional>
 #include <thread>
 
-#include "cached/catalog_builder.h"
-#include "cached/dataset.h"
-#include "cached/meta/redis_client.h"
-#include "cached/meta/redis_meta.h"
+#include "cached/catalog/catalog_builder.h"
+#include "cached/catalog/dataset.h"
+#include "cached/meta/redis/redis_client.h"
+#include "cached/meta/redis/redis_meta.h"
 
 namespace {
 
@@ -42,8 +43,8 @@ class Server {
     pid_ = fork();
     if (pid_ != 0) return;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    execlp("redis-server", "redis-server", "--port", "0", "--unixsocket", socket().c_str(), "--save", "", "--appendonly", "no", "--logfile",
-           (dir_ + "/log").c_str(), nullptr);
+    execlp("redis-server", "redis-server", "--port", "0", "--unixsocket", socket().c_str(), "--save", "",
+           "--appendonly", "no", "--logfile", (dir_ + "/log").c_str(), nullptr);
     _exit(127);
   }
   ~Server() {
@@ -62,8 +63,8 @@ class Server {
 
 // As in ImageNet: about 40 characters of path, an MD5 as etag.
 ObjectInfo object_of(uint64_t i) {
-  return {fmt::format("train/n{:08}/n{:08}_{:08}.JPEG", i / 1300 + 1440764, i / 1300 + 1440764, i), 100'000 + i % 20'000,
-          static_cast<int64_t>(1'700'000'000 + i / 50) * 1'000'000'000,
+  return {fmt::format("train/n{:08}/n{:08}_{:08}.JPEG", i / 1300 + 1440764, i / 1300 + 1440764, i),
+          100'000 + i % 20'000, static_cast<int64_t>(1'700'000'000 + i / 50) * 1'000'000'000,
           fmt::format("{:016x}{:016x}", i * 0x9e3779b97f4a7c15ULL, (i + 1) * 0xc2b2ae3d27d4eb4fULL)};
 }
 
@@ -99,7 +100,8 @@ Status segments(Meta& meta, RedisClient& client, uint64_t objects) {
   if (!info) return info.error();
   Status loaded, built;
   uint64_t seen = 0;
-  const double load = seconds([&] { loaded = meta.load("bench", info->version, [&](const ObjectView&) { return ++seen, Status(); }); });
+  const double load =
+      seconds([&] { loaded = meta.load("bench", info->version, [&](const ObjectView&) { return ++seen, Status(); }); });
   if (!loaded) return loaded;
   if (seen != objects) return make_error(EIO, "objects are missing");
   const double ready = seconds([&] {
@@ -111,8 +113,10 @@ Status segments(Meta& meta, RedisClient& client, uint64_t objects) {
   if (!built) return built;
   auto bytes = memory_of(client, "ds:{bench}:*");
   if (!bytes) return bytes.error();
-  fmt::print("{{\"layout\": \"segments\", \"bytes_an_object\": {:.1f}, \"written_s\": {:.3f}, \"loaded_s\": {:.3f}, \"catalog_s\": {:.3f}}}\n",
-             *bytes / static_cast<double>(objects), written, load, ready);
+  fmt::print(
+      "{{\"layout\": \"segments\", \"bytes_an_object\": {:.1f}, \"written_s\": {:.3f}, \"loaded_s\": {:.3f}, "
+      "\"catalog_s\": {:.3f}}}\n",
+      *bytes / static_cast<double>(objects), written, load, ready);
   return {};
 }
 
@@ -124,7 +128,8 @@ Status hash_layout(RedisClient& client, uint64_t objects) {
     for (uint64_t at = 0; status && at < objects; at += kFields) {
       RedisCommand set("HSET");
       set.key("hash");
-      for (uint64_t i = at; i < std::min(objects, at + kFields); ++i) set.add(object_of(i).key).add(std::string(32, static_cast<char>('a' + i % 26)));
+      for (uint64_t i = at; i < std::min(objects, at + kFields); ++i)
+        set.add(object_of(i).key).add(std::string(32, static_cast<char>('a' + i % 26)));
       if (auto reply = client.run(set); !reply) status = reply.error();
     }
   });
@@ -142,8 +147,8 @@ Status hash_layout(RedisClient& client, uint64_t objects) {
   if (seen < objects) return make_error(EIO, "objects are missing");
   auto bytes = memory_of(client, "hash");
   if (!bytes) return bytes.error();
-  fmt::print("{{\"layout\": \"hash\", \"bytes_an_object\": {:.1f}, \"written_s\": {:.3f}, \"loaded_s\": {:.3f}}}\n", *bytes / static_cast<double>(objects),
-             written, load);
+  fmt::print("{{\"layout\": \"hash\", \"bytes_an_object\": {:.1f}, \"written_s\": {:.3f}, \"loaded_s\": {:.3f}}}\n",
+             *bytes / static_cast<double>(objects), written, load);
   return {};
 }
 
@@ -159,7 +164,8 @@ int main(int argc, char** argv) {
   }
   const Server server;
   const std::string url = "unix://" + server.socket() + "?timeout=60000";
-  for (int i = 0; i < 200 && access(server.socket().c_str(), F_OK) != 0; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  for (int i = 0; i < 200 && access(server.socket().c_str(), F_OK) != 0; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
   auto meta = RedisMeta::open(url);
   auto parsed = parse_redis_url(url);
   if (!meta) return fail(meta.error());

@@ -1,6 +1,6 @@
-#include "cached/lazy_files.h"
+#include "cached/cache/chunk_store.h"
 
-#include "cached/verifier.h"
+#include "cached/cache/scrubber.h"
 #include "tests/cached/lazily.h"
 
 namespace larder {
@@ -49,7 +49,8 @@ TEST_F(Lazy, OneChunkIsOneGetAndTheRestStaysAbsent) {
   EXPECT_EQ(in.bytes(*f, 10), all.substr(10 * kChunk));
   ASSERT_TRUE(in.want(f, 5).ok());
   EXPECT_EQ(out.bucket->get_count(), 2u);
-  for (uint32_t i = 0; i < 11; ++i) EXPECT_EQ(f->present(i), i == 5 || i == 10) << i;
+  for (uint32_t i = 0; i < 11; ++i)
+    EXPECT_EQ(f->present(i), i == 5 || i == 10) << i;
 }
 
 TEST_F(Lazy, ManyWaitersOfAChunkCauseOneGet) {
@@ -59,7 +60,8 @@ TEST_F(Lazy, ManyWaitersOfAChunkCauseOneGet) {
   LazyPtr f = in.open(d, "big");
   out.bucket->set_open(false);
   std::atomic<int> done{0};
-  for (int i = 0; i < 50; ++i) in.chunks.want(f, 3, 1, 1, [&](const Status& s) { done += s.ok(); });
+  for (int i = 0; i < 50; ++i)
+    in.chunks.want(f, 3, 1, 1, [&](const Status& s) { done += s.ok(); });
   out.bucket->set_open(true);
   EXPECT_TRUE(test::eventually([&] { return done == 50; }));
   EXPECT_EQ(out.bucket->get_count(), 1u);
@@ -112,12 +114,14 @@ TEST_F(Lazy, AnObjectLargerThanTheCacheStreamsThroughIt) {
   LazyPtr f = in.open(d, "huge");
   for (uint32_t i = 0; i < f->chunk_count(); ++i) {
     std::string got;
-    for (int attempt = 0; attempt < 20 && got != all.substr(i * kChunk, kChunk); ++attempt) {  // read ahead may push it out again
+    for (int attempt = 0; attempt < 20 && got != all.substr(i * kChunk, kChunk);
+         ++attempt) {  // read ahead may push it out again
       ASSERT_TRUE(in.want(f, i).ok()) << i;
       got = in.bytes(*f, i);
     }
     ASSERT_EQ(got, all.substr(i * kChunk, kChunk)) << i;
-    ASSERT_LE(on_tmpfs(), out.limits.cache_size + (64 << 10)) << i;  // folders and the inode of each file are not in st_blocks
+    ASSERT_LE(on_tmpfs(), out.limits.cache_size + (64 << 10))
+        << i;  // folders and the inode of each file are not in st_blocks
     ASSERT_LE(in.cache.usage().used, out.limits.cache_size);
   }
 }
@@ -131,7 +135,8 @@ TEST_F(Lazy, KeepsItsPartOfAnObjectThatDoesNotFit) {
   LazyPtr f = in.open(d, "huge");
   std::mt19937 rng(3);
   std::vector<uint32_t> order(kChunks);
-  for (uint32_t i = 0; i < kChunks; ++i) order[i] = i;
+  for (uint32_t i = 0; i < kChunks; ++i)
+    order[i] = i;
   uint64_t hits = 0, kept = 0;
   for (int epoch = 0; epoch < 5; ++epoch) {
     std::shuffle(order.begin(), order.end(), rng);
@@ -145,8 +150,8 @@ TEST_F(Lazy, KeepsItsPartOfAnObjectThatDoesNotFit) {
   EXPECT_GE(hits, 4 * (kept - 9));
 }
 
-// The reader's protocol (word, read, word) against eviction at every point between its steps, and against what comes after: a
-// chunk that was fetched again, or whose place holds something else.
+// The reader's protocol (word, read, word) against eviction at every point between its steps, and against what comes
+// after: a chunk that was fetched again, or whose place holds something else.
 TEST_F(Lazy, AReaderNeverTakesWhatWasEvictedUnderIt) {
   std::string all = body(4 * kChunk);
   out.bucket->put("big", all);
@@ -179,7 +184,8 @@ TEST_F(Lazy, AReaderNeverTakesWhatWasEvictedUnderIt) {
       if (accepted) {
         EXPECT_EQ(got, all.substr(kChunk, kChunk)) << "point " << point << " event " << event;
       }
-      EXPECT_EQ(accepted, event == kNothing || point == 3 || (point == 0 && event == kEvictRefetch)) << "point " << point << " event " << event;
+      EXPECT_EQ(accepted, event == kNothing || point == 3 || (point == 0 && event == kEvictRefetch))
+          << "point " << point << " event " << event;
       in.cache.evict(*d, "big");
     }
   }
@@ -238,7 +244,8 @@ TEST_F(Lazy, TheNextDaemonTakesOverWhatIsThere) {
   Result<LazyPtr> f = in.lazy.find(handle);
   ASSERT_TRUE(f.ok());
   EXPECT_EQ(in.state(d, "big"), kLazy);
-  for (uint32_t i : {2u, 3u, 4u}) EXPECT_EQ(in.bytes(**f, i), all.substr(i * kChunk, kChunk)) << i;
+  for (uint32_t i : {2u, 3u, 4u})
+    EXPECT_EQ(in.bytes(**f, i), all.substr(i * kChunk, kChunk)) << i;
   EXPECT_EQ(in.bytes(**f, 7), std::string(kChunk, '\0')) << "given back";
   ASSERT_TRUE(in.want(*f, 3).ok());
   EXPECT_EQ(out.bucket->get_count(), gets);
@@ -247,8 +254,8 @@ TEST_F(Lazy, TheNextDaemonTakesOverWhatIsThere) {
   EXPECT_EQ(st.st_blocks * 512ull, (*f)->present_bytes);
 }
 
-// "The same with larderd killed and restarted": who has the handle of an object open that became whole before, reads on, also when
-// it is evicted afterwards.
+// "The same with larderd killed and restarted": who has the handle of an object open that became whole before, reads
+// on, also when it is evicted afterwards.
 TEST_F(Lazy, TheNextDaemonKnowsTheHandlesOfWholeOnes) {
   std::string all = body(8 * kChunk);
   out.bucket->put("big", all);
@@ -302,12 +309,15 @@ TEST_F(Lazy, ADamagedMapIsNotTakenOver) {
 
 TEST_F(Lazy, SmallFilesFindRoomAmongChunks) {
   out.bucket->put("huge", body(60 * kChunk));
-  for (int i = 0; i < 30; ++i) out.bucket->put(fmt::format("small/{}", i), std::string(8000, static_cast<char>('a' + i % 26)));
+  for (int i = 0; i < 30; ++i)
+    out.bucket->put(fmt::format("small/{}", i), std::string(8000, static_cast<char>('a' + i % 26)));
   Lazily in(out);
   auto d = in.mount();
   LazyPtr f = in.open(d, "huge");
-  for (uint32_t i = 0; i < 60; ++i) ASSERT_TRUE(in.want(f, i).ok());
-  for (int i = 0; i < 30; ++i) ASSERT_EQ(in.read(d, fmt::format("small/{}", i)), std::string(8000, static_cast<char>('a' + i % 26))) << i;
+  for (uint32_t i = 0; i < 60; ++i)
+    ASSERT_TRUE(in.want(f, i).ok());
+  for (int i = 0; i < 30; ++i)
+    ASSERT_EQ(in.read(d, fmt::format("small/{}", i)), std::string(8000, static_cast<char>('a' + i % 26))) << i;
   EXPECT_LE(in.cache.usage().used, out.limits.cache_size);
 }
 
@@ -367,14 +377,18 @@ TEST_F(Lazy, PinnedChunksStayWhileOthersStream) {
   Lazily in(out);
   auto d = in.mount();
   LazyPtr huge = in.open(d, "huge");
-  for (uint32_t i = 0; i < huge->chunk_count(); ++i) ASSERT_TRUE(in.want(huge, i).ok());  // full
+  for (uint32_t i = 0; i < huge->chunk_count(); ++i)
+    ASSERT_TRUE(in.want(huge, i).ok());  // full
   LazyPtr f = in.open(d, "pinned");
   ASSERT_TRUE(in.want(f, 3).ok());  // staged: to go with the next few
   ASSERT_TRUE(in.cache.pin(*d, {"pinned"}).ok());
   EXPECT_FALSE(in.cache.pin(*d, {"huge"}).ok()) << "it never fits";
-  for (uint32_t i = 0; i < 6; ++i) ASSERT_TRUE(in.want(f, i).ok());
-  for (uint32_t i = 0; i < huge->chunk_count(); ++i) ASSERT_TRUE(in.want(huge, i).ok());
-  for (uint32_t i = 0; i < 6; ++i) EXPECT_TRUE(f->present(i)) << i;
+  for (uint32_t i = 0; i < 6; ++i)
+    ASSERT_TRUE(in.want(f, i).ok());
+  for (uint32_t i = 0; i < huge->chunk_count(); ++i)
+    ASSERT_TRUE(in.want(huge, i).ok());
+  for (uint32_t i = 0; i < 6; ++i)
+    EXPECT_TRUE(f->present(i)) << i;
   EXPECT_EQ(in.cache.evict(*d, "pinned").pinned, 1u);
   ASSERT_TRUE(in.cache.unpin(*d, "pinned").ok());
   EXPECT_EQ(in.cache.evict(*d, "pinned").files, 1u);

@@ -1,9 +1,9 @@
-#include "cached/object_cache.h"
+#include "cached/cache/object_cache.h"
 
 #include <fstream>
 #include <random>
 
-#include "cached/verifier.h"
+#include "cached/cache/scrubber.h"
 #include "tests/cached/fakes.h"
 
 namespace larder {
@@ -17,10 +17,13 @@ class Cache : public ::testing::Test {
  protected:
   // n objects of 8 KiB each: two pages on disk.
   void fill_bucket(int n, int size = 8192) {
-    for (int i = 0; i < n; ++i) out.bucket->put(name(i), std::string(static_cast<size_t>(size), static_cast<char>('a' + i % 26)) + "");
+    for (int i = 0; i < n; ++i)
+      out.bucket->put(name(i), std::string(static_cast<size_t>(size), static_cast<char>('a' + i % 26)) + "");
   }
   static std::string name(int i) { return fmt::format("d{}/f{:04}", i % 4, i); }
-  std::string folder(const std::shared_ptr<Dataset>& d) { return fmt::format("{}/{:016x}", out.config.cache_dir, d->id()); }
+  std::string folder(const std::shared_ptr<Dataset>& d) {
+    return fmt::format("{}/{:016x}", out.config.cache_dir, d->id());
+  }
   // Bytes of cache files on disk.
   uint64_t on_tmpfs(const std::shared_ptr<Dataset>& d) {
     uint64_t sum = 0;
@@ -58,7 +61,8 @@ TEST_F(Cache, KeepsWhatItHasAndRecyclesTheRest) {
   Inside in(out);
   auto d = in.mount();
   std::vector<int> order(400);
-  for (int i = 0; i < 400; ++i) order[static_cast<size_t>(i)] = i;
+  for (int i = 0; i < 400; ++i)
+    order[static_cast<size_t>(i)] = i;
   uint64_t room = (out.limits.cache_size - in.cache.usage().used) / 8192;
   for (int epoch = 0; epoch < 3; ++epoch) {
     std::shuffle(order.begin(), order.end(), std::mt19937(static_cast<unsigned>(epoch)));
@@ -182,11 +186,13 @@ TEST_F(Cache, LeftoversOfAnUnmountedDatasetMakeRoom) {
   out.limits = {1400 << 10, 0, 16 << 10};
   Inside in(out);
   auto d = in.mount("/data/x");
-  for (int i = 0; i < 100; ++i) in.read(d, name(i));
+  for (int i = 0; i < 100; ++i)
+    in.read(d, name(i));
   ASSERT_TRUE(in.datasets.umount("/data/x").ok());
   EXPECT_EQ(in.cache.usage_of(*d).files, 100u);
   auto e = in.mount("/data/y");
-  for (int i = 0; i < 100; ++i) in.read(e, name(i));
+  for (int i = 0; i < 100; ++i)
+    in.read(e, name(i));
   EXPECT_EQ(in.cache.usage_of(*e).files, 100u);
   EXPECT_LT(in.cache.usage_of(*d).files, 60u);
   EXPECT_EQ(in.cache.usage().staging, 0u);
@@ -214,7 +220,8 @@ TEST_F(Cache, ARestartTakesOverWhatIsGood) {
   {
     Inside in(out);
     auto d = in.mount();
-    for (int i = 0; i < 5; ++i) in.read(d, name(i));
+    for (int i = 0; i < 5; ++i)
+      in.read(d, name(i));
     dir = folder(d);
     auto path = [&](int i) {
       char hex[33];
@@ -232,13 +239,15 @@ TEST_F(Cache, ARestartTakesOverWhatIsGood) {
   }
   Inside in(out);
   auto d = in.mount();
-  for (int i = 0; i < 6; ++i) EXPECT_EQ(in.state(d, name(i)), i == 0 || i == 4 ? kResident : kAbsent) << i;
+  for (int i = 0; i < 6; ++i)
+    EXPECT_EQ(in.state(d, name(i)), i == 0 || i == 4 ? kResident : kAbsent) << i;
   EXPECT_EQ(in.cache.usage().files, 2u);
   EXPECT_FALSE(std::filesystem::exists(dir + "/ffffffffffffffffffffffffffffffff"));
   EXPECT_TRUE(std::filesystem::exists(dir + "/readme"));
   EXPECT_FALSE(d->verified);
   uint64_t before = out.bucket->get_count();
-  for (int i = 0; i < 6; ++i) EXPECT_EQ(in.read(d, name(i)).size(), 8192u);
+  for (int i = 0; i < 6; ++i)
+    EXPECT_EQ(in.read(d, name(i)).size(), 8192u);
   EXPECT_EQ(out.bucket->get_count() - before, 4u);
   // A program that had it mapped all the time sees the words of the new daemon.
   auto* r = static_cast<const Residency*>(mapped->data());
@@ -249,7 +258,8 @@ TEST_F(Cache, ACorruptFileIsFoundAndDropped) {
   fill_bucket(3);
   Inside in(out);
   auto d = in.mount();
-  for (int i = 0; i < 3; ++i) in.read(d, name(i));
+  for (int i = 0; i < 3; ++i)
+    in.read(d, name(i));
   char hex[33];
   object_name(in.object(d, name(1)).oid, hex);
   ::chmod((folder(d) + "/" + hex).c_str(), 0644);

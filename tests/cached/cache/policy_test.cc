@@ -1,7 +1,7 @@
 // What stays in a full cache: sieve, quotas, pins. (keep: object_cache_test.cc, filler_test.cc.)
 #include <random>
 
-#include "cached/object_cache.h"
+#include "cached/cache/object_cache.h"
 #include "tests/cached/fakes.h"
 
 namespace larder {
@@ -15,12 +15,14 @@ class Policies : public ::testing::Test {
  protected:
   Policies() { out.limits = {2 << 20, 0, 64 << 10}; }
   void fill_bucket(int n, int size = 8192) {
-    for (int i = 0; i < n; ++i) out.bucket->put(name(i), std::string(static_cast<size_t>(size), static_cast<char>('a' + i % 26)));
+    for (int i = 0; i < n; ++i)
+      out.bucket->put(name(i), std::string(static_cast<size_t>(size), static_cast<char>('a' + i % 26)));
   }
   static std::string name(int i) { return fmt::format("d{}/f{:04}", i % 4, i); }
   static int resident(Inside& in, const std::shared_ptr<Dataset>& d, int from, int to) {
     int n = 0;
-    for (int i = from; i < to; ++i) n += in.state(d, name(i)) == kResident;
+    for (int i = from; i < to; ++i)
+      n += in.state(d, name(i)) == kResident;
     return n;
   }
   // As a program reads: from the cache with a touch, else by a fetch. True: it was there.
@@ -40,11 +42,13 @@ class Policies : public ::testing::Test {
     in.cache.configure(*d, policy, {});
     Mapping touch = touches(d);
     std::vector<double> weights;
-    for (int i = 0; i < 1000; ++i) weights.push_back(1.0 / ((i * 7919 % 1000) + 1));  // neither first nor last in the listing
+    for (int i = 0; i < 1000; ++i)
+      weights.push_back(1.0 / ((i * 7919 % 1000) + 1));  // neither first nor last in the listing
     std::discrete_distribution<int> pick(weights.begin(), weights.end());
     std::mt19937 random(5);
     int hits = 0;
-    for (int i = 0; i < 8000; ++i) hits += read(in, d, name(pick(random)), touch) && i >= 4000;
+    for (int i = 0; i < 8000; ++i)
+      hits += read(in, d, name(pick(random)), touch) && i >= 4000;
     EXPECT_LE(in.cache.usage().used, out.limits.cache_size);
     EXPECT_EQ(in.cache.usage().staging > 0, policy == Policy::kKeep);
     return hits;
@@ -67,15 +71,18 @@ TEST_F(Policies, SieveSparesWhatWasVisitedAlsoAfterARefresh) {
   auto d = in.mount();
   in.cache.configure(*d, Policy::kSieve, {});
   int full = 0;
-  for (; in.cache.has_room(*d, 8192); ++full) in.read(d, name(full));
+  for (; in.cache.has_room(*d, 8192); ++full)
+    in.read(d, name(full));
   Mapping touch = touches(d);
-  for (int i = 0; i < 20; ++i) read(in, d, name(i), touch);
+  for (int i = 0; i < 20; ++i)
+    read(in, d, name(i), touch);
   in.read(d, name(full));  // the hand passes the twenty, takes their marks, and stands at 21
   EXPECT_EQ(resident(in, d, 0, 20), 20);
   EXPECT_EQ(in.state(d, name(20)), kAbsent);
   out.bucket->put("a/new", "x");  // every entry has another number now
   ASSERT_TRUE(in.datasets.refresh(d->def.name, {}).ok());
-  for (int i = full + 1; i < full + 40; ++i) in.read(d, name(i));
+  for (int i = full + 1; i < full + 40; ++i)
+    in.read(d, name(i));
   EXPECT_EQ(resident(in, d, 0, 20), 20) << "the hand has not been round";
   EXPECT_LT(resident(in, d, 20, 64), 8) << "the oldest unvisited went";
   EXPECT_LE(in.cache.usage().used, out.limits.cache_size);
@@ -97,7 +104,8 @@ TEST_F(Policies, ADatasetStaysWithinItsQuotaAndTakesNothingFromOthers) {
   fill_bucket(200);
   Inside in(out);
   auto other = in.mount("/data/other");
-  for (int i = 0; i < 80; ++i) in.read(other, name(i));
+  for (int i = 0; i < 80; ++i)
+    in.read(other, name(i));
   auto d = in.mount("/data/x");
   const uint64_t quota = 400 << 10;  // 50 files
   in.cache.configure(*d, {}, quota);
@@ -116,7 +124,8 @@ TEST_F(Policies, AQuotaHoldsAtOnceExceptForFilesInUse) {
   fill_bucket(120);
   Inside in(out);
   auto d = in.mount();
-  for (int i = 0; i < 100; ++i) in.read(d, name(i));
+  for (int i = 0; i < 100; ++i)
+    in.read(d, name(i));
   auto [body, held] = in.fetch(in.object(d, name(5)));
   in.cache.configure(*d, {}, 4096);
   in.cache.keep_quota(*d);
@@ -127,7 +136,8 @@ TEST_F(Policies, AQuotaHoldsAtOnceExceptForFilesInUse) {
   in.cache.keep_limits();
   EXPECT_EQ(in.cache.usage_of(*d).files, 0u);
   in.cache.configure(*d, {}, 0);
-  for (int i = 0; i < 100; ++i) in.read(d, name(i));
+  for (int i = 0; i < 100; ++i)
+    in.read(d, name(i));
   EXPECT_EQ(in.cache.usage_of(*d).files, 100u);
 }
 
@@ -137,12 +147,16 @@ TEST_F(Policies, APinnedFileIsNeverEvictedToMakeRoom) {
     Inside in(out);
     auto d = in.mount();
     in.cache.configure(*d, policy, {});
-    for (int i = 0; i < 600; ++i) in.read(d, name(i));  // full
+    for (int i = 0; i < 600; ++i)
+      in.read(d, name(i));  // full
     ASSERT_TRUE(in.cache.pin(*d, {name(597), name(599), "d1/f0001", "d1/f0005"}).ok());
-    for (const std::string& path : {name(597), name(599), name(1), name(5)}) in.read(d, path);
+    for (const std::string& path : {name(597), name(599), name(1), name(5)})
+      in.read(d, path);
     for (int epoch = 0; epoch < 2; ++epoch)
-      for (int i = 0; i < 600; ++i) ASSERT_EQ(in.read(d, name(i)).size(), 8192u);
-    for (int i : {597, 599, 1, 5}) EXPECT_EQ(in.state(d, name(i)), kResident) << i;
+      for (int i = 0; i < 600; ++i)
+        ASSERT_EQ(in.read(d, name(i)).size(), 8192u);
+    for (int i : {597, 599, 1, 5})
+      EXPECT_EQ(in.state(d, name(i)), kResident) << i;
     in.cache.make_space(64 << 20);  // another program fills the file system
     EXPECT_EQ(in.cache.usage_of(*d).files, 4u);
     EvictCounts c = in.cache.evict(*d, "");
@@ -160,7 +174,8 @@ TEST_F(Policies, WhatIsPinnedIsFetchedIntoAFullCacheAndStays) {
   fill_bucket(600);
   Inside in(out);
   auto d = in.mount();
-  for (int i = 0; i < 400; ++i) in.read(d, name(i));
+  for (int i = 0; i < 400; ++i)
+    in.read(d, name(i));
   Result<Room> refused = in.cache.admit(in.object(d, name(500)), false);
   ASSERT_FALSE(refused.ok());
   EXPECT_EQ(refused.error().code, ENOSPC);
@@ -172,8 +187,10 @@ TEST_F(Policies, WhatIsPinnedIsFetchedIntoAFullCacheAndStays) {
     room = make_error(ENOENT, "given back");
     in.read(d, name(i));
   }
-  for (int i = 0; i < 600; ++i) ASSERT_EQ(in.read(d, name(i)).size(), 8192u);
-  for (int i = 3; i < 600; i += 4) EXPECT_EQ(in.state(d, name(i)), kResident);
+  for (int i = 0; i < 600; ++i)
+    ASSERT_EQ(in.read(d, name(i)).size(), 8192u);
+  for (int i = 3; i < 600; i += 4)
+    EXPECT_EQ(in.state(d, name(i)), kResident);
   EXPECT_LE(in.cache.usage().used, out.limits.cache_size);
 }
 
@@ -199,7 +216,8 @@ TEST_F(Policies, PinsFollowARefreshAndARestart) {
     Inside in(out);
     auto d = in.mount();
     ASSERT_TRUE(in.cache.pin(*d, {"d1"}).ok());
-    for (int i = 0; i < 40; ++i) in.read(d, name(i));
+    for (int i = 0; i < 40; ++i)
+      in.read(d, name(i));
     out.bucket->put("d1/f0001", "changed");
     out.bucket->put("d1/more", "added");
     ASSERT_TRUE(in.datasets.refresh(d->def.name, {}).ok());
@@ -228,7 +246,8 @@ TEST_F(Policies, APinnedFolderThatGrowsTooLargeLeavesRoomForReading) {
   fill_bucket(800);
   ASSERT_TRUE(in.datasets.refresh(d->def.name, {}).ok());
   for (int epoch = 0; epoch < 2; ++epoch)
-    for (int i = 0; i < 800; ++i) ASSERT_EQ(in.read(d, name(i)).size(), 8192u) << i;
+    for (int i = 0; i < 800; ++i)
+      ASSERT_EQ(in.read(d, name(i)).size(), 8192u) << i;
   EXPECT_LT(in.cache.usage_of(*d).pinned_bytes, out.limits.cache_size);
   EXPECT_GT(in.cache.usage_of(*d).pinned_bytes, out.limits.cache_size / 2);
   EXPECT_LE(in.cache.usage().used, out.limits.cache_size);

@@ -1,25 +1,34 @@
-#include "cached/cache_dir.h"
+#include "cached/catalog/cache_dir.h"
 
 #include <gmock/gmock.h>
 
 #include <fstream>
 
-#include "cached/inode_table.h"
+#include "cached/catalog/inode_table.h"
 #include "tests/cached/fakes.h"
 
 namespace larder {
 namespace {
 
-using ::testing::HasSubstr;
 using test::TempFolder;
+using ::testing::HasSubstr;
 
 TEST(CacheDir, WhatIsMadeForAStartThatFailsGoesAgain) {
   TempFolder t;
-  { auto dir = CacheDir::open(t / "c"); ASSERT_TRUE(dir.ok()); }
+  {
+    auto dir = CacheDir::open(t / "c");
+    ASSERT_TRUE(dir.ok());
+  }
   EXPECT_FALSE(std::filesystem::exists(t / "c"));
-  { auto dir = CacheDir::open(t / "c"); (*dir)->keep(); }
+  {
+    auto dir = CacheDir::open(t / "c");
+    (*dir)->keep();
+  }
   EXPECT_TRUE(std::filesystem::exists(t / "c/control"));
-  { auto dir = CacheDir::open(t / "c"); ASSERT_TRUE(dir.ok()); }  // taken over, not made: stays
+  {
+    auto dir = CacheDir::open(t / "c");
+    ASSERT_TRUE(dir.ok());
+  }  // taken over, not made: stays
   EXPECT_TRUE(std::filesystem::exists(t / "c/control"));
 }
 
@@ -42,7 +51,8 @@ TEST(CacheDir, ADirectoryThatOthersMayWriteIsRefused) {
   EXPECT_FALSE(CacheDir::open(t / "link").ok());
 }
 
-// "control kept (generation only grows, epoch + 1, odd generation repaired)", leftovers in tmp/ go, what is not ours stays.
+// "control kept (generation only grows, epoch + 1, odd generation repaired)", leftovers in tmp/ go, what is not ours
+// stays.
 TEST(CacheDir, TakeOver) {
   TempFolder t;
   Meter meter{0};
@@ -50,7 +60,7 @@ TEST(CacheDir, TakeOver) {
   {
     auto dir = CacheDir::open(t / "c");
     (*dir)->keep();
-    auto p = Publisher::start(**dir, 1000, meter);
+    auto p = ControlWriter::start(**dir, 1000, meter);
     EXPECT_EQ((*dir)->control()->epoch, 1u);
     instance = (*dir)->control()->instance;
     generation = (*dir)->control()->generation += 1;  // died in the middle of a publication
@@ -59,7 +69,7 @@ TEST(CacheDir, TakeOver) {
   std::ofstream(t / "c/tmp/half") << "x";
   std::ofstream(t / "c/notes.txt") << "x";
   auto dir = CacheDir::open(t / "c");
-  auto p = Publisher::start(**dir, 1000, meter);
+  auto p = ControlWriter::start(**dir, 1000, meter);
   EXPECT_EQ((*dir)->control()->epoch, 2u);
   EXPECT_EQ((*dir)->control()->instance, instance);
   EXPECT_GT((*dir)->control()->generation.load(), generation);
@@ -71,7 +81,10 @@ TEST(CacheDir, TakeOver) {
 
 TEST(CacheDir, ADamagedControlIsMadeAnew) {
   TempFolder t;
-  { auto dir = CacheDir::open(t / "c"); (*dir)->keep(); }
+  {
+    auto dir = CacheDir::open(t / "c");
+    (*dir)->keep();
+  }
   for (std::string bytes : {std::string(), std::string(100, 'x'), std::string(sizeof(Control), 'y')}) {
     std::ofstream(t / "c/control", std::ios::trunc) << bytes;
     auto dir = CacheDir::open(t / "c");
@@ -100,7 +113,7 @@ class Inodes : public ::testing::Test {
   void open() {
     dir = std::move(*CacheDir::open(t / "c"));
     dir->keep();
-    publisher = std::move(*Publisher::start(*dir, 1000, meter));
+    publisher = std::move(*ControlWriter::start(*dir, 1000, meter));
     table = std::move(*InodeTableWriter::open(*dir, *publisher, meter));
   }
   void close() {
@@ -122,17 +135,19 @@ class Inodes : public ::testing::Test {
   TempFolder t;
   Meter meter{0};
   std::unique_ptr<CacheDir> dir;
-  std::unique_ptr<Publisher> publisher;
+  std::unique_ptr<ControlWriter> publisher;
   std::unique_ptr<InodeTableWriter> table;
 };
 
 TEST_F(Inodes, GrowthKeepsAllAndMovesTheGeneration) {
   open();
   uint64_t before = dir->control()->generation;
-  for (uint64_t i = 1; i <= 10000; ++i) ASSERT_TRUE(table->insert(i * 7, i, 1, InodeKind::kFile).ok());
+  for (uint64_t i = 1; i <= 10000; ++i)
+    ASSERT_TRUE(table->insert(i * 7, i, 1, InodeKind::kFile).ok());
   EXPECT_GT(dir->control()->generation.load(), before);
   EXPECT_GE(table->slot_count(), 20000u);
-  for (uint64_t i = 1; i <= 10000; i += 97) EXPECT_EQ(find(i * 7), i);
+  for (uint64_t i = 1; i <= 10000; i += 97)
+    EXPECT_EQ(find(i * 7), i);
   EXPECT_EQ(find(8), std::nullopt);
   EXPECT_EQ(meter.load(), on_disk(inode_table_bytes(table->slot_count())));
 }

@@ -1,4 +1,4 @@
-#include "cached/catalog_builder.h"
+#include "cached/catalog/catalog_builder.h"
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -8,8 +8,8 @@
 #include <random>
 #include <set>
 
-#include "cached/fd.h"
-#include "cached/files.h"
+#include "cached/base/fd.h"
+#include "cached/base/files.h"
 
 namespace larder {
 namespace {
@@ -21,7 +21,8 @@ ObjectInfo object(std::string key, uint64_t size = 1, int64_t mtime = 1, std::st
 CatalogImage build(std::vector<ObjectInfo> objects, SkippedKeys* skipped = nullptr) {
   std::sort(objects.begin(), objects.end(), [](auto& a, auto& b) { return a.key < b.key; });
   CatalogBuilder builder(7);
-  for (auto& o : objects) EXPECT_TRUE(builder.add(o).ok());
+  for (auto& o : objects)
+    EXPECT_TRUE(builder.add(o).ok());
   Result<CatalogImage> image = builder.finish(3, 42);
   EXPECT_TRUE(image.ok());
   if (skipped) *skipped = builder.skipped();
@@ -44,7 +45,9 @@ Status validate(const std::string& bytes) {
   return valid_catalog(map->data(), bytes.size(), 7, 3);
 }
 
-uint32_t find(const Catalog& c, std::string_view path) { return c.find(path.data(), path.size()); }
+uint32_t find(const Catalog& c, std::string_view path) {
+  return c.find(path.data(), path.size());
+}
 
 std::vector<std::string> children(const Catalog& c, std::string_view path) {
   std::vector<std::string> names;
@@ -57,7 +60,8 @@ std::vector<std::string> children(const Catalog& c, std::string_view path) {
 }
 
 TEST(CatalogBuilder, EveryFileAndFolderIsFoundWithItsAttributes) {
-  CatalogImage image = build({object("a/b/c.jpg", 10, 100, "tag1"), object("a/d", 20, 300, ""), object("z", 0, 50, "t")});
+  CatalogImage image =
+      build({object("a/b/c.jpg", 10, 100, "tag1"), object("a/d", 20, 300, ""), object("z", 0, 50, "t")});
   Catalog c = image.view();
   EXPECT_EQ(c.entry_count, 6u);
   const CatalogEntry& e = c.entries[find(c, "a/b/c.jpg")];
@@ -77,7 +81,8 @@ TEST(CatalogBuilder, EveryFileAndFolderIsFoundWithItsAttributes) {
 
 // '-' and '.' sort before '/', so the listing visits "a-b/x" before "a/x"; readdir must still find sorted children.
 TEST(CatalogBuilder, ChildrenAreSortedByNameWhateverTheOrderOfKeys) {
-  CatalogImage image = build({object("a/x"), object("a-b/x"), object("a.b"), object("a0"), object("a/y-1/q"), object("a/y/q")});
+  CatalogImage image =
+      build({object("a/x"), object("a-b/x"), object("a.b"), object("a0"), object("a/y-1/q"), object("a/y/q")});
   Catalog c = image.view();
   EXPECT_EQ(children(c, ""), (std::vector<std::string>{"a", "a-b", "a.b", "a0"}));
   EXPECT_EQ(children(c, "a"), (std::vector<std::string>{"x", "y", "y-1"}));
@@ -94,20 +99,25 @@ TEST(CatalogBuilder, MarkersMakeFoldersOfTheirOwn) {
 }
 
 TEST(CatalogBuilder, KeysThatNoPathCanNameAreReportedNotLost) {
-  std::vector<std::string> bad = {"/lead", "a//b", "a/./b", "a/../b", ".", "..", "x/" + std::string(256, 'n'),
-                                  std::string("n\0l", 3), "both", "d/both"};
+  std::vector<std::string> bad = {
+      "/lead", "a//b",  "a/./b", "a/../b", ".", "..", "x/" + std::string(256, 'n'), std::string("n\0l", 3),
+      "both",  "d/both"};
   std::vector<ObjectInfo> objects;
-  for (auto& key : bad) objects.push_back(object(key));
+  for (auto& key : bad)
+    objects.push_back(object(key));
   std::string deep;
-  for (int i = 0; i < 2000; ++i) deep += "abc/";
+  for (int i = 0; i < 2000; ++i)
+    deep += "abc/";
   objects.push_back(object(deep + "f"));
   objects.push_back(object("marker-with-bytes/", 5));
-  for (auto key : {"both/in", "d/both/", "ok"}) objects.push_back(object(key, key[0] == 'd' ? 0 : 1));
+  for (auto key : {"both/in", "d/both/", "ok"})
+    objects.push_back(object(key, key[0] == 'd' ? 0 : 1));
   SkippedKeys skipped;
   CatalogImage image = build(objects, &skipped);
   bad.push_back(deep + "f");
   bad.push_back("marker-with-bytes/");
-  EXPECT_EQ(std::set<std::string>(skipped.examples.begin(), skipped.examples.end()), std::set<std::string>(bad.begin(), bad.end()));
+  EXPECT_EQ(std::set<std::string>(skipped.examples.begin(), skipped.examples.end()),
+            std::set<std::string>(bad.begin(), bad.end()));
   EXPECT_EQ(image.header.skipped, bad.size());
   Catalog c = image.view();
   EXPECT_EQ(children(c, ""), (std::vector<std::string>{"both", "d", "ok"}));
@@ -119,7 +129,8 @@ TEST(CatalogBuilder, KeysThatNoPathCanNameAreReportedNotLost) {
 TEST(CatalogBuilder, ExamplesAreBounded) {
   SkippedKeys skipped;
   std::vector<ObjectInfo> objects;
-  for (int i = 0; i < 500; ++i) objects.push_back(object(fmt::format("a//{:03}", i)));
+  for (int i = 0; i < 500; ++i)
+    objects.push_back(object(fmt::format("a//{:03}", i)));
   build(objects, &skipped);
   EXPECT_EQ(skipped.count, 500u);
   EXPECT_EQ(skipped.examples.size(), SkippedKeys::kMaxExamples);
@@ -140,7 +151,8 @@ TEST(CatalogBuilder, AnEmptyDatasetHasARoot) {
 
 TEST(CatalogBuilder, MountPointsAndTheFoldersAboveThem) {
   CatalogBuilder builder(0);
-  for (auto path : {"data", "data/inner/x", "mnt/deep/y"}) EXPECT_TRUE(builder.add_mount_point(path, 9).ok());
+  for (auto path : {"data", "data/inner/x", "mnt/deep/y"})
+    EXPECT_TRUE(builder.add_mount_point(path, 9).ok());
   Result<CatalogImage> image = builder.finish(1, 9);
   Catalog c = image->view();
   EXPECT_EQ(c.entries[find(c, "data")].type, EntryType::kMount);
@@ -163,11 +175,13 @@ TEST(CatalogBuilder, RandomTreesAgreeWithAPlainMap) {
     const char* names[] = {"a", "b", "a-", "a.b", "A", "\xff\xfe", "ab", " "};
     for (int i = 0; i < 300; ++i) {
       std::string key;
-      for (unsigned depth = random() % 4; depth-- > 0;) key += names[random() % 8] + std::string("/");
+      for (unsigned depth = random() % 4; depth-- > 0;)
+        key += names[random() % 8] + std::string("/");
       model[key + "f" + std::to_string(random() % 50)] = random() % 1000;
     }
     std::vector<ObjectInfo> objects;
-    for (auto& [key, size] : model) objects.push_back(object(key, size));
+    for (auto& [key, size] : model)
+      objects.push_back(object(key, size));
     CatalogImage image = build(objects);
     Catalog c = image.view();
     EXPECT_EQ(image.header.file_count, model.size());
@@ -195,7 +209,8 @@ TEST(ValidCatalog, AnyChangedByteIsFound) {
     memcpy(bad.data() + offsetof(CatalogHeader, checksum), &sum, 8);
     (void)validate(bad);  // must not read outside (ASan)
   }
-  for (size_t len = 0; len < good.size(); len += 7) EXPECT_FALSE(validate(good.substr(0, len + 1)).ok());
+  for (size_t len = 0; len < good.size(); len += 7)
+    EXPECT_FALSE(validate(good.substr(0, len + 1)).ok());
 }
 
 TEST(CatalogBuilder, MeasuresOneMillionEntries) {
@@ -203,22 +218,27 @@ TEST(CatalogBuilder, MeasuresOneMillionEntries) {
   std::vector<ObjectInfo> objects;
   for (int d = 0; d < 1000; ++d)
     for (int f = 0; f < 1000; ++f)
-      objects.push_back(object(fmt::format("train/n{:08}/n{:08}_{:05}.JPEG", d, d, f), 110000, f, "d41d8cd98f00b204e9800998ecf8427e"));
+      objects.push_back(object(fmt::format("train/n{:08}/n{:08}_{:05}.JPEG", d, d, f), 110000, f,
+                               "d41d8cd98f00b204e9800998ecf8427e"));
   auto start = Clock::now();
   CatalogBuilder builder(7);
-  for (auto& o : objects) ASSERT_TRUE(builder.add(o).ok());
+  for (auto& o : objects)
+    ASSERT_TRUE(builder.add(o).ok());
   Result<CatalogImage> image = builder.finish(3, 42);
   ASSERT_TRUE(image.ok());
   double built = std::chrono::duration<double>(Clock::now() - start).count();
   uint64_t names = 0;
-  for (auto& e : image->entries) names += e.name_len;
+  for (auto& e : image->entries)
+    names += e.name_len;
   double each = double(image->file_bytes() - names) / image->header.entry_count;
   std::string bytes = bytes_of(*image);
   start = Clock::now();
   EXPECT_TRUE(validate(bytes).ok());
   double checked = std::chrono::duration<double>(Clock::now() - start).count();
-  printf("1 M entries: built in %.2f s, %.1f bytes an entry besides its name (etag of 32 bytes included), validated in %.2f s\n",
-         built, each, checked);
+  printf(
+      "1 M entries: built in %.2f s, %.1f bytes an entry besides its name (etag of 32 bytes included), validated in "
+      "%.2f s\n",
+      built, each, checked);
   EXPECT_LE(each, 100.0);
 }
 

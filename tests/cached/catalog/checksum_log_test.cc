@@ -1,21 +1,22 @@
-#include "cached/sum_log.h"
+#include "cached/catalog/checksum_log.h"
 
 #include "tests/cached/fakes.h"
 
 namespace larder {
 namespace {
 
-class SumLogTest : public ::testing::Test {
+class ChecksumLogTest : public ::testing::Test {
  protected:
-  std::unique_ptr<SumLog> open() { return std::move(*SumLog::open(folder.get(), folder.get(), meter)); }
+  std::unique_ptr<ChecksumLog> open() { return std::move(*ChecksumLog::open(folder.get(), folder.get(), meter)); }
   test::TempFolder t;
   Fd folder{::open(t.path().c_str(), O_RDONLY | O_DIRECTORY)};
   Meter meter{0};
 };
 
-TEST_F(SumLogTest, OutlivesItsWriter) {
+TEST_F(ChecksumLogTest, OutlivesItsWriter) {
   auto log = open();
-  for (uint64_t i = 0; i < 1000; ++i) ASSERT_TRUE(log->append({i, i * 3}, i + 1).ok());
+  for (uint64_t i = 0; i < 1000; ++i)
+    ASSERT_TRUE(log->append({i, i * 3}, i + 1).ok());
   ASSERT_TRUE(log->append({5, 15}, 99).ok());  // fetched again: the last one counts
   log = open();
   EXPECT_EQ(log->records(), 1001u) << "the zeros of the last page are none";
@@ -26,10 +27,11 @@ TEST_F(SumLogTest, OutlivesItsWriter) {
   EXPECT_EQ(meter.load(), on_disk(1001 * sizeof(SumRecord)));
 }
 
-TEST_F(SumLogTest, TornAndDamagedRecordsAreAsIfTheyWereNotThere) {
+TEST_F(ChecksumLogTest, TornAndDamagedRecordsAreAsIfTheyWereNotThere) {
   {
     auto log = open();
-    for (uint64_t i = 0; i < 4; ++i) ASSERT_TRUE(log->append({i, i}, i).ok());
+    for (uint64_t i = 0; i < 4; ++i)
+      ASSERT_TRUE(log->append({i, i}, i).ok());
   }
   Fd fd(::openat(folder.get(), "sums", O_RDWR));
   ASSERT_TRUE(pwrite_all(fd.get(), "X", 1, sizeof(SumRecord) + 3).ok());
@@ -44,9 +46,10 @@ TEST_F(SumLogTest, TornAndDamagedRecordsAreAsIfTheyWereNotThere) {
   EXPECT_EQ(sums->find({9, 9}), 99u);
 }
 
-TEST_F(SumLogTest, CompactionKeepsWhatLives) {
+TEST_F(ChecksumLogTest, CompactionKeepsWhatLives) {
   auto log = open();
-  for (uint64_t i = 0; i < 100; ++i) ASSERT_TRUE(log->append({i, 0}, i).ok());
+  for (uint64_t i = 0; i < 100; ++i)
+    ASSERT_TRUE(log->append({i, 0}, i).ok());
   ASSERT_TRUE(log->compact({{3, 0}, {50, 0}, {1000, 0}}).ok());
   EXPECT_EQ(log->records(), 2u);
   ASSERT_TRUE(log->append({4, 0}, 44).ok());

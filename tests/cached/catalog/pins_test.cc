@@ -1,4 +1,4 @@
-#include "cached/pins.h"
+#include "cached/catalog/pins.h"
 
 #include "tests/cached/fakes.h"
 
@@ -62,7 +62,8 @@ TEST_F(PinFile, TooManyPathsAreRefusedAndNothingChanges) {
   auto pins = open();
   ASSERT_TRUE(pins->add(std::vector<std::string>{"x"}).ok());
   std::vector<std::string> many;
-  for (size_t i = 0; i < Pins::kMost; ++i) many.push_back(fmt::format("f{}", i));
+  for (size_t i = 0; i < Pins::kMost; ++i)
+    many.push_back(fmt::format("f{}", i));
   Status s = pins->add(many);
   ASSERT_FALSE(s.ok());
   EXPECT_EQ(s.error().code, E2BIG);

@@ -1,4 +1,4 @@
-#include "cached/sieve.h"
+#include "cached/catalog/sieve.h"
 
 #include <gtest/gtest.h>
 
@@ -39,13 +39,16 @@ struct Reference {
 
 std::vector<uint32_t> skewed(uint32_t objects, size_t reads, double exponent, unsigned seed) {
   std::vector<double> weights;
-  for (uint32_t i = 0; i < objects; ++i) weights.push_back(1 / std::pow(i + 1.0, exponent));
+  for (uint32_t i = 0; i < objects; ++i)
+    weights.push_back(1 / std::pow(i + 1.0, exponent));
   std::discrete_distribution<uint32_t> pick(weights.begin(), weights.end());
   std::mt19937 random(seed);
   std::vector<uint32_t> names(objects), trace;
-  for (uint32_t i = 0; i < objects; ++i) names[i] = i;
+  for (uint32_t i = 0; i < objects; ++i)
+    names[i] = i;
   std::shuffle(names.begin(), names.end(), random);
-  for (size_t i = 0; i < reads; ++i) trace.push_back(names[pick(random)]);
+  for (size_t i = 0; i < reads; ++i)
+    trace.push_back(names[pick(random)]);
   return trace;
 }
 
@@ -97,14 +100,16 @@ TEST(Sieve, HitsMoreOfASkewedTraceThanKeeping) {
 // A victim that is in use is passed over and keeps its place.
 TEST(Sieve, WhoCannotGoIsAskedAgainOnlyAfterTheOthers) {
   Sieve sieve(4);
-  for (uint32_t e : {0u, 1u, 2u, 3u}) sieve.add(e);
+  for (uint32_t e : {0u, 1u, 2u, 3u})
+    sieve.add(e);
   sieve.visit(1);
   EXPECT_EQ(sieve.next(), 0u);
   EXPECT_EQ(sieve.next(), 2u);
   EXPECT_EQ(sieve.next(), 3u);
   EXPECT_EQ(sieve.next(), 0u);
   EXPECT_EQ(sieve.next(), 1u) << "its mark went when the hand passed";
-  for (uint32_t e : {0u, 1u, 2u, 3u}) sieve.remove(e);
+  for (uint32_t e : {0u, 1u, 2u, 3u})
+    sieve.remove(e);
   EXPECT_EQ(sieve.next(), Sieve::kNone);
   sieve.visit(2);
   sieve.remove(2);
@@ -118,17 +123,22 @@ TEST(Sieve, ANewNumberingKeepsOrderMarksAndHand) {
     const uint32_t n = 2 + random() % 30;
     Sieve before(n);
     std::vector<uint32_t> to(n);
-    for (uint32_t i = 0; i < n; ++i) to[i] = n - 1 - i + 5;
-    for (uint32_t i = 0; i < n; ++i) before.add(i);
+    for (uint32_t i = 0; i < n; ++i)
+      to[i] = n - 1 - i + 5;
+    for (uint32_t i = 0; i < n; ++i)
+      before.add(i);
     for (uint32_t i = 0; i < n; ++i)
       if (random() % 2) before.visit(i);
-    for (uint32_t i = random() % n; i > 0; --i) before.next();
+    for (uint32_t i = random() % n; i > 0; --i)
+      before.next();
     std::set<uint32_t> dropped;
     for (uint32_t i = 0; i < n; ++i)
       if (random() % 4 == 0) dropped.insert(i);
-    for (uint32_t i : dropped) to[i] = Sieve::kNone;
+    for (uint32_t i : dropped)
+      to[i] = Sieve::kNone;
     Sieve after = before.renumbered(to, n + 5);
-    for (uint32_t i : dropped) before.remove(i);
+    for (uint32_t i : dropped)
+      before.remove(i);
     ASSERT_EQ(after.size(), before.size());
     while (before.size() > 0) {
       uint32_t a = before.next(), b = after.next();

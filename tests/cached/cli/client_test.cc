@@ -9,8 +9,8 @@
 #include <filesystem>
 #include <thread>
 
+#include "cached/base/fd.h"
 #include "cached/cli/commands.h"
-#include "cached/fd.h"
 #include "larder/wire.h"
 
 namespace larder::cli {
@@ -50,7 +50,8 @@ class OneReply {
     request.resize(kMaxPacket);
     ssize_t n = recv(c.get(), request.data(), request.size(), 0);
     request.resize(n > 0 ? static_cast<size_t>(n) : 0);
-    for (const std::string& p : packets) (void)send(c.get(), p.data(), p.size(), MSG_NOSIGNAL);
+    for (const std::string& p : packets)
+      (void)send(c.get(), p.data(), p.size(), MSG_NOSIGNAL);
   }
   std::string folder_;
   Fd listener_;

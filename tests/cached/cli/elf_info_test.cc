@@ -157,7 +157,8 @@ TEST_F(ElfInfo, BrokenFilesAreHarmless) {
   std::mt19937 random(1);
   for (int round = 0; round < 300; ++round) {
     std::string bad = good.substr(0, round % 3 ? good.size() : random() % good.size());
-    for (int i = 0; i < 20 && bad.size() > 64; ++i) bad[16 + random() % 48] = static_cast<char>(random());
+    for (int i = 0; i < 20 && bad.size() > 64; ++i)
+      bad[16 + random() % 48] = static_cast<char>(random());
     std::string path = write("bad", bad);
     auto info = inspect_file(path);
     ASSERT_TRUE(info.ok());

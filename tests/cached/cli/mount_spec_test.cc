@@ -64,8 +64,10 @@ TEST(ParseOptions, KeepsSecretsOffTheCommandLine) {
 }
 
 TEST(ValidName, FollowsTheMetadataRule) {
-  for (const char* ok : {"a", "imagenet-1k", "A.b_c", "0x"}) EXPECT_TRUE(valid_name(ok)) << ok;
-  for (const char* bad : {"", ".a", "-a", "a/b", "a b", "a=b", "ä"}) EXPECT_FALSE(valid_name(bad)) << bad;
+  for (const char* ok : {"a", "imagenet-1k", "A.b_c", "0x"})
+    EXPECT_TRUE(valid_name(ok)) << ok;
+  for (const char* bad : {"", ".a", "-a", "a/b", "a b", "a=b", "ä"})
+    EXPECT_FALSE(valid_name(bad)) << bad;
   EXPECT_TRUE(valid_name(std::string(63, 'a')));
   EXPECT_FALSE(valid_name(std::string(64, 'a')));
 }

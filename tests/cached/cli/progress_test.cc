@@ -36,9 +36,11 @@ TEST(RenderProgress, MoreThanTheTotalStaysFull) {
 
 TEST(RateMeter, FollowsAChangeOfSpeed) {
   RateMeter meter;
-  for (int s = 0; s <= 10; ++s) meter.add(s, {static_cast<uint64_t>(s) * 1000, 0, 0, 0, 0});
+  for (int s = 0; s <= 10; ++s)
+    meter.add(s, {static_cast<uint64_t>(s) * 1000, 0, 0, 0, 0});
   EXPECT_DOUBLE_EQ(meter.items_per_second(), 1000);
-  for (int s = 11; s <= 20; ++s) meter.add(s, {10000, 0, 0, 0, 0});
+  for (int s = 11; s <= 20; ++s)
+    meter.add(s, {10000, 0, 0, 0, 0});
   EXPECT_DOUBLE_EQ(meter.items_per_second(), 0) << "it stands still and must show so";
 }
 

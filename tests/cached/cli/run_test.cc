@@ -38,7 +38,8 @@ std::string temp_folder() {
 
 int run_words(std::vector<std::string> words) {
   std::vector<char*> argv = {const_cast<char*>("larder")};
-  for (std::string& w : words) argv.push_back(w.data());
+  for (std::string& w : words)
+    argv.push_back(w.data());
   argv.push_back(nullptr);
   return run_app(static_cast<int>(argv.size()) - 1, argv.data());
 }

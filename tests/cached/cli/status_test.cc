@@ -22,8 +22,8 @@ TEST(RenderStatus, SaysWhatThereIs) {
   std::string out = render_status(example());
   for (const char* part : {"larderd 0.1.0 pid 7 (private), up 1:01", "512.0 KiB of 1.0 MiB used (50%), 3 files",
                            "75.0% hits", "4 under way, 9 wait", "s3://b", "8 (8.0 KiB), cached 4 (4.0 KiB), 50%",
-                           "43.7% hits predicted when shuffled; 2 files in use, 1 partly cached",
-                           "running, 4/8", "1 objects whose keys", "not mounted: other (file:///o)"})
+                           "43.7% hits predicted when shuffled; 2 files in use, 1 partly cached", "running, 4/8",
+                           "1 objects whose keys", "not mounted: other (file:///o)"})
     EXPECT_NE(out.find(part), std::string::npos) << part << " is missing in\n" << out;
 }
 

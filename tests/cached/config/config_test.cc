@@ -1,4 +1,4 @@
-#include "cached/config.h"
+#include "cached/config/config.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -48,7 +48,8 @@ quota = "10%"
 [[mount]]
 path = "/data/y"
 dataset = "y"
-)", "f", c);
+)",
+                        "f", c);
   ASSERT_TRUE(s.ok()) << s.error().message;
   EXPECT_EQ(c.cache_size->bytes, 8ull << 30);
   EXPECT_EQ(c.reserve->of(1000), 100u);
@@ -105,7 +106,8 @@ TEST(Config, Sizes) {
   EXPECT_EQ(parse_size("1.5 GiB")->bytes, 3ull << 29);
   EXPECT_EQ(parse_size("2kb")->bytes, 2000u);
   EXPECT_EQ(parse_size("50%")->of(200), 100u);
-  for (auto text : {"", "x", "5x", "-1", "0", "101%", "1..5", "1e3", "nan", "99999999999T", "GiB", "."}) EXPECT_FALSE(parse_size(text).ok()) << text;
+  for (auto text : {"", "x", "5x", "-1", "0", "101%", "1..5", "1e3", "nan", "99999999999T", "GiB", "."})
+    EXPECT_FALSE(parse_size(text).ok()) << text;
 }
 
 TEST(Config, CacheSizeIsCheckedAgainstTheFileSystem) {
@@ -116,7 +118,8 @@ TEST(Config, CacheSizeIsCheckedAgainstTheFileSystem) {
   // A restart finds its own files: they count as free.
   EXPECT_EQ(plan_limits(c, 1000ull << 20, 500ull << 20, 400ull << 20)->cache_size, 500ull << 20);
   c.cache_size = SizeSpec{2000ull << 20, 0};
-  EXPECT_THAT(plan_limits(c, 1000ull << 20, 900ull << 20, 0).error().message, HasSubstr("2.0 GiB is larger than the file system"));
+  EXPECT_THAT(plan_limits(c, 1000ull << 20, 900ull << 20, 0).error().message,
+              HasSubstr("2.0 GiB is larger than the file system"));
   c.cache_size = SizeSpec{10, 0};
   EXPECT_FALSE(plan_limits(c, 1000ull << 20, 900ull << 20, 0).ok());
 }

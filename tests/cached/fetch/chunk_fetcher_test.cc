@@ -1,5 +1,5 @@
-// Chunks that are fetched together: cached/chunk_flights.h.
-#include "cached/chunk_flights.h"
+// Chunks that are fetched together: cached/fetch/chunk_fetcher.h.
+#include "cached/fetch/chunk_fetcher.h"
 
 #include "tests/cached/lazily.h"
 
@@ -10,15 +10,17 @@ using test::eventually;
 using test::Lazily;
 
 // Chunks of 256 KiB, eight a GET.
-class ChunkFlightsTest : public test::LazyTest {
+class ChunkFetcherTest : public test::LazyTest {
  protected:
   static constexpr uint64_t kChunk = 256 << 10;
   static constexpr uint32_t kJoined = 8;
   using Ranges = std::vector<std::pair<uint64_t, uint64_t>>;
-  ChunkFlightsTest() : LazyTest({64 << 20, 0, 640 << 10}) {}
+  ChunkFetcherTest() : LazyTest({64 << 20, 0, 640 << 10}) {}
 
   // [first, first + count) of chunks as the store is asked for it.
-  static std::pair<uint64_t, uint64_t> range(uint64_t first, uint64_t count = 1) { return {first * kChunk, count * kChunk}; }
+  static std::pair<uint64_t, uint64_t> range(uint64_t first, uint64_t count = 1) {
+    return {first * kChunk, count * kChunk};
+  }
   Ranges asked() {
     std::lock_guard lock(out.bucket->mutex);
     return std::exchange(out.bucket->ranges, {});
@@ -48,7 +50,7 @@ class ChunkFlightsTest : public test::LazyTest {
 };
 
 // Else a random reader of 8 KiB rows fetches hundreds of times what it reads.
-TEST_F(ChunkFlightsTest, ALoneChunkIsFetchedAlone) {
+TEST_F(ChunkFetcherTest, ALoneChunkIsFetchedAlone) {
   Lazily in(out);
   LazyPtr f = begin(in, 100 * kChunk + 5000);
   ASSERT_TRUE(in.want(f, 42).ok());
@@ -61,7 +63,7 @@ TEST_F(ChunkFlightsTest, ALoneChunkIsFetchedAlone) {
 }
 
 // Else a sequential reader pays a request for every chunk.
-TEST_F(ChunkFlightsTest, NeighboursThatAreWantedTogetherAreOneGet) {
+TEST_F(ChunkFetcherTest, NeighboursThatAreWantedTogetherAreOneGet) {
   Lazily in(out);
   LazyPtr f = begin(in, 100 * kChunk);
   ASSERT_TRUE(in.want(f, 11, 15).ok());
@@ -71,7 +73,7 @@ TEST_F(ChunkFlightsTest, NeighboursThatAreWantedTogetherAreOneGet) {
   EXPECT_EQ(asked(), (Ranges{range(9, 2)})) << "what is there is not fetched again";
 }
 
-TEST_F(ChunkFlightsTest, AChunkIsThereWhenItsOwnBytesAre) {
+TEST_F(ChunkFetcherTest, AChunkIsThereWhenItsOwnBytesAre) {
   Lazily in(out);
   LazyPtr f = begin(in, 100 * kChunk);
   halt_at(2 * kChunk + kChunk / 2);
@@ -88,7 +90,7 @@ TEST_F(ChunkFlightsTest, AChunkIsThereWhenItsOwnBytesAre) {
   EXPECT_EQ(asked(), (Ranges{range(40, 8)}));
 }
 
-TEST_F(ChunkFlightsTest, AFailureInTheMiddleKeepsWhatArrived) {
+TEST_F(ChunkFetcherTest, AFailureInTheMiddleKeepsWhatArrived) {
   Lazily in(out);
   LazyPtr f = begin(in, 100 * kChunk);
   halt_at(2 * kChunk + 70000, make_error(EIO, "the store went away"));
@@ -106,7 +108,7 @@ TEST_F(ChunkFlightsTest, AFailureInTheMiddleKeepsWhatArrived) {
   expect_right(f, 40, 8);
 }
 
-TEST_F(ChunkFlightsTest, ABodyThatIsShortOrLongIsAnErrorAndNotPartOfAChunk) {
+TEST_F(ChunkFetcherTest, ABodyThatIsShortOrLongIsAnErrorAndNotPartOfAChunk) {
   Lazily in(out);
   LazyPtr f = begin(in, 8 * kChunk);
   out.bucket->cut_short = 100;
@@ -119,7 +121,7 @@ TEST_F(ChunkFlightsTest, ABodyThatIsShortOrLongIsAnErrorAndNotPartOfAChunk) {
 }
 
 // A reader that waits must not wait for what was asked for before it and is not under way.
-TEST_F(ChunkFlightsTest, DemandTakesItsChunkOutOfAQueuedRange) {
+TEST_F(ChunkFetcherTest, DemandTakesItsChunkOutOfAQueuedRange) {
   Lazily in(out, 1);
   LazyPtr f = begin(in, 100 * kChunk);
   out.bucket->set_open(false);
@@ -135,7 +137,7 @@ TEST_F(ChunkFlightsTest, DemandTakesItsChunkOutOfAQueuedRange) {
   expect_right(f, 40, 16);
 }
 
-TEST_F(ChunkFlightsTest, AChunkUnderWayIsNotAskedForAgain) {
+TEST_F(ChunkFetcherTest, AChunkUnderWayIsNotAskedForAgain) {
   Lazily in(out);
   LazyPtr f = begin(in, 100 * kChunk);
   halt_at(kChunk);
@@ -148,7 +150,7 @@ TEST_F(ChunkFlightsTest, AChunkUnderWayIsNotAskedForAgain) {
   EXPECT_EQ(out.bucket->hurried, std::vector<std::string>{"big"}) << "it went as background work";
 }
 
-TEST_F(ChunkFlightsTest, WhoCancelledIsNotToldAndTheOthersAre) {
+TEST_F(ChunkFetcherTest, WhoCancelledIsNotToldAndTheOthersAre) {
   Lazily in(out);
   LazyPtr f = begin(in, 100 * kChunk);
   halt_at(kChunk / 2);
@@ -162,7 +164,7 @@ TEST_F(ChunkFlightsTest, WhoCancelledIsNotToldAndTheOthersAre) {
 }
 
 // What is evicted while the GET that brought it goes on comes by another; what is just arriving is not touched.
-TEST_F(ChunkFlightsTest, EvictionInBetweenTakesWhatIsThereAlone) {
+TEST_F(ChunkFetcherTest, EvictionInBetweenTakesWhatIsThereAlone) {
   Lazily in(out);
   LazyPtr f = begin(in, 100 * kChunk);
   halt_at(2 * kChunk + kChunk / 2);
@@ -178,7 +180,7 @@ TEST_F(ChunkFlightsTest, EvictionInBetweenTakesWhatIsThereAlone) {
   EXPECT_EQ(asked(), (Ranges{range(40, 8), range(40, 2)}));
 }
 
-TEST_F(ChunkFlightsTest, AnObjectThatChangesIsStaleForAllOfTheRange) {
+TEST_F(ChunkFetcherTest, AnObjectThatChangesIsStaleForAllOfTheRange) {
   Lazily in(out);
   LazyPtr f = begin(in, 100 * kChunk);
   std::atomic<int> told{0};
@@ -195,7 +197,7 @@ TEST_F(ChunkFlightsTest, AnObjectThatChangesIsStaleForAllOfTheRange) {
 }
 
 // Bytes of a version that is gone are not fetched to their end.
-TEST_F(ChunkFlightsTest, AnObjectThatIsDroppedEndsItsGet) {
+TEST_F(ChunkFetcherTest, AnObjectThatIsDroppedEndsItsGet) {
   Lazily in(out);
   LazyPtr f = begin(in, 100 * kChunk);
   halt_at(kChunk + kChunk / 2);
@@ -215,7 +217,7 @@ TEST_F(ChunkFlightsTest, AnObjectThatIsDroppedEndsItsGet) {
 }
 
 // There is room for a part of it: that part comes, the rest when there is room.
-TEST_F(ChunkFlightsTest, ARangeIsCutWhereTheRoomEnds) {
+TEST_F(ChunkFetcherTest, ARangeIsCutWhereTheRoomEnds) {
   Lazily in(out, 8, 20'000);
   LazyPtr f = begin(in, 100 * kChunk);
   const Object o = in.object(d, "big");
@@ -235,7 +237,7 @@ TEST_F(ChunkFlightsTest, ARangeIsCutWhereTheRoomEnds) {
   expect_right(f, 40, 8);
 }
 
-TEST_F(ChunkFlightsTest, WhoGetsNoRoomIsToldInTheEnd) {
+TEST_F(ChunkFetcherTest, WhoGetsNoRoomIsToldInTheEnd) {
   Lazily in(out);
   LazyPtr f = begin(in, 100 * kChunk);
   std::vector<Room> others;
@@ -250,7 +252,7 @@ TEST_F(ChunkFlightsTest, WhoGetsNoRoomIsToldInTheEnd) {
   EXPECT_EQ(out.bucket->get_count(), 0u);
 }
 
-TEST_F(ChunkFlightsTest, AWholeObjectIsFetchedByLargeGets) {
+TEST_F(ChunkFetcherTest, AWholeObjectIsFetchedByLargeGets) {
   Lazily in(out);
   LazyPtr f = begin(in, 19 * kChunk + 77);
   ASSERT_TRUE(in.want(f, 10).ok());
@@ -262,7 +264,7 @@ TEST_F(ChunkFlightsTest, AWholeObjectIsFetchedByLargeGets) {
 }
 
 // A program that reads while fill is at it: each byte comes once, and the reader's chunk next.
-TEST_F(ChunkFlightsTest, FillAndReadersShareTheirGets) {
+TEST_F(ChunkFetcherTest, FillAndReadersShareTheirGets) {
   Lazily in(out, 2);
   LazyPtr f = begin(in, 64 * kChunk);
   out.bucket->set_open(false);
@@ -273,12 +275,13 @@ TEST_F(ChunkFlightsTest, FillAndReadersShareTheirGets) {
   EXPECT_TRUE(in.wait(*reader).ok());
   whole.join();
   uint64_t bytes = 0;
-  for (auto& [at, length] : asked()) bytes += length;
+  for (auto& [at, length] : asked())
+    bytes += length;
   EXPECT_EQ(bytes, all.size());
 }
 
 // Memory for what is absent must not explode: four bytes a chunk, in the cache.
-TEST_F(ChunkFlightsTest, ChunksOfAHugeObjectAreLarger) {
+TEST_F(ChunkFetcherTest, ChunksOfAHugeObjectAreLarger) {
   Lazily in(out);
   all = body(kChunk);
   out.bucket->put("huge", all);

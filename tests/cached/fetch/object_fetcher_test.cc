@@ -1,9 +1,9 @@
-#include "cached/flight.h"
+#include "cached/fetch/object_fetcher.h"
 
 #include <latch>
 
-#include "cached/filler.h"
-#include "cached/warm_job.h"
+#include "cached/fetch/background_fill.h"
+#include "cached/requests/warm_job.h"
 #include "tests/cached/fakes.h"
 
 namespace larder {
@@ -13,16 +13,17 @@ using test::eventually;
 using test::Inside;
 using test::Outside;
 
-class FlightsTest : public ::testing::Test {
+class ObjectFetcherTest : public ::testing::Test {
  protected:
   void fill_bucket(int n) {
-    for (int i = 0; i < n; ++i) out.bucket->put(name(i), fmt::format("body of {}", i));
+    for (int i = 0; i < n; ++i)
+      out.bucket->put(name(i), fmt::format("body of {}", i));
   }
   static std::string name(int i) { return fmt::format("d{}/f{:04}", i % 4, i); }
   Outside out;
 };
 
-TEST_F(FlightsTest, AThousandWaitersOneGet) {
+TEST_F(ObjectFetcherTest, AThousandWaitersOneGet) {
   fill_bucket(1);
   Inside in(out);
   auto d = in.mount();
@@ -32,9 +33,11 @@ TEST_F(FlightsTest, AThousandWaitersOneGet) {
   for (int t = 0; t < 4; ++t)
     threads.emplace_back([&] {
       for (int i = 0; i < 250; ++i)
-        in.flights.fetch(in.object(d, name(0)), [&](const Status& s, std::shared_ptr<Fd> fd) { good += s.ok() && fd->valid(); });
+        in.flights.fetch(in.object(d, name(0)),
+                         [&](const Status& s, std::shared_ptr<Fd> fd) { good += s.ok() && fd->valid(); });
     });
-  for (auto& t : threads) t.join();
+  for (auto& t : threads)
+    t.join();
   EXPECT_EQ(in.flights.counts().in_flight, 1u);
   out.bucket->set_open(true);
   EXPECT_TRUE(eventually([&] { return good == 1000; }));
@@ -42,7 +45,7 @@ TEST_F(FlightsTest, AThousandWaitersOneGet) {
 }
 
 // "8 processes opening the same absent 500 files cause exactly 500 GETs": also where a flight lands while others ask.
-TEST_F(FlightsTest, EightReadersOfFiveHundredFilesCauseFiveHundredGets) {
+TEST_F(ObjectFetcherTest, EightReadersOfFiveHundredFilesCauseFiveHundredGets) {
   fill_bucket(500);
   Inside in(out, 64);
   auto d = in.mount();
@@ -51,13 +54,15 @@ TEST_F(FlightsTest, EightReadersOfFiveHundredFilesCauseFiveHundredGets) {
   for (int t = 0; t < 8; ++t)
     threads.emplace_back([&, t] {
       go.arrive_and_wait();
-      for (int i = 0; i < 500; ++i) EXPECT_EQ(in.read(d, name((i * 7 + t) % 500)), fmt::format("body of {}", (i * 7 + t) % 500));
+      for (int i = 0; i < 500; ++i)
+        EXPECT_EQ(in.read(d, name((i * 7 + t) % 500)), fmt::format("body of {}", (i * 7 + t) % 500));
     });
-  for (auto& t : threads) t.join();
+  for (auto& t : threads)
+    t.join();
   EXPECT_EQ(out.bucket->get_count(), 500u);
 }
 
-TEST_F(FlightsTest, AnErrorReachesEveryWaiterAndTheNextTryIsNew) {
+TEST_F(ObjectFetcherTest, AnErrorReachesEveryWaiterAndTheNextTryIsNew) {
   fill_bucket(1);
   Inside in(out);
   auto d = in.mount();
@@ -67,7 +72,7 @@ TEST_F(FlightsTest, AnErrorReachesEveryWaiterAndTheNextTryIsNew) {
   EXPECT_EQ(in.read(d, name(0)), "body of 0");
 }
 
-TEST_F(FlightsTest, BytesThatTheChecksumIsAgainstAreFetchedAgain) {
+TEST_F(ObjectFetcherTest, BytesThatTheChecksumIsAgainstAreFetchedAgain) {
   fill_bucket(1);
   Inside in(out);
   auto d = in.mount();
@@ -76,7 +81,7 @@ TEST_F(FlightsTest, BytesThatTheChecksumIsAgainstAreFetchedAgain) {
   EXPECT_EQ(out.bucket->get_count(), 4u);
 }
 
-TEST_F(FlightsTest, WhatIsAlwaysWrongIsAnErrorAndNotKept) {
+TEST_F(ObjectFetcherTest, WhatIsAlwaysWrongIsAnErrorAndNotKept) {
   fill_bucket(1);
   Inside in(out);
   auto d = in.mount();
@@ -87,7 +92,7 @@ TEST_F(FlightsTest, WhatIsAlwaysWrongIsAnErrorAndNotKept) {
   EXPECT_EQ(in.read(d, name(0)), "body of 0");
 }
 
-TEST_F(FlightsTest, WhereTheChecksumIsAGuessTheSameTwiceIsRight) {
+TEST_F(ObjectFetcherTest, WhereTheChecksumIsAGuessTheSameTwiceIsRight) {
   fill_bucket(1);
   Inside in(out);
   auto d = in.mount();
@@ -97,7 +102,7 @@ TEST_F(FlightsTest, WhereTheChecksumIsAGuessTheSameTwiceIsRight) {
   EXPECT_EQ(out.bucket->get_count(), 2u);
 }
 
-TEST_F(FlightsTest, AChangedObjectIsEstaleAfterTheDatasetWasListedAgain) {
+TEST_F(ObjectFetcherTest, AChangedObjectIsEstaleAfterTheDatasetWasListedAgain) {
   fill_bucket(3);
   Inside in(out);
   auto d = in.mount();
@@ -112,7 +117,7 @@ TEST_F(FlightsTest, AChangedObjectIsEstaleAfterTheDatasetWasListedAgain) {
   EXPECT_EQ(in.fetch(gone).first, fmt::format("errno {}", ESTALE));
 }
 
-TEST_F(FlightsTest, AWaiterThatWentIsNotCalledAndWhatHasNotStartedIsNotFetched) {
+TEST_F(ObjectFetcherTest, AWaiterThatWentIsNotCalledAndWhatHasNotStartedIsNotFetched) {
   fill_bucket(3);
   Inside in(out, 1);
   auto d = in.mount();
@@ -130,7 +135,7 @@ TEST_F(FlightsTest, AWaiterThatWentIsNotCalledAndWhatHasNotStartedIsNotFetched) 
   EXPECT_EQ(out.bucket->get_count(), 2u);
 }
 
-TEST_F(FlightsTest, DemandWaitsForNoBackgroundWork) {
+TEST_F(ObjectFetcherTest, DemandWaitsForNoBackgroundWork) {
   fill_bucket(100);
   Inside in(out, 8);
   auto d = in.mount();
@@ -141,7 +146,8 @@ TEST_F(FlightsTest, DemandWaitsForNoBackgroundWork) {
   EXPECT_EQ(in.flights.counts().in_flight, 7u);  // seven eighths of 8
   std::atomic<int> called{0};
   std::string wanted;
-  for (int i = 90; i < 95; ++i) in.flights.fetch(in.object(d, name(i)), [&](const Status&, std::shared_ptr<Fd>) { ++called; });
+  for (int i = 90; i < 95; ++i)
+    in.flights.fetch(in.object(d, name(i)), [&](const Status&, std::shared_ptr<Fd>) { ++called; });
   EXPECT_EQ(in.flights.counts().in_flight, 7u + 5);
   out.bucket->set_open(true);
   EXPECT_TRUE(eventually([&] { return job->wait(std::chrono::milliseconds(1)).second; }));
@@ -158,7 +164,7 @@ TEST_F(FlightsTest, DemandWaitsForNoBackgroundWork) {
 }
 
 // A program that needs just what the fill has asked the store for: the store is told, once.
-TEST_F(FlightsTest, FillThatAProgramWaitsForIsHurried) {
+TEST_F(ObjectFetcherTest, FillThatAProgramWaitsForIsHurried) {
   fill_bucket(10);
   Inside in(out, 8);
   auto d = in.mount();
@@ -167,20 +173,23 @@ TEST_F(FlightsTest, FillThatAProgramWaitsForIsHurried) {
   job->add(d, d->version(), d->version()->find_file(name(3)), "/data/x");
   in.flights.add_source(job);
   std::atomic<int> called{0};
-  for (int i = 0; i < 3; ++i) in.flights.fetch(in.object(d, name(3)), [&](const Status&, std::shared_ptr<Fd>) { ++called; });
+  for (int i = 0; i < 3; ++i)
+    in.flights.fetch(in.object(d, name(3)), [&](const Status&, std::shared_ptr<Fd>) { ++called; });
   in.flights.fetch(in.object(d, name(4)), [&](const Status&, std::shared_ptr<Fd>) { ++called; });
   out.bucket->set_open(true);
   EXPECT_TRUE(eventually([&] { return called == 4; }));
   std::lock_guard lock(out.bucket->mutex);
-  EXPECT_EQ(out.bucket->hurried, std::vector<std::string>{name(3)}) << "what was demand from the start is in no queue of fill";
+  EXPECT_EQ(out.bucket->hurried, std::vector<std::string>{name(3)})
+      << "what was demand from the start is in no queue of fill";
   EXPECT_EQ(out.bucket->gets, 2u);
 }
 
-TEST_F(FlightsTest, WarmCountsWhatWasThereAndWhatFailed) {
+TEST_F(ObjectFetcherTest, WarmCountsWhatWasThereAndWhatFailed) {
   fill_bucket(20);
   Inside in(out);
   auto d = in.mount();
-  for (int i = 0; i < 5; ++i) in.read(d, name(i));
+  for (int i = 0; i < 5; ++i)
+    in.read(d, name(i));
   auto job = std::make_shared<WarmJob>(3);
   job->add(d, d->version(), d->version()->find("d1"), "/data/x");
   job->add(d, d->version(), d->version()->find_file(name(2)), "/data/x");
@@ -203,7 +212,7 @@ TEST_F(FlightsTest, WarmCountsWhatWasThereAndWhatFailed) {
   in.flights.remove_source(bad);
 }
 
-class FillTest : public FlightsTest {
+class FillTest : public ObjectFetcherTest {
  protected:
   void miss(Inside& in, const std::shared_ptr<Dataset>& d, int i) {
     in.filler->missed(d, *d->version(), d->version()->find_file(name(i)));
@@ -222,7 +231,8 @@ TEST_F(FillTest, EagerFetchesTheFolderThatIsReadThenTheRestEachOnce) {
   miss(in, d, 2);
   EXPECT_TRUE(eventually([&] { return in.filler->state(*d) == "done"; }));
   EXPECT_EQ(out.bucket->get_count(), 40u);
-  for (int i = 0; i < 10; ++i) EXPECT_EQ(out.bucket->order[static_cast<size_t>(i)].substr(0, 3), "d2/");
+  for (int i = 0; i < 10; ++i)
+    EXPECT_EQ(out.bucket->order[static_cast<size_t>(i)].substr(0, 3), "d2/");
   EXPECT_EQ(in.cache.usage_of(*d).files, 40u);
 }
 
@@ -238,7 +248,8 @@ TEST_F(FillTest, SiblingsFetchesTheFolderOnly) {
 }
 
 TEST_F(FillTest, StopsAtTheBudgetAndGoesOnWhenThereIsRoom) {
-  for (int i = 0; i < 200; ++i) out.bucket->put(name(i), std::string(8192, 'x'));
+  for (int i = 0; i < 200; ++i)
+    out.bucket->put(name(i), std::string(8192, 'x'));
   out.limits = {1 << 20, 0, 16 << 10};
   Inside in(out);
   auto d = in.mount();

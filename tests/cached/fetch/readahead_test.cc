@@ -1,4 +1,4 @@
-#include "cached/readahead.h"
+#include "cached/fetch/readahead.h"
 
 #include <gtest/gtest.h>
 
@@ -12,7 +12,9 @@ struct Reader {
   Clock::time_point now = Clock::now();
   // Chunks as large as a GET, so that windows are counted in them.
   static Readahead::Limits limits(uint32_t chunks) { return {chunks, 4 << 20, 1, 64 << 20}; }
-  Readahead::Plan asked(uint32_t first, uint32_t count = 1, uint32_t chunks = 1000) { return r.asked(first, count, true, limits(chunks), now); }
+  Readahead::Plan asked(uint32_t first, uint32_t count = 1, uint32_t chunks = 1000) {
+    return r.asked(first, count, true, limits(chunks), now);
+  }
   Readahead::Plan passed(uint32_t chunk, uint32_t chunks = 1000) { return r.passed(chunk, limits(chunks), now); }
 };
 
@@ -39,7 +41,8 @@ TEST(ReadaheadTest, WindowsOfASequentialReaderDoubleAndNeverOverlap) {
 TEST(ReadaheadTest, ARandomReaderGetsWhatItAsksForAndNothingElse) {
   Reader x;
   uint64_t ahead = 0;
-  for (uint32_t i = 0; i < 200; ++i) ahead += x.asked(1 + (i * 7919u) % 900).count;
+  for (uint32_t i = 0; i < 200; ++i)
+    ahead += x.asked(1 + (i * 7919u) % 900).count;
   EXPECT_LE(ahead, 10u);
 }
 
@@ -73,7 +76,8 @@ TEST(ReadaheadTest, WindowsAreBytesAndEndWhereAGetEnds) {
   EXPECT_GE(longest, 128u);
 }
 
-// A reader that looks at the beginning of an object waits for some chunks of it: that is no reason to fetch more and more.
+// A reader that looks at the beginning of an object waits for some chunks of it: that is no reason to fetch more and
+// more.
 TEST(ReadaheadTest, WaitingForWhatIsOnItsWayFetchesNoMore) {
   Readahead r;
   const Clock::time_point now = Clock::now();
@@ -104,7 +108,8 @@ TEST(ReadaheadTest, PartsOfOneReadAreNoSequence) {
   const Readahead::Limits limits = {100000, 256 << 10, 16, 64 << 20};
   for (uint32_t row : {500u, 70000u, 20000u}) {
     EXPECT_EQ(r.asked(row, 40, false, limits, now).count, 0u);
-    for (uint32_t i : {1u, 2u, 17u, 39u}) EXPECT_EQ(r.asked(row + i, 40 - i, true, limits, now).count, 0u) << row << " " << i;
+    for (uint32_t i : {1u, 2u, 17u, 39u})
+      EXPECT_EQ(r.asked(row + i, 40 - i, true, limits, now).count, 0u) << row << " " << i;
   }
   EXPECT_EQ(r.asked(540, 40, false, limits, now).count, 0u) << "one neighbour may be chance";
   EXPECT_EQ(r.asked(580, 40, false, limits, now).first, 620u) << "two are not";
@@ -113,7 +118,8 @@ TEST(ReadaheadTest, PartsOfOneReadAreNoSequence) {
 TEST(ReadaheadTest, SeveralReadersHaveWindowsOfTheirOwn) {
   Reader x;
   for (uint32_t step = 0; step < 6; ++step)
-    for (uint32_t reader = 0; reader < 8; ++reader) x.asked(reader * 100 + step);
+    for (uint32_t reader = 0; reader < 8; ++reader)
+      x.asked(reader * 100 + step);
   EXPECT_EQ(x.r.active(x.now), 8u);
   EXPECT_GT(x.asked(306).count + x.asked(506).count, 0u);
 }

@@ -1,5 +1,5 @@
 // The daemon as a process of its own: real file:// store, real metadata, real kill -9.
-#include "cached/daemon.h"
+#include "cached/main/daemon.h"
 
 #include <gmock/gmock.h>
 #include <sys/mount.h>
@@ -31,7 +31,8 @@ class DaemonTest : public ::testing::Test {
     std::mt19937 random(1);
     for (int i = 0; i < 500; ++i) {
       std::string body(random() % 20000 + 1, 0);
-      for (char& c : body) c = static_cast<char>(random());
+      for (char& c : body)
+        c = static_cast<char>(random());
       write(fmt::format("n{:02}/f{:04}", i % 20, i), body);
     }
   }
@@ -48,7 +49,8 @@ class DaemonTest : public ::testing::Test {
     if (pid == 0) {
       prepare_process();
       Status s = set_up_log("", config.log_level);
-      if (s) s = run_daemon(config, [](std::string_view source, const StoreOptions& o) { return open_store(source, o); });
+      if (s)
+        s = run_daemon(config, [](std::string_view source, const StoreOptions& o) { return open_store(source, o); });
       if (!s) fprintf(stderr, "%s\n", s.error().message.c_str());
       ::_exit(s ? 0 : 1);
     }
@@ -89,7 +91,9 @@ class DaemonTest : public ::testing::Test {
   }
   const Control& c() { return *static_cast<const Control*>(control.data()); }
   ObjectId oid(const std::string& name) { return catalog.entries[catalog.find(name.data(), name.size())].oid; }
-  Answer fetch(const std::string& name) { return ask(config.socket, Op::kFetch, c().mounts[0].dataset_id, oid(name), name); }
+  Answer fetch(const std::string& name) {
+    return ask(config.socket, Op::kFetch, c().mounts[0].dataset_id, oid(name), name);
+  }
   json status() { return admin(config.socket, {{"op", "status"}}); }
   // Without the daemon, as a program opens a resident file.
   Fd open_cached(const std::string& name) {
@@ -115,7 +119,8 @@ TEST_F(DaemonTest, EightProcessesOpeningTheSameFilesCauseOneGetEach) {
     pid_t reader = ::fork();
     if (reader == 0) {
       std::vector<std::string> names;
-      for (auto& [name, body] : files) names.push_back(name);
+      for (auto& [name, body] : files)
+        names.push_back(name);
       std::shuffle(names.begin(), names.end(), std::mt19937(static_cast<unsigned>(r)));
       bool good = true;
       for (auto& name : names) {
@@ -148,7 +153,8 @@ TEST_F(DaemonTest, KilledInTheMiddleItTakesOverWhatWasThere) {
   EXPECT_EQ(c().instance, instance);
   EXPECT_GT(c().generation.load(), generation);  // in the mapping that a program kept
   EXPECT_EQ(c().epoch, 2u);
-  for (auto& [name, body] : files) ASSERT_EQ(content(fetch(name).fds.at(0)), body);
+  for (auto& [name, body] : files)
+    ASSERT_EQ(content(fetch(name).fds.at(0)), body);
   EXPECT_EQ(status()["store"]["gets"], 250);
   EXPECT_EQ(end(SIGTERM), 0);
   EXPECT_FALSE(std::filesystem::exists(config.socket));
@@ -226,7 +232,8 @@ TEST_F(DaemonTest, APrivateDaemonGoesWhenNobodyIsThere) {
 // ENOSPC is met with pwrite, never with SIGBUS: another program fills the file system.
 TEST_F(DaemonTest, AFullFileSystemIsMetByEvicting) {
   std::filesystem::create_directory(t / "small");
-  if (::mount("none", (t / "small").c_str(), "tmpfs", 0, "size=8m") != 0) GTEST_SKIP() << "needs root to mount a small tmpfs";
+  if (::mount("none", (t / "small").c_str(), "tmpfs", 0, "size=8m") != 0)
+    GTEST_SKIP() << "needs root to mount a small tmpfs";
   config.cache_dir = t / "small/cache";
   config.cache_size = SizeSpec{7 << 20, 0};
   config.reserve = SizeSpec{4096, 0};

@@ -12,7 +12,7 @@
 
 #include "cached/meta/segment.h"
 #include "tests/cached/meta/meta_fixture.h"
-#include "tests/cached/meta/redis_server.h"
+#include "tests/cached/meta/redis/redis_server.h"
 
 namespace larder {
 namespace {
@@ -115,7 +115,8 @@ TEST_P(MetaTest, KeysOfAnyBytesAndAnyLengthComeBack) {
   for (int i = 0; i < 40; ++i)
     objects.push_back({std::string(60'000, 'x') + std::to_string(100 + i), 1, 0, std::string(255, 'e')});
   auto writer = meta_->write_version("a");
-  for (auto& object : objects) ASSERT_TRUE((*writer)->add(object).ok());
+  for (auto& object : objects)
+    ASSERT_TRUE((*writer)->add(object).ok());
   auto info = (*writer)->commit(0);
   ASSERT_TRUE(info.ok()) << info.error().message;
   size_t i = 0;
@@ -137,7 +138,8 @@ TEST_P(MetaTest, TheNewestTwoVersionsStayAndOlderOnesGo) {
   ASSERT_TRUE(meta_->put_dataset(definition("b")).ok());
   const uint64_t b = publish(*meta_, "b", 5).version;
   std::vector<uint64_t> versions;
-  for (uint64_t v = 1; v <= 4; ++v) versions.push_back(publish(*meta_, "a", 20'000, v).version);
+  for (uint64_t v = 1; v <= 4; ++v)
+    versions.push_back(publish(*meta_, "a", 20'000, v).version);
   EXPECT_EQ(count(*meta_, "a", versions[1]).error().code, ENOENT);
   EXPECT_EQ(*count(*meta_, "a", versions[2], 3), 20'000u);
   EXPECT_EQ(*count(*meta_, "a", versions[3], 4), 20'000u);
@@ -150,7 +152,8 @@ TEST_P(MetaTest, ALoadThatBeganFinishesThoughItsVersionIsDropped) {
   uint64_t seen = 0;
   auto status = meta_->load("a", first, [&](ObjectInfo&&) -> Status {
     if (seen++ == 0) {
-      for (int i = 0; i < 3; ++i) publish(*meta_, "a", 10);
+      for (int i = 0; i < 3; ++i)
+        publish(*meta_, "a", 10);
     }
     return {};
   });
@@ -163,7 +166,8 @@ TEST_P(MetaTest, AWriterThatIsDroppedOrFailsPublishesNothing) {
   ASSERT_TRUE(meta_->put_dataset(definition("a")).ok());
   {
     auto writer = meta_->write_version("a");
-    for (uint64_t i = 0; i < 40'000; ++i) ASSERT_TRUE((*writer)->add(object_of(i)).ok());
+    for (uint64_t i = 0; i < 40'000; ++i)
+      ASSERT_TRUE((*writer)->add(object_of(i)).ok());
   }
   EXPECT_FALSE(meta_->current("a")->has_value());
   auto writer = meta_->write_version("a");
@@ -214,7 +218,8 @@ TEST_P(MetaTest, AKilledWriterLeavesAWholeVersion) {
     if (child == 0) {
       auto meta = open_meta(url(), "");
       auto writer = (*meta)->write_version("a");
-      for (uint64_t i = 0; i < 40'000; ++i) (void)(*writer)->add(object_of(i, 2));
+      for (uint64_t i = 0; i < 40'000; ++i)
+        (void)(*writer)->add(object_of(i, 2));
       (void)!write(ready[1], "x", 1);
       (void)(*writer)->commit(0);
       (void)!write(ready[1], "y", 1);
@@ -250,7 +255,8 @@ TEST_P(MetaTest, ProcessesPublishAtOnceAndNothingIsLost) {
     if (child == 0) {
       auto meta = open_meta(url(), "");
       bool good = meta.ok();
-      for (int i = 0; good && i < 5; ++i) good = try_publish(**meta, "a", 20'000).ok();
+      for (int i = 0; good && i < 5; ++i)
+        good = try_publish(**meta, "a", 20'000).ok();
       _exit(good ? 0 : 1);
     }
     children.push_back(child);

@@ -17,7 +17,8 @@ bool same(const ObjectInfo& a, const ObjectInfo& b) {
 
 std::string encode(const std::vector<ObjectInfo>& objects) {
   SegmentWriter writer;
-  for (auto& object : objects) EXPECT_TRUE(writer.add(object).ok());
+  for (auto& object : objects)
+    EXPECT_TRUE(writer.add(object).ok());
   return writer.finish();
 }
 
@@ -52,7 +53,8 @@ TEST(Segment, EveryFieldComesBackAsItWas) {
   auto decoded = decode(encode(objects));
   ASSERT_TRUE(decoded.ok()) << decoded.error().message;
   ASSERT_EQ(decoded->size(), objects.size());
-  for (size_t i = 0; i < objects.size(); ++i) EXPECT_TRUE(same((*decoded)[i], objects[i])) << i;
+  for (size_t i = 0; i < objects.size(); ++i)
+    EXPECT_TRUE(same((*decoded)[i], objects[i])) << i;
 }
 
 TEST(Segment, HexEtagsTakeSixteenBytes) {
@@ -92,7 +94,8 @@ TEST(Segment, EveryFlippedBitAndEveryCutIsNoticed) {
     bad[bit / 8] = static_cast<char>(bad[bit / 8] ^ (1 << bit % 8));
     EXPECT_FALSE(decode(bad).ok()) << bit;
   }
-  for (size_t cut = 0; cut < good.size(); ++cut) EXPECT_FALSE(decode(good.substr(0, cut)).ok());
+  for (size_t cut = 0; cut < good.size(); ++cut)
+    EXPECT_FALSE(decode(good.substr(0, cut)).ok());
   EXPECT_FALSE(decode(good + "x").ok());
 }
 
@@ -117,7 +120,8 @@ TEST(Segment, HostileBytesWithARightChecksumNeverHarm) {
       EXPECT_EQ(decoded.error().code, EIO);
       continue;
     }
-    for (size_t i = 1; i < decoded->size(); ++i) EXPECT_LT((*decoded)[i - 1].key, (*decoded)[i].key);
+    for (size_t i = 1; i < decoded->size(); ++i)
+      EXPECT_LT((*decoded)[i - 1].key, (*decoded)[i].key);
   }
   EXPECT_GT(refused, 10'000);
 }

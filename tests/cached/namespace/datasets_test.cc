@@ -1,23 +1,24 @@
-#include "cached/datasets.h"
+#include "cached/namespace/datasets.h"
 
 #include <gmock/gmock.h>
 
 #include <fstream>
 
-#include "cached/mirror.h"
+#include "cached/catalog/directory_handles.h"
 #include "tests/cached/fakes.h"
 
 namespace larder {
 namespace {
 
-using ::testing::HasSubstr;
 using test::Inside;
 using test::Outside;
+using ::testing::HasSubstr;
 
 class DatasetsTest : public ::testing::Test {
  protected:
   DatasetsTest() {
-    for (int i = 0; i < 10; ++i) out.bucket->put(fmt::format("a/f{}", i), fmt::format("body {}", i));
+    for (int i = 0; i < 10; ++i)
+      out.bucket->put(fmt::format("a/f{}", i), fmt::format("body {}", i));
   }
   const Control& control(Inside& in) { return *in.dir->control(); }
   Outside out;
@@ -50,7 +51,8 @@ TEST_F(DatasetsTest, AMountIsWhatControlSays) {
 TEST_F(DatasetsTest, ARefreshCarriesOverWhatIsTheSameAndSaysWhatIsNot) {
   Inside in(out);
   auto d = in.mount();
-  for (int i = 0; i < 5; ++i) in.read(d, fmt::format("a/f{}", i));
+  for (int i = 0; i < 5; ++i)
+    in.read(d, fmt::format("a/f{}", i));
   uint64_t generation = control(in).generation;
   out.bucket->put("a/f0", "changed");
   out.bucket->put("b/new", "new");
@@ -157,7 +159,8 @@ TEST_F(DatasetsTest, TransientMountsSurviveACrashButNotAnEnd) {
 }
 
 TEST_F(DatasetsTest, ADamagedListOfMountsIsNamed) {
-  for (auto text : {"", "[]", "{\"mounts\": 5}", "{\"mounts\": [5]}", "{\"mounts\": [{\"path\": \"/\"}]}", "{\"mounts\": [{\"path\": \"/x\"}]}"}) {
+  for (auto text : {"", "[]", "{\"mounts\": 5}", "{\"mounts\": [5]}", "{\"mounts\": [{\"path\": \"/\"}]}",
+                    "{\"mounts\": [{\"path\": \"/x\"}]}"}) {
     std::ofstream(out.config.state_dir + "/mounts.json", std::ios::trunc) << text;
     Inside in(out);
     Status s = in.datasets.start();

@@ -1,5 +1,5 @@
 // A node's copy of definitions: what a larderd that starts without its Redis would lose.
-#include "cached/definition_copies.h"
+#include "cached/namespace/definition_copies.h"
 
 #include <gtest/gtest.h>
 #include <sys/stat.h>
@@ -41,7 +41,8 @@ TEST_F(DefinitionCopiesTest, TheNextProcessFindsWhatWasRemembered) {
 }
 
 TEST_F(DefinitionCopiesTest, ADamagedFileIsNoReasonNotToStart) {
-  for (const char* text : {"", "{", "[]", R"({"datasets": 1})", R"({"datasets": [1, {"name": "../x", "id": "0000000000000001"}]})"}) {
+  for (const char* text :
+       {"", "{", "[]", R"({"datasets": 1})", R"({"datasets": [1, {"name": "../x", "id": "0000000000000001"}]})"}) {
     std::ofstream(file()) << text;
     DefinitionCopies copies(file());
     EXPECT_TRUE(copies.all().empty()) << text;

@@ -1,4 +1,4 @@
-#include "cached/server.h"
+#include "cached/server/server.h"
 
 #include <gmock/gmock.h>
 #include <sys/resource.h>
@@ -20,7 +20,9 @@ class ServerTest : public ::testing::Test {
  protected:
   void serve(Server::Handler handler) {
     server = must(Server::listen(path, true));
-    thread = std::thread([this, handler] { EXPECT_TRUE(server->run(handler, [] { return Server::Stamp{42, 7}; }).ok()); });
+    thread = std::thread([this, handler] {
+      EXPECT_TRUE(server->run(handler, [] { return Server::Stamp{42, 7}; }).ok());
+    });
   }
   void TearDown() override {
     if (!server) return;
@@ -93,7 +95,8 @@ TEST_F(ServerTest, GarbageIsAnsweredOrClosedAndHarmsNobody) {
   std::mt19937 random(1);
   for (int i = 0; i < 300; ++i) {
     std::string packet(random() % 3000 + 1, 0);
-    for (char& c : packet) c = static_cast<char>(random());
+    for (char& c : packet)
+      c = static_cast<char>(random());
     Fd fd = connect_to(path);
     (void)::send(fd.get(), packet.data(), packet.size(), MSG_NOSIGNAL);
   }
@@ -103,7 +106,8 @@ TEST_F(ServerTest, GarbageIsAnsweredOrClosedAndHarmsNobody) {
 TEST_F(ServerTest, ThousandsOfSilentClientsDoNotStandInTheWay) {
   serve([&](IncomingRequest r) { r.reply->fail(0); });
   std::vector<Fd> silent;
-  for (int i = 0; i < 3000; ++i) silent.push_back(connect_to(path));
+  for (int i = 0; i < 3000; ++i)
+    silent.push_back(connect_to(path));
   auto start = std::chrono::steady_clock::now();
   EXPECT_EQ(ask(path, Op::kHello).header.status, 0);
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(2));
@@ -116,7 +120,8 @@ TEST_F(ServerTest, WithoutDescriptorsClientsWaitInsteadOfFailing) {
   struct rlimit before, low;
   ::getrlimit(RLIMIT_NOFILE, &before);
   std::vector<Fd> mine;
-  for (int i = 0; i < 64; ++i) mine.push_back(connect_to(path));
+  for (int i = 0; i < 64; ++i)
+    mine.push_back(connect_to(path));
   ASSERT_TRUE(eventually([&] { return server->connections() == 64; }));
   Fd late(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
   low = before;
@@ -156,14 +161,17 @@ TEST_F(ServerTest, WhoAsksIsToldWhenTheClientGoes) {
 TEST_F(ServerTest, AClientThatDoesNotReadCostsNothingElse) {
   serve([&](IncomingRequest r) {
     if (r.payload != "flood") return r.reply->fail(0);
-    for (int i = 0; i < 1000; ++i) r.reply->text(0, std::string(100000, 'x'), true);
+    for (int i = 0; i < 1000; ++i)
+      r.reply->text(0, std::string(100000, 'x'), true);
     r.reply->text(0, "end");
   });
   Fd fd = connect_to(path);
   send_request(fd.get(), Op::kAdmin, 0, {}, "flood");
-  for (int i = 0; i < 10; ++i) EXPECT_EQ(ask(path, Op::kHello).header.status, 0);
+  for (int i = 0; i < 10; ++i)
+    EXPECT_EQ(ask(path, Op::kHello).header.status, 0);
   Answer a = receive(fd.get());
-  while (!a.closed && (a.header.flags & kReplyMore)) a = receive(fd.get());
+  while (!a.closed && (a.header.flags & kReplyMore))
+    a = receive(fd.get());
   EXPECT_EQ(a.payload, "end");  // progress was dropped, the answer was not
 }
 
@@ -181,8 +189,13 @@ TEST_F(ServerTest, TheSocketHasOneOwner) {
 TEST_F(ServerTest, AStaleSocketIsReplacedAndAFolderForAllIsRefused) {
   std::filesystem::create_directory(t / "s");
   ::chmod((t / "s").c_str(), 0700);
-  { Fd fd(::socket(AF_UNIX, SOCK_SEQPACKET, 0)); struct sockaddr_un a = {}; a.sun_family = AF_UNIX; memcpy(a.sun_path, path.c_str(), path.size());
-    ASSERT_EQ(::bind(fd.get(), reinterpret_cast<struct sockaddr*>(&a), sizeof a), 0); }
+  {
+    Fd fd(::socket(AF_UNIX, SOCK_SEQPACKET, 0));
+    struct sockaddr_un a = {};
+    a.sun_family = AF_UNIX;
+    memcpy(a.sun_path, path.c_str(), path.size());
+    ASSERT_EQ(::bind(fd.get(), reinterpret_cast<struct sockaddr*>(&a), sizeof a), 0);
+  }
   serve([&](IncomingRequest r) { r.reply->fail(0); });
   EXPECT_EQ(ask(path, Op::kHello).header.status, 0);
   std::filesystem::create_directory(t / "open");

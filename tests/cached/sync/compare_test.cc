@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include "cached/store/upload.h"
+#include "cached/store/api/upload.h"
 
 namespace larder {
 namespace {

@@ -6,7 +6,7 @@
 #include <thread>
 
 #include "cached/sync/sync.h"
-#include "tests/cached/store/live_server.h"
+#include "tests/cached/store/http/live_server.h"
 
 namespace larder {
 namespace {

@@ -58,21 +58,25 @@ TEST(GlobTest, WildcardsStayWithinAFolderAndGlobstarsDoNot) {
       {"**", "a/b", true},
       {"a/**/b/**/c", "a/b/b/x/c", true},
   };
-  for (auto& c : cases) EXPECT_EQ(glob_match(c.glob, c.text), c.matches) << c.glob << " on " << c.text;
+  for (auto& c : cases)
+    EXPECT_EQ(glob_match(c.glob, c.text), c.matches) << c.glob << " on " << c.text;
 }
 
 TEST(GlobTest, HostilePatternsEndSoon) {
   std::string glob, text(4000, 'a');
-  for (int i = 0; i < 40; ++i) glob += "*a";
+  for (int i = 0; i < 40; ++i)
+    glob += "*a";
   EXPECT_FALSE(glob_match(glob + "b", text));
   std::string folders = "**/";
-  for (int i = 0; i < 20; ++i) folders += "a/**/";
+  for (int i = 0; i < 20; ++i)
+    folders += "a/**/";
   EXPECT_FALSE(glob_match(folders + "b", text));
 }
 
 Filter filter(std::initializer_list<std::pair<bool, const char*>> rules) {
   Filter out;
-  for (auto& [include, pattern] : rules) EXPECT_TRUE(out.add(include, pattern).ok()) << pattern;
+  for (auto& [include, pattern] : rules)
+    EXPECT_TRUE(out.add(include, pattern).ok()) << pattern;
   return out;
 }
 
@@ -115,7 +119,8 @@ TEST(FilterTest, AFolderCanBeTakenBackInBeforeItsParentIsLeftOut) {
 
 TEST(FilterTest, PatternsThatCannotMatchAreRefused) {
   Filter f;
-  for (const char* bad : {"", "/", "[abc", "x[", "a/[!"}) EXPECT_FALSE(f.add(true, bad).ok()) << bad;
+  for (const char* bad : {"", "/", "[abc", "x[", "a/[!"})
+    EXPECT_FALSE(f.add(true, bad).ok()) << bad;
   EXPECT_TRUE(f.add(true, "\\[abc").ok());
   EXPECT_TRUE(f.includes("[abc"));
 }

@@ -10,7 +10,7 @@
 #include "cached/sync/object_stream.h"
 #include "cached/sync/upload_state.h"
 #include "cached/sync/work_queue.h"
-#include "tests/cached/store/live_server.h"
+#include "tests/cached/store/http/live_server.h"
 
 namespace larder {
 namespace {
@@ -21,7 +21,8 @@ TEST(WorkQueueTest, EverythingIsDoneOnceAlsoWhatTasksAdd) {
   for (int i = 0; i < 200; ++i) {
     queue.push([&] {
       ++outer;
-      for (int j = 0; j < 3; ++j) queue.push_urgent([&] { ++inner; });
+      for (int j = 0; j < 3; ++j)
+        queue.push_urgent([&] { ++inner; });
     });
   }
   queue.wait_idle();
@@ -65,15 +66,18 @@ TEST(MemoryBudgetTest, IsNeverExceededButByOneThatIsLargerThanAllOfIt) {
 TEST(RateLimitTest, TransfersTakeTheTimeThatTheirBytesNeed) {
   RateLimit rate(100'000);
   const auto begin = std::chrono::steady_clock::now();
-  for (int i = 0; i < 4; ++i) rate.wait(10'000);  // the fourth may begin when the first three are through
+  for (int i = 0; i < 4; ++i)
+    rate.wait(10'000);  // the fourth may begin when the first three are through
   EXPECT_GE(std::chrono::steady_clock::now() - begin, std::chrono::milliseconds(300));
 }
 
 TEST(KeySpoolTest, GivesBackWhatWasAdded) {
   KeySpool spool;
   std::vector<std::string> keys = {"", "a", std::string("\0\n/", 3), std::string(5000, 'x')};
-  for (int i = 0; i < 20'000; ++i) keys.push_back("key/" + std::to_string(i));
-  for (auto& key : keys) ASSERT_TRUE(spool.add(key).ok());
+  for (int i = 0; i < 20'000; ++i)
+    keys.push_back("key/" + std::to_string(i));
+  for (auto& key : keys)
+    ASSERT_TRUE(spool.add(key).ok());
   EXPECT_EQ(spool.count(), keys.size());
   ASSERT_TRUE(spool.rewind().ok());
   std::string key;
@@ -113,7 +117,8 @@ TEST(UploadStateTest, BrokenFilesAndNoHomeAreNoUpload) {
   testing::TempDir dir;
   const UploadState state(dir.path(), "x");
   state.save(object("v"), "id");
-  for (auto& entry : std::filesystem::directory_iterator(dir.path())) std::ofstream(entry.path()) << "larder-uplo";
+  for (auto& entry : std::filesystem::directory_iterator(dir.path()))
+    std::ofstream(entry.path()) << "larder-uplo";
   EXPECT_EQ(state.find(object("v")), std::nullopt);
   const UploadState none("", "x");
   none.save(object("v"), "id");

@@ -15,10 +15,12 @@ int main(int, char** argv) {
     std::ifstream f(e.path(), std::ios::binary);
     std::vector<char> data((std::istreambuf_iterator<char>(f)), {});
     uint64_t h = 1469598103934665603ULL;
-    for (char c : data) h = (h ^ static_cast<unsigned char>(c)) * 1099511628211ULL;
+    for (char c : data)
+      h = (h ^ static_cast<unsigned char>(c)) * 1099511628211ULL;
     sums[e.path().string() + " " + std::to_string(e.file_size())] = h + data.size();
   }
-  for (auto& [name, sum] : sums) std::cout << name << " " << std::hex << sum << std::dec << "\n";
+  for (auto& [name, sum] : sums)
+    std::cout << name << " " << std::hex << sum << std::dec << "\n";
   std::error_code error;
   std::filesystem::remove(std::string(argv[1]) + "/MD5SUMS", error);
   std::cout << "remove " << error << "\n" << std::filesystem::exists(std::string(argv[1]) + "/none") << "\n";

@@ -1,6 +1,7 @@
 // Runs a fuzz target without libFuzzer.
 //
-//   build/replay/NAME [ROUNDS]        the seeds, then so many mutations of them; 200,000 unless given. Ends by a signal if
+//   build/replay/NAME [ROUNDS]        the seeds, then so many mutations of them; 200,000 unless given. Ends by a signal
+//   if
 //                                     one breaks a promise, after its bytes were written to stderr
 //   build/replay/NAME --seeds FOLDER  writes the seeds as files, for libFuzzer
 //   build/replay/NAME FILE...         inputs that libFuzzer found
@@ -40,17 +41,29 @@ void run(std::string input) {
 
 using Random = std::mt19937_64;
 
-size_t below(Random& random, size_t n) { return n ? random() % n : 0; }
+size_t below(Random& random, size_t n) {
+  return n ? random() % n : 0;
+}
 
 void mutate_once(std::string& text, const std::string& other, Random& random) {
   static const char kEdges[] = {0, 1, 0x7f, static_cast<char>(0x80), static_cast<char>(0xff), '\n', '/', '"'};
   const size_t at = below(random, text.size() + 1);
   switch (random() % 7) {
-    case 0: text.insert(at, 1, static_cast<char>(random())); break;
-    case 1: text.erase(at, 1 + below(random, 8)); break;
-    case 2: text.resize(at); break;
-    case 3: text.insert(at, other, below(random, other.size()), below(random, 64)); break;
-    case 4: text.insert(at, text, at, below(random, 32)); break;
+    case 0:
+      text.insert(at, 1, static_cast<char>(random()));
+      break;
+    case 1:
+      text.erase(at, 1 + below(random, 8));
+      break;
+    case 2:
+      text.resize(at);
+      break;
+    case 3:
+      text.insert(at, other, below(random, other.size()), below(random, 64));
+      break;
+    case 4:
+      text.insert(at, text, at, below(random, 32));
+      break;
     case 5:
       if (at < text.size()) text[at] = kEdges[random() % sizeof kEdges];
       break;
@@ -61,11 +74,13 @@ void mutate_once(std::string& text, const std::string& other, Random& random) {
 
 int replay(const std::vector<std::string>& seeds, unsigned long rounds) {
   Random random(1);
-  for (const std::string& seed : seeds) run(seed);
+  for (const std::string& seed : seeds)
+    run(seed);
   for (unsigned long i = 0; i < rounds; ++i) {
     std::string text = seeds[i % seeds.size()];
     const std::string& other = seeds[below(random, seeds.size())];
-    for (size_t n = 1 + below(random, 5); n > 0; --n) mutate_once(text, other, random);
+    for (size_t n = 1 + below(random, 5); n > 0; --n)
+      mutate_once(text, other, random);
     run(std::move(text));
   }
   printf("%lu inputs\n", seeds.size() + rounds);
@@ -95,7 +110,8 @@ int main(int argc, char** argv) {
   const std::vector<std::string> seeds = fuzz_seeds();
   if (seeds.empty()) return fputs("a target without seeds\n", stderr), 2;
   if (argc == 3 && !strcmp(argv[1], "--seeds")) return write_seeds(seeds, argv[2]);
-  for (int sig : {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP}) signal(sig, tell);
+  for (int sig : {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP})
+    signal(sig, tell);
   char* end = argv[argc - 1];
   const unsigned long rounds = argc == 2 ? strtoul(argv[1], &end, 10) : 200000;
   return argc == 1 || *end == 0 ? replay(seeds, rounds) : run_files(argc - 1, argv + 1);

@@ -13,4 +13,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   return 0;
 }
 
-std::vector<std::string> fuzz_seeds() { return {"bug"}; }
+std::vector<std::string> fuzz_seeds() {
+  return {"bug"};
+}

@@ -1,4 +1,5 @@
-// Mappings of lazy files: every byte that a program sees is the object's, whatever larderd evicts meanwhile, or the access is a signal.
+// Mappings of lazy files: every byte that a program sees is the object's, whatever larderd evicts meanwhile, or the
+// access is a signal.
 #include <gtest/gtest.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -6,8 +7,8 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
-#include "preload/sys.h"
-#include "preload/uffd.h"
+#include "preload/base/sys.h"
+#include "preload/lazy/uffd.h"
 #include "tests/preload/fake_chunks.h"
 
 namespace larder {
@@ -30,7 +31,8 @@ class Pager : public testing::Test {
 // Wrong bytes of [from, from + length) as seen at `p`, which shows the object from `offset` on.
 uint64_t wrong_bytes(const char* p, uint64_t offset, uint64_t length) {
   uint64_t wrong = 0;
-  for (uint64_t i = 0; i < length; ++i) wrong += p[i] != FakeChunks::byte_at(offset + i);
+  for (uint64_t i = 0; i < length; ++i)
+    wrong += p[i] != FakeChunks::byte_at(offset + i);
   return wrong;
 }
 
@@ -50,7 +52,8 @@ int in_child(F f) {
   const pid_t pid = ::fork();
   if (pid == 0) {
     ::prctl(PR_SET_DUMPABLE, 0);
-    for (int s : {SIGBUS, SIGSEGV, SIGALRM}) ::signal(s, SIG_DFL);
+    for (int s : {SIGBUS, SIGSEGV, SIGALRM})
+      ::signal(s, SIG_DFL);
     ::alarm(60);
     ::_exit(f());
   }
@@ -59,12 +62,15 @@ int in_child(F f) {
   return WIFSIGNALED(status) ? 1000 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
-bool is_loud(int status) { return status == 1000 + SIGBUS || status == 1000 + SIGSEGV; }
+bool is_loud(int status) {
+  return status == 1000 + SIGBUS || status == 1000 + SIGSEGV;
+}
 
 TEST_F(Pager, ShowsTheObjectsBytesAndTheSystemsEnd) {
   const char* p = mapped(kSize);
   EXPECT_EQ(wrong_bytes(p, 0, kSize), 0u);
-  for (uint64_t i = kSize; i % kPage != 0; ++i) ASSERT_EQ(p[i], 0) << "behind the end in its page";
+  for (uint64_t i = kSize; i % kPage != 0; ++i)
+    ASSERT_EQ(p[i], 0) << "behind the end in its page";
   ::munmap(const_cast<char*>(p), kSize);
 
   const char* later = mapped(3 * 65536 + 5, PROT_READ, MAP_PRIVATE, 5 * kPage);
@@ -97,12 +103,14 @@ TEST_F(Pager, NeverShowsWhatIsThereBeforeTheWordSaysSo) {
       wrong += wrong_at_random(p, kSize, 400, i);
       ::munmap(const_cast<char*>(p), kSize);
     });
-  for (auto& t : threads) t.join();
+  for (auto& t : threads)
+    t.join();
   EXPECT_EQ(wrong, 0u);
   EXPECT_GT(fake_.knobs().evictions, 50u);
 }
 
-// The order is forced: evicted, and wrong bytes in its place, after the pager saw the word and before it shows the page.
+// The order is forced: evicted, and wrong bytes in its place, after the pager saw the word and before it shows the
+// page.
 TEST_F(Pager, EvictedInTheMomentBeforeItIsShown) {
   static std::atomic<int> left;
   static std::atomic<int64_t> evict_at;
@@ -123,7 +131,8 @@ TEST_F(Pager, EvictedInTheMomentBeforeItIsShown) {
   pager_about_to_show = [](uint64_t offset) {
     if (left.fetch_sub(1) <= 0) return;
     evict_at = static_cast<int64_t>(offset);
-    while (evict_at >= 0) sys::sleep_ms(1);
+    while (evict_at >= 0)
+      sys::sleep_ms(1);
   };
   EXPECT_EQ(p[7 * 65536 + 100], FakeChunks::byte_at(7 * 65536 + 100));
   pager_about_to_show = nullptr;
@@ -139,8 +148,10 @@ TEST_F(Pager, EvictionUnderManyReaders) {
   const char* p = mapped();
   std::vector<std::thread> threads;
   std::atomic<uint64_t> wrong{0};
-  for (unsigned i = 0; i < 6; ++i) threads.emplace_back([&, i] { wrong += wrong_at_random(p, kSize, 1000, i); });
-  for (auto& t : threads) t.join();
+  for (unsigned i = 0; i < 6; ++i)
+    threads.emplace_back([&, i] { wrong += wrong_at_random(p, kSize, 1000, i); });
+  for (auto& t : threads)
+    t.join();
   EXPECT_EQ(wrong, 0u);
   EXPECT_GT(fake_.knobs().evictions, 100u);
   ::munmap(const_cast<char*>(p), kSize);
@@ -155,7 +166,9 @@ TEST_F(Pager, PrivateWritesStayTheProcesssOwn) {
   EXPECT_EQ(p[7 * 65536 + 3], 'x');
   EXPECT_EQ(wrong_bytes(p + 7 * 65536 + 4, 7 * 65536 + 4, 65000), 0u);
   EXPECT_EQ(wrong_bytes(other + 7 * 65536, 7 * 65536, 65536), 0u);
-  EXPECT_EQ(in_child([&] { return p[7 * 65536 + 3] == 'x' && wrong_bytes(p + 8 * 65536, 8 * 65536, 65536) == 0 ? 0 : 1; }), 0);
+  EXPECT_EQ(
+      in_child([&] { return p[7 * 65536 + 3] == 'x' && wrong_bytes(p + 8 * 65536, 8 * 65536, 65536) == 0 ? 0 : 1; }),
+      0);
   ::munmap(p, kSize);
   ::munmap(const_cast<char*>(other), kSize);
 }
@@ -176,7 +189,8 @@ TEST_F(Pager, FollowsUnmapMoveAndGrowth) {
   char* grown = static_cast<char*>(::mremap(room, 2 * 65536, 6 * 65536, MREMAP_MAYMOVE));
   ASSERT_NE(grown, MAP_FAILED);
   EXPECT_EQ(wrong_bytes(grown, 6 * 65536, 6 * 65536), 0u) << (grown == room ? "in place" : "moved");
-  for (int i = 6; i < 12; ++i) fake_.evict(i * 65536);
+  for (int i = 6; i < 12; ++i)
+    fake_.evict(i * 65536);
   EXPECT_EQ(in_child([&] { return wrong_bytes(grown, 6 * 65536, 6 * 65536) == 0 ? 0 : 1; }), 0);
   ASSERT_EQ(::mremap(grown, 6 * 65536, 65536, 0), grown);
   EXPECT_EQ(in_child([&] { return grown[65536]; }), 1000 + SIGSEGV);
@@ -190,7 +204,8 @@ TEST_F(Pager, FollowsUnmapMoveAndGrowth) {
 // The old addresses stay registered, without a record of what they show.
 TEST_F(Pager, MoveThatLeavesTheOldPlaceMapped) {
   char* p = const_cast<char*>(mapped(4 * 65536));
-  char* moved = static_cast<char*>(::mremap(p, 4 * 65536, 4 * 65536, MREMAP_MAYMOVE | 4 /* MREMAP_DONTUNMAP */, nullptr));
+  char* moved =
+      static_cast<char*>(::mremap(p, 4 * 65536, 4 * 65536, MREMAP_MAYMOVE | 4 /* MREMAP_DONTUNMAP */, nullptr));
   if (moved == MAP_FAILED) GTEST_SKIP() << "this kernel does not: " << strerror(errno);
   EXPECT_EQ(wrong_bytes(p, 0, 4 * 65536), 0u);
   EXPECT_EQ(wrong_bytes(moved, 0, 4 * 65536), 0u);
@@ -223,8 +238,10 @@ TEST_F(Pager, ChurnOfMappings) {
         char* p = const_cast<char*>(mapped(length, PROT_READ, MAP_SHARED, offset));
         wrong += wrong_bytes(p + length / 2, offset + length / 2, 9000);
         const uint64_t cut = random() % (length / kPage) * kPage;
-        if (i % 3 == 0 && cut > 0) ::munmap(p, cut);
-        else if (i % 3 == 1 && cut > 0) ::munmap(p + cut, length - cut);
+        if (i % 3 == 0 && cut > 0)
+          ::munmap(p, cut);
+        else if (i % 3 == 1 && cut > 0)
+          ::munmap(p + cut, length - cut);
         char* kept = i % 3 == 0 ? p + cut : p;
         uint64_t kept_length = i % 3 == 0 ? length - cut : i % 3 == 1 && cut > 0 ? cut : length;
         const uint64_t kept_offset = i % 3 == 0 ? offset + cut : offset;
@@ -235,7 +252,8 @@ TEST_F(Pager, ChurnOfMappings) {
         ::munmap(moved, kept_length + 65536);
       }
     });
-  for (auto& t : threads) t.join();
+  for (auto& t : threads)
+    t.join();
   EXPECT_EQ(wrong, 0u);
 }
 
@@ -249,7 +267,8 @@ TEST_F(Pager, ForkedReadersWhileOthersFault) {
   std::vector<std::thread> threads;
   for (unsigned i = 0; i < 2; ++i)
     threads.emplace_back([&, i] {
-      while (!end) wrong += wrong_at_random(p, kSize, 20, i);
+      while (!end)
+        wrong += wrong_at_random(p, kSize, 20, i);
     });
   for (unsigned i = 0; i < 12; ++i) {
     EXPECT_EQ(in_child([&] {
@@ -259,7 +278,8 @@ TEST_F(Pager, ForkedReadersWhileOthersFault) {
               0);
   }
   end = true;
-  for (auto& t : threads) t.join();
+  for (auto& t : threads)
+    t.join();
   EXPECT_EQ(wrong, 0u);
   ::munmap(const_cast<char*>(p), kSize);
 }
@@ -292,9 +312,11 @@ TEST_F(Pager, ForksByThreadsThatMapAndUnmap) {
   std::atomic<int> bad{0};
   for (unsigned t = 0; t < 2; ++t)
     forkers.emplace_back([&, t] {
-      for (unsigned i = 0; i < 20; ++i) bad += in_child([&] { return wrong_at_random(p, kSize, 30, t * 100 + i) == 0 ? 0 : 1; }) != 0;
+      for (unsigned i = 0; i < 20; ++i)
+        bad += in_child([&] { return wrong_at_random(p, kSize, 30, t * 100 + i) == 0 ? 0 : 1; }) != 0;
     });
-  for (auto& t : forkers) t.join();
+  for (auto& t : forkers)
+    t.join();
   end = true;
   churn.join();
   EXPECT_EQ(bad, 0);
@@ -370,7 +392,8 @@ TEST_F(Pager, WhatCannotBeHadIsASignal) {
 TEST_F(Pager, ClosingAllDescriptorsChangesNothing) {
   const char* p = mapped();
   EXPECT_EQ(in_child([&] {
-              for (int fd = 3; fd < 4096; ++fd) ::close(fd);
+              for (int fd = 3; fd < 4096; ++fd)
+                ::close(fd);
               fake_.evict(0);
               return wrong_at_random(p, kSize, 50, 1) == 0 ? 0 : 1;
             }),
@@ -384,10 +407,12 @@ TEST_F(Pager, ManyThreadsWaitInParallel) {
   std::vector<std::thread> threads;
   std::atomic<uint64_t> wrong{0};
   std::atomic<uint64_t> most{0};
-  for (uint64_t i = 0; i < 40; ++i) threads.emplace_back([&, i] { wrong += wrong_bytes(p + i * 65536, i * 65536, 65536); });
+  for (uint64_t i = 0; i < 40; ++i)
+    threads.emplace_back([&, i] { wrong += wrong_bytes(p + i * 65536, i * 65536, 65536); });
   ::usleep(90'000);
   most = fake_.knobs().requests.load();
-  for (auto& t : threads) t.join();
+  for (auto& t : threads)
+    t.join();
   EXPECT_EQ(wrong, 0u);
   EXPECT_GT(most, 1u) << "one after the other";
   ::munmap(const_cast<char*>(p), kSize);
@@ -416,7 +441,8 @@ TEST_F(Pager, TheKernelReadsFromAMapping) {
 TEST_F(Pager, LocksAndAdvice) {
   const char* p = mapped();
   EXPECT_TRUE(advise_paged(p + 4 * 65536, 3 * 65536));
-  for (int i = 0; i < 500 && !fake_.present(6 * 65536); ++i) ::usleep(10'000);
+  for (int i = 0; i < 500 && !fake_.present(6 * 65536); ++i)
+    ::usleep(10'000);
   EXPECT_TRUE(fake_.present(4 * 65536) && fake_.present(6 * 65536));
   EXPECT_FALSE(fake_.present(7 * 65536));
   EXPECT_FALSE(advise_paged(&fake_, 100));
@@ -441,14 +467,17 @@ TEST_F(Pager, MappingUnderMlockall) {
 void deny(long number) {
   sock_filter filter[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
                           BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<uint32_t>(number), 0, 1),
-                          BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+                          BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+                          BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
   sock_fprog program = {sizeof filter / sizeof filter[0], filter};
   ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
   ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
 }
 
 // Without rights to anything but its own memory, as most containers' users are. False: that cannot be tried.
-bool become_nobody() { return ::geteuid() != 0 || (::setgid(65534) == 0 && ::setuid(65534) == 0); }
+bool become_nobody() {
+  return ::geteuid() != 0 || (::setgid(65534) == 0 && ::setuid(65534) == 0);
+}
 
 TEST_F(Pager, ARefusedUserfaultfdIsAnError) {
   std::filesystem::permissions(fake_.folder(), std::filesystem::perms::all);
@@ -474,8 +503,10 @@ TEST_F(Pager, ARefusedUserfaultfdIsAnError) {
 int read_under_eviction(const char* p) {
   std::vector<std::thread> threads;
   std::atomic<uint64_t> wrong{0};
-  for (unsigned i = 0; i < 4; ++i) threads.emplace_back([&, i] { wrong += wrong_at_random(p, kSize, 300, i); });
-  for (auto& t : threads) t.join();
+  for (unsigned i = 0; i < 4; ++i)
+    threads.emplace_back([&, i] { wrong += wrong_at_random(p, kSize, 300, i); });
+  for (auto& t : threads)
+    t.join();
   return wrong == 0 ? 0 : 1;
 }
 
@@ -516,7 +547,8 @@ TEST_F(Pager, AnOldKernelWithoutCloseRange) {
   EXPECT_EQ(in_child([&] {
               deny(SYS_close_range);
               const char* p = mapped();
-              for (int fd = 3; fd < 4096; ++fd) ::close(fd);
+              for (int fd = 3; fd < 4096; ++fd)
+                ::close(fd);
               return wrong_at_random(p, kSize, 50, 1) == 0 ? 0 : 1;
             }),
             0);

@@ -1,4 +1,5 @@
-// Messages to larderd when it does not keep up: advice, and what the pager sends for a thread that waits for a page, must not wait in line.
+// Messages to larderd when it does not keep up: advice, and what the pager sends for a thread that waits for a page,
+// must not wait in line.
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -14,7 +15,7 @@
 #include <thread>
 #include <vector>
 
-#include "preload/miss.h"
+#include "preload/resolve/daemon_client.h"
 
 namespace larder {
 namespace {
@@ -40,7 +41,8 @@ class BusyDaemon : public testing::Test {
     FAIL() << "the backlog takes everybody";
   }
   void TearDown() override {
-    for (int fd : waiting_) ::close(fd);
+    for (int fd : waiting_)
+      ::close(fd);
     ::close(listener_);
     std::filesystem::remove_all(folder_);
   }
@@ -54,7 +56,8 @@ class BusyDaemon : public testing::Test {
     std::thread patience([&] {
       std::unique_lock lock(mutex);
       if (changed.wait_for(lock, std::chrono::seconds(3), [&] { return returned; })) return;
-      for (size_t i = 0; i < waiting_.size(); ++i) ::close(::accept(listener_, nullptr, nullptr));
+      for (size_t i = 0; i < waiting_.size(); ++i)
+        ::close(::accept(listener_, nullptr, nullptr));
     });
     auto r = f();
     {

@@ -1,5 +1,5 @@
 // local: metadata: what is its own beside what meta_test.cc asks of every engine.
-#include "cached/meta/local.h"
+#include "cached/meta/local/local.h"
 
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -14,7 +14,7 @@
 
 #include "cached/meta/segment.h"
 #include "tests/cached/meta/meta_fixture.h"
-#include "tests/cached/store/live_server.h"
+#include "tests/cached/store/http/live_server.h"
 
 namespace larder {
 namespace {
@@ -40,7 +40,8 @@ TEST_F(LocalMetaTest, AWriterThatIsDroppedOrFailsLeavesNothing) {
   ASSERT_TRUE(meta_->put_dataset(def("a")).ok());
   {
     auto writer = meta_->write_version("a");
-    for (uint64_t i = 0; i < 40'000; ++i) ASSERT_TRUE((*writer)->add(object_of(i)).ok());
+    for (uint64_t i = 0; i < 40'000; ++i)
+      ASSERT_TRUE((*writer)->add(object_of(i)).ok());
   }
   EXPECT_FALSE(meta_->current("a")->has_value());
   auto writer = meta_->write_version("a");

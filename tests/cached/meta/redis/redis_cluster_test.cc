@@ -1,12 +1,12 @@
 // A key that is looked for on the wrong node is found by a redirection only; a redirection that is a lie must not be
 // followed blindly. Vectors: CLUSTER KEYSLOT of redis 7.0.15.
-#include "cached/meta/redis_cluster.h"
+#include "cached/meta/redis/redis_cluster.h"
 
 #include <gtest/gtest.h>
 
 #include <random>
 
-#include "cached/meta/redis_directory.h"
+#include "cached/meta/redis/redis_directory.h"
 
 namespace larder {
 namespace {
@@ -83,7 +83,8 @@ TEST(RedisCluster, TheMapOfSlots) {
                                         array({array({number(-1), number(4), array({text("a"), number(1)})})}),
                                         array({array({number(0), number(4), array({text("a"), number(0)})})}),
                                         array({array({number(0), number(4), text("a")})})};
-  for (const RedisReply& lie : lies) EXPECT_FALSE(map.update(lie, kFrom).ok());
+  for (const RedisReply& lie : lies)
+    EXPECT_FALSE(map.update(lie, kFrom).ok());
   EXPECT_EQ(*map.find(5), (RedisEndpoint{"b", 3})) << "a lie changes nothing";
 }
 
@@ -114,7 +115,8 @@ TEST(RedisDirectory, HostileBytesWithARightChecksumNeverHarm) {
   int refused = 0;
   for (int i = 0; i < 20'000; ++i) {
     std::string bad = good.substr(0, 16 + random() % (good.size() - 15));
-    for (int k = 0; k < 2 && bad.size() > 16; ++k) bad[16 + random() % (bad.size() - 16)] = static_cast<char>(random());
+    for (int k = 0; k < 2 && bad.size() > 16; ++k)
+      bad[16 + random() % (bad.size() - 16)] = static_cast<char>(random());
     const uint32_t count = static_cast<uint32_t>(random() % 4);
     const uint64_t checksum = XXH3_64bits_withSeed(bad.data() + 16, bad.size() - 16, count);
     memcpy(&bad[4], &count, 4);

@@ -1,5 +1,5 @@
 // redis:// metadata on a real, standalone Redis: its faults, and what nodes promise each other through it.
-#include "cached/meta/redis_meta.h"
+#include "cached/meta/redis/redis_meta.h"
 
 #include <gtest/gtest.h>
 
@@ -9,9 +9,9 @@
 #include <mutex>
 #include <set>
 
-#include "cached/meta/redis_writer.h"
+#include "cached/meta/redis/redis_writer.h"
 #include "tests/cached/meta/meta_fixture.h"
-#include "tests/cached/meta/redis_server.h"
+#include "tests/cached/meta/redis/redis_server.h"
 
 namespace larder {
 namespace {
@@ -117,19 +117,22 @@ TEST_F(RedisMetaTest, SegmentsOfTheCurrentVersionNeverExpire) {
   for (uint64_t seed = 1; seed <= 4; ++seed)
     publish(*meta_, "a", 30'000, seed % 2);  // versions that come back share all
   int held = 0, expiring = 0;
-  for (auto& name : server_->keys("ds:{a}:seg:*")) (server_->command({"TTL", name}).integer == -1 ? held : expiring)++;
+  for (auto& name : server_->keys("ds:{a}:seg:*"))
+    (server_->command({"TTL", name}).integer == -1 ? held : expiring)++;
   EXPECT_GE(held, 4);
   EXPECT_EQ(expiring, 0);
   publish(*meta_, "a", 10, 7);
   publish(*meta_, "a", 10, 8);
-  for (auto& name : server_->keys("ds:{a}:seg:*")) expiring += server_->command({"TTL", name}).integer > 0;
+  for (auto& name : server_->keys("ds:{a}:seg:*"))
+    expiring += server_->command({"TTL", name}).integer > 0;
   EXPECT_GE(expiring, held) << "what no version names any more goes";
 }
 
 TEST_F(RedisMetaTest, AVersionThatALiveNodeServesIsKept) {
   const uint64_t old = publish(*meta_, "a", 20'000, 1).version;
   ASSERT_TRUE(meta_->publish_node("a", {"n1", old, 1, 1, 0}).ok());
-  for (uint64_t seed = 2; seed <= 5; ++seed) publish(*meta_, "a", 20'000, seed);
+  for (uint64_t seed = 2; seed <= 5; ++seed)
+    publish(*meta_, "a", 20'000, seed);
   EXPECT_EQ(*count(*meta_, "a", old, 1), 20'000u);
   server_->command({"DEL", key("nodes")});
   publish(*meta_, "a", 20'000, 6);
@@ -142,7 +145,8 @@ TEST_F(RedisMetaTest, ANumberNeverComesBack) {
   ASSERT_TRUE(meta_->put_dataset(definition("a")).ok());
   const uint64_t second = publish(*meta_, "a", 10).version;
   EXPECT_GT(second, first);
-  std::this_thread::sleep_for(std::chrono::milliseconds(3));  // numbers begin at the time in ms; two in one run ahead of it
+  std::this_thread::sleep_for(
+      std::chrono::milliseconds(3));  // numbers begin at the time in ms; two in one run ahead of it
   server_->command({"FLUSHALL"});
   ASSERT_TRUE(meta_->put_dataset(definition("a")).ok());
   EXPECT_GT(publish(*meta_, "a", 10).version, second);
@@ -299,7 +303,8 @@ class HostilePeer {
         at += static_cast<size_t>(n);
       }
       char byte;
-      while (recv(fd, &byte, 1, 0) > 0) continue;
+      while (recv(fd, &byte, 1, 0) > 0)
+        continue;
       close(fd);
     });
   }
@@ -317,7 +322,8 @@ class HostilePeer {
 
 TEST(RedisReplies, NonsenseIsAnErrorAndCostsNoMemory) {
   std::string deep;
-  for (int i = 0; i < 20; ++i) deep += "*1\r\n";
+  for (int i = 0; i < 20; ++i)
+    deep += "*1\r\n";
   for (const std::string& bytes :
        {std::string("HTTP/1.1 400 Bad Request\r\n\r\n"), std::string("*2147483647\r\n"), std::string("*-5\r\n"),
         std::string("$9999999999999\r\n"), std::string("%1\r\n+a\r\n+b\r\n"), deep, std::string(100, '\0'),
@@ -369,7 +375,8 @@ TEST_F(RedisMetaTest, TenantsDoNotMeet) {
   EXPECT_TRUE(two->datasets()->empty());
   EXPECT_TRUE(other_db->datasets()->empty());
   EXPECT_FALSE(two->current("x")->has_value());
-  for (auto& name : server_->keys("*x*")) EXPECT_TRUE(name.starts_with("team-a:")) << name;
+  for (auto& name : server_->keys("*x*"))
+    EXPECT_TRUE(name.starts_with("team-a:")) << name;
 }
 
 TEST_F(RedisMetaTest, AUnixSocketIsTheSameRedis) {

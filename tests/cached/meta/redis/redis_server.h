@@ -15,12 +15,14 @@
 #include <thread>
 #include <vector>
 
-#include "cached/meta/redis_connection.h"
-#include "tests/cached/store/live_server.h"
+#include "cached/meta/redis/redis_connection.h"
+#include "tests/cached/store/http/live_server.h"
 
 namespace larder::testing {
 
-inline Deadline in_ms(int ms) { return std::chrono::steady_clock::now() + std::chrono::milliseconds(ms); }
+inline Deadline in_ms(int ms) {
+  return std::chrono::steady_clock::now() + std::chrono::milliseconds(ms);
+}
 
 inline uint16_t free_port() {
   const int fd = socket(AF_INET, SOCK_STREAM, 0);
@@ -36,7 +38,9 @@ inline uint16_t free_port() {
                                           : ntohs(address.sin_port);
 }
 
-inline bool have_redis() { return system("command -v redis-server >/dev/null") == 0; }
+inline bool have_redis() {
+  return system("command -v redis-server >/dev/null") == 0;
+}
 
 class RedisServer {
  public:
@@ -59,7 +63,8 @@ class RedisServer {
     }
     words.insert(words.end(), options_.begin(), options_.end());
     std::vector<char*> argv;
-    for (std::string& w : words) argv.push_back(w.data());
+    for (std::string& w : words)
+      argv.push_back(w.data());
     argv.push_back(nullptr);
     const pid_t parent = getpid();
     const std::string log = dir_.path() + "/log";
@@ -95,14 +100,16 @@ class RedisServer {
     EXPECT_TRUE(connection.ok()) << connection.error().message;
     if (!connection.ok()) return {};
     RedisCommand command(words[0]);
-    for (size_t i = 1; i < words.size(); ++i) command.add(words[i]);
+    for (size_t i = 1; i < words.size(); ++i)
+      command.add(words[i]);
     auto reply = (*connection)->call(command, in_ms(20'000));
     EXPECT_TRUE(reply.ok()) << reply.error().message;
     return reply.ok() ? *reply : RedisReply{};
   }
   std::vector<std::string> keys(const std::string& pattern, int db = 0) const {
     std::vector<std::string> out;
-    for (auto& item : command({"KEYS", pattern}, db).items) out.push_back(item.text);
+    for (auto& item : command({"KEYS", pattern}, db).items)
+      out.push_back(item.text);
     return out;
   }
 

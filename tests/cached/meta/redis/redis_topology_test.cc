@@ -4,10 +4,10 @@
 #include <fstream>
 #include <set>
 
-#include "cached/meta/redis_cluster.h"
-#include "cached/meta/redis_meta.h"
+#include "cached/meta/redis/redis_cluster.h"
+#include "cached/meta/redis/redis_meta.h"
 #include "tests/cached/meta/meta_fixture.h"
-#include "tests/cached/meta/redis_server.h"
+#include "tests/cached/meta/redis/redis_server.h"
 
 namespace larder {
 namespace {
@@ -40,10 +40,12 @@ class RedisSentinelTest : public ::testing::Test {
         "--requirepass", "pw-of-redis", "--masterauth", "pw-of-redis", "--repl-diskless-sync-delay", "0"};
     primary_ = std::make_unique<RedisServer>(secret);
     auto follow = secret;
-    for (std::string word : {"--replicaof", "127.0.0.1"}) follow.push_back(word);
+    for (std::string word : {"--replicaof", "127.0.0.1"})
+      follow.push_back(word);
     follow.push_back(std::to_string(primary_->port));
     replica_ = std::make_unique<RedisServer>(follow);
-    for (int i = 0; i < 3; ++i) sentinels_.push_back(start_sentinel(i));
+    for (int i = 0; i < 3; ++i)
+      sentinels_.push_back(start_sentinel(i));
     ASSERT_TRUE(eventually(20'000, [&] { return info(*replica_).find("master_link_status:up") != std::string::npos; }));
     ASSERT_TRUE(eventually(20'000, [&] {
       auto known = sentinels_[0]->command({"SENTINEL", "MASTER", "mymaster"}, 0, "pw-of-sentinel");
@@ -72,7 +74,8 @@ class RedisSentinelTest : public ::testing::Test {
   }
   std::string url() const {
     std::string out = "redis://:pw-of-redis@mymaster";
-    for (auto& s : sentinels_) out += ",127.0.0.1:" + std::to_string(s->port);
+    for (auto& s : sentinels_)
+      out += ",127.0.0.1:" + std::to_string(s->port);
     return out + "/0?timeout=5000";
   }
 
@@ -186,7 +189,8 @@ TEST_F(RedisClusterTest, ASlotThatMovesWhileItIsUsed) {
 
 TEST_F(RedisClusterTest, ANodeThatIsGoneCostsItsDatasetsOnly) {
   auto meta = open(nodes_[0]->url("/0?timeout=500"));
-  for (const char* name : {"a", "b", "c", "d", "e", "f"}) ASSERT_TRUE(meta->put_dataset(definition(name)).ok());
+  for (const char* name : {"a", "b", "c", "d", "e", "f"})
+    ASSERT_TRUE(meta->put_dataset(definition(name)).ok());
   nodes_[2]->command({"CONFIG", "SET", "cluster-require-full-coverage", "no"});
   nodes_[0]->command({"CONFIG", "SET", "cluster-require-full-coverage", "no"});
   nodes_[1]->kill_now();

@@ -1,5 +1,5 @@
 // A metadata URL that is understood wrongly is another namespace; a password that is repeated is everybody's.
-#include "cached/meta/redis_url.h"
+#include "cached/meta/redis/redis_url.h"
 
 #include <gtest/gtest.h>
 
@@ -7,7 +7,7 @@
 #include <fstream>
 
 #include "cached/meta/meta.h"
-#include "tests/cached/store/live_server.h"
+#include "tests/cached/store/http/live_server.h"
 
 namespace larder {
 namespace {
@@ -27,7 +27,8 @@ class RedisUrlTest : public ::testing::Test {
   }
   static std::vector<std::string> hosts(const RedisUrl& url) {
     std::vector<std::string> out;
-    for (auto& e : url.endpoints) out.push_back(e.text());
+    for (auto& e : url.endpoints)
+      out.push_back(e.text());
     return out;
   }
   using Hosts = std::vector<std::string>;

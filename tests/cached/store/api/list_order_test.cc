@@ -1,5 +1,5 @@
 // What the catalog is built from must be sorted and complete, whatever order a store lists in.
-#include "cached/store/list_order.h"
+#include "cached/store/api/list_order.h"
 
 #include <gtest/gtest.h>
 
@@ -15,12 +15,14 @@ Listed run(const std::vector<std::vector<std::string>>& pages, bool any_order = 
            const std::string& prefix = "p/") {
   Listed out;
   ListOrder order("s3://b/p/", prefix, any_order, [&](std::vector<ObjectInfo>&& page) -> Status {
-    for (auto& object : page) out.keys.push_back(object.key);
+    for (auto& object : page)
+      out.keys.push_back(object.key);
     return {};
   });
   for (auto& page : pages) {
     std::vector<ObjectInfo> objects;
-    for (auto& key : page) objects.push_back({key, 1, 0, ""});
+    for (auto& key : page)
+      objects.push_back({key, 1, 0, ""});
     out.status = order.add(std::move(objects));
     if (!out.status.ok()) return out;
   }

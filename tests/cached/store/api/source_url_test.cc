@@ -1,9 +1,9 @@
 // What a user types: understood, or refused with the value and the remedy.
 #include <gtest/gtest.h>
 
-#include "cached/store/options.h"
-#include "cached/store/s3.h"
-#include "cached/store/store.h"
+#include "cached/store/api/options.h"
+#include "cached/store/api/store.h"
+#include "cached/store/s3/s3.h"
 
 namespace larder {
 namespace {
@@ -145,16 +145,20 @@ TEST(S3Xml, ListPages) {
 }
 
 TEST(S3Xml, ListPagesOfVersion1) {
-  auto page = parse_list_v1("<ListBucketResult><IsTruncated>true</IsTruncated><Contents><Key>a b+c</Key><Size>1</Size></Contents>"
-                            "<Contents><Key>b</Key><Size>2</Size></Contents></ListBucketResult>");
+  auto page = parse_list_v1(
+      "<ListBucketResult><IsTruncated>true</IsTruncated><Contents><Key>a b+c</Key><Size>1</Size></Contents>"
+      "<Contents><Key>b</Key><Size>2</Size></Contents></ListBucketResult>");
   ASSERT_TRUE(page.ok()) << page.error().message;
   EXPECT_EQ(page->next, "b") << "without a delimiter there is no NextMarker";
-  auto marked = parse_list_v1("<ListBucketResult><IsTruncated>true</IsTruncated><EncodingType>url</EncodingType><NextMarker>x%2By+z</NextMarker>"
-                              "<Contents><Key>b</Key><Size>2</Size></Contents></ListBucketResult>");
+  auto marked = parse_list_v1(
+      "<ListBucketResult><IsTruncated>true</IsTruncated><EncodingType>url</EncodingType><NextMarker>x%2By+z</"
+      "NextMarker>"
+      "<Contents><Key>b</Key><Size>2</Size></Contents></ListBucketResult>");
   ASSERT_TRUE(marked.ok());
   EXPECT_EQ(marked->next, "x+y z");
-  auto split = parse_list_v1("<ListBucketResult><IsTruncated>true</IsTruncated><Contents><Key>b</Key><Size>2</Size></Contents>"
-                             "<CommonPrefixes><Prefix>c/</Prefix></CommonPrefixes></ListBucketResult>");
+  auto split = parse_list_v1(
+      "<ListBucketResult><IsTruncated>true</IsTruncated><Contents><Key>b</Key><Size>2</Size></Contents>"
+      "<CommonPrefixes><Prefix>c/</Prefix></CommonPrefixes></ListBucketResult>");
   ASSERT_TRUE(split.ok());
   EXPECT_EQ(split->next, "c/");
   EXPECT_FALSE(parse_list_v1("<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>").ok());
@@ -199,8 +203,10 @@ TEST(Errors, ErrnoOfReplies) {
   EXPECT_EQ(errno_of(416, ""), ESTALE);
   EXPECT_EQ(errno_of(403, "InvalidObjectState"), EIO) << "archived: no matter of permission";
   EXPECT_EQ(errno_of(500, ""), EIO);
-  for (int status : {500, 502, 503, 504, 429, 408}) EXPECT_TRUE(worth_retrying(status, ""));
-  for (int status : {400, 403, 404, 405, 412, 416}) EXPECT_FALSE(worth_retrying(status, ""));
+  for (int status : {500, 502, 503, 504, 429, 408})
+    EXPECT_TRUE(worth_retrying(status, ""));
+  for (int status : {400, 403, 404, 405, 412, 416})
+    EXPECT_FALSE(worth_retrying(status, ""));
   EXPECT_TRUE(worth_retrying(400, "RequestTimeout"));
 }
 

@@ -1,6 +1,6 @@
 // What a store says of uploads and removals, and how files are written: a reply that is read wrongly loses an object or
 // calls a failure a success.
-#include "cached/store/upload.h"
+#include "cached/store/api/upload.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -9,10 +9,10 @@
 #include <filesystem>
 #include <fstream>
 
-#include "cached/store/bos_write.h"
-#include "cached/store/file_writer.h"
-#include "cached/store/s3_write.h"
-#include "tests/cached/store/live_server.h"
+#include "cached/store/bos/bos_write.h"
+#include "cached/store/file/file_writer.h"
+#include "cached/store/s3/s3_write.h"
+#include "tests/cached/store/http/live_server.h"
 
 namespace larder {
 namespace {
@@ -21,7 +21,9 @@ namespace fs = std::filesystem;
 using ::testing::Pair;
 using ::testing::UnorderedElementsAre;
 
-Bytes bytes(std::string_view text) { return std::as_bytes(std::span(text)); }
+Bytes bytes(std::string_view text) {
+  return std::as_bytes(std::span(text));
+}
 
 TEST(S3WritingTest, ACompletionSucceededOnlyIfItsReplySaysSo) {
   const S3Writing words;
@@ -34,17 +36,20 @@ TEST(S3WritingTest, ACompletionSucceededOnlyIfItsReplySaysSo) {
 TEST(S3WritingTest, ACopyNamesItsOriginalAndARangeOfItWhereItIsAPart) {
   const StoredObject original{"bkt", "a b/\xe6\xb5\x8b+", "e-3"};
   const NameValues whole = S3Writing().copy_headers(original, {});
-  EXPECT_THAT(whole, UnorderedElementsAre(Pair("x-amz-copy-source", "/bkt/a%20b/%E6%B5%8B%2B"), Pair("x-amz-copy-source-if-match", "\"e-3\""),
+  EXPECT_THAT(whole, UnorderedElementsAre(Pair("x-amz-copy-source", "/bkt/a%20b/%E6%B5%8B%2B"),
+                                          Pair("x-amz-copy-source-if-match", "\"e-3\""),
                                           Pair("x-amz-metadata-directive", "REPLACE")));
   const NameValues part = S3Writing().copy_headers(original, ByteRange{8, 4});
-  EXPECT_THAT(part, UnorderedElementsAre(Pair("x-amz-copy-source", "/bkt/a%20b/%E6%B5%8B%2B"), Pair("x-amz-copy-source-if-match", "\"e-3\""),
+  EXPECT_THAT(part, UnorderedElementsAre(Pair("x-amz-copy-source", "/bkt/a%20b/%E6%B5%8B%2B"),
+                                         Pair("x-amz-copy-source-if-match", "\"e-3\""),
                                          Pair("x-amz-copy-source-range", "bytes=8-11")));
 }
 
 TEST(S3WritingTest, WhatA200SaysOfACopy) {
   const S3Writing words;
   for (const char* root : {"CopyPartResult", "CopyObjectResult"}) {
-    const std::string body = std::string("<?xml version=\"1.0\"?><") + root + "><ETag>&quot;e&quot;</ETag></" + root + ">";
+    const std::string body =
+        std::string("<?xml version=\"1.0\"?><") + root + "><ETag>&quot;e&quot;</ETag></" + root + ">";
     EXPECT_EQ(words.parse_copied(body).error.code, "") << body;
     EXPECT_EQ(words.parse_copied(body).etag, "e") << body;
   }
@@ -54,8 +59,11 @@ TEST(S3WritingTest, WhatA200SaysOfACopy) {
 }
 
 TEST(S3WritingTest, RootsOfOtherServersAreRead) {
-  EXPECT_EQ(*S3Writing().parse_upload("<InitiateMultipartUpload><UploadId>u</UploadId></InitiateMultipartUpload>"), "u") << "rclone serve s3";
-  const char* moto = "<ListPartsResponse><UploadId>u</UploadId><Part><PartNumber>2</PartNumber><ETag>e</ETag><Size>5</Size></Part></ListPartsResponse>";
+  EXPECT_EQ(*S3Writing().parse_upload("<InitiateMultipartUpload><UploadId>u</UploadId></InitiateMultipartUpload>"), "u")
+      << "rclone serve s3";
+  const char* moto =
+      "<ListPartsResponse><UploadId>u</UploadId><Part><PartNumber>2</PartNumber><ETag>e</ETag><Size>5</Size></Part></"
+      "ListPartsResponse>";
   ASSERT_TRUE(S3Writing().parse_parts(moto).ok());
   EXPECT_EQ(S3Writing().parse_parts(moto)->parts.size(), 1u);
   EXPECT_FALSE(S3Writing().parse_parts("<html><body>proxy</body></html>").ok()) << "no part would be taken for there";
@@ -66,7 +74,8 @@ TEST(S3WritingTest, KeysOfABatchAreWrittenAsXmlOrNotAtAll) {
   const std::string body = words.remove_body({"a&<b>\"c\r\n"});
   EXPECT_NE(body.find("<Key>a&amp;&lt;b&gt;&quot;c&#13;&#10;</Key>"), std::string::npos) << body;
   EXPECT_TRUE(words.batch_can_name("测试/\t"));
-  for (const char* key : {"\x01", "\xff", "\xc3", "\xe6\xb5"}) EXPECT_FALSE(words.batch_can_name(key));
+  for (const char* key : {"\x01", "\xff", "\xc3", "\xe6\xb5"})
+    EXPECT_FALSE(words.batch_can_name(key));
 }
 
 TEST(S3WritingTest, RefusalsOfABatchAreSeenAndThatAKeyWasGoneIsNone) {
@@ -102,12 +111,16 @@ TEST(BosWritingTest, RepliesAreReadAndKeysStayAsTheyAre) {
 TEST(BosWritingTest, ACopyNamesItsOriginalAndARangeOfItWhereItIsAPart) {
   const StoredObject original{"bkt", "a b", "-e"};
   EXPECT_THAT(BosWriting().copy_headers(original, {}),
-              UnorderedElementsAre(Pair("x-bce-copy-source", "/bkt/a%20b"), Pair("x-bce-copy-source-if-match", "-e"), Pair("x-bce-metadata-directive", "replace")));
+              UnorderedElementsAre(Pair("x-bce-copy-source", "/bkt/a%20b"), Pair("x-bce-copy-source-if-match", "-e"),
+                                   Pair("x-bce-metadata-directive", "replace")));
   EXPECT_THAT(BosWriting().copy_headers(original, ByteRange{0, 10}),
-              UnorderedElementsAre(Pair("x-bce-copy-source", "/bkt/a%20b"), Pair("x-bce-copy-source-if-match", "-e"), Pair("x-bce-copy-source-range", "bytes=0-9")));
-  for (const char* body : {R"({"lastModified":"x","eTag":"e"})", R"({"ETag":"\"e\""})"}) EXPECT_EQ(BosWriting().parse_copied(body).etag, "e") << body;
+              UnorderedElementsAre(Pair("x-bce-copy-source", "/bkt/a%20b"), Pair("x-bce-copy-source-if-match", "-e"),
+                                   Pair("x-bce-copy-source-range", "bytes=0-9")));
+  for (const char* body : {R"({"lastModified":"x","eTag":"e"})", R"({"ETag":"\"e\""})"})
+    EXPECT_EQ(BosWriting().parse_copied(body).etag, "e") << body;
   EXPECT_EQ(BosWriting().parse_copied(R"({"code":"EntityTooLarge","message":"m"})").error.code, "EntityTooLarge");
-  for (const char* body : {"", "[]", R"({"eTag":7})"}) EXPECT_EQ(BosWriting().parse_copied(body).error.code, "InternalError") << body;
+  for (const char* body : {"", "[]", R"({"eTag":7})"})
+    EXPECT_EQ(BosWriting().parse_copied(body).error.code, "InternalError") << body;
 }
 
 TEST(UploadTest, PartsCoverTheObjectAndNeverAreMoreThanTenThousand) {

@@ -1,5 +1,5 @@
 // Which keys sign: the chain's order, its files, and the services that hand out keys that expire.
-#include "cached/store/credentials.h"
+#include "cached/store/auth/credentials.h"
 
 #include <gtest/gtest.h>
 
@@ -7,9 +7,9 @@
 #include <fstream>
 #include <thread>
 
-#include "cached/store/aws_providers.h"
-#include "cached/store/profile_credentials.h"
-#include "tests/cached/store/live_server.h"
+#include "cached/store/auth/aws_providers.h"
+#include "cached/store/auth/profile_credentials.h"
+#include "tests/cached/store/http/live_server.h"
 
 namespace larder {
 namespace {
@@ -161,7 +161,8 @@ TEST(Credentials, KeysThatExpiredMayHaveTheirSuccessorsAMomentLate) {
   CannedServer server;
   server.reply("^GET /creds", R"({"AccessKeyId":"ONE","SecretAccessKey":"s","Token":"t"})", 200, 2);
   server.reply("^GET /creds", kJson);
-  auto provider = chain({}, environment({{"HOME", "/nonexistent"}, {"AWS_CONTAINER_CREDENTIALS_FULL_URI", server.endpoint() + "/creds"}}));
+  auto provider = chain({}, environment({{"HOME", "/nonexistent"},
+                                         {"AWS_CONTAINER_CREDENTIALS_FULL_URI", server.endpoint() + "/creds"}}));
   ASSERT_TRUE(provider.ok()) << provider.error().message;
   EXPECT_EQ(fetched(**provider).access_key, "ONE");
   ASSERT_TRUE((*provider)->refused((*(*provider)->current()).get(), true));
@@ -174,8 +175,12 @@ TEST(Credentials, WhatAProfileAsksForAndWeDoNotKnowIsAnError) {
       {"role_arn=arn:aws:iam::1:role/r", "nothing to assume it with"},
       {"role_arn=arn:aws:iam::1:role/r\ncredential_source=Moon", "Moon"},
       {"role_arn=arn:aws:iam::1:role/r\nsource_profile=gone", "'gone'"},
-      {"role_arn=arn:aws:iam::1:role/r\nsource_profile=a\n[profile a]\nrole_arn=arn:aws:iam::1:role/s\nsource_profile=default", "a circle"},
-      {"role_arn=arn:aws:iam::1:role/r\nsource_profile=a\nmfa_serial=arn:x\n[profile a]\naws_access_key_id=k\naws_secret_access_key=s", "mfa_serial"},
+      {"role_arn=arn:aws:iam::1:role/r\nsource_profile=a\n[profile "
+       "a]\nrole_arn=arn:aws:iam::1:role/s\nsource_profile=default",
+       "a circle"},
+      {"role_arn=arn:aws:iam::1:role/r\nsource_profile=a\nmfa_serial=arn:x\n[profile "
+       "a]\naws_access_key_id=k\naws_secret_access_key=s",
+       "mfa_serial"},
       {"sso_session=corp", "aws configure export-credentials"},
   };
   for (auto& [text, what] : cases) {

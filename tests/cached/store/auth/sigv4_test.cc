@@ -1,9 +1,9 @@
 // A wrong signature is a dataset nobody can read: every published vector, byte for byte.
-#include "cached/store/sigv4.h"
+#include "cached/store/auth/sigv4.h"
 
 #include <gtest/gtest.h>
 
-#include "cached/store/percent.h"
+#include "cached/store/api/percent.h"
 
 namespace larder {
 namespace {
@@ -128,7 +128,8 @@ TEST(SigV4, CanonicalHeadersAreTrimmedSortedAndJoined) {
 
 TEST(Percent, EncodesEveryByteOnceAndDecodesItBack) {
   std::string all;
-  for (int i = 0; i < 256; ++i) all.push_back(static_cast<char>(i));
+  for (int i = 0; i < 256; ++i)
+    all.push_back(static_cast<char>(i));
   EXPECT_EQ(percent_decode(percent_encode(all, false), true), all);
   EXPECT_EQ(percent_decode(percent_encode(all, true), true), all);
   EXPECT_EQ(percent_encode("a/b c+d%~é", true), "a/b%20c%2Bd%25~%C3%A9");

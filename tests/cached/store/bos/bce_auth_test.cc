@@ -1,6 +1,6 @@
 // A signature that is off by a byte is a 403 for everybody: the published vectors, and two made by an independent
 // script.
-#include "cached/store/bce_auth.h"
+#include "cached/store/bos/bce_auth.h"
 
 #include <gtest/gtest.h>
 

@@ -1,12 +1,12 @@
 // Keys that rotate must not stop a job, and a half-written file must not either.
-#include "cached/store/bce_credentials.h"
+#include "cached/store/bos/bce_credentials.h"
 
 #include <gtest/gtest.h>
 
 #include <filesystem>
 #include <fstream>
 
-#include "tests/cached/store/live_server.h"
+#include "tests/cached/store/http/live_server.h"
 
 namespace larder {
 namespace {

@@ -1,5 +1,5 @@
 // bos:// against tests/tools/bos_server.py, which lets the official SDK's signer judge every request.
-#include "cached/store/bos.h"
+#include "cached/store/bos/bos.h"
 
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -8,10 +8,10 @@
 #include <filesystem>
 #include <fstream>
 
-#include "cached/store/bce_auth.h"
-#include "cached/store/percent.h"
-#include "cached/store/upload.h"
-#include "tests/cached/store/live_server.h"
+#include "cached/store/api/percent.h"
+#include "cached/store/api/upload.h"
+#include "cached/store/bos/bce_auth.h"
+#include "tests/cached/store/http/live_server.h"
 
 namespace larder {
 namespace {
@@ -37,7 +37,8 @@ TEST(Bos, WhereTheBucketIsNamed) {
 TEST(Bos, Checksums) {
   EXPECT_EQ(parse_crc32("3632233909"), 3632233909u);
   EXPECT_EQ(parse_crc32("1"), 1u);
-  for (const char* bad : {"", "-1", "4294967296", "12x", "0x1"}) EXPECT_FALSE(parse_crc32(bad)) << bad;
+  for (const char* bad : {"", "-1", "4294967296", "12x", "0x1"})
+    EXPECT_FALSE(parse_crc32(bad)) << bad;
 }
 
 TEST(Bos, ListsOfAllKinds) {
@@ -70,7 +71,8 @@ TEST(Bos, ListsOfAllKinds) {
 TEST(Bos, ErrorsOfAllKinds) {
   auto error = parse_bos_error(R"({"code":"NoSuchKey","message":"gone","requestId":"r1"})");
   EXPECT_EQ(error.code + error.message + error.request_id, "NoSuchKeygoner1");
-  for (const char* bad : {"", "<html>", "[]", R"({"code":7,"message":null})"}) EXPECT_EQ(parse_bos_error(bad).code, "");
+  for (const char* bad : {"", "<html>", "[]", R"({"code":7,"message":null})"})
+    EXPECT_EQ(parse_bos_error(bad).code, "");
 }
 
 TEST(Bos, OptionsThatCannotBe) {
@@ -111,7 +113,8 @@ class BosTest : public ::testing::Test {
 
   std::unique_ptr<Store> open(const std::string& source, StoreOptions more = {}) {
     StoreOptions all = options();
-    for (auto& [name, value] : more) all[name] = value;
+    for (auto& [name, value] : more)
+      all[name] = value;
     auto store = open_store(source, all);
     EXPECT_TRUE(store.ok()) << store.error().message;
     return store.ok() ? std::move(*store) : nullptr;
@@ -172,7 +175,8 @@ TEST_F(BosTest, NamesOfAllKindsAreListedAndReadInBothStyles) {
 }
 
 TEST_F(BosTest, ListsGoOnWithoutANextMarker) {
-  for (int i = 0; i < 20; ++i) put("k" + std::to_string(i), "x");
+  for (int i = 0; i < 20; ++i)
+    put("k" + std::to_string(i), "x");
   control("options", {{"next_marker", false}});
   auto listed = list_all(*open("bos://bucket"));
   ASSERT_TRUE(listed.ok()) << listed.error().message;
@@ -312,7 +316,8 @@ TEST_F(BosTest, KeysThatRotateStopNobody) {
   const Credentials next{"ak2", "sk2", "tok2", 0};
   write(next);
   control("keys", {{"access_key", "ak2"}, {"secret_key", "sk2"}, {"session_token", "tok2"}});
-  for (int i = 0; i < 20; ++i) EXPECT_TRUE(get_all(store, *object).status.ok());
+  for (int i = 0; i < 20; ++i)
+    EXPECT_TRUE(get_all(store, *object).status.ok());
   EXPECT_EQ(store.counters().errors, 0u);
   EXPECT_EQ(store.counters().retries, 0u);
 }

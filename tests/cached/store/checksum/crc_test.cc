@@ -1,4 +1,4 @@
-#include "cached/store/crc.h"
+#include "cached/store/checksum/crc.h"
 
 #include <gtest/gtest.h>
 #include <zlib.h>
@@ -10,12 +10,15 @@
 namespace larder {
 namespace {
 
-std::span<const std::byte> bytes_of(std::string_view text) { return std::as_bytes(std::span(text)); }
+std::span<const std::byte> bytes_of(std::string_view text) {
+  return std::as_bytes(std::span(text));
+}
 
 std::vector<std::byte> random_bytes(size_t size) {
   std::mt19937 random(static_cast<unsigned>(size));
   std::vector<std::byte> out(size);
-  for (auto& byte : out) byte = static_cast<std::byte>(random());
+  for (auto& byte : out)
+    byte = static_cast<std::byte>(random());
   return out;
 }
 
@@ -32,9 +35,11 @@ TEST(Crc, NvmesOwnVectors) {
   EXPECT_EQ(crc_update(CrcKind::kCrc64Nvme, 0, page), 0x6482d367eb22b64eu);
   std::fill(page.begin(), page.end(), std::byte{0xff});
   EXPECT_EQ(crc_update(CrcKind::kCrc64Nvme, 0, page), 0xc0ddba7302eca3acu);
-  for (size_t i = 0; i < page.size(); ++i) page[i] = static_cast<std::byte>(i);
+  for (size_t i = 0; i < page.size(); ++i)
+    page[i] = static_cast<std::byte>(i);
   EXPECT_EQ(crc_update(CrcKind::kCrc64Nvme, 0, page), 0x3e729f5f6750449cu);
-  for (size_t i = 0; i < page.size(); ++i) page[i] = static_cast<std::byte>(255 - i);
+  for (size_t i = 0; i < page.size(); ++i)
+    page[i] = static_cast<std::byte>(255 - i);
   EXPECT_EQ(crc_update(CrcKind::kCrc64Nvme, 0, page), 0x9a2df64b8e9e517eu);
 }
 
@@ -77,11 +82,13 @@ TEST(Crc, OfTwoParts) {
   }
   const auto zeros = std::vector<std::byte>(1 << 20);  // and many of them: 64 GiB of zeros, doubled
   uint64_t crc = crc_update(CrcKind::kCrc64Nvme, 0, zeros);
-  for (uint64_t bytes = 1 << 20; bytes < uint64_t{1} << 36; bytes *= 2) crc = crc_combine(CrcKind::kCrc64Nvme, crc, crc, bytes);
+  for (uint64_t bytes = 1 << 20; bytes < uint64_t{1} << 36; bytes *= 2)
+    crc = crc_combine(CrcKind::kCrc64Nvme, crc, crc, bytes);
   uint64_t pieces = 0;
   for (int i = 0; i < 64; ++i) {
     uint64_t one = crc_update(CrcKind::kCrc64Nvme, 0, zeros);
-    for (uint64_t bytes = 1 << 20; bytes < uint64_t{1} << 30; bytes *= 2) one = crc_combine(CrcKind::kCrc64Nvme, one, one, bytes);
+    for (uint64_t bytes = 1 << 20; bytes < uint64_t{1} << 30; bytes *= 2)
+      one = crc_combine(CrcKind::kCrc64Nvme, one, one, bytes);
     pieces = crc_combine(CrcKind::kCrc64Nvme, pieces, one, uint64_t{1} << 30);
   }
   EXPECT_EQ(crc, pieces);

@@ -1,4 +1,4 @@
-#include "cached/store/md5_lanes.h"
+#include "cached/store/checksum/md5_lanes.h"
 
 #include <gtest/gtest.h>
 
@@ -9,7 +9,8 @@ namespace {
 
 std::vector<std::byte> noise(std::mt19937& random, size_t size) {
   std::vector<std::byte> out(size);
-  for (auto& b : out) b = static_cast<std::byte>(random());
+  for (auto& b : out)
+    b = static_cast<std::byte>(random());
   return out;
 }
 
@@ -19,7 +20,8 @@ TEST(Md5LanesTest, AgreesWithOpenSsl) {
   for (size_t count : {1, 2, 3, 5, 8, 16, 17, 40}) {
     for (size_t base : {0, 1, 55, 56, 57, 63, 64, 65, 119, 120, 128, 5000}) {
       std::vector<std::vector<std::byte>> messages;
-      for (size_t i = 0; i < count; ++i) messages.push_back(noise(random, base + (base == 5000 ? random() % 3000 : i % 3)));
+      for (size_t i = 0; i < count; ++i)
+        messages.push_back(noise(random, base + (base == 5000 ? random() % 3000 : i % 3)));
       std::vector<std::span<const std::byte>> spans(messages.begin(), messages.end());
       const auto got = md5_many(spans);
       ASSERT_EQ(got.size(), count);
@@ -37,7 +39,8 @@ TEST(Md5LanesTest, MessagesOfVeryDifferentLengths) {
   std::mt19937 random(9);
   for (size_t count : {2, 7, 15, 31, 32, 33, 64, 90}) {
     std::vector<std::vector<std::byte>> messages;
-    for (size_t i = 0; i < count; ++i) messages.push_back(noise(random, i % 7 == 0 ? random() % 3 : random() % (1u << (6 + i % 10))));
+    for (size_t i = 0; i < count; ++i)
+      messages.push_back(noise(random, i % 7 == 0 ? random() % 3 : random() % (1u << (6 + i % 10))));
     std::vector<std::span<const std::byte>> spans(messages.begin(), messages.end());
     const auto got = md5_many(spans);
     for (size_t i = 0; i < count; ++i) {

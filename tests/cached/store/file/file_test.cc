@@ -1,6 +1,6 @@
 // file:///dir: the same files a program would find by walking the folder, in byte order, and never a mix of two
 // versions.
-#include "cached/store/file.h"
+#include "cached/store/file/file.h"
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -12,7 +12,7 @@
 #include <fstream>
 #include <future>
 
-#include "tests/cached/store/live_server.h"
+#include "tests/cached/store/http/live_server.h"
 
 namespace larder {
 namespace {
@@ -36,7 +36,8 @@ class FileTest : public ::testing::Test {
     auto listed = list_all(*store_);
     EXPECT_TRUE(listed.ok()) << listed.error().message;
     std::vector<std::string> out;
-    for (auto& object : *listed) out.push_back(object.key);
+    for (auto& object : *listed)
+      out.push_back(object.key);
     return out;
   }
   uint64_t skipped() { return dynamic_cast<FileStore&>(*store_).skipped(); }

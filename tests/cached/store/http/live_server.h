@@ -8,7 +8,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "cached/store/store.h"
+#include "cached/store/api/store.h"
 
 namespace larder::testing {
 
@@ -81,7 +81,9 @@ struct Got {
   int pieces = 0;
 };
 Got get_range(Store& store, const ObjectInfo& object, uint64_t offset, uint64_t length, bool demand = true);
-inline Got get_all(Store& store, const ObjectInfo& object) { return get_range(store, object, 0, object.size); }
+inline Got get_all(Store& store, const ObjectInfo& object) {
+  return get_range(store, object, 0, object.size);
+}
 
 std::string pattern(size_t bytes, uint64_t seed = 1);  // reproducible bytes without repetition
 

@@ -1,5 +1,5 @@
 // The test servers themselves: the proxy must break what it is told to break, or the tests behind it prove nothing.
-#include "tests/cached/store/live_server.h"
+#include "tests/cached/store/http/live_server.h"
 
 #include <curl/curl.h>
 #include <fcntl.h>
@@ -18,8 +18,8 @@
 #include <stdexcept>
 #include <thread>
 
-#include "cached/store/percent.h"
-#include "cached/store/sigv4.h"
+#include "cached/store/api/percent.h"
+#include "cached/store/auth/sigv4.h"
 
 namespace larder::testing {
 namespace {
@@ -32,7 +32,8 @@ size_t collect(char* data, size_t size, size_t count, void* out) {
 std::string read_line(int fd) {
   std::string line;
   char c;
-  while (read(fd, &c, 1) == 1 && c != '\n') line.push_back(c);
+  while (read(fd, &c, 1) == 1 && c != '\n')
+    line.push_back(c);
   return line;
 }
 
@@ -42,7 +43,8 @@ JsonChild::JsonChild(std::vector<std::string> command) {
   int in[2], out[2];
   if (pipe2(in, O_CLOEXEC) != 0 || pipe2(out, O_CLOEXEC) != 0) throw std::runtime_error("pipe");
   std::vector<char*> argv;
-  for (auto& word : command) argv.push_back(word.data());
+  for (auto& word : command)
+    argv.push_back(word.data());
   argv.push_back(nullptr);
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
@@ -67,7 +69,8 @@ HttpAnswer http(const std::string& method, const std::string& url, const std::st
   HttpAnswer out;
   const std::unique_ptr<CURL, void (*)(CURL*)> easy(curl_easy_init(), curl_easy_cleanup);
   curl_slist* list = nullptr;
-  for (auto& line : headers) list = curl_slist_append(list, line.c_str());
+  for (auto& line : headers)
+    list = curl_slist_append(list, line.c_str());
   curl_easy_setopt(easy.get(), CURLOPT_URL, url.c_str());
   curl_easy_setopt(easy.get(), CURLOPT_PATH_AS_IS, 1L);
   curl_easy_setopt(easy.get(), CURLOPT_PROXY, "");
@@ -130,7 +133,9 @@ StoreOptions LiveS3::options() const {
   return {{"endpoint", endpoint}, {"region", "us-east-1"}, {"access_key", access_key}, {"secret_key", secret_key}};
 }
 
-void LiveS3::make_bucket(const std::string& bucket) { put(bucket, "", ""); }
+void LiveS3::make_bucket(const std::string& bucket) {
+  put(bucket, "", "");
+}
 
 void LiveS3::put(const std::string& bucket, const std::string& key, const std::string& data) {
   SigningRequest request;
@@ -144,10 +149,12 @@ void LiveS3::put(const std::string& bucket, const std::string& key, const std::s
   const std::string authorization = signer.authorization(request, {access_key, secret_key, "", 0}, "us-east-1", now);
   const auto send = [&] {
     return http("PUT", endpoint + request.path, data,
-                {"x-amz-content-sha256: " + request.payload_hash, "x-amz-date: " + amz_date(now), "Authorization: " + authorization, "Expect:"});
+                {"x-amz-content-sha256: " + request.payload_hash, "x-amz-date: " + amz_date(now),
+                 "Authorization: " + authorization, "Expect:"});
   };
   auto answer = send();
-  // SeaweedFS makes volumes for a new bucket at its first object, and says 500 where that takes too long on a busy machine.
+  // SeaweedFS makes volumes for a new bucket at its first object, and says 500 where that takes too long on a busy
+  // machine.
   for (int i = 0; i < 20 && answer.status == 500; ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(100));
     answer = send();
@@ -161,15 +168,24 @@ FaultProxy::FaultProxy(const std::string& target)
   endpoint = child_->line()["endpoint"];
 }
 
-void FaultProxy::rules(const nlohmann::json& rules) { http("PUT", endpoint + "/__fault__/rules", rules.dump()); }
-void FaultProxy::latency(int ms) { http("PUT", endpoint + "/__fault__/latency?ms=" + std::to_string(ms)); }
-void FaultProxy::clear_log() { http("DELETE", endpoint + "/__fault__/log"); }
-nlohmann::json FaultProxy::log() { return nlohmann::json::parse(http("GET", endpoint + "/__fault__/log").body); }
+void FaultProxy::rules(const nlohmann::json& rules) {
+  http("PUT", endpoint + "/__fault__/rules", rules.dump());
+}
+void FaultProxy::latency(int ms) {
+  http("PUT", endpoint + "/__fault__/latency?ms=" + std::to_string(ms));
+}
+void FaultProxy::clear_log() {
+  http("DELETE", endpoint + "/__fault__/log");
+}
+nlohmann::json FaultProxy::log() {
+  return nlohmann::json::parse(http("GET", endpoint + "/__fault__/log").body);
+}
 
 Result<std::vector<ObjectInfo>> list_all(Store& store) {
   std::vector<ObjectInfo> out;
   auto status = store.list([&](std::vector<ObjectInfo>&& page) -> Status {
-    for (auto& object : page) out.push_back(std::move(object));
+    for (auto& object : page)
+      out.push_back(std::move(object));
     return {};
   });
   if (!status.ok()) return status.error();

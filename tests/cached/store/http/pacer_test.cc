@@ -1,4 +1,4 @@
-#include "cached/store/pacer.h"
+#include "cached/store/http/pacer.h"
 
 #include <gtest/gtest.h>
 
@@ -97,14 +97,16 @@ TEST(ConcurrencyTest, FillLeavesWhatDemandUses) {
   Concurrency c(64);
   run(c, {30, 1000}, 1000);
   int fill = 0;
-  while (c.may_start(false)) c.started(false), ++fill;
+  while (c.may_start(false))
+    c.started(false), ++fill;
   EXPECT_EQ(fill, 16) << "demand used all 64 a moment ago: a quarter is left to fill";
   EXPECT_TRUE(c.may_start(true));
   // Demand went: fill gets all but an eighth.
   for (int i = 0; i < 20000; ++i) {
     c.ended(false, Outcome::kSuccess, 30ms, {});
     --fill;
-    while (c.may_start(false)) c.started(false), ++fill;
+    while (c.may_start(false))
+      c.started(false), ++fill;
   }
   EXPECT_EQ(fill, 56);
 }
@@ -143,14 +145,17 @@ TEST(RateCapTest, NoCapIsNoCap) {
 
 TEST(SlowestRequestsTest, IsTheNinetyNinthPercentButNeverEarlierThanAsked) {
   SlowestRequests s(20ms);
-  for (int i = 0; i < 50; ++i) s.add(1s);
+  for (int i = 0; i < 50; ++i)
+    s.add(1s);
   EXPECT_EQ(s.after(), 20ms) << "50 requests say nothing about the slowest of a hundred";
   SlowestRequests t(20ms);
-  for (int i = 0; i < 1000; ++i) t.add(i % 50 == 0 ? 900ms : 30ms);  // 2 % are slow
+  for (int i = 0; i < 1000; ++i)
+    t.add(i % 50 == 0 ? 900ms : 30ms);  // 2 % are slow
   EXPECT_GE(t.after(), 800ms);
   EXPECT_LE(t.after(), 1200ms);
   SlowestRequests u(2s);
-  for (int i = 0; i < 1000; ++i) u.add(30ms);
+  for (int i = 0; i < 1000; ++i)
+    u.add(30ms);
   EXPECT_EQ(u.after(), 2s);
 }
 

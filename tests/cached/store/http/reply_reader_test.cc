@@ -1,4 +1,4 @@
-#include "cached/store/reply_reader.h"
+#include "cached/store/http/reply_reader.h"
 
 #include <gtest/gtest.h>
 
@@ -23,7 +23,8 @@ Read read(std::string_view wire, size_t piece, bool closed = false) {
   };
   while (!wire.empty() && !reader.complete()) {
     std::string_view bytes = wire.substr(0, piece);
-    auto used = reader.head_done() ? reader.take_body(std::as_bytes(std::span(bytes)), sink) : reader.take_head(bytes, out.reply);
+    auto used = reader.head_done() ? reader.take_body(std::as_bytes(std::span(bytes)), sink)
+                                   : reader.take_head(bytes, out.reply);
     if (!used.ok()) {
       out.status = used.error();
       return out;
@@ -51,7 +52,10 @@ TEST_P(ReplyReaderTest, ContentLength) {
 }
 
 TEST_P(ReplyReaderTest, Chunks) {
-  Read r = read("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nhello\r\nA\r\n0123456789\r\n0\r\nTrailer: 1\r\n\r\n", GetParam());
+  Read r = read(
+      "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nhello\r\nA\r\n0123456789\r\n0\r\nTrailer: "
+      "1\r\n\r\n",
+      GetParam());
   EXPECT_TRUE(r.complete) << (r.status.ok() ? "" : r.status.error().message);
   EXPECT_EQ(r.body, "hello0123456789");
   EXPECT_EQ(r.left, 0u);
@@ -66,7 +70,10 @@ TEST_P(ReplyReaderTest, UntilTheConnectionEnds) {
 }
 
 TEST_P(ReplyReaderTest, InterimRepliesAreSkipped) {
-  Read r = read("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", GetParam());
+  Read r = read(
+      "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: "
+      "2\r\n\r\nok",
+      GetParam());
   EXPECT_TRUE(r.complete);
   EXPECT_EQ(r.reply.status, 200);
   EXPECT_EQ(r.reply.header("link"), "");
@@ -87,14 +94,15 @@ TEST_P(ReplyReaderTest, CutShortIsNotComplete) {
 
 // Two framings of one body are how replies are smuggled; the rest is not HTTP.
 TEST_P(ReplyReaderTest, WhatIsNoReplyIsAnError) {
-  for (const char* bad : {"SSH-2.0-OpenSSH\r\n\r\n", "HTTP/2 200\r\n\r\n", "HTTP/1.1 2x0 OK\r\n\r\n", "HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
-                          "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
-                          "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
-                          "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
-                          "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n",
-                          "HTTP/1.1 200 OK\r\n folded: x\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
-                          "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloooo\r\n",
-                          "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n"}) {
+  for (const char* bad :
+       {"SSH-2.0-OpenSSH\r\n\r\n", "HTTP/2 200\r\n\r\n", "HTTP/1.1 2x0 OK\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nno colon\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n", "HTTP/1.1 200 OK\r\n folded: x\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloooo\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n"}) {
     EXPECT_FALSE(read(bad, GetParam()).status.ok()) << bad;
   }
   EXPECT_FALSE(read("HTTP/1.1 200 OK\r\nX: " + std::string(70'000, 'x'), GetParam()).status.ok());

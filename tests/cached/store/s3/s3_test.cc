@@ -1,16 +1,16 @@
 // s3:// against a real server (SeaweedFS) and through a proxy that breaks things: what a training job would lose is a
 // wrong byte, a hang, or an errno that names the wrong cause.
-#include "cached/store/s3.h"
+#include "cached/store/s3/s3.h"
 
 #include <gtest/gtest.h>
 
 #include <atomic>
 #include <future>
 
-#include "cached/store/crc.h"
-#include "cached/store/digest.h"
-#include "cached/store/upload.h"
-#include "tests/cached/store/live_server.h"
+#include "cached/store/api/upload.h"
+#include "cached/store/checksum/crc.h"
+#include "cached/store/checksum/digest.h"
+#include "tests/cached/store/http/live_server.h"
 
 namespace larder {
 namespace {
@@ -30,7 +30,8 @@ class S3Test : public ::testing::Test {
 
   std::unique_ptr<Store> open(const std::string& source, StoreOptions more = {}) {
     StoreOptions options = server_->options();
-    for (auto& [name, value] : more) options[name] = value;
+    for (auto& [name, value] : more)
+      options[name] = value;
     auto store = open_store(source, options);
     EXPECT_TRUE(store.ok()) << store.error().message;
     return store.ok() ? std::move(*store) : nullptr;
@@ -71,7 +72,8 @@ TEST_F(S3Test, NamesOfAllKindsAreListedAndRead) {
                                          "trail ",    "deep/1/2/3/4", "tab\x01\x02ctl", "eq=uals",      "comma,semi;",
                                          "at@colon:", "[brackets]",   "new\nline"};
   std::map<std::string, std::string> wanted;
-  for (auto& key : keys) server_->put("names", "pre fix+/" + key, wanted[key] = "content of " + key);
+  for (auto& key : keys)
+    server_->put("names", "pre fix+/" + key, wanted[key] = "content of " + key);
   server_->put("names", "elsewhere", "not below the prefix");
   auto store = open("s3://names/pre fix+");
   auto listed = list_all(*store);
@@ -117,7 +119,8 @@ TEST_F(S3Test, PagesOfAListJoinWithoutGapOrRepetition) {
       }
     }));
   }
-  for (auto& p : putters) p.get();
+  for (auto& p : putters)
+    p.get();
   auto listed = list_all(*store);
   ASSERT_TRUE(listed.ok()) << listed.error().message;
   ASSERT_EQ(listed->size(), 2500u);
@@ -156,7 +159,8 @@ TEST_F(S3Test, LargeObjectsComeByParallelRangesInOrder) {
   auto log = f.proxy->log();
   EXPECT_EQ(log["counts"]["GET"], 5);
   EXPECT_GE(log["max_in_flight"], 3);
-  for (auto& request : log["requests"]) EXPECT_EQ(request["if_match"], "\"" + f.object.etag + "\"");
+  for (auto& request : log["requests"])
+    EXPECT_EQ(request["if_match"], "\"" + f.object.etag + "\"");
 }
 
 TEST_F(S3Test, SomeBytesOfALargeObjectThatIsCutAreNotFetchedTwice) {
@@ -263,38 +267,47 @@ TEST_F(S3Test, AlwaysFlippedBytesAreAnErrorNotData) {
 std::string crc_text(CrcKind kind, std::string_view data) {
   const uint64_t crc = crc_update(kind, 0, std::as_bytes(std::span(data)));
   std::vector<unsigned char> bytes;
-  for (int i = crc_bytes(kind) - 1; i >= 0; --i) bytes.push_back(static_cast<unsigned char>(crc >> 8 * i));
+  for (int i = crc_bytes(kind) - 1; i >= 0; --i)
+    bytes.push_back(static_cast<unsigned char>(crc >> 8 * i));
   return base64(bytes);
 }
 
-const std::vector<std::pair<const char*, CrcKind>> kCrcHeaders = {
-    {"x-amz-checksum-crc64nvme", CrcKind::kCrc64Nvme}, {"x-amz-checksum-crc32c", CrcKind::kCrc32c}, {"x-amz-checksum-crc32", CrcKind::kCrc32}};
+const std::vector<std::pair<const char*, CrcKind>> kCrcHeaders = {{"x-amz-checksum-crc64nvme", CrcKind::kCrc64Nvme},
+                                                                  {"x-amz-checksum-crc32c", CrcKind::kCrc32c},
+                                                                  {"x-amz-checksum-crc32", CrcKind::kCrc32}};
 
 // SeaweedFS has none of Amazon's checksums: the proxy adds them. What the CRC says counts, whatever the bytes.
 TEST_F(S3Test, WholeObjectsAreComparedWithTheCrcOfTheReply) {
-  for (size_t size : {110'000, 3'000'000, 6'000'000}) {  // kept whole, kept whole once the store is known to have CRCs, passed on in pieces
+  for (size_t size : {110'000, 3'000'000,
+                      6'000'000}) {  // kept whole, kept whole once the store is known to have CRCs, passed on in pieces
     auto f = faulty(size, {{"retries", "1"}});
     for (auto& [name, kind] : kCrcHeaders) {
       SCOPED_TRACE(name);
       const uint64_t gets = f.store->counters().gets;
-      f.proxy->rules(json::array({{{"match", "^GET "}, {"fault", "headers"}, {"headers", {{name, crc_text(kind, f.data)}}}}}));
+      f.proxy->rules(
+          json::array({{{"match", "^GET "}, {"fault", "headers"}, {"headers", {{name, crc_text(kind, f.data)}}}}}));
       auto right = get_all(*f.store, f.object);
       EXPECT_TRUE(right.status.ok()) << right.status.error().message;
       EXPECT_TRUE(right.data == f.data);
       EXPECT_EQ(f.store->counters().gets, gets + 1);
-      f.proxy->rules(json::array({{{"match", "^GET "}, {"fault", "headers"}, {"headers", {{name, crc_text(kind, f.data + "x")}}}}}));
+      f.proxy->rules(json::array(
+          {{{"match", "^GET "}, {"fault", "headers"}, {"headers", {{name, crc_text(kind, f.data + "x")}}}}}));
       auto wrong = get_all(*f.store, f.object);
       EXPECT_FALSE(wrong.status.ok());
-      if (size < 4'000'000) EXPECT_EQ(wrong.data, "");
-      else EXPECT_EQ(wrong.status.error().code, kWrongBytes);
+      if (size < 4'000'000)
+        EXPECT_EQ(wrong.data, "");
+      else
+        EXPECT_EQ(wrong.status.error().code, kWrongBytes);
     }
   }
 }
 
 TEST_F(S3Test, FlippedBytesAreSeenByTheCrcWhereTheEtagIsNoSum) {
   auto f = faulty(110'000);
-  json headers = {{"x-amz-server-side-encryption", "aws:kms"}, {"x-amz-checksum-crc64nvme", crc_text(CrcKind::kCrc64Nvme, f.data)}};
-  f.proxy->rules(json::array({{{"match", "^GET "}, {"fault", "flip"}, {"at", 109'999}, {"count", 2}, {"headers", headers}}}));
+  json headers = {{"x-amz-server-side-encryption", "aws:kms"},
+                  {"x-amz-checksum-crc64nvme", crc_text(CrcKind::kCrc64Nvme, f.data)}};
+  f.proxy->rules(
+      json::array({{{"match", "^GET "}, {"fault", "flip"}, {"at", 109'999}, {"count", 2}, {"headers", headers}}}));
   auto got = get_all(*f.store, f.object);
   ASSERT_TRUE(got.status.ok()) << got.status.error().message;
   EXPECT_TRUE(got.data == f.data);
@@ -305,13 +318,15 @@ TEST_F(S3Test, FlippedBytesAreSeenByTheCrcWhereTheEtagIsNoSum) {
 TEST_F(S3Test, CrcsOfPartsAndOfRangesAreNotTakenForTheObjects) {
   auto f = faulty(110'000, {{"retries", "0"}});
   const std::string other = crc_text(CrcKind::kCrc32, "other bytes");
-  for (const json& headers : {json{{"x-amz-checksum-crc32", other}, {"x-amz-checksum-type", "COMPOSITE"}}, json{{"x-amz-checksum-crc32", other + "-2"}},
-                              json{{"x-amz-checksum-crc32", "AAAA"}}, json{{"x-amz-checksum-crc32", "?"}}, json{{"x-amz-checksum-sha1", other}}}) {
+  for (const json& headers : {json{{"x-amz-checksum-crc32", other}, {"x-amz-checksum-type", "COMPOSITE"}},
+                              json{{"x-amz-checksum-crc32", other + "-2"}}, json{{"x-amz-checksum-crc32", "AAAA"}},
+                              json{{"x-amz-checksum-crc32", "?"}}, json{{"x-amz-checksum-sha1", other}}}) {
     f.proxy->rules(json::array({{{"match", "^GET "}, {"fault", "headers"}, {"headers", headers}}}));
     auto got = get_all(*f.store, f.object);
     EXPECT_TRUE(got.status.ok()) << headers << got.status.error().message;
   }
-  f.proxy->rules(json::array({{{"match", "^GET "}, {"fault", "headers"}, {"headers", {{"x-amz-checksum-crc32", other}}}}}));
+  f.proxy->rules(
+      json::array({{{"match", "^GET "}, {"fault", "headers"}, {"headers", {{"x-amz-checksum-crc32", other}}}}}));
   EXPECT_TRUE(get_range(*f.store, f.object, 10, 20'000).status.ok());
   auto unverified = open("s3://faulty", {{"endpoint", f.proxy->endpoint}, {"verify", "never"}});
   EXPECT_TRUE(get_all(*unverified, f.object).status.ok());
@@ -320,7 +335,9 @@ TEST_F(S3Test, CrcsOfPartsAndOfRangesAreNotTakenForTheObjects) {
 // The parts of a large object have no sum of the whole; a HEAD has.
 TEST_F(S3Test, LargeObjectsAreComparedWithTheCrcOfAHead) {
   auto f = faulty(20 << 20);
-  const auto head = [](json headers) { return json{{"match", "^HEAD "}, {"fault", "headers"}, {"headers", std::move(headers)}}; };
+  const auto head = [](json headers) {
+    return json{{"match", "^HEAD "}, {"fault", "headers"}, {"headers", std::move(headers)}};
+  };
   for (auto& [name, kind] : kCrcHeaders) {
     SCOPED_TRACE(name);
     f.proxy->rules(json::array({head({{name, crc_text(kind, f.data)}})}));
@@ -338,7 +355,10 @@ TEST_F(S3Test, WithoutAnAnswerToTheHeadItIsTheEtag) {
   auto f = faulty(20 << 20, {{"retries", "1"}});
   const json refused = {{"match", "^HEAD "}, {"fault", "status"}, {"status", 403}, {"code", "AccessDenied"}};
   const json late = {{"match", "^HEAD "}, {"fault", "delay"}, {"delay", 1}};
-  const json other = {{"match", "^HEAD "}, {"fault", "headers"}, {"headers", {{"ETag", "\"other\""}, {"x-amz-checksum-crc32", crc_text(CrcKind::kCrc32, "other")}}}};
+  const json other = {
+      {"match", "^HEAD "},
+      {"fault", "headers"},
+      {"headers", {{"ETag", "\"other\""}, {"x-amz-checksum-crc32", crc_text(CrcKind::kCrc32, "other")}}}};
   for (const json& answer : {refused, late, other}) {
     SCOPED_TRACE(answer.dump());
     f.proxy->rules(json::array({answer}));
@@ -350,12 +370,14 @@ TEST_F(S3Test, WithoutAnAnswerToTheHeadItIsTheEtag) {
   }
 }
 
-// Bodies of all sizes wait for each other to have their MD5 computed side by side: the wrong one is told from the right ones.
+// Bodies of all sizes wait for each other to have their MD5 computed side by side: the wrong one is told from the right
+// ones.
 TEST_F(S3Test, BodiesHashedTogetherAreEachJudgedByTheirOwnSum) {
   auto f = faulty(110'000, {{"retries", "1"}});
   std::vector<ObjectInfo> objects;
   std::vector<std::string> contents;
-  for (size_t size : {size_t{1}, size_t{55}, size_t{64}, size_t{4'000}, size_t{70'000}, size_t{300'000}, size_t{1'500'000}, size_t{90'000}}) {
+  for (size_t size : {size_t{1}, size_t{55}, size_t{64}, size_t{4'000}, size_t{70'000}, size_t{300'000},
+                      size_t{1'500'000}, size_t{90'000}}) {
     const std::string key = "together" + std::to_string(size);
     contents.push_back(pattern(size, size));
     server_->put("faulty", key, contents.back());
@@ -386,7 +408,8 @@ TEST_F(S3Test, BodiesHashedTogetherAreEachJudgedByTheirOwnSum) {
     ASSERT_EQ(ends[i].ok(), !flipped) << i;
     ASSERT_TRUE(bodies[i] == (flipped ? "" : contents[i % objects.size()])) << i;
   }
-  EXPECT_EQ(get_range(*f.store, objects[4], 0, objects[4].size, false).data, contents[4]) << "with no other to wait for";
+  EXPECT_EQ(get_range(*f.store, objects[4], 0, objects[4].size, false).data, contents[4])
+      << "with no other to wait for";
 }
 
 TEST_F(S3Test, TenPercentFaultsCostNoReadItsBytes) {
@@ -569,7 +592,8 @@ TEST_F(S3Test, FillThatAProgramWaitsForOvertakesFill) {
   std::atomic<int> left{80}, left_at_hurried{80};
   std::promise<void> all;
   for (int i = 0; i < 80; ++i) {
-    GetRequest request{i < 79 ? f.object.key : "hurried", f.object.etag, 0, f.object.size, f.object.size, false, nullptr, nullptr};
+    GetRequest request{
+        i < 79 ? f.object.key : "hurried", f.object.etag, 0, f.object.size, f.object.size, false, nullptr, nullptr};
     request.on_data = [](auto) -> Status { return {}; };
     request.on_done = [&, i](Status) {
       if (i == 79) left_at_hurried = left.load();

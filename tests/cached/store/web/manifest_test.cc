@@ -1,5 +1,5 @@
 // http sources: what the manifest promises is what a program reads, or it gets an errno.
-#include "cached/store/manifest.h"
+#include "cached/store/web/manifest.h"
 
 #include <gtest/gtest.h>
 #include <zlib.h>
@@ -7,7 +7,7 @@
 #include <filesystem>
 #include <fstream>
 
-#include "tests/cached/store/live_server.h"
+#include "tests/cached/store/http/live_server.h"
 
 namespace larder {
 namespace {
@@ -72,7 +72,8 @@ class ManifestTest : public ::testing::Test {
 
   void manifest(const std::vector<json>& lines) {
     std::ofstream file(dir_.path() + "/data set/larder-manifest.jsonl");
-    for (auto& line : lines) file << line.dump() << "\n";
+    for (auto& line : lines)
+      file << line.dump() << "\n";
   }
 
   std::unique_ptr<Store> open(StoreOptions options = {}, std::string endpoint = {}) {
