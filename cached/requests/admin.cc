@@ -7,6 +7,7 @@
 
 #include "cached/base/files.h"
 #include "cached/base/log.h"
+#include "cached/requests/may_read.h"
 #include "cached/requests/warm_job.h"
 
 namespace larder {
@@ -405,10 +406,6 @@ static Result<Place> place_of(const Datasets& datasets, const std::string& path)
   return place;
 }
 
-static bool may_read(const Peer& peer, const Dataset& d) {
-  return !d.group || peer.uid == 0 || peer.uid == ::geteuid() || peer.in_group(*d.group);
-}
-
 Admin::Answer Admin::run_warm(const std::shared_ptr<WarmJob>& job, const Call& call) {
   Progress progress = call.progress();
   p_.flights.add_source(job);
@@ -476,7 +473,7 @@ Admin::Answer Admin::warm(const Call& call) {
   for (const std::string& path : *paths) {
     Result<Place> place = place_of(p_.datasets, path);
     if (!place) return place.error();
-    if (!may_read(call.peer, *place->mount.dataset))
+    if (!may_read(call.peer, place->mount.dataset->group))
       return make_error(EACCES, fmt::format("{} is restricted to a group", shown(path)));
     place->mount.dataset->used_now();
     job->add(place->mount.dataset, place->version, place->entry, place->mount.path);

@@ -3,15 +3,12 @@
 #include "cached/base/files.h"
 #include "cached/base/log.h"
 #include "cached/catalog/directory_handles.h"
+#include "cached/requests/may_read.h"
 
 namespace larder {
 
 ProgramRequests::ProgramRequests(Parts parts)
     : p_(parts), null_(std::make_shared<Fd>(::open("/dev/null", O_RDONLY | O_CLOEXEC))) {}
-
-bool ProgramRequests::may_read(const Peer& peer, std::optional<gid_t> group) const {
-  return !group || peer.uid == 0 || peer.uid == ::geteuid() || peer.in_group(*group);
-}
 
 // The daemon's own descriptors outlive every reply.
 static std::shared_ptr<Fd> borrowed(const Fd& fd) {

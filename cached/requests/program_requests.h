@@ -31,7 +31,6 @@ class ProgramRequests {
   void chunks(const IncomingRequest& request);
 
  private:
-  bool may_read(const Peer& peer, std::optional<gid_t> group) const;
   bool open_lazy(const IncomingRequest& request, const Object& object);
   Result<Fd> namespace_directory(const std::string& path);
   Result<Fd> dataset_directory(const IncomingRequest& request);
