@@ -12,7 +12,7 @@ JOBS    ?= $(shell nproc)
 BUILD_PACKAGES := g++ make pkg-config libcurl4-openssl-dev libssl-dev zlib1g-dev libxxhash-dev libhiredis-dev libsqlite3-dev \
                   libpugixml-dev libfmt-dev libspdlog-dev libmimalloc-dev libcli11-dev libtomlplusplus-dev nlohmann-json3-dev
 TEST_PACKAGES  := libgtest-dev libgmock-dev binutils ca-certificates python3 python3-numpy python3-venv rsync diffutils findutils procps tar \
-                  util-linux perl git zip unzip bzip2 xz-utils libjemalloc2 libtcmalloc-minimal4 libmimalloc2.0 redis-server openssl
+                  util-linux perl git zip unzip bzip2 xz-utils libjemalloc2 libtcmalloc-minimal4 libmimalloc2.0 redis-server openssl podman runc
 FRAMEWORK_PACKAGES := python3-torch python3-torchvision libpython3.11-testsuite debootstrap valgrind \
                       $(if $(shell command -v go),,golang-go) $(if $(shell command -v rustc),,rustc) \
                       $(if $(shell command -v javac),,default-jdk-headless) $(if $(shell command -v node),,nodejs)
@@ -34,7 +34,8 @@ DAEMON_PKGS   := libcurl openssl zlib libxxhash hiredis sqlite3 pugixml fmt spdl
 DAEMON_FLAGS   = $(BASE) $(shell pkg-config --cflags $(DAEMON_PKGS)) -DSPDLOG_FMT_EXTERNAL -pthread
 DAEMON_LIBS    = $(shell pkg-config --libs $(DAEMON_PKGS)) $(if $(filter release,$(MODE)),-lmimalloc) -pthread
 
-PRELOAD_SRC := $(shell find preload -name '*.cc')
+PRELOAD_SRC := $(shell find preload -name '*.cc' ! -path 'preload/launch/*')
+LAUNCH_SRC  := $(wildcard preload/launch/*.cc)
 CACHED_SRC  := $(shell find cached -name '*.cc' ! -path 'cached/main/larder*.cc' ! -path 'cached/cli/*')
 CLI_SRC     := $(shell find cached/cli -name '*.cc')
 TEST_SRC    := $(shell find tests -name '*_test.cc' ! -path 'tests/integration/*')
@@ -44,10 +45,10 @@ obj = $(patsubst %.cc,$(BUILD)/obj/%.o,$(1))
 # A make in a make, with all cores unless the caller chose.
 submake = +$(MAKE) --no-print-directory $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(JOBS))
 
-all: $(BUILD)/liblarder.so $(BUILD)/larderd $(BUILD)/larder
+all: $(BUILD)/liblarder.so $(BUILD)/larderd $(BUILD)/larder $(BUILD)/larder-exec
 
 help:
-	@echo 'make                 build/liblarder.so, build/larderd, build/larder'
+	@echo 'make                 build/liblarder.so, build/larderd, build/larder, build/larder-exec'
 	@echo 'make deps            install what is missing (apt)'
 	@echo 'make test            deps, build, all tests'
 	@echo 'make test-frameworks PyTorch, Paddle, TensorFlow, DALI, CPython'"'"'s own tests, older Debians on a dataset'
@@ -79,6 +80,11 @@ $(BUILD)/exports.map: preload/base/symbols.def
 
 $(BUILD)/liblarder.so: $(call obj,$(PRELOAD_SRC)) $(BUILD)/exports.map
 	gcc -o $@ $(filter %.o,$^) $(PRELOAD_LINK)
+
+# Static, on libc alone: it runs in any image.
+$(BUILD)/larder-exec: $(LAUNCH_SRC) $(wildcard preload/launch/*.h include/larder/*.h)
+	@mkdir -p $(@D)
+	$(CXX) -std=c++20 $(WARN) -O2 -g -fno-exceptions -fno-rtti -Iinclude -I. -static -o $@ $(LAUNCH_SRC)
 
 $(BUILD)/libcached.a: $(call obj,$(CACHED_SRC))
 	@rm -f $@
@@ -233,6 +239,7 @@ install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(PREFIX)/share/doc/larder
 	install -m 755 $(BUILD)/larder $(BUILD)/larderd $(DESTDIR)$(PREFIX)/bin
 	install -m 644 $(BUILD)/liblarder.so $(DESTDIR)$(PREFIX)/lib
+	install -m 755 $(BUILD)/larder-exec $(DESTDIR)$(PREFIX)/lib
 	sed 's|@PREFIX@|$(PREFIX)|g' examples/larderd.service.in >$(DESTDIR)$(PREFIX)/lib/systemd/system/larderd.service
 	sed 's|@PREFIX@|$(PREFIX)|g' examples/dev-shm-larder.mount.in >$(DESTDIR)$(PREFIX)/lib/systemd/system/dev-shm-larder.mount
 	chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/larderd.service $(DESTDIR)$(PREFIX)/lib/systemd/system/dev-shm-larder.mount
