@@ -28,6 +28,7 @@ namespace larder {
 
 inline constexpr const char* kNamespaceFolder = "ns";
 inline constexpr const char* kMirrorFolder = "m";
+inline constexpr const char* kChunksFolder = "chunks";
 
 // ---- control -------------------------------------------------------------------------------------------------------
 //
