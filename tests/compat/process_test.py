@@ -58,6 +58,7 @@ class Descriptors(Compat):
             self.assertEqual([line.split()[1] for line in out if line.startswith(b"fd")], [b"0", b"1", b"2", b"3"])
 
     def test_a_bare_process_gets_a_descriptor(self):
+        """S3: The descriptor of a whole file is a real kernel descriptor of an immutable file."""
         self.part("send", lines=4)
 
     def test_64_threads_cold_and_warm(self):

@@ -156,6 +156,7 @@ class Shell(Compat):
     # ---- links that lead in ----
 
     def test_symlinks_into_the_dataset(self):
+        """S8: Outside the mount, symlinks work as always, including those that lead into a dataset."""
         self.same("ln -s $D/text $W/dir; ln -s $D/text/00.txt $W/file; ln -s $D/none $W/dangling; ls -l $W/dir/ | wc -l; md5sum $W/file $W/dir/01.txt; "
                   "cat $W/dangling; realpath $W/dir/00.txt; cd $W/dir && pwd && pwd -P && ls | wc -l; cd .. ; pwd", lines=5)
         self.same("ln -s $D $W/a; ln -s a/text $W/b; cd $W; ls b/ | wc -l; cat b/00.txt | md5sum; find -L b -type f | wc -l; test -f b/00.txt; echo $?; du -L b | wc -l; "
@@ -173,6 +174,7 @@ class Shell(Compat):
                   "cd $W/link && ls | wc -l; pwd -P; find -L $W -name leaf; du -sbL $W/link; test $W/link -ef $D; echo $?; tar ch -C $W link | wc -c", lines=15)
 
     def test_the_parent_lists_the_mount(self):
+        """S9: If it does, the mount covers what is there. S9: The folders above it list it."""
         self.same("find $D/.. -path '*data/text/0*' | sort", lines=10)
         self.same("ls -F $D/..", lines=3)
         self.assertEqual(os.listdir(self.data), ["decoy"])

@@ -74,6 +74,7 @@ class OnS3(LarderTest):
             self.assertEqual(found, self.expected)
 
     def test_eight_processes_cause_one_get_a_file(self):
+        """S2: `open` of an uncached file returns when the whole object is on the node."""
         for fill in ("off", "eager"):
             with self.subTest(fill=fill):
                 daemon = self.daemon(fill=fill)
@@ -107,6 +108,7 @@ class OnS3(LarderTest):
         self.assertEqual(self.object_gets(), 0, "warmed files went to the store again")
 
     def test_kill_9_in_the_middle_of_a_cold_epoch(self):
+        """S1: A program gets the object's bytes or an errno."""
         daemon = self.daemon()
         reader = start_reader(daemon, "/data/x", pause=0.002)
         wait_for(lambda: self.object_gets() > self.FILES // 5, what="a fifth of the epoch")
@@ -120,6 +122,8 @@ class OnS3(LarderTest):
         self.assertLess(self.object_gets(), self.FILES + self.FILES // 2, "the new daemon did not take the cache over")
 
     def test_a_dead_daemon_loses_nothing(self):
+        """S13: Cached files stay readable by running programs. S14: `"wait"` waits for the daemon up to `wait_ms`, then
+        gives EIO."""
         daemon = self.daemon(wait_ms=500)
         daemon.larder("warm", "/data/x/0", "/data/x/1")
         warm = {name: d for name, d in self.expected.items() if name[0] in "01"}
@@ -171,6 +175,8 @@ class OnFiles(LarderTest):
         self.plain = os.path.join(self.folder, "plain")
 
     def test_a_refresh_reaches_running_programs(self):
+        """S4: After a refresh, the next `open` gets the new object, a removed object is ENOENT, and a changed object
+        has a new inode number."""
         many_files(self.plain, 20, 1000)
         daemon = self.enterContext(Daemon())
         daemon.larder("format", "data", "file://" + self.plain)
@@ -255,6 +261,7 @@ class OnFiles(LarderTest):
         self.assertLessEqual(daemon.status()["cache"]["used"], 48 * MiB)
 
     def test_an_open_file_survives_eviction_and_a_refresh(self):
+        """S4: An open descriptor keeps its version."""
         many_files(self.plain, 10, 200_000)
         daemon = self.enterContext(Daemon())
         daemon.mount("file://" + self.plain, "/data/x")
@@ -267,7 +274,25 @@ class OnFiles(LarderTest):
         out, _ = program.communicate("go\n", timeout=30)
         self.assertEqual((program.returncode, out.strip()), (0, digest(os.path.join(self.plain, "0/f0000"))))
 
+    def test_what_a_miss_gets_while_the_daemon_is_away(self):
+        """S14: `"origin"` reads the real file system below the mount; `"error"` fails at once."""
+        many_files(self.plain, 2, 1000)
+        below = self.enterContext(scratch())
+        os.makedirs(os.path.join(below, "0"))
+        with open(os.path.join(below, "0/f0000"), "wb") as f:
+            f.write(b"the original")
+        for fallback, expected in (("origin", (0, b"the original")), ("error", (1, b""))):
+            with self.subTest(fallback):
+                daemon = self.enterContext(Daemon(wait_ms=600_000))  # "wait" would outlast the test
+                daemon.larder("mount", "file://" + self.plain, below, "--fallback", fallback)
+                daemon.kill()
+                result = run_program(["cat", os.path.join(below, "0/f0000")], daemon.preload_env(), timeout=60)
+                self.assertEqual((result.returncode, result.stdout), expected, result.stderr)
+                if fallback == "error":
+                    self.assertIn(os.strerror(errno.EIO).encode(), result.stderr)
+
     def test_it_is_a_read_only_file_system(self):
+        """S12: Whatever would change a dataset is EROFS."""
         make_tree(self.plain)
         daemon = self.enterContext(Daemon())
         daemon.mount("file://" + self.plain, "/data/x")
@@ -303,6 +328,7 @@ print(os.access('top.txt', os.W_OK), os.access('odd', os.W_OK), bool(os.statvfs(
             self.assertIn(error.encode(), result.stderr, command)
 
     def test_objects_that_no_path_can_name_are_reported(self):
+        """S7: `larder refresh`, `larder mount` and the log count them and give examples."""
         # A file and a folder of one name cannot be on a disk; on S3 they can: tests/cached covers those keys one by one.
         make_tree(self.plain)
         daemon = self.enterContext(Daemon())

@@ -74,7 +74,7 @@ class ProgramsTest(LazyTest):
         self.assertLessEqual(d.status()["cache"]["used"], 32 * MiB)
 
     def test_open_does_not_wait_for_the_object(self):
-        """One chunk, or none, is fetched for what is looked at: not the object."""
+        """S15: A read waits only for the chunks that it touches."""
         self.write("big.bin", 200 * MiB)
         d = self.daemon(cache_size="512MiB", lazy_threshold="16MiB")
         self.same(d, "head -c 10 @/big.bin")
@@ -82,6 +82,7 @@ class ProgramsTest(LazyTest):
         self.assertLess(d.status()["store"]["bytes"], 40 * MiB)
 
     def test_what_was_read_whole_is_an_ordinary_file(self):
+        """S15: When all chunks are there, the object becomes an ordinary cache file (S3) for later opens."""
         self.write("big.bin", 20 * MiB + 1)
         d = self.daemon(cache_size="128MiB", lazy_threshold="4MiB")
         self.same(d, "md5sum < @/big.bin")
@@ -155,6 +156,7 @@ class UnseenTest(LazyTest):
             os.close(fd)
 
     def test_a_preloaded_process_that_is_sent_the_descriptor_reads_on(self):
+        """S17: a preloaded process reads on wherever the descriptor came from."""
         code = ("import os, socket, array, hashlib; a, b = socket.socketpair(); fd = os.open('/data/lazy/big.bin', os.O_RDONLY); os.lseek(fd, 1000, 0)\n"
                 "if os.fork() == 0:\n"
                 "    os.execv('%s', ['python3', '-c', 'import os, socket, array, hashlib, sys; s = socket.socket(fileno=int(sys.argv[1])); "
@@ -278,7 +280,8 @@ class ChangesTest(LazyTest):
         return p.communicate("go\n", timeout=60)[0].splitlines()
 
     def test_a_replaced_object_is_stale_for_who_has_it_open_and_new_for_who_opens_it(self):
-        """S18. Never a mix of both."""
+        """S18: If an object changes in the bucket, its open descriptors get ESTALE, and later opens get the new
+        version."""
         self.write("big.bin", 40 * MiB, seed=1)
         lines = self.lines_of(self.daemon(), "for at in range(10 << 20, 40 << 20, 1 << 20):\n"
                               "    try: os.pread(fd, 1000, at)\n"
@@ -301,7 +304,7 @@ class ChangesTest(LazyTest):
         self.assertEqual(lines, ["True"] + 3 * ["116 True"])
 
     def test_the_daemon_away_for_a_while(self):
-        """What is there is read on; what is not waits for the next daemon."""
+        """S19: While the daemon is away, chunks that are present stay readable."""
         self.write("big.bin", 20 * MiB)
         d = self.daemon(cache_size="128MiB", lazy_threshold="4MiB", wait_ms=20000)
         code = ("import os, sys, hashlib\nfd = os.open('/data/lazy/big.bin', os.O_RDONLY)\nos.pread(fd, 1000, 0)\nprint('ready', flush=True); sys.stdin.readline()\n"

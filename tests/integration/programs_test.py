@@ -66,6 +66,7 @@ class Programs:
         self.assert_same('cd "$ROOT" && find . -size +100k -newer top.txt -o -name "n0*" -o -empty | sort')
 
     def test_stat(self):
+        """S10: `stat`, `lstat`, `fstat` and `statx` agree in every field."""
         self.assert_same('cd "$ROOT" && find . -type f -print0 | sort -z | xargs -0 stat -c "%n %s %f %F %Y %u %g %h"')
 
     def test_cp(self):

@@ -376,6 +376,7 @@ class Changes(OnStore):
     """The bucket is the truth, and never half of it."""
 
     def test_replaced_and_deleted_objects(self):
+        """S5: An object that changed in the bucket after it was listed is noticed when it is fetched (If-Match)."""
         files = self.put("change", 4)
         daemon = self.daemon("change")
         new = content("changed", 9000)

@@ -160,6 +160,8 @@ class Mapped(unittest.TestCase):
         self.assertEqual((process.returncode, out), (0, b"right\n"), err.decode()[-600:] + self.larder.log_text()[-1500:])
 
     def test_where_userfaultfd_is_refused(self):
+        """S25: Where the kernel refuses userfaultfd (docker's default seccomp profile), `mmap` makes the object whole
+        first, and is ENODEV if it cannot fit."""
         self.expect_right(self.read("random", "small", REFUSED))
         result = self.read("random", "large", REFUSED)
         self.assertNotEqual(result.returncode, 0)

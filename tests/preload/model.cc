@@ -5,10 +5,11 @@
 //   model ROOT SCRATCH HANDLES FIRST COUNT          one line a sequence: its seed and the hash of all its steps
 //   model ROOT SCRATCH HANDLES FIRST COUNT print    every step
 //
-// HANDLES 0: no O_PATH descriptors of files, for a run during which files are evicted (such a descriptor does not keep
-// them). SCRATCH holds links into the tree (tests/preload/model_test.py makes them). Differences that are meant
-// (docs/semantics.md) are left out by name: numbers of inodes and devices (but not which are equal), st_blksize, times
-// of access and change, the order of a listing, and everything but the type of what lies outside the tree.
+// HANDLES 0: no O_PATH descriptors of files, for a run during which files are evicted. S10a: An O_PATH descriptor does
+// not keep its file in the cache. SCRATCH holds links into the tree (tests/preload/model_test.py makes them). Intended
+// differences (docs/semantics.md) are left out by name: numbers of inodes and devices (but not which are equal),
+// st_blksize, times of access and change, the order of a listing, and everything but the type of what is outside the
+// tree.
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>

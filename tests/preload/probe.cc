@@ -654,6 +654,7 @@ void writes() {
   say("read-only %d namemax %lu", (vfs.f_flag & ST_RDONLY) != 0, vfs.f_namemax);
   fd = open(p("a/one"), O_RDONLY);
   CALL(fstatvfs(fd, &vfs));
+  // S11: `statfs` says read-only, with the dataset's size.
   say("read-only %d", (vfs.f_flag & ST_RDONLY) != 0);
   close(fd);
   struct statfs fs;

@@ -157,6 +157,10 @@ class PagesTest(unittest.TestCase):
         found = [f"{path}: {what}" for path in test_files() for what in wrong_quotes(read(path), known)]
         self.assertEqual([], found)
 
+    def test_every_promise_has_a_test_that_names_it(self):
+        named = {number for path in test_files() for number in NUMBER.findall(read(path))}
+        self.assertEqual(set(), set(promises()) - named)
+
 
 class CheckersTest(unittest.TestCase):
     """Each check finds a fault of its kind; otherwise its silence about the pages means nothing."""

@@ -406,6 +406,7 @@ TEST_F(Lazy, WhatIsLargerThanTheCacheCannotBeWhole) {
   EXPECT_EQ(in.read(d, "huge"), "errno 27");  // EFBIG
 }
 
+// S20: An object without an etag (some `http://` manifests) cannot be read in parts: it must fit the cache.
 TEST_F(Lazy, WithoutAnEtagRangesMayBeOfTwoVersions) {
   out.bucket->put("big", body(10 * kChunk), "-");
   out.bucket->objects["big"].etag = "";

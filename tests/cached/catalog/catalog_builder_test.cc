@@ -89,6 +89,7 @@ TEST(CatalogBuilder, ChildrenAreSortedByNameWhateverTheOrderOfKeys) {
   EXPECT_TRUE(validate(bytes_of(image)).ok());
 }
 
+// S6: Folders are implied; an empty object whose key ends in `/` makes an empty folder.
 TEST(CatalogBuilder, MarkersMakeFoldersOfTheirOwn) {
   CatalogImage image = build({object("empty/", 0, 77), object("full/", 0, 5), object("full/x", 1, 9), object("", 0)});
   Catalog c = image.view();
@@ -98,6 +99,8 @@ TEST(CatalogBuilder, MarkersMakeFoldersOfTheirOwn) {
   EXPECT_EQ(image.header.skipped, 0u);
 }
 
+// S7: Keys that no path can name are not shown: `a//b`, `.` or `..` as a component, a component over 255 bytes, NUL, a
+// key that is also a folder.
 TEST(CatalogBuilder, KeysThatNoPathCanNameAreReportedNotLost) {
   std::vector<std::string> bad = {
       "/lead", "a//b",  "a/./b", "a/../b", ".", "..", "x/" + std::string(256, 'n'), std::string("n\0l", 3),

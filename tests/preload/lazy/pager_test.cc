@@ -82,6 +82,7 @@ TEST_F(Pager, ShowsTheObjectsBytesAndTheSystemsEnd) {
   ::munmap(const_cast<char*>(beyond), kSize + 10 * kPage);
 }
 
+// S21: `mmap` of a lazy object fetches the chunks that are touched.
 TEST_F(Pager, FetchesOnlyWhatIsTouched) {
   const char* p = mapped();
   EXPECT_EQ(fake_.knobs().fills, 0u);
@@ -91,7 +92,8 @@ TEST_F(Pager, FetchesOnlyWhatIsTouched) {
   ::munmap(const_cast<char*>(p), kSize);
 }
 
-// The data file shows 0xdd in every absent chunk and 0.3 ms long before each right byte: whoever looks there sees it.
+// S26: From 5.14 on, the chunk's word decides. The data file shows 0xdd in every absent chunk, and for 0.3 ms before
+// each right byte: a reader that looks there sees it.
 TEST_F(Pager, NeverShowsWhatIsThereBeforeTheWordSaysSo) {
   fake_.knobs().show_poison = true;
   fake_.knobs().evictions_per_ms = 3;
@@ -143,6 +145,7 @@ TEST_F(Pager, EvictedInTheMomentBeforeItIsShown) {
   ::munmap(const_cast<char*>(p), kSize);
 }
 
+// S21: Eviction under a mapping is invisible: the page is fetched again.
 TEST_F(Pager, EvictionUnderManyReaders) {
   fake_.knobs().evictions_per_ms = 10;
   const char* p = mapped();
@@ -157,6 +160,7 @@ TEST_F(Pager, EvictionUnderManyReaders) {
   ::munmap(const_cast<char*>(p), kSize);
 }
 
+// S22: MAP_PRIVATE writes stay the process's own.
 TEST_F(Pager, PrivateWritesStayTheProcesssOwn) {
   char* p = const_cast<char*>(mapped(kSize, PROT_READ | PROT_WRITE, MAP_PRIVATE));
   const char* other = mapped();
@@ -173,6 +177,7 @@ TEST_F(Pager, PrivateWritesStayTheProcesssOwn) {
   ::munmap(const_cast<char*>(other), kSize);
 }
 
+// S22: MAP_FIXED, munmap of parts, mremap (moved, grown, shrunk), madvise and mlock act as always.
 TEST_F(Pager, FollowsUnmapMoveAndGrowth) {
   char* p = const_cast<char*>(mapped(8 * 65536, PROT_READ, MAP_SHARED, 2 * 65536));
   ::munmap(p + 65536, 65536);  // a hole
@@ -259,6 +264,7 @@ TEST_F(Pager, ChurnOfMappings) {
 
 // ---- fork -----------------------------------------------------------------------------------------------------------
 
+// S23: Children of `fork` read on, with a pager of their own.
 TEST_F(Pager, ForkedReadersWhileOthersFault) {
   fake_.knobs().evictions_per_ms = 5;
   const char* p = mapped();
@@ -323,7 +329,8 @@ TEST_F(Pager, ForksByThreadsThatMapAndUnmap) {
   ::munmap(const_cast<char*>(p), kSize);
 }
 
-// libc does not tell of such children: they must not find holes.
+// S23: A child that libc does not know of (`_Fork`, a raw `clone`), or the child of a program without `/proc`, does not
+// have the mapping: an access is SIGSEGV, never zeros.
 TEST_F(Pager, AChildOfTheRawCallHasNoMapping) {
   const char* p = mapped();
   EXPECT_EQ(p[0], FakeChunks::byte_at(0));
@@ -340,6 +347,7 @@ TEST_F(Pager, AChildOfTheRawCallHasNoMapping) {
   ::munmap(const_cast<char*>(p), kSize);
 }
 
+// S23: `vfork` and `posix_spawn` children share their parent's.
 TEST_F(Pager, AVforkChildReads) {
 #ifdef __SANITIZE_THREAD__
   GTEST_SKIP() << "TSan makes vfork() a fork()";
@@ -373,6 +381,7 @@ TEST_F(Pager, WaitsForADaemonThatComesBack) {
   ::munmap(const_cast<char*>(p), kSize);
 }
 
+// S21: A page shows the object's bytes, or the access ends in SIGBUS (SIGSEGV before Linux 6.6).
 TEST_F(Pager, WhatCannotBeHadIsASignal) {
   const long r = fake_.map(kSize, PROT_READ, MAP_SHARED, 0, 300);
   ASSERT_GT(r, 0);
@@ -389,6 +398,7 @@ TEST_F(Pager, WhatCannotBeHadIsASignal) {
   ::munmap(const_cast<char*>(p), kSize);
 }
 
+// S24: Closing all descriptors changes nothing.
 TEST_F(Pager, ClosingAllDescriptorsChangesNothing) {
   const char* p = mapped();
   EXPECT_EQ(in_child([&] {
@@ -418,6 +428,8 @@ TEST_F(Pager, ManyThreadsWaitInParallel) {
   ::munmap(const_cast<char*>(p), kSize);
 }
 
+// S25: Where the kernel restricts userfaultfd to user mode (the default without CAP_SYS_PTRACE), a system call that is
+// given an address in an unmapped page is EFAULT: `write(fd, mapping, n)`, `mlock`.
 TEST_F(Pager, TheKernelReadsFromAMapping) {
   const char* p = mapped();
   int pipe[2];
