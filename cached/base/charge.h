@@ -1,4 +1,5 @@
-// Bytes of the cache's budget that tables and catalogs take (as opposed to cache files): counted while a Charge lives.
+// Bytes of the cache's budget that tables and catalogs take, as opposed to cache files. A Charge counts its bytes on a
+// Meter while it lives; the Meter must outlive it. Threads: a Meter may be charged from any thread.
 #pragma once
 #include <atomic>
 #include <cstdint>

@@ -1,4 +1,5 @@
-// Owners of what the kernel hands out: Fd (a descriptor) and Mapping (a memory mapping).
+// Owners of what the kernel hands out: an Fd closes its descriptor, a Mapping unmaps its memory. Both can be moved, not
+// copied.
 #pragma once
 #include <fcntl.h>
 #include <sys/mman.h>

@@ -1,5 +1,5 @@
-// Small helpers over files and folders of the daemon's own. All paths are relative to a directory descriptor (or
-// absolute).
+// Small helpers over the daemon's own files and folders. All paths are relative to a directory descriptor, or absolute.
+// Threads: any. Errors carry the errno of the system call.
 #pragma once
 #include <sys/stat.h>
 
@@ -17,28 +17,28 @@ namespace larder {
 // Opens a directory without following a symlink in its last component.
 Result<Fd> open_dir(int dir_fd, const std::string& path);
 
-// Makes a directory (if there is none) with exactly this mode, and opens it. `created` tells whether it was made.
+// Opens a directory; makes it with exactly this mode if there is none. `created` tells whether it was made.
 Result<Fd> make_dir(int dir_fd, const std::string& path, mode_t mode, bool* created = nullptr);
 
-// Makes a directory and the ones above it that are missing.
+// Makes a directory and its missing parents.
 Status make_dirs(const std::string& path, mode_t mode);
 
-// Writes all of `bytes` at `offset`; goes on after short writes and signals.
+// Writes all of `bytes` at `offset`; continues after short writes and signals.
 Status pwrite_all(int fd, const void* bytes, size_t len, uint64_t offset);
 
-// Reads exactly `len` bytes at `offset`; EIO: the file ends before.
+// Reads exactly `len` bytes at `offset`. EIO: the file ends before that.
 Status pread_all(int fd, void* bytes, size_t len, uint64_t offset);
 
-// The whole of a regular file; fails with EFBIG if it has more than `limit` bytes.
+// The content of a regular file. EFBIG: it has more than `limit` bytes.
 Result<std::string> read_file(int dir_fd, const std::string& path, size_t limit);
 
-// Replaces a file atomically: written under another name, synced, renamed. Leaves nothing behind if it fails.
+// Replaces a file atomically: writes it under another name, syncs and renames it. Leaves nothing behind if it fails.
 Status replace_file(int dir_fd, const std::string& path, std::string_view text, mode_t mode);
 
-// Gives an O_TMPFILE file a name in `dir_fd`. EEXIST if there is one already.
+// Links an O_TMPFILE file under a name in `dir_fd`. EEXIST: the name is taken.
 Status link_file(int fd, int dir_fd, const std::string& name);
 
-// As link_file, but takes the place of a file of that name. `tmp_dir` is on the same file system.
+// As link_file, but replaces a file of that name. `tmp_dir` is on the same file system.
 Status link_file_over(int fd, int tmp_dir, int dir_fd, const std::string& name);
 
 // An unnamed file in a directory, open for reading and writing whatever its mode says (less the umask).
@@ -47,7 +47,7 @@ Result<Fd> unnamed_file(int dir_fd, mode_t mode = 0600);
 // Calls `each` with the names in a directory, without "." and "..".
 Status for_each_name(int dir_fd, const std::function<void(const char*)>& each);
 
-// The same until `each` returns false.
+// The same, but stops when `each` returns false.
 Status for_names_while(int dir_fd, const std::function<bool(const char*)>& each);
 
 // Bytes a file of this size takes on tmpfs (whole pages).
@@ -61,7 +61,7 @@ std::string shown(std::string_view text, size_t limit = 300);
 // Exactly `digits` lower-case hex digits.
 bool parse_hex(std::string_view text, size_t digits, uint64_t* value);
 
-// Nanoseconds since 1970. What 64 bits cannot hold (after 2262) is the last time that they can.
+// Nanoseconds since 1970. Times that 64 bits cannot hold (after 2262) become the last one that they can.
 inline int64_t as_ns(time_t seconds, int64_t nanoseconds) {
   constexpr int64_t kLast = INT64_MAX / 1'000'000'000 - 1;
   return std::clamp<int64_t>(seconds, -kLast, kLast) * 1'000'000'000 + nanoseconds;

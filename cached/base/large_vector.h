@@ -1,6 +1,6 @@
-// A vector for tables of millions of entries: from 4 MiB on its memory is the kernel's own huge pages where there are
-// any (a fault each 2 MiB instead of each 4 KiB, and few TLB misses in random order), and goes back to the kernel at
-// once.
+// A vector for tables of millions of entries. From 4 MiB on, its memory is mapped directly: in huge pages where the
+// kernel has them (a fault each 2 MiB instead of each 4 KiB, and few TLB misses in random order), and returned at once
+// when freed.
 #pragma once
 #include <sys/mman.h>
 
@@ -41,8 +41,8 @@ struct LargeAllocator {
 template <typename T>
 using LargeVector = std::vector<T, LargeAllocator<T>>;
 
-// Gives the pages within [p, p + bytes) of a vector back to the kernel: what is there is lost, the vector still owns
-// it.
+// Returns the pages within [p, p + bytes) of a vector to the kernel. Their content is lost; the vector still owns the
+// memory.
 template <typename T>
 void give_back(const LargeVector<T>& vector, void* p, size_t bytes) {
   if (vector.capacity() * sizeof(T) < kLargeBytes) return;

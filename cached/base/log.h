@@ -1,4 +1,5 @@
-// The daemon's log: one line an event, to stderr or a file. Everything else calls spdlog::info(...) and friends.
+// The daemon's log: one line an event, to stderr or a file. Call set_up_log() once, before other threads start; all
+// other code calls spdlog::info(...) and its kin, from any thread.
 #pragma once
 #include <spdlog/spdlog.h>
 
@@ -8,7 +9,8 @@
 
 namespace larder {
 
-// level: trace, debug, info, warn, error. file: "" is stderr.
+// `level`: trace, debug, info, warn, error. `file`: empty means stderr. Fails if the level is unknown or the file
+// cannot be opened.
 Status set_up_log(const std::string& file, const std::string& level);
 
 }  // namespace larder

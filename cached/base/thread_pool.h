@@ -1,4 +1,5 @@
-// Threads for operations that take long. At most `limit` run at once, as many may wait; more are refused.
+// Threads for long operations. At most `limit` jobs run at once, and as many may wait; further jobs are refused.
+// Threads: run() from any thread; stop() not from a job.
 #pragma once
 #include <condition_variable>
 #include <deque>
@@ -14,9 +15,9 @@ class ThreadPool {
   explicit ThreadPool(size_t limit) : limit_(limit) {}
   ~ThreadPool() { stop(); }
 
-  // False: too many already.
+  // False: too many jobs run and wait already, or the pool is stopping.
   bool run(std::function<void()> job);
-  // Waits for what runs; drops what waits.
+  // Waits for running jobs; drops waiting ones.
   void stop();
 
  private:

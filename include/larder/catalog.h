@@ -1,11 +1,11 @@
 // The catalog: every directory and file of one dataset version, in one immutable file. Drawing: docs/shared_memory.md.
 //
-// Made by larderd under another name in the dataset's folder, then renamed to "catalog.<version, 16 hex digits>".
+// larderd makes it under another name in the dataset's folder, then renames it to "catalog.<version, 16 hex digits>".
 // Programs map it read-only. Nothing in it ever changes; a refresh makes a new file.
 //
 //   header | entries (48 B each) | slots (8 B each) | names
 //
-// Invariants (1-5 are checked by larderd with valid_catalog() before a catalog is published or taken over):
+// Invariants (larderd checks 1-5 with valid_catalog() before it publishes a catalog or takes one over):
 //  1. Entry 0 is the root directory: empty name, its own parent.
 //  2. The children of a directory are contiguous, entries [first_child, first_child + child_count), sorted by name as
 //     unsigned bytes; a child's index is greater than its parent's (breadth first), so walks to the root end.
@@ -90,7 +90,8 @@ struct CatalogSlot {
 };
 static_assert(sizeof(CatalogSlot) == 8);
 
-// A mapped catalog. Plain pointers; the mapping is owned by whoever mapped it. All functions are async-signal-safe.
+// A view of a mapped catalog: plain pointers that do not own the mapping. All functions are async-signal-safe and may
+// run in any thread.
 struct Catalog {
   const CatalogHeader* header = nullptr;
   const CatalogEntry* entries = nullptr;

@@ -3,27 +3,24 @@
 //
 // In <dataset id>/l/ there are, for each of them,
 //
-//   <object id>              the handle: an empty directory. What open() gives a program is an ordinary O_RDONLY
-//   descriptor of it,
-//                            so the kernel keeps the file position (shared over dup, fork, exec, SCM_RIGHTS) and
-//                            refuses every reader that the library does not see: read is EISDIR, mmap is ENODEV, also
-//                            for root, io_uring, static children, and whoever opens it again through /proc.
+//   <object id>              the handle: an empty directory. open() gives a program an ordinary O_RDONLY descriptor of
+//                            it, so the kernel keeps the file position (shared over dup, fork, exec, SCM_RIGHTS) and
+//                            refuses every reader that the library cannot intercept: read is EISDIR, mmap is ENODEV,
+//                            also for root, io_uring, static children, and a descriptor opened again through /proc.
 //   <handle inode, hex>      the data: a sparse file of the object's size. Only the library and larderd open it.
 //   <handle inode, hex>.map  ChunkMap, mapped read-only by programs.
 //
-// When all chunks are there, the data file is renamed to <dataset id>/<object id>, an ordinary cache file; `whole` is
-// set before.
+// When all chunks are there, larderd sets `whole` and renames the data file to <dataset id>/<object id>, an ordinary
+// cache file.
 //
 // Invariants:
 //  1. All fields but `whole` and the words never change in the life of the file.
 //  2. A word becomes PRESENT (release) after the bytes of its chunk are in the data file.
-//  3. Before the daemon punches a chunk it stores ABSENT with the next generation. A reader loads the word (acquire),
-//  reads, and
-//     loads it again: if anything but the mark changed, what it read is void.
-//  4. Once `whole` is 1 no chunk is punched any more.
-//  5. Chunk i covers bytes [i << chunk_shift, min((i + 1) << chunk_shift, size)). All writes into the data file are of
-//  whole pages,
-//     but for the last: a page that a mapping finds is complete.
+//  3. Before the daemon punches a chunk, it stores ABSENT with the next generation. A reader loads the word (acquire),
+//     reads, and loads the word again: if anything but the mark changed, it discards what it read.
+//  4. Once `whole` is 1, no chunk is punched.
+//  5. Chunk i covers bytes [i << chunk_shift, min((i + 1) << chunk_shift, size)). All writes into the data file are
+//     of whole pages, except the last: a page that a mapping finds is complete.
 //
 // Version history: 1 first.
 #pragma once
@@ -39,7 +36,7 @@ inline constexpr uint64_t kChunkMapMagic = 0x314b4e4843444c4cULL;  // "LLDCHNK1"
 inline constexpr uint32_t kChunkMapFormat = 1;
 
 inline constexpr uint32_t kChunkPresent = 1;
-inline constexpr uint32_t kChunkMark = 2;        // whoever reads it tells larderd (kAdvise): the next ones are due
+inline constexpr uint32_t kChunkMark = 2;        // its reader tells larderd (kChunksAdvise) to fetch on
 inline constexpr uint32_t kChunkGeneration = 4;  // +1 with every change of PRESENT
 
 struct ChunkMap {
@@ -62,7 +59,7 @@ inline constexpr uint64_t chunk_map_bytes(uint32_t chunks) {
   return sizeof(ChunkMap) + uint64_t{chunks} * 4;
 }
 
-// Did a chunk stay as it was between two loads of its word?
+// True if a chunk stayed as it was between two loads of its word.
 inline bool same_chunk(uint32_t before, uint32_t after) {
   return ((before ^ after) & ~kChunkMark) == 0;
 }

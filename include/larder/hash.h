@@ -1,4 +1,5 @@
-// Hashes both sides must agree on. xxHash is used as a header (XXH_INLINE_ALL), so neither side links it.
+// Hashes and names that both sides must agree on. xxHash is used as a header (XXH_INLINE_ALL), so neither side links
+// it. All functions are async-signal-safe.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -10,7 +11,7 @@
 
 namespace larder {
 
-// Inode numbers and path hashes have 63 bits: programs print and parse them as signed.
+// Inode numbers and path hashes have 63 bits, because programs print and parse them as signed.
 inline constexpr uint64_t kInodeMask = 0x7fffffffffffffffULL;
 
 // Hash of a path relative to its dataset ("" is the root, "train/a.jpg" a file; no leading or trailing slash).
@@ -27,7 +28,7 @@ struct ObjectId {
   bool operator!=(const ObjectId& o) const { return !(*this == o); }
 };
 
-// Virtual inode number of a file: a replaced object is a new inode, as after rename(2).
+// Virtual inode number of a file, never 0. A replaced object gets a new inode, as after rename(2).
 inline uint64_t file_inode(ObjectId id) {
   return (id.lo & kInodeMask) ? id.lo & kInodeMask : 1;
 }
@@ -50,8 +51,8 @@ inline void hex16(uint64_t v, char* out) {
   out[16] = 0;
 }
 
-// st_dev of a dataset: an anonymous device number (major 0) of its own, stable for ever, far above the kernel's small
-// ones. Encoded as Linux does: minor bits 0-7 stay, bits 8-19 move up by 12.
+// st_dev of a dataset: an anonymous device number (major 0), the same for ever, far above the kernel's own small ones.
+// Encoded as Linux does: minor bits 0-7 stay, bits 8-19 move up by 12.
 inline uint64_t dataset_dev(uint64_t dataset_id) {
   uint64_t minor = 0x80000u | (dataset_id & 0x7ffffu);
   return (minor & 0xff) | ((minor & ~0xffULL) << 12);

@@ -1,4 +1,5 @@
 // Result<T> and Error: how functions of the daemon and the command line fail. The preload uses plain errnos.
+// value(), *, -> require ok(); error() requires the opposite.
 #pragma once
 #include <cerrno>
 #include <string>
@@ -7,8 +8,8 @@
 
 namespace larder {
 
-// What went wrong, with what value, and (where there is one) what to do; one line, no trailing full stop, never a
-// secret.
+// One line without a trailing full stop: what went wrong, with which value, and what to do about it if that is known.
+// Never a secret.
 struct Error {
   int code = EIO;  // an errno: what a program would get
   std::string message;

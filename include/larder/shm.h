@@ -3,8 +3,8 @@
 // The cache directory (one tmpfs directory a daemon; programs get one descriptor of it):
 //
 //   control                   Control, mapped read-only by programs
-//   presence                  one page, mapped by programs and kept open by nobody: while any process has it mapped,
-//                             fcntl(F_SETLEASE, F_WRLCK) on it fails, so the kernel tells whether a program is left
+//   presence                  one page that programs map and nobody keeps open: fcntl(F_SETLEASE, F_WRLCK) on it fails
+//                             while any process has it mapped, so the kernel tells whether a program is left
 //   inodes.<id>               InodeTable
 //   <ns>/                     namespace folder (kNamespaceFolder): catalog.<version>, m/<hash> mirror directories
 //   <dataset id>/             a dataset's folder (16 hex digits); its mode is how a group restriction is enforced
@@ -33,13 +33,13 @@ inline constexpr const char* kChunksFolder = "chunks";
 // ---- control -------------------------------------------------------------------------------------------------------
 //
 // Invariants:
-//  1. generation is even when the rest is stable; the daemon makes it odd, changes, makes it even again (seqlock).
-//     A reader copies what it needs and starts again if generation moved. It never goes back, also not over restarts.
+//  1. generation is even while the rest is stable. The daemon makes it odd, changes the rest, and makes it even again
+//     (a seqlock). A reader copies what it needs and starts again if generation moved. It never goes back, not even
+//     over restarts.
 //  2. magic, format, instance, cache_dev never change in the life of the file.
 //  3. mounts[0 .. mount_count) are sorted by path length, longest first: the first prefix that matches is the mount.
-//  4. For every mount, <dataset>/catalog.<version> and residency.<version> exist before generation names them; the
-//  files of
-//     an older version are unlinked after (whoever mapped them keeps them).
+//  4. For every mount, <dataset>/catalog.<version> and residency.<version> exist before generation names them. The
+//     files of an older version are unlinked afterwards; a process that has them mapped keeps them.
 //
 // Version history: 1 first.
 
@@ -91,11 +91,9 @@ static_assert(std::atomic<uint64_t>::is_always_lock_free);
 //
 // One word an entry of the catalog of the same version. Written by the daemon alone.
 //  1. RESIDENT is stored (release) after the cache file is whole and linked under its object id, and its inode is in
-//  the
-//     inode table. A reader loads it (acquire) before it opens the file.
-//  2. Before the daemon unlinks a cache file it stores ABSENT. A reader that read RESIDENT a moment before gets ENOENT
-//  from
-//     openat and takes the miss path. A cache file is never truncated, written or punched after it was linked.
+//     the inode table. A reader loads it (acquire) before it opens the file.
+//  2. The daemon stores ABSENT before it unlinks a cache file. A reader that read RESIDENT a moment before gets ENOENT
+//     from openat and takes the miss path. A cache file is never truncated, written or punched after it is linked.
 //  3. LAZY: the object has a handle and a chunk map (include/larder/chunks.h); some of it may be there.
 
 inline constexpr uint64_t kResidencyMagic = 0x31534552444c4c4cULL;
@@ -124,7 +122,7 @@ inline constexpr uint64_t residency_bytes(uint32_t entries) {
 // From the real inode number of a cache file or mirror directory to what it stands for. tmpfs numbers inodes in
 // sequence, so the number itself is the hash: used pages stay dense in a large sparse file.
 //  1. A slot is filled value first, real_inode last (release). It is emptied (kTombstone) only when nobody can have the
-//     file open: a miss means "not a cache file", unless the table is older than control says.
+//     file open. So a miss means "not a cache file", unless control names a newer table.
 //  2. At most half of the slots are used, tombstones included; a larger table is a new file and a new generation.
 
 inline constexpr uint64_t kInodeTableMagic = 0x31424154494c4c4cULL;
@@ -135,7 +133,7 @@ enum class InodeKind : uint32_t {
   kFile = 1,
   kDirectory = 2,
   kNamespaceDirectory = 3,
-  kLazyObject = 4,  // the handle of a lazy object: really a directory, to programs a file (include/larder/chunks.h)
+  kLazyObject = 4,  // the handle of a lazy object: a directory that programs see as a file (chunks.h)
 };
 
 struct InodeSlot {
@@ -169,11 +167,11 @@ inline constexpr uint64_t inode_table_bytes(uint32_t slots) {
   return sizeof(InodeTable) + uint64_t{slots} * sizeof(InodeSlot);
 }
 
-// ---- touch and stats (sealed memfds, writable by programs; a hostile one spoils a heuristic, never data)
-// -------------
+// ---- touch and stats -----------------------------------------------------------------------------------------------
 //
+// Sealed memfds that programs may write: a hostile program can spoil a heuristic, never data.
 // touch: one byte an entry of a dataset version, set to 1 by the program that opened it.
-// stats: kStatSlots slots; a process adds to the slot (pid % kStatSlots), relaxed. The daemon sums them.
+// stats: kStatSlots slots; a process adds to slot (pid % kStatSlots), relaxed, and the daemon sums them.
 
 inline constexpr uint32_t kStatSlots = 256;
 

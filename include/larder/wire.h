@@ -1,9 +1,9 @@
-// The protocol between programs and larderd: Unix SEQPACKET, one request and its replies a connection.
+// The protocol between programs and larderd: a Unix SEQPACKET connection carries one request and its replies.
 // docs/protocol.md.
 //
 // Every request carries magic and version, so the greeting costs no round trip of its own: a daemon that does not speak
-// the version answers status EPROTO with its own version, and nothing else happens. Both sides treat what they receive
-// as untrusted. All numbers little-endian.
+// the version answers status EPROTO with its own version and does nothing else. Both sides treat what they receive as
+// untrusted. All numbers are little-endian.
 //
 // Version history: 1 first.
 #pragma once
@@ -21,22 +21,18 @@ inline constexpr const char* kDefaultSocket = "/run/larder/larder.sock";
 
 enum class Op : uint16_t {
   // Reply: descriptors [cache directory (O_PATH), stats, touch of mounts[0], touch of mounts[1], ...] as of
-  // `generation`.
-  // A mount whose dataset the peer may not read has /dev/null in its place. At most kMaxHelloFds.
+  // `generation`, at most kMaxHelloFds. /dev/null stands for a mount whose dataset the peer may not read.
   kHello = 1,
   // Path of a file in `dataset_id`. Waits until the object is in the cache. Reply: one fresh O_RDONLY descriptor of the
-  // whole
-  // cache file. status ESTALE: the caller's catalog is old (`oid` is not the current one); look again in a newer one.
+  // whole cache file. ESTALE: the caller's catalog is old (`oid` is not the current one); look again in a newer one.
   kFetch = 2,
   // Path of a directory. Makes its mirror directory. Reply: one O_RDONLY|O_DIRECTORY descriptor. dataset_id 0: an
-  // absolute
-  // path (without the leading slash) in the namespace catalog.
+  // absolute path (without the leading slash) in the namespace catalog.
   kDirectory = 3,
   // ChunkRequest: waits until the chunks of a lazy object are there. Reply: no descriptors. ESTALE: the object changed
-  // in the store,
-  // or the handle is of no object any more.
+  // in the store, or the handle no longer belongs to an object.
   kChunks = 4,
-  // JSON text after the header; replies carry JSON. kMore in flags: another reply follows (progress). See
+  // JSON text after the header; replies carry JSON. kReplyMore in flags: another reply (progress) follows.
   // docs/protocol.md.
   kAdmin = 16,
 };
