@@ -92,12 +92,14 @@ HmacSha256::HmacSha256(std::string_view key) : context_(std::make_unique<Context
   const Sha256 short_key = key.size() > sizeof block ? sha256(key) : Sha256{};
   if (key.size() > sizeof block) key = {reinterpret_cast<const char*>(short_key.data()), short_key.size()};
   std::copy(key.begin(), key.end(), block);
-  for (auto [context, pad] : {std::pair(&context_->inner, 0x36), std::pair(&context_->outer, 0x5c)}) {
+  const auto start = [&](SHA256_CTX& context, unsigned char pad) {
     std::transform(std::begin(block), std::end(block), padded,
                    [pad](unsigned char c) { return static_cast<unsigned char>(c ^ pad); });
-    must(SHA256_Init(context));
-    must(SHA256_Update(context, padded, sizeof padded));
-  }
+    must(SHA256_Init(&context));
+    must(SHA256_Update(&context, padded, sizeof padded));
+  };
+  start(context_->inner, 0x36);
+  start(context_->outer, 0x5c);
   OPENSSL_cleanse(block, sizeof block);
   OPENSSL_cleanse(padded, sizeof padded);
 }
