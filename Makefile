@@ -1,7 +1,10 @@
 # Larder. `make help` lists the targets; README.md says what they are for.
 # Every .cc below a folder is part of what the folder makes: there is no list of files to keep.
 BUILD   ?= build
-CXX     ?= g++
+CCACHE  := $(if $(shell command -v ccache),ccache )# used where it is installed
+ifeq ($(origin CXX),default)
+CXX     := $(CCACHE)g++
+endif
 PYTHON  ?= $(firstword $(wildcard /usr/bin/python3) python3)# the system's, which has python3-pil
 PREFIX  ?= /usr/local
 DESTDIR ?=
@@ -18,6 +21,7 @@ FRAMEWORK_PACKAGES := python3-torch python3-torchvision libpython3.11-testsuite 
                       $(if $(shell command -v javac),,default-jdk-headless) $(if $(shell command -v node),,nodejs)
 DEMO_PACKAGES  := ca-certificates python3 python3-venv python3-pil plasma-workspace-wallpapers
 FUZZ_PACKAGES  := clang libclang-rt-14-dev
+LINT_PACKAGES  := clang clang-tidy clang-format
 CROSS_PACKAGES := g++-aarch64-linux-gnu
 PEER_PACKAGES  := fuse3 libfuse3-dev s3fs
 
@@ -59,6 +63,7 @@ help:
 	@echo 'make bench-sync      larder sync beside rclone and the AWS CLI'
 	@echo 'make asan tsan       the unit tests, and those of large objects, under AddressSanitizer and UBSan; under ThreadSanitizer'
 	@echo 'make fuzz            what comes from outside, under libFuzzer, ASan and UBSan; FUZZ_SECONDS=10 a target'
+	@echo 'make lint            layers, lengths, locks, formatting, clang-tidy; make format formats in place'
 	@echo 'make cross           compile and link liblarder.so for aarch64'
 	@echo 'make install         DESTDIR= PREFIX=/usr/local'
 	@echo 'make clean'
@@ -192,19 +197,38 @@ tsan:
 FUZZ_SECONDS ?= 10
 fuzz:
 	@sh tests/tools/deps.sh $(BUILD_PACKAGES) $(FUZZ_PACKAGES)
-	$(submake) MODE=address,undefined,fuzzer-no-link BUILD=build-fuzz CXX=clang++ fuzz_programs
+	$(submake) MODE=address,undefined,fuzzer-no-link BUILD=build-fuzz CXX='$(CCACHE)clang++' fuzz_programs
 	@$(PYTHON) tests/fuzz/run.py --build build-fuzz --seconds $(FUZZ_SECONDS) $(FUZZ_NAMES)
+
+# Stamps in $(BUILD)/lint: a source that passed is analysed again when it, its headers or the flags change. Flags that only g++ knows are
+# left out.
+LINT_WARN := -Wall -Wextra -Wno-unknown-warning-option
+lint_flags = $(LINT_WARN) $(filter-out $(WARN),$(1))
+lint:
+	@sh tests/tools/deps.sh $(BUILD_PACKAGES) $(TEST_PACKAGES) $(LINT_PACKAGES)
+	$(submake) lint_sources
+lint_sources:
+	@status=0; $(PYTHON) tests/tools/lint.py || status=1; \
+	LINT_FLAGS='$(call lint_flags,$(DAEMON_FLAGS))' LINT_FLAGS_PRELOAD='$(call lint_flags,$(PRELOAD_FLAGS))' \
+	$(PYTHON) tests/tools/clang_lint.py --stamps $(BUILD)/lint --jobs $(JOBS) || status=1; exit $$status
+
+format:
+	@sh tests/tools/deps.sh $(LINT_PACKAGES)
+	@$(PYTHON) tests/tools/clang_lint.py --fix-format
 
 # xxhash.h is the one header that liblarder.so needs besides libc's, and it is the same for every architecture.
 CROSS := aarch64-linux-gnu-
 cross:
 	@sh tests/tools/deps.sh $(CROSS_PACKAGES) libxxhash-dev binutils
 	@mkdir -p build-cross/include && cp /usr/include/xxhash.h build-cross/include/
-	$(submake) BUILD=build-cross CXX='$(CROSS)g++ -isystem build-cross/include' build-cross/liblarder-aarch64.so
+	$(submake) BUILD=build-cross CXX='$(CCACHE)$(CROSS)g++ -isystem build-cross/include' build-cross/liblarder-aarch64.so
 	@$(PYTHON) tests/integration/symbols_test.py --library build-cross/liblarder-aarch64.so --objdump $(CROSS)objdump
 
 build-cross/liblarder-aarch64.so: $(call obj,$(PRELOAD_SRC)) $(BUILD)/exports.map
 	$(CROSS)gcc -o $@ $(filter %.o,$^) $(PRELOAD_LINK)
+
+# What tests/run.py puts on the path for the tests.
+WITH_TOOLS := PYTHONPATH=tests:tests/tools
 
 # ---- demo, bench -----------------------------------------------------------------------------------------------------
 
@@ -212,26 +236,26 @@ demo:
 	@sh tests/tools/deps.sh $(BUILD_PACKAGES) $(DEMO_PACKAGES)
 	$(submake) all
 	@sh tests/tools/venv.sh build/venv >/dev/null
-	@$(PYTHON) examples/demo/demo.py --build $(BUILD)
+	@$(WITH_TOOLS) $(PYTHON) examples/demo/demo.py --build $(BUILD)
 
 bench:
 	@sh tests/tools/deps.sh $(BUILD_PACKAGES) $(TEST_PACKAGES)
 	$(submake) all bench_programs
 	@sh tests/tools/venv.sh build/venv >/dev/null
-	@$(PYTHON) tests/bench/bench.py --build $(BUILD) $(BENCH_ARGS)
+	@$(WITH_TOOLS) $(PYTHON) tests/bench/bench.py --build $(BUILD) $(BENCH_ARGS)
 
 bench-peers:
 	@sh tests/tools/deps.sh $(BUILD_PACKAGES) $(TEST_PACKAGES) $(PEER_PACKAGES)
 	$(submake) all bench_programs
 	@sh tests/tools/venv.sh build/venv >/dev/null
-	@$(PYTHON) tests/bench/peers.py install --build $(BUILD)
-	@$(PYTHON) tests/bench/bench.py --build $(BUILD) --peers $(BENCH_ARGS)
+	@$(WITH_TOOLS) $(PYTHON) tests/bench/peers.py install --build $(BUILD)
+	@$(WITH_TOOLS) $(PYTHON) tests/bench/bench.py --build $(BUILD) --peers $(BENCH_ARGS)
 
 bench-sync:
 	@sh tests/tools/deps.sh $(BUILD_PACKAGES) $(TEST_PACKAGES)
 	$(submake) all
 	@sh tests/tools/venv.sh build/venv >/dev/null
-	@$(PYTHON) tests/bench/sync_bench.py --build $(BUILD) $(BENCH_ARGS)
+	@$(WITH_TOOLS) $(PYTHON) tests/bench/sync_bench.py --build $(BUILD) $(BENCH_ARGS)
 
 # ---- install ---------------------------------------------------------------------------------------------------------
 
@@ -248,5 +272,5 @@ install: all
 clean:
 	rm -rf build build-asan build-tsan build-fuzz build-cross $(BUILD)
 
-.PHONY: all help bench_programs replay_programs fuzz_programs fuzz deps test soak frameworks test-frameworks test-all asan asan_programs tsan cross demo bench bench-peers bench-sync install clean
+.PHONY: all help bench_programs replay_programs fuzz_programs fuzz lint lint_sources format deps test soak frameworks test-frameworks test-all asan asan_programs tsan cross demo bench bench-peers bench-sync install clean
 -include $(shell find $(BUILD)/obj $(BUILD)/bench -name '*.d' 2>/dev/null) $(wildcard $(BUILD)/*.d)

@@ -2,7 +2,7 @@
 """What a compiler does not check of the sources: python3 tests/tools/lint.py [--root DIR]
 
 Layers: an include that runs upwards (tests/tools/layers.txt), preload/ and cached/ including each other.
-Length: a source over 450 lines. Locks: std::mutex and its kin outside cached/base/mutex.h.
+Length: a source over 450 lines. Locks: std::mutex and its kin outside cached/base/mutex.h, a Mutex that guards nothing.
 Prints one line a finding; exit status 1 if there is any.
 """
 import argparse
@@ -15,6 +15,7 @@ MOST_LINES = 450
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"')
 LOCKS = re.compile(r"\bstd::(mutex|recursive_mutex|shared_mutex|timed_mutex|lock_guard|unique_lock|scoped_lock|shared_lock|"
                    r"condition_variable(_any)?)\b")
+MUTEX = re.compile(r"^\s*(?:mutable |static )*Mutex (\w+)[;\[{]")
 
 
 def read_layers(path):
@@ -66,6 +67,17 @@ def check_file(root, path, levels):
             yield f"{path}:{number}: {problem}"
         if path.startswith("cached/") and path != "cached/base/mutex.h" and LOCKS.search(line):
             yield f"{path}:{number}: locks are Mutex, MutexLock and CondVar (cached/base/mutex.h)"
+    if path.startswith("cached/"):
+        yield from check_guards(path, lines)
+
+
+def check_guards(path, lines):
+    """A mutex is named by what it guards: GUARDED_BY, PT_GUARDED_BY or REQUIRES in the same file."""
+    text = "\n".join(lines)
+    for number, line in enumerate(lines, 1):
+        match = MUTEX.match(line)
+        if match and not re.search(r"(GUARDED_BY|REQUIRES)\([^)]*\b" + match.group(1) + r"\b", text):
+            yield f"{path}:{number}: nothing is GUARDED_BY({match.group(1)})"
 
 
 def main():
