@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs every test there is and ends with exactly one line: N passed, N failed[, N skipped].
 
-    python3 tests/run.py --build build [--only unit|python] [--heavy | --all] [--match TEXT]
+    python3 tests/run.py --build build [--only unit|python] [--heavy | --all] [--match TEXT] [FILE...]
 
 The unit tests are one GoogleTest program; the others are tests/**/*_test.py, each a process of its own in its own session with
 a time limit, so that a test that hangs costs its limit and leaves nothing behind. Exit status 0 only if nothing failed.
@@ -130,11 +130,11 @@ class Recorder(unittest.TextTestResult):
 
 def run_module(path, report, match):
     """In the process of one file: runs its tests, writes the counts."""
-    sys.path[:0] = [os.path.dirname(path), os.path.join(HERE, "tools"), os.path.join(HERE, "integration")]
+    sys.path.insert(1, os.path.join(HERE, "tools"))  # after tests/, where this file lies: harness, integration.bos_test, s3_put
     loader = unittest.TestLoader()
     if match:
         loader.testNamePatterns = [f"*{m}*" for m in match.split(",")]
-    suite = loader.loadTestsFromName(os.path.splitext(os.path.basename(path))[0])
+    suite = loader.loadTestsFromName(os.path.splitext(os.path.relpath(path, HERE))[0].replace(os.sep, "."))
     result = unittest.TextTestRunner(stream=sys.stdout, verbosity=2, resultclass=Recorder).run(suite)
     failed = [str(t) for t, _ in result.failures + result.errors] + [str(t) for t in result.unexpectedSuccesses]
     with open(report, "w") as f:
@@ -156,16 +156,17 @@ def main():
     parser.add_argument("--heavy", action="store_true", help="the tests of tests/frameworks, and only those")
     parser.add_argument("--all", action="store_true", help="those of tests/frameworks, too")
     parser.add_argument("--match", default="", help="only tests whose name contains this, or one of several with commas between")
+    parser.add_argument("files", nargs="*", help="only these of the *_test.py files")
     parser.add_argument("--module", help=argparse.SUPPRESS)
     parser.add_argument("--report", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.module:
         return run_module(args.module, args.report, args.match)
     totals, deadline = Totals(), time.monotonic() + TOTAL_SECONDS
-    if args.only != "python" and not args.heavy:
+    if args.only != "python" and not args.heavy and not args.files:
         totals.run("unit_tests", run_unit, args.build, args.match, totals, deadline)
     if args.only != "unit":
-        for path in python_files(light=not args.heavy, heavy=args.heavy or args.all):
+        for path in map(os.path.abspath, args.files) if args.files else python_files(light=not args.heavy, heavy=args.heavy or args.all):
             totals.run(os.path.relpath(path, HERE), run_python, path, args.build, args.match, totals, deadline)
     for name, tests, seconds in totals.suites:
         print(f"{seconds:6.0f} s  {tests:5} tests  {name}")

@@ -15,12 +15,12 @@ import sys
 import tempfile
 import time
 
+import make_images  # beside this file
+import s3_put  # tests/tools, on PYTHONPATH
+import s3_server
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.join(HERE, "..", "..")
-sys.path[:0] = [HERE, os.path.join(ROOT, "tests", "tools")]
-import make_images  # noqa: E402
-import s3_put  # noqa: E402
-import s3_server  # noqa: E402
 
 BUCKET, PREFIX = "larder-demo", "imagenet/"
 MOUNT = "/data/imagenet"

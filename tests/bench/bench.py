@@ -17,11 +17,8 @@ import subprocess
 import sys
 import time
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [HERE, os.path.join(HERE, "..", "integration"), os.path.join(HERE, "..", "tools")]
-
-import map_rows  # noqa: E402
-from harness import LARDERD, Daemon, Proxy, clean_environment, content, s3_environment, s3_server, scratch, wait_for  # noqa: E402, F401
+import map_rows
+from harness import LARDERD, Daemon, clean_environment, content, s3_environment, s3_server, scratch, wait_for
 
 JPEG_BYTES = 110_000
 
@@ -592,7 +589,7 @@ class RedisBench:
 
     def slowest_us(self):
         """Of all commands so far: how long Redis was busy with one."""
-        from redis_servers import encode, read_reply
+        from harness.redis_servers import encode, read_reply
         with socket.socket(socket.AF_UNIX) as s:
             s.connect(self.socket)
             s.sendall(encode(["SLOWLOG", "GET", "100000"]))

@@ -14,8 +14,6 @@ import subprocess
 import sys
 import time
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [os.path.join(HERE, "..", "integration"), os.path.join(HERE, "..", "tools")]
 EXAMPLES = "/usr/share/doc/libfuse3-dev/examples"
 
 

@@ -16,11 +16,8 @@ import subprocess
 import sys
 import time
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [HERE, os.path.join(HERE, "..", "integration"), os.path.join(HERE, "..", "tools")]
-
-from harness import LARDER, ROOT, VENV, clean_environment, s3_environment, s3_server, scratch, tree_digests  # noqa: E402
-from s3_put import Client  # noqa: E402
+from harness import LARDER, ROOT, VENV, clean_environment, s3_environment, s3_server, scratch, tree_digests
+from s3_put import Client
 
 PEERS = os.path.join(ROOT, "build", "venv-peers")
 BUCKET = "bench"

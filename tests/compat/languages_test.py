@@ -4,7 +4,8 @@ import os
 import subprocess
 import unittest
 
-from compat import BUILT, DECOY, LIBRARY, PROGRAMS, PYTHON, Compat, build, tool
+from harness import LIBRARY, PYTHON
+from harness.compat import BUILT, DECOY, PROGRAMS, Compat, build, tool
 
 
 def program(name):

@@ -6,7 +6,8 @@ import shutil
 import subprocess
 import unittest
 
-from compat import DECOY, LIBRARY, PROGRAMS, PYTHON, ROOT, Compat, build, build_c, tool
+from harness import LIBRARY, PYTHON, ROOT
+from harness.compat import DECOY, PROGRAMS, Compat, build, build_c, tool
 
 
 def library(name):

@@ -2,7 +2,8 @@
 import os
 import unittest
 
-from compat import PYTHON, Compat, tool
+from harness import PYTHON
+from harness.compat import Compat, tool
 
 
 class Shell(Compat):

@@ -6,7 +6,8 @@ import subprocess
 import tempfile
 import unittest
 
-from frameworks import LIBRARY, PYTHON, Compat
+from harness import LIBRARY, PYTHON
+from harness.compat import Compat
 
 SUITES = ("test_os test_posix test_shutil test_glob test_pathlib test_fileio test_io test_mmap test_subprocess test_tarfile test_zipfile "
           "test_tempfile").split()

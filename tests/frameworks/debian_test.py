@@ -5,7 +5,8 @@ import subprocess
 import tempfile
 import unittest
 
-from frameworks import LIBRARY, Compat, md5
+from harness import LIBRARY
+from harness.compat import Compat, md5
 
 CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "larder")  # chroots are kept, as venv.sh keeps its own
 CHROOT = ('mount --bind "$2" "$1/mnt/liblarder.so" && mount --bind "$3" "$1/mnt/socket" && mount -t proc proc "$1/proc" && '

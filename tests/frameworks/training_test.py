@@ -3,7 +3,9 @@ import os
 import subprocess
 import unittest
 
-from frameworks import PROGRAMS, PYTHON, VENV_PYTHON, Frameworks, content, need, write
+from harness import PYTHON
+from harness.compat import content, write
+from harness.frameworks import PROGRAMS, VENV_PYTHON, Frameworks, need
 
 
 def make_dataset(python, folder, *parts):
@@ -103,7 +105,7 @@ for name, module in (("opencv", "cv2"), ("pillow", "PIL"), ("numpy", "numpy"), (
 
 
 # The same with everything above 16 KiB read by chunks, in a cache that holds a part of it: what no library may notice.
-LAZY = {"cache_size": "4MiB", "config": 'lazy_threshold = "16KiB"\nfill = "off"\nreserve = "16MiB"\n'}
+LAZY = {"config": {"cache_size": "4MiB", "lazy_threshold": "16KiB", "fill": "off", "reserve": "16MiB"}}
 LazyFormats = type("LazyFormats", (Formats,), LAZY)
 LazyTensorFlow = type("LazyTensorFlow", (TensorFlow,), LAZY)
 LazyPyTorch = type("LazyPyTorch", (PyTorch,), LAZY)

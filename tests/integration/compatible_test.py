@@ -1,19 +1,15 @@
 """Stores that speak S3 and are not SeaweedFS: rclone's server and moto, with the settings they need. docs/object_stores.md."""
+import json
 import os
 import socket
 import subprocess
 import unittest
 
-from harness import VENV, Daemon, LarderTest, clean_environment, content, scratch, tree_digests, wait_for
+from harness import (PYTHON, TESTS, TOOLS, VENV, Daemon, LarderTest, clean_environment, content, free_port, run_program, scratch, tree_digests,
+                     wait_for)
 
 KEYS = {"AWS_ACCESS_KEY_ID": "larder", "AWS_SECRET_ACCESS_KEY": "larder-secret", "AWS_REGION": "us-east-1"}
 NAMES = ["a.txt", "with space.txt", "plus+sign.txt", "per%cent.txt", "über-日本.txt", "a&b=c;d.txt", "deep/er/still/x", "tilde~"]
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def answers(port):
@@ -53,11 +49,8 @@ class Compatible(CompatibleServer):
         for more in ({}, {"list_version": "1"}):
             with self.subTest(**more), Daemon(env=KEYS, lazy_threshold=lazy_threshold, cache_size="128MiB") as d:
                 d.mount("s3://bucket/p", "/data/x", endpoint=endpoint, **{**options, **more})
-                code = "import sys; sys.path.insert(0, %r); from harness import tree_digests; import json; print(json.dumps(tree_digests('/data/x')))"
-                import json
-
-                from harness import HERE, PYTHON, run_program
-                out = run_program([PYTHON, "-c", code % HERE], d.preload_env())
+                code = "from harness import tree_digests; import json; print(json.dumps(tree_digests('/data/x')))"
+                out = run_program([PYTHON, "-c", code], d.preload_env(PYTHONPATH=f"{TESTS}:{TOOLS}"))
                 self.assertEqual(json.loads(out.stdout or b"{}"), want, out.stderr[-300:].decode() + d.log_tail(8))
 
     def test_rclone_serve_s3(self):

@@ -11,8 +11,8 @@ import time
 import unittest
 import urllib.request
 
-from compatible_test import answers, free_port
-from harness import PYTHON, ROOT, VENV, Daemon, LarderTest, Proxy, clean_environment, content, run_program, scratch, wait_for
+from harness import PYTHON, ROOT, VENV, Daemon, LarderTest, Proxy, clean_environment, content, free_port, run_program, scratch, wait_for
+from integration.compatible_test import answers
 
 FILES = 60
 READ_ONE = "import sys; sys.stdout.buffer.write(open(sys.argv[1], 'rb').read())"

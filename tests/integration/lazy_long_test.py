@@ -11,8 +11,8 @@ import threading
 import time
 import unittest
 
-import lazy_test
 from harness import BUILD, PYTHON, Daemon, MiB, clean_environment
+from integration import lazy_test
 
 SOAK = os.environ.get("LARDER_SOAK", "") not in ("", "0")
 

@@ -3,15 +3,13 @@ import array
 import hashlib
 import os
 import random
-import shutil
 import socket
 import subprocess
 import sys
 import tempfile
-import time
 import unittest
 
-from harness import BUILD, LARDER, PYTHON, Daemon, LarderTest, MiB, clean_environment, content, digest, run_program, scratch, wait_for
+from harness import BUILD, LARDER, PYTHON, Daemon, LarderTest, MiB, clean_environment, run_program, scratch, wait_for
 
 LAZY = dict(cache_size="32MiB", lazy_threshold="1MiB", reserve="16MiB", wait_ms=20000)
 

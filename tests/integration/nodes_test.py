@@ -11,7 +11,7 @@ import time
 import unittest
 
 from harness import PYTHON, Daemon, clean_environment, run_program, scratch, wait_for, LARDER
-from redis_servers import PASSWORD, Redis, Wire
+from harness.redis_servers import PASSWORD, Redis, Wire
 
 
 READ = """

@@ -3,16 +3,13 @@
 A real S3 server (SeaweedFS) behind tests/tools/fault_proxy.py, which counts what arrives and breaks what it is told.
 """
 import base64
-import errno
 import os
-import sys
 import threading
 import time
 import unittest
 import zlib
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from harness import (PYTHON, ROOT, VENV, Daemon, MiB, LarderTest, Proxy, content, run_program, s3_environment, s3_server, scratch, tree_digests,  # noqa: E402
+from harness import (PYTHON, ROOT, VENV, Daemon, MiB, LarderTest, Proxy, content, run_program, s3_environment, s3_server, scratch,
                      wait_for)
 
 # Opens each path given and prints what became of it: its SHA-256, or the name of the errno; then the seconds it took.

@@ -11,7 +11,7 @@ import unittest
 import zlib
 
 from harness import LARDER, MiB, Proxy, content, tree_digests, wait_for
-from sync_test import S3Client, SyncCase, read, write
+from integration.sync_test import S3Client, SyncCase, read, write
 
 PART = 8 * MiB
 MIXED = [{"match": "^PUT", "fault": "status", "status": 503, "probability": 0.05},

@@ -2,7 +2,6 @@
 
 boto3 and Baidu's SDK read what we wrote, and we read what they wrote.
 """
-import hashlib
 import json
 import os
 import pty
@@ -12,7 +11,7 @@ import unittest
 import urllib.parse
 import urllib.request
 
-from bos_test import BosServer
+from integration.bos_test import BosServer
 from harness import (LARDER, MiB, ROOT, VENV, LarderTest, Proxy, clean_environment, content, make_tree, s3_environment, s3_server, scratch,
                      tree_digests)
 

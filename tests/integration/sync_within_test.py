@@ -7,10 +7,10 @@ import signal
 import subprocess
 import unittest
 
-from bos_test import BosServer
-from compatible_test import KEYS, CompatibleServer
+from integration.bos_test import BosServer
+from integration.compatible_test import KEYS, CompatibleServer
 from harness import LARDER, VENV, MiB, Proxy, content, tree_digests, wait_for
-from sync_test import SyncCase, write
+from integration.sync_test import SyncCase, write
 
 from s3_put import Client as S3Client
 

@@ -11,9 +11,9 @@ import sys
 import time
 import unittest
 
-from harness import LARDER, LARDERD, PYTHON, Daemon, LarderTest, clean_environment, content, run_program, s3_environment, s3_server, scratch, wait_for
-from network import HUB, Host, enter_hub
-from redis_servers import PASSWORD, Cluster, Redis, Sentinels, Wire
+from harness import LARDER, PYTHON, Daemon, LarderTest, clean_environment, content, run_program, s3_environment, s3_server, scratch, wait_for
+from harness.network import HUB, Host, enter_hub
+from harness.redis_servers import PASSWORD, Cluster, Redis, Sentinels, Wire
 
 PATH = "/data/shared"
 

@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import unittest
 
-from harness import BUILD, ROOT, Larder, make_tree
+from harness import BUILD, ROOT, Daemon, make_probe_tree
 
 PROBE, TWINS = os.path.join(BUILD, "probe"), os.path.join(BUILD, "probe_twins")
 # A read-only bind mount in a mount namespace of its own is the plain directory to compare with.
@@ -27,20 +27,21 @@ class Differential(unittest.TestCase):
         cls.plain = os.path.join(cls.base, "plain")
         os.makedirs(cls.tree)
         os.makedirs(cls.plain)
-        make_tree(cls.tree)
-        cls.larder = Larder()
+        make_probe_tree(cls.tree)
+        cls.larder = Daemon(fill="eager")
+        cls.larder.start()
         # One mount where nothing is on disk, one that covers an existing folder.
         cls.nowhere = "/larder-test-nowhere/deeper/data"
         cls.covered = os.path.join(cls.base, "covered")
         os.makedirs(cls.covered)
         with open(os.path.join(cls.covered, "hidden"), "w") as f:
             f.write("must not be seen")
-        cls.larder.mount("tree", "file://" + cls.tree, cls.nowhere)
-        cls.larder.mount("again", "file://" + cls.tree, cls.covered)
+        cls.larder.mount_named("tree", "file://" + cls.tree, cls.nowhere)
+        cls.larder.mount_named("again", "file://" + cls.tree, cls.covered)
 
     @classmethod
     def tearDownClass(cls):
-        cls.larder.stop()
+        cls.larder.remove()
         shutil.rmtree(cls.base, ignore_errors=True)
 
     def bare(self, *command):

@@ -11,7 +11,7 @@ import threading
 import time
 import unittest
 
-from harness import Larder
+from harness import Daemon
 
 PYTHON = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
 MiB = 1 << 20
@@ -105,15 +105,16 @@ class Mapped(unittest.TestCase):
                     f.write(array.array("Q", range(start + 1, start + MiB + 1)).tobytes())
 
     def setUp(self):
-        self.larder = Larder(cache_size=str(CACHE), config='lazy_threshold = "4MiB"\nfill = "off"\n')
-        self.addCleanup(self.larder.stop)
-        self.larder.mount("d", "file://" + self.tree, "/larder-map/d")
+        self.larder = Daemon(cache_size=str(CACHE), lazy_threshold="4MiB")
+        self.addCleanup(self.larder.remove)
+        self.larder.start()
+        self.larder.mount("file://" + self.tree, "/larder-map/d")
 
     def read(self, what, name="large", script=READER):
         return self.larder.run(PYTHON, "-c", script, "/larder-map/d/" + name, what)
 
     def expect_right(self, result):
-        self.assertEqual((result.returncode, result.stdout), (0, b"right\n"), result.stderr.decode()[-600:] + self.larder.log_text()[-1500:])
+        self.assertEqual((result.returncode, result.stdout), (0, b"right\n"), result.stderr.decode()[-600:] + self.larder.log_tail())
 
     def used(self):
         out = subprocess.run(["du", "-sB1", self.larder.cache], capture_output=True, text=True, check=False).stdout
@@ -148,7 +149,7 @@ class Mapped(unittest.TestCase):
         self.expect_right(self.larder.run(PYTHON, "-c", MEMMAP, "/larder-map/d/large"))
 
     def test_the_daemon_killed_while_workers_read(self):
-        with subprocess.Popen([PYTHON, "-c", READER, "/larder-map/d/large", "long"], env=self.larder.env(), stdout=subprocess.PIPE,
+        with subprocess.Popen([PYTHON, "-c", READER, "/larder-map/d/large", "long"], env=self.larder.preload_env(), stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE) as process:
             self.assertEqual(process.stdout.readline(), b"started\n")
             for _ in range(2):
@@ -157,7 +158,7 @@ class Mapped(unittest.TestCase):
                 time.sleep(0.2)
                 self.larder.start()
             out, err = process.communicate(timeout=110)
-        self.assertEqual((process.returncode, out), (0, b"right\n"), err.decode()[-600:] + self.larder.log_text()[-1500:])
+        self.assertEqual((process.returncode, out), (0, b"right\n"), err.decode()[-600:] + self.larder.log_tail())
 
     def test_where_userfaultfd_is_refused(self):
         """S25: Where the kernel refuses userfaultfd (docker's default seccomp profile), `mmap` makes the object whole

@@ -14,10 +14,8 @@ import tempfile
 import threading
 import unittest
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, os.path.join(HERE, "..", "compat"))
-from compat import settle  # noqa: E402
-from harness import BUILD, Larder, make_tree  # noqa: E402
+from harness import BUILD, Daemon, make_probe_tree
+from harness.compat import settle
 
 MODEL = os.path.join(BUILD, "model")
 SEQUENCES = 10_000  # for each of the two kinds of mount point
@@ -34,19 +32,20 @@ class Model(unittest.TestCase):
             raise unittest.SkipTest("needs mount namespaces (unshare -m) for the plain folder at the dataset's path")
         cls.tree = tempfile.mkdtemp(prefix="larder-model-", dir="/dev/shm")
         cls.addClassCleanup(shutil.rmtree, cls.tree, ignore_errors=True)
-        make_tree(cls.tree)
+        make_probe_tree(cls.tree)
         settle(cls.tree)
         cls.base = tempfile.mkdtemp(prefix="larder-model-")
         cls.addClassCleanup(shutil.rmtree, cls.base, ignore_errors=True)
-        cls.larder = Larder()
-        cls.addClassCleanup(cls.larder.stop)
+        cls.larder = Daemon(fill="eager")
+        cls.addClassCleanup(cls.larder.remove)
+        cls.larder.start()
         cls.nowhere, cls.covered = cls.base + "/x/deeper/data", cls.base + "/covered/data"
         os.makedirs(cls.base + "/x")
         os.makedirs(cls.covered)
         with open(cls.covered + "/decoy", "w") as f:
             f.write("the disk below the mount")
-        cls.larder.mount("nowhere", "file://" + cls.tree, cls.nowhere)
-        cls.larder.mount("covered", "file://" + cls.tree, cls.covered)
+        cls.larder.mount_named("nowhere", "file://" + cls.tree, cls.nowhere)
+        cls.larder.mount_named("covered", "file://" + cls.tree, cls.covered)
 
     def links(self, mount):
         """A folder outside with links that lead into the tree, one that leads nowhere and one in a circle."""
@@ -62,7 +61,7 @@ class Model(unittest.TestCase):
         return ["unshare", "-m", "sh", "-c", BIND, "sh", self.tree, mount, self.base, self.base + "/x" if mount == self.nowhere else "", *words]
 
     def start(self, preload, mount, scratch, first, count, *more):
-        return subprocess.Popen(self.command(preload, mount, (scratch, int(mount == self.covered), first, count, *more)), env=self.larder.env(preload=preload), cwd=self.base,
+        return subprocess.Popen(self.command(preload, mount, (scratch, int(mount == self.covered), first, count, *more)), env=self.larder.preload_env() if preload else self.larder.env, cwd=self.base,
                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace")
 
     def run_all(self, preload, mount, scratch):

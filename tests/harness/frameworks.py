@@ -1,14 +1,12 @@
 """What the tests of frameworks stand on: tests/compat's two runs of one command, in the virtual environment of venv.sh."""
 import os
 import subprocess
-import sys
 import unittest
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, os.path.join(HERE, "..", "compat"))
-from compat import BUILD, DECOY, LIBRARY, PYTHON, Compat, content, files_of, md5, settle, tool, write  # noqa: E402,F401
+from .base import BUILD, TESTS
+from .compat import Compat
 
-PROGRAMS = os.path.join(HERE, "programs")
+PROGRAMS = os.path.join(TESTS, "frameworks", "programs")
 VENV_PYTHON = os.path.join(BUILD, "frameworks", "venv", "bin", "python")
 # Quiet, on the CPU, two threads: what is compared is what was read, not how loud it was.
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "2", "GLOG_minloglevel": "3",
@@ -33,7 +31,7 @@ def said(done):
 
 
 class Frameworks(Compat):
-    cache_size = "1GiB"
+    config = {"cache_size": "1GiB", "fill": "eager"}
 
     def same_program(self, python, name, *arguments, timeout=300, **options):
         """Runs a program bare and preloaded, cold, then preloaded again, warm. Its standard output must be the same; standard error is

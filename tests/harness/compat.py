@@ -8,18 +8,14 @@ import hashlib
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import unittest
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, os.path.join(HERE, "..", "preload"))
-from harness import BUILD, ROOT, Larder  # noqa: E402
+from .base import BUILD, TESTS
+from .daemon import Daemon
 
-PROGRAMS = os.path.join(HERE, "programs")
+PROGRAMS = os.path.join(TESTS, "compat", "programs")
 BUILT = os.path.join(BUILD, "compat")
-LIBRARY = os.path.join(BUILD, "liblarder.so")
-PYTHON = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
 DECOY = "decoy: the disk below the mount"
 BIND = 'mount --bind "$1" "$2" && mount -o remount,bind,ro "$2" && cd "$3" && shift 3 && exec "$@"'
 
@@ -130,8 +126,7 @@ class Compat(unittest.TestCase):
     """One dataset and one larderd a class. $D: the dataset. $W: a folder to write in, empty at the start of every command."""
     maxDiff = 3000
     make_tree = staticmethod(make_tree)
-    cache_size = "256MiB"
-    config = ""  # of larderd, TOML
+    config = {"cache_size": "256MiB", "fill": "eager"}  # of larderd
 
     @classmethod
     def setUpClass(cls):
@@ -146,9 +141,10 @@ class Compat(unittest.TestCase):
         cls.make_tree(cls.plain)
         settle(cls.plain)
         cls.addClassCleanup(subprocess.run, ["chmod", "-R", "u+w", cls.base], check=False)
-        cls.larder = Larder(cache_size=cls.cache_size, config=cls.config)
-        cls.addClassCleanup(cls.larder.stop)
-        cls.larder.mount("data", "file://" + cls.plain, cls.data)
+        cls.larder = Daemon(**cls.config)
+        cls.addClassCleanup(cls.larder.remove)
+        cls.larder.start()
+        cls.larder.mount("file://" + cls.plain, cls.data)
 
     def empty_scratch(self):
         subprocess.run(["chmod", "-R", "u+w", self.scratch], check=True)
@@ -156,7 +152,8 @@ class Compat(unittest.TestCase):
         os.makedirs(self.scratch)
 
     def environment(self, preload, **more):
-        return self.larder.env(preload=preload, D=self.data, W=self.scratch, TZ="UTC", PYTHONDONTWRITEBYTECODE="1", HOME=self.base, **more)
+        env = self.larder.preload_env() if preload else self.larder.env
+        return {**env, "D": self.data, "W": self.scratch, "TZ": "UTC", "HOME": self.base, **more}
 
     def run_bare(self, command, cwd=None, timeout=120, data=b"", env=None):
         self.empty_scratch()

@@ -9,15 +9,9 @@ import tempfile
 import threading
 import time
 
-from harness import wait_for
+from .base import free_port, wait_for
 
 PASSWORD = "redis-pw"
-
-
-def free_port(host="127.0.0.1"):
-    with socket.socket() as s:
-        s.bind((host, 0))
-        return s.getsockname()[1]
 
 
 def encode(words):

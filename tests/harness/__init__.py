@@ -1,0 +1,14 @@
+"""What the Python tests stand on: a larderd of their own, the command line, datasets, stores, programs bare and preloaded.
+
+Everything a test makes lies in folders that it removes, and every process that it starts it ends, by pid. Imports start at tests/ and
+tests/tools/, which tests/run.py puts on the path; by hand: PYTHONPATH=tests:tests/tools python3 tests/integration/run_test.py
+"""
+from .base import (BUILD, LARDER, LARDERD, LIBRARY, PYTHON, ROOT, TESTS, TOOLS, VENV, VENV_PYTHON, MiB, alive, clean_environment, free_port,
+                   run_program, scratch, wait_for)
+from .daemon import Daemon, LarderTest
+from .stores import Proxy, s3_environment, s3_server
+from .trees import content, digest, make_probe_tree, make_tree, settle_tree, tree_digests
+
+__all__ = ["BUILD", "LARDER", "LARDERD", "LIBRARY", "PYTHON", "ROOT", "TESTS", "TOOLS", "VENV", "VENV_PYTHON", "MiB", "alive",
+           "clean_environment", "free_port", "run_program", "scratch", "wait_for", "Daemon", "LarderTest", "Proxy", "s3_environment", "s3_server",
+           "content", "digest", "make_probe_tree", "make_tree", "settle_tree", "tree_digests"]

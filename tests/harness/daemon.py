@@ -1,0 +1,129 @@
+"""A larderd of a test's own, and the test case that goes with it."""
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import unittest
+
+from .base import LARDER, LARDERD, LIBRARY, clean_environment, wait_for
+
+
+def toml(value):
+    return json.dumps(value)  # texts, numbers and booleans look the same
+
+
+class Daemon:
+    """A larderd with its own socket, cache, state and log."""
+
+    def __init__(self, env=None, prefix=(), **config):
+        self.prefix = list(prefix)  # what starts it: nsenter
+        self.work = tempfile.mkdtemp(prefix="larder-test-")
+        self.cache = tempfile.mkdtemp(prefix="larder-test-", dir="/dev/shm")
+        self.socket = os.path.join(self.work, "s")
+        self.log = os.path.join(self.work, "log")
+        self.config = {"socket": self.socket, "cache_dir": os.path.join(self.cache, "c"), "state_dir": os.path.join(self.work, "state"),
+                       "cache_size": "256MiB", "fill": "off", "log_level": "debug", **config}
+        self.env = {**clean_environment(), "LARDER_SOCKET": self.socket, **(env or {})}
+        self.process = None
+
+    def __enter__(self):
+        try:
+            self.start()
+        except BaseException:
+            self.remove()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self.remove()
+
+    def write_config(self):
+        path = os.path.join(self.work, "larder.toml")
+        with open(path, "w") as f:
+            f.writelines(f"{k} = {toml(v)}\n" for k, v in self.config.items())
+        return path
+
+    def start(self):
+        path = self.write_config()
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen([*self.prefix, LARDERD, "--config", path], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env)
+        wait_for(self._answers, 30, "larderd")
+
+    def _answers(self):
+        if self.process.poll() is not None:
+            raise AssertionError(f"larderd ended with {self.process.returncode}:\n{self.log_tail()}")
+        return os.path.exists(self.socket) and self.larder("status", "--json", check=False).returncode == 0
+
+    def log_text(self):
+        with open(self.log, errors="replace") as f:
+            return f.read()
+
+    def log_tail(self, lines=30):
+        try:
+            return "".join(self.log_text().splitlines(keepends=True)[-lines:])
+        except OSError:
+            return "(no log)"
+
+    def kill(self):
+        """kill -9."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self):
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(15)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"larderd did not end on SIGTERM:\n{self.log_tail()}") from None
+        if "Sanitizer: " in self.log_text():  # make asan; leaks are told at the end
+            raise AssertionError(f"larderd:\n{self.log_tail(100)}")
+
+    def remove(self):
+        try:
+            self.stop()
+        finally:
+            for folder in (self.work, self.cache):
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def larder(self, *args, check=True, timeout=120, env=None):
+        result = subprocess.run([LARDER, *args], env={**self.env, **(env or {})}, capture_output=True, text=True, timeout=timeout,
+                                stdin=subprocess.DEVNULL)
+        if check and result.returncode != 0:
+            raise AssertionError(f"larder {' '.join(args)} ended with {result.returncode}: {result.stderr}\n{self.log_tail()}")
+        return result
+
+    def status(self):
+        return json.loads(self.larder("status", "--json").stdout)
+
+    def mount_named(self, name, source, path):
+        """A dataset of its own, where two mounts have one source."""
+        self.larder("format", name, source)
+        self.larder("mount", name, path)
+
+    def mount(self, source, path, **options):
+        words = [w for k, v in options.items() for w in ("--option", f"{k}={v}")]
+        self.larder("mount", source, path, *words)
+
+    def preload_env(self, **more):
+        return {**self.env, "LD_PRELOAD": LIBRARY, "LARDER_CACHE": self.config["cache_dir"], **more}
+
+    def run(self, *command, **options):
+        """A program under the preload; subprocess.run's result and options."""
+        return subprocess.run(command, env=self.preload_env(), **{"capture_output": True, "timeout": 120, **options})
+
+
+class LarderTest(unittest.TestCase):
+    maxDiff = 4000
+
+    def assert_one_line(self, result, *parts):
+        """An error as it must be: non-zero, one line on stderr, which has all the parts."""
+        self.assertNotEqual(result.returncode, 0, result.stdout)
+        lines = [line for line in result.stderr.splitlines() if line and not line.startswith("larder: warning:")]
+        self.assertEqual(len(lines), 1, result.stderr)
+        for part in parts:
+            self.assertIn(part, lines[0])

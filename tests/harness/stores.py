@@ -1,0 +1,56 @@
+"""Object stores, and a proxy that breaks them."""
+import json
+import os
+import subprocess
+import urllib.request
+
+from s3_server import S3Server
+
+from .base import PYTHON, TOOLS, VENV
+
+
+def s3_server(folder):
+    """An S3Server of tests/tools, not started."""
+    return S3Server(folder, venv=VENV)
+
+
+def s3_environment(server):
+    return {"AWS_ACCESS_KEY_ID": server.access_key, "AWS_SECRET_ACCESS_KEY": server.secret_key, "AWS_REGION": server.region}
+
+
+class Proxy:
+    """tests/tools/fault_proxy.py in front of a store."""
+
+    def __init__(self, target, latency_ms=0):
+        self.process = subprocess.Popen([PYTHON, os.path.join(TOOLS, "fault_proxy.py"), "--target", target,
+                                         "--latency-ms", str(latency_ms)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.endpoint = json.loads(self.process.stdout.readline())["endpoint"]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.stdin.close()
+        self.process.stdout.close()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def _call(self, method, what, body=None):
+        request = urllib.request.Request(f"{self.endpoint}/__fault__/{what}", data=body, method=method)
+        with urllib.request.urlopen(request) as reply:
+            return reply.read()
+
+    def log(self):
+        return json.loads(self._call("GET", "log"))
+
+    def clear(self):
+        self._call("DELETE", "log")
+
+    def rules(self, *rules):
+        self._call("PUT", "rules", json.dumps(rules).encode())
+
+    def latency(self, ms):
+        self._call("PUT", f"latency?ms={ms}")
