@@ -3,8 +3,7 @@ import os
 import subprocess
 import unittest
 
-import containers
-from harness import Daemon, LarderTest, MiB, content, digest, make_tree, scratch, wait_for
+from harness import Daemon, LarderTest, MiB, containers, content, digest, make_tree, scratch, wait_for
 
 PROGRAMS = {"sh": "dash", "cat": "cat", "ls": "ls", "id": "id", "env": "env", "md5sum": "md5sum", "dd": "dd", "sha256sum": "sha256sum"}
 

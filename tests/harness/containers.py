@@ -4,7 +4,7 @@ import shutil
 import subprocess
 import tempfile
 
-from harness import BUILD, LIBRARY, run_program, scratch
+from .base import BUILD, LIBRARY, run_program, scratch
 
 # crun refuses hybrid cgroups; the limits are lower than a nested machine's own.
 CONFIG = """[engine]
