@@ -1,6 +1,7 @@
 // The daemon's configuration: defaults < TOML file < command-line flags. docs/configuration.md lists the keys.
 //
-// Every problem is one line that names the value and says what to do; nothing is made on disk here.
+// An error is one line that names the value and says what to do. Nothing here changes the disk or keeps state: any
+// thread may call it.
 #pragma once
 #include <cstdint>
 #include <map>
@@ -25,13 +26,13 @@ struct SizeSpec {
 };
 Result<SizeSpec> parse_size(std::string_view text);
 
-// What stays when a cache is full (design §5): what is there, or what is visited again (cached/catalog/sieve.h).
+// What stays in a full cache: what is there, or what is visited again (cached/catalog/sieve.h).
 enum class Policy { kKeep, kSieve };
 Result<Policy> parse_policy(std::string_view text);
-// A size, or "none": 0.
+// A size; "none" is 0.
 Result<SizeSpec> parse_quota(std::string_view text);
 
-// What the first miss in a dataset starts (design §5).
+// What the first miss in a dataset starts to fetch: the dataset, its folder, nothing else.
 enum class Fill { kEager, kSiblings, kOff };
 Result<Fill> parse_fill(std::string_view text);
 Result<Fallback> parse_fallback(std::string_view text);
@@ -52,16 +53,16 @@ struct Config {
   std::string cache_dir;
   std::string state_dir;
   std::string meta = "local:";
-  std::optional<SizeSpec> cache_size;    // none: min(50 % of the file system, 80 % of what is free now)
-  std::optional<SizeSpec> reserve;       // none: min(5 % of the file system, 1 GiB) stays free
+  std::optional<SizeSpec> cache_size;    // unset: min(50 % of the file system, 80 % of what is free)
+  std::optional<SizeSpec> reserve;       // unset: min(5 % of the file system, 1 GiB) stays free
   SizeSpec staging{0, 0.5};              // of cache_size: recently read files of a dataset that does not fit
   SizeSpec lazy_threshold{64 << 20, 0};  // larger objects are read by chunks, as they are needed
   uint32_t wait_ms = 30000;
-  uint32_t scrub_interval_s = 86400;  // everything cached is compared with its checksums so often; 0: never
+  uint32_t scrub_interval_s = 86400;  // how often the cache is compared with its checksums; 0: never
   uint32_t linger_s = 0;              // private: end after this long without programs; 0: never
-  uint32_t connections =
-      108;  // objects under way; half as many again as a store has connections (store/http_store.cc): those
-            // whose bodies have come wait for each other to be verified (store/plain_worker.h), or are written
+  // Objects under way: half as many again as a store has connections (cached/store/http/http_store.cc), because bodies
+  // that have arrived wait for each other to be verified (cached/store/http/plain_transport.h), or are being written.
+  uint32_t connections = 108;
   std::string log_level = "info";
   std::string log_file;
   std::string admin_group;
@@ -73,7 +74,7 @@ struct Config {
   std::vector<std::string> warnings;
 };
 
-// Command-line flags; an empty optional leaves the file's or default value.
+// Command-line flags; an empty optional leaves the value of the file or the default.
 struct ConfigFlags {
   std::optional<std::string> config_file, socket, cache_dir, cache_size, state_dir, meta, log_file, log_level;
   std::optional<uint32_t> linger_s;
@@ -87,10 +88,10 @@ Result<Config> load_config(const ConfigFlags& flags);
 // Reads TOML text into `config`. `file` is for messages.
 Status apply_toml(std::string_view text, const std::string& file, Config& config);
 
-// Options of a source: [store], then each [stores."prefix"] it starts with, then `own`, later ones first.
+// Options of a source: [store], then each [stores."prefix"] that the source starts with, then `own`; later ones win.
 StoreOptions options_for(const Config& config, const std::string& source, const StoreOptions& own);
 
-// An absolute path without "//", "." and trailing "/"; EINVAL for "/", "..", control bytes or too long ones.
+// An absolute path without "//", "." and trailing "/". EINVAL: "/", "..", control bytes, or too long.
 Result<std::string> normal_mount_path(std::string_view path);
 
 struct CacheLimits {
@@ -98,7 +99,7 @@ struct CacheLimits {
   uint64_t reserve = 0;
   uint64_t staging = 0;
 };
-// Checks the sizes against the file system. `used` is what the cache has on it already.
+// Checks the sizes against the file system, all in bytes. `used` is what the cache has on it already.
 Result<CacheLimits> plan_limits(const Config& config, uint64_t fs_total, uint64_t fs_free, uint64_t used);
 
 }  // namespace larder

@@ -1,8 +1,10 @@
-// Metadata: which datasets exist and what is in each of their versions. Engines: local: (SQLite), redis:// (many
-// nodes).
+// Metadata: which datasets exist and what is in each of their versions. Engines: local: (SQLite, one machine), redis://
+// (many nodes).
 //
-// A version is immutable. publish() is one atomic step: readers see the old version or the new one, whole.
-// Threads: every function may be called from any thread and may block.
+// A version is immutable. VersionWriter::commit() is one atomic step: readers see the old version or the new one,
+// whole. Threads: every function of Meta may be called from any thread and may block; a VersionWriter belongs to one
+// thread at a time. Errors: ENOENT if the dataset or version does not exist, EIO for stored data that does not decode,
+// and what the engine's own headers name.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -27,7 +29,7 @@ struct DatasetDef {
 };
 
 struct VersionInfo {
-  uint64_t version = 0;    // ascends within a dataset; a number is never used again
+  uint64_t version = 0;    // ascends within a dataset; a number is never reused
   int64_t created_ns = 0;  // CLOCK_REALTIME
   uint64_t objects = 0;
   uint64_t bytes = 0;
@@ -36,7 +38,7 @@ struct VersionInfo {
 
 // What one node has of one dataset.
 struct NodeInfo {
-  std::string node;               // its name: at most 255 bytes, without control bytes
+  std::string node;               // its name: at most 255 bytes, no control bytes
   uint64_t version = 0;           // the dataset's version it serves
   uint64_t files = 0, bytes = 0;  // cached there
   uint32_t age_s = 0;             // since its last heartbeat (out)
@@ -47,12 +49,12 @@ inline constexpr uint32_t kNodeExpirySeconds = 35;  // three heartbeats and a li
 // Writes one version. Objects must come in strictly ascending byte order of keys (EINVAL otherwise).
 class VersionWriter {
  public:
-  virtual ~VersionWriter() = default;  // without commit(): nothing happened
+  virtual ~VersionWriter() = default;  // without commit(), nothing is published
   virtual Status add(const ObjectInfo& object) = 0;
   virtual Result<VersionInfo> commit(uint64_t skipped) = 0;
 };
 
-// Gets one object after the other; the view holds during the call. Its error ends the load.
+// Receives one object after the other; the view is valid during the call. An error that it returns ends the load.
 using ObjectReceiver = std::function<Status(const ObjectView&)>;
 
 class Meta {
@@ -67,11 +69,11 @@ class Meta {
   // Objects of a version in ascending order. Stored data is untrusted: EIO with a message if it does not decode.
   virtual Status load(std::string_view name, uint64_t version, const ObjectReceiver& object) = 0;
 
-  // From now on calls `changed` with a dataset's name when somebody else may have published a version of it; within
-  // seconds, perhaps more often than needed, on a thread of the engine's own, until the engine is destroyed. At most
-  // one call of watch(). An engine of one machine has nobody else.
+  // Calls `changed` with a dataset's name when another process may have published a version of it: within seconds,
+  // perhaps more often than needed, on a thread of the engine's own, until the engine is destroyed. Call watch() at
+  // most once. The engine of one machine never calls it.
   virtual void watch(std::function<void(const std::string& name)> changed) { (void)changed; }
-  // A node's heartbeat: what it has is listed for kNodeExpirySeconds. Versions that a live node serves are kept.
+  // A node's heartbeat. nodes() lists it for kNodeExpirySeconds; versions that a live node serves are kept.
   virtual Status publish_node(std::string_view name, const NodeInfo& node) = 0;
   // The live nodes of a dataset: those with the most cached bytes first, then by name.
   virtual Result<std::vector<NodeInfo>> nodes(std::string_view name) = 0;
@@ -82,7 +84,7 @@ Status list_nodes(Meta& meta, const std::string& name,
                   const std::function<void(const std::string& dataset, const NodeInfo& node)>& one);
 
 // "local:" (below state_dir), "local:///path/to/dir", "redis://..." (cached/meta/redis/redis_url.h). A Redis that
-// cannot be reached now is no error here: each function tries again.
+// cannot be reached now is not an error here: each function of Meta tries again.
 Result<std::unique_ptr<Meta>> open_meta(std::string_view url, std::string_view state_dir);
 
 }  // namespace larder

@@ -1,4 +1,4 @@
-// Heartbeats of nodes in memory: for an engine that only one machine can reach. Thread-safe.
+// Heartbeats of nodes, kept in memory, for an engine that only one machine can reach. Threads: any.
 #pragma once
 #include <algorithm>
 #include <chrono>

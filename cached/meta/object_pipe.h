@@ -1,4 +1,4 @@
-// Objects on their way from the thread that decodes them to the one that uses them.
+// Passes objects from the thread that decodes them to the thread that uses them.
 #pragma once
 #include <condition_variable>
 #include <deque>
@@ -10,7 +10,7 @@
 
 namespace larder {
 
-// The objects of one segment. Two allocations, however many there are.
+// The objects of one segment, in two allocations.
 class ObjectBatch {
  public:
   explicit ObjectBatch(size_t objects = 0) { rows_.reserve(std::min(objects, kMostReserved)); }
@@ -31,7 +31,7 @@ class ObjectBatch {
   }
 
  private:
-  static constexpr size_t kMostReserved = 16'384;  // of a number that somebody claims
+  static constexpr size_t kMostReserved = 16'384;  // more than that is not reserved for an untrusted count
   struct Row {
     uint32_t key, etag;
     uint64_t size;
@@ -41,10 +41,10 @@ class ObjectBatch {
   std::vector<Row> rows_;
 };
 
-// One giver, one taker. Holds few batches: who decodes faster than the other uses waits.
+// One giver, one taker. It holds kMost batches: a giver that decodes faster than the taker uses them waits.
 class ObjectPipe {
  public:
-  // False: the taker has stopped.
+  // Blocks while the pipe is full. False: the taker has stopped.
   bool give(ObjectBatch&& batch) {
     std::unique_lock lock(mutex_);
     moved_.wait(lock, [&] { return batches_.size() < kMost || stopped_; });
@@ -53,7 +53,7 @@ class ObjectPipe {
     moved_.notify_all();
     return true;
   }
-  // False: there are no more; status() tells why.
+  // Blocks. False: there are no more batches; status() tells whether the giver failed.
   bool take(ObjectBatch& batch) {
     std::unique_lock lock(mutex_);
     moved_.wait(lock, [&] { return !batches_.empty() || closed_; });
@@ -63,7 +63,7 @@ class ObjectPipe {
     moved_.notify_all();
     return true;
   }
-  // The giver's last word.
+  // The giver's last call.
   void close(Status status) {
     std::lock_guard lock(mutex_);
     status_ = std::move(status);

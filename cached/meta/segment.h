@@ -4,17 +4,18 @@
 //
 // All integers are little-endian. An object in the payload:
 //
-//   varint shared    bytes of its key that the key before it begins with (0 for the first)
+//   varint shared    length of the prefix that its key shares with the key before it (0 for the first)
 //   varint suffix    length of the rest, then the rest
 //   u8     form      bits 0-1: etag form; bits 2-3: unit of the mtime; others 0
 //   varint size
-//   varint mtime     zigzag of (mtime - mtime of the object before, 0 for the first) / unit; absent for unit 0 (the
-//   same) etag             form 0: none; 1: 16 bytes (32 lower-case hex digits); 2: 16 bytes, varint N ("hex-N", S3
-//   multipart);
-//                    3: varint length, bytes
+//   varint mtime     zigzag of (mtime - mtime of the object before, 0 for the first) / unit; absent for unit 0: the
+//   same etag             form 0: none
+//                    form 1: 16 bytes (32 lower-case hex digits)
+//                    form 2: 16 bytes, varint N ("hex-N", S3 multipart)
+//                    form 3: varint length, bytes
 //
 // 16,384 objects are about 650 KB: no store or network stalls on one, and a change rewrites little (docs/metadata.md).
-// Version history of the format: LSG1 first.
+// A writer belongs to one thread; decoding is free of state. Version history of the format: LSG1 first.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -32,7 +33,7 @@ inline constexpr size_t kMaxSegmentBytes = 1u << 30;
 
 class SegmentWriter {
  public:
-  // EINVAL if the key does not follow the one before, or is too long.
+  // EINVAL: the key does not sort after the one before, or is too long.
   Status add(const ObjectInfo& object);
   bool full() const { return count_ >= kSegmentObjects || payload_.size() > kMaxSegmentBytes / 4; }
   size_t count() const { return count_; }
@@ -48,9 +49,8 @@ class SegmentWriter {
   int64_t last_mtime_ = 0;
 };
 
-// Calls `object` for each object in order. `last_key` is the last key of the segment before (in; not looked at when
-// `first`) and of this one (out). The bytes are untrusted: EIO with a reason for anything a writer would not have
-// written.
+// Calls `object` for each object in order. `last_key` is the last key of the segment before (in; ignored if `first`)
+// and of this one (out). The bytes are untrusted: EIO with a reason for anything that a writer would not have written.
 Status decode_segment(std::string_view bytes, std::string* last_key, bool first,
                       const std::function<Status(const ObjectView&)>& object);
 

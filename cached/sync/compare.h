@@ -1,4 +1,4 @@
-// Whether an object needs to be copied, by what the two listings say of it.
+// Decides from the two listings whether an object needs to be copied.
 #pragma once
 #include <string>
 

@@ -1,5 +1,5 @@
-// Whether two objects of one size hold the same bytes: by the MD5 that a store calls ETag where that is enough, by
-// reading where it is not.
+// Compares the bytes of two objects of one size: by the MD5 that a store calls ETag where that is enough, else by
+// reading them. Threads: any.
 #pragma once
 #include "cached/sync/endpoint.h"
 #include "cached/sync/limits.h"

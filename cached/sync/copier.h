@@ -1,8 +1,8 @@
-// Copies one object from one end to the other: small ones whole, large ones in parts that go in parallel and survive an
-// interruption. What arrives is the version that was listed, or an error.
+// Copies objects from one end to the other: small ones whole, large ones in parallel parts that survive an
+// interruption. What arrives is the version that was listed, or an error (ESTALE if it changed).
 //
-// Within one service the store copies, whole or by parts; what it refuses goes through here, the rest of a begun
-// upload, too.
+// Within one service the store copies by itself, whole or in parts. What it refuses goes through this process,
+// including the rest of an upload that has begun. Threads: copy() from tasks of the queue, all else from any.
 #pragma once
 #include <atomic>
 #include <functional>
@@ -15,12 +15,12 @@
 
 namespace larder {
 
-// Above this an object goes in parts (upload.h says of which size). Below, one request costs less than an upload's
-// three.
+// Bytes. Larger objects go in parts (upload.h says of which size); for smaller ones, one request costs less than an
+// upload's three.
 inline constexpr uint64_t kCopyWhole = 16 << 20;
 
 struct CopyCounters {
-  // Of objects that are complete or under way; what failed or was begun again takes its bytes back.
+  // Of objects that are complete or under way: a failure or a new start subtracts its bytes.
   std::atomic<uint64_t> bytes{0};    // copied
   std::atomic<uint64_t> resumed{0};  // that an interrupted run had copied
 };
@@ -58,7 +58,7 @@ class Copier {
   const UploadState uploads_;
   CopyCounters counters_;
   const bool one_service_;
-  // It copies by itself, until it says that it does not.
+  // The service copies by itself, until it refuses.
   std::atomic<bool> copies_, copies_parts_;
   std::atomic<bool> stopped_{false};
 };

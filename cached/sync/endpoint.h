@@ -1,4 +1,4 @@
-// One end of a sync: a store or a directory.
+// One end of a sync: a store or a directory. It owns its store; `files` and `writer` point into it.
 #pragma once
 #include <memory>
 #include <span>
@@ -20,9 +20,9 @@ struct Endpoint {
 
   std::string place() const { return server + " " + url.text(); }
   bool is_directory() const { return files != nullptr; }
-  // Fills `out` with the object's bytes from `offset` on. Blocks; any thread. ESTALE if it is not the listed object.
-  // `no_sum`: see GetRequest::etag_is_no_sum. Bytes that the store's checksum is against are fetched again; in the end
-  // EIO.
+  // Fills `out` with the object's bytes from `offset` on. Blocks; any thread. ESTALE: it is not the listed object.
+  // `no_sum`: see GetRequest::etag_is_no_sum. Bytes that do not match the store's checksum are fetched again, and are
+  // EIO in the end.
   Status read(const ObjectInfo& object, uint64_t offset, std::span<std::byte> out,
               const std::shared_ptr<std::atomic<bool>>& no_sum = {});
 
@@ -31,8 +31,8 @@ struct Endpoint {
              std::shared_ptr<std::atomic<bool>> no_sum);
 };
 
-// `text`: a URL, or a path of a directory. A target's directory is made if it is missing (not with `dry`: then `store`
-// stays empty), its symbolic links are not followed, and a store that can only be read is EROFS.
+// `text`: a URL, or the path of a directory. A target's directory is made if it is missing (not with `dry`: `store`
+// then stays empty), and symbolic links in it are not followed. EROFS: the target is a store that can only be read.
 struct EndpointOptions {
   StoreOptions store;
   bool target = false;
@@ -40,7 +40,7 @@ struct EndpointOptions {
 };
 Result<Endpoint> open_endpoint(const std::string& text, const EndpointOptions& options);
 
-// True if both are one service that the same keys open: it can copy by itself.
+// True if both are one service, opened by the same keys, which can copy by itself.
 bool same_service(const Endpoint& a, const Endpoint& b);
 
 // True if one lies within the other, so that a copy would find its own copies.

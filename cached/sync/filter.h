@@ -1,7 +1,8 @@
-// Which keys a sync looks at: rules in order, the first that matches decides, and what none matches is included.
+// Selects the keys of a sync by ordered rules: the first rule that matches decides; a key that none matches is
+// included.
 //
 // A pattern is written as in gitignore:
-//   *        any run of bytes but '/'          **      any run of bytes ("**/": any number of folders, also none)
+//   *        any run of bytes but '/'          **      any run of bytes ("**/": any number of folders, or none)
 //   ?        one character but '/'             [a-z]   one of a class; [!a-z] one that is not in it
 //   \x       x itself
 //   a/b      with a '/' at the front or inside: from the root of the transfer;  a   without: a name at any depth
@@ -16,12 +17,12 @@
 
 namespace larder {
 
-// The whole of `text` against one pattern without the meaning of '/' at its ends.
+// Matches the whole of `text`; a '/' at either end of the pattern has no special meaning here.
 bool glob_match(std::string_view glob, std::string_view text);
 
 class Filter {
  public:
-  // EINVAL for a pattern that could never match: empty, or a class without an end.
+  // EINVAL: a pattern that could never match: it is empty, or has a class without an end.
   Status add(bool include, std::string_view pattern);
   bool includes(std::string_view key) const;
   bool empty() const { return rules_.empty(); }

@@ -1,4 +1,5 @@
-// Keys that wait on disk: what a sync will remove, once it knows that it may. Any number of them needs no memory.
+// Keeps keys on disk: what a sync will remove once it knows that it may. Memory does not grow with their number.
+// Threads: one at a time. Errors are those of the temporary file.
 #pragma once
 #include <cstdint>
 #include <cstdio>

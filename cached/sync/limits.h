@@ -1,4 +1,4 @@
-// What keeps a sync within bounds: bytes a second, and bytes of memory at a time. Threads: any.
+// Limits of a sync: bytes a second, and bytes of memory at a time. Threads: any; wait() and Share block.
 #pragma once
 #include <chrono>
 #include <condition_variable>
@@ -7,8 +7,8 @@
 
 namespace larder {
 
-// Spreads transfers over time: each begins when those before it are through at the given rate. One transfer alone must
-// be held to the rate by its connection (EngineOptions::max_transfer_speed).
+// Spreads transfers over time: each begins when those before it would be through at the given rate. A single transfer
+// is held to the rate by its connection (EngineOptions::max_transfer_speed).
 class RateLimit {
  public:
   explicit RateLimit(uint64_t bytes_per_second) : rate_(bytes_per_second) {}  // 0: none
@@ -21,7 +21,7 @@ class RateLimit {
   Clock::time_point next_{};
 };
 
-// A transfer holds its bytes in memory. One that is larger than all of the budget runs alone.
+// A transfer holds its bytes in memory. One that is larger than the whole budget runs alone.
 class MemoryBudget {
  public:
   explicit MemoryBudget(uint64_t bytes) : total_(bytes) {}

@@ -1,4 +1,5 @@
-// A listing as a stream: a thread of its own lists, next() takes one object after the other. At most a few pages wait.
+// A listing as a stream: its own thread lists, and next() returns one object after the other. At most a few pages wait.
+// The store must outlive it.
 #pragma once
 #include <condition_variable>
 #include <deque>

@@ -1,8 +1,8 @@
-// Makes one end of a sync like the other: two sorted listings are walked side by side, what is missing or differs is
-// copied, and what SRC does not have is removed if that was asked for. Memory does not grow with the number of objects.
+// Makes one end of a sync like the other: it walks two sorted listings side by side, copies what is missing or differs,
+// and removes what SRC does not have if that was asked for. Memory does not grow with the number of objects.
 //
-// Removal comes last, and only after SRC was listed to its end: a listing that failed, or that found nothing at all,
-// removes nothing. One failure does not stop the others, except where all would fail (no space, target's listing).
+// Removal comes last, and only if SRC was listed to its end: after a listing that failed or found nothing, it removes
+// nothing. A failure does not stop the other objects, unless all would fail (no space, the target cannot be listed).
 #pragma once
 #include <atomic>
 #include <functional>
@@ -33,26 +33,26 @@ struct SyncOptions {
 
 enum class SyncAction { kCopy, kRemove };
 
-// Called one at a time, from any thread. With dry_run, on_action tells what would be done.
+// Called one at a time, from any thread. With dry_run, on_action receives what would be done.
 struct SyncEvents {
   std::function<void(SyncAction, const std::string& key, uint64_t size)> on_action;
   std::function<void(const std::string& key, const Error&)> on_failure;  // key: empty for a whole end
 };
 
 struct SyncCounts {
-  uint64_t found = 0;  // objects of SRC, without those that the filter excludes
+  uint64_t found = 0;  // objects of SRC that the filter includes
   uint64_t planned = 0, planned_bytes = 0;
   uint64_t copied = 0, copied_bytes = 0;
-  uint64_t moved_bytes = 0;    // also of objects that are not complete
-  uint64_t resumed_bytes = 0;  // that an interrupted run had copied
+  uint64_t moved_bytes = 0;    // including those of incomplete objects
+  uint64_t resumed_bytes = 0;  // copied by an interrupted run
   uint64_t unchanged = 0, removed = 0, excluded = 0, failed = 0;
-  bool listed = false;  // both ends: planned is final but for what is yet to be compared
+  bool listed = false;  // both ends are listed: `planned` only grows by contents that are still being compared
 };
 
 class Sync {
  public:
   Sync(Endpoint& source, Endpoint& target, SyncOptions options, SyncEvents events);
-  // Blocks until all is done; counts().failed tells whether it is well.
+  // Blocks until everything is done. counts().failed is 0 if all went well.
   void run();
   SyncCounts counts() const;  // any thread
 
@@ -91,8 +91,8 @@ class Sync {
   KeySpool extra_;
   std::mutex conflicts_mutex_;
   bool keep_conflicts_ = true;
-  std::vector<ObjectInfo>
-      conflicts_;  // a file is where a folder must be, or the other way round: again after the removal
+  // A file in the place of a folder, or a folder in the place of a file: copied again after the removal.
+  std::vector<ObjectInfo> conflicts_;
   WorkQueue queue_;
   Copier copier_;
 };

@@ -1,6 +1,6 @@
-// Which uploads in parts are under way, across processes: one small file each, so that the next sync goes on where an
-// interrupted one was. They lie in $XDG_STATE_HOME/larder/sync (~/.local/state/larder/sync), mode 0600; without a home
-// nothing is kept, and an interrupted upload begins anew. Threads: any.
+// Remembers uploads in parts across processes, one small file each, so that the next sync continues where an
+// interrupted one stopped. The files are in $XDG_STATE_HOME/larder/sync (~/.local/state/larder/sync), mode 0600.
+// Without a home directory nothing is kept, and an interrupted upload starts again. Threads: any.
 #pragma once
 #include <optional>
 #include <string>
@@ -11,9 +11,9 @@ namespace larder {
 
 class UploadState {
  public:
-  // `target`: the store's endpoint and URL. `directory`: where the files lie; empty: keep nothing.
+  // `target`: the store's endpoint and URL. `directory`: where the files are; empty: keep nothing.
   UploadState(std::string directory, std::string target);
-  // The id of an upload of this very content in parts of this size.
+  // The id of an upload of exactly this content in parts of this size.
   std::optional<std::string> find(const NewObject& object) const;
   void save(const NewObject& object, const std::string& upload) const;
   void erase(const NewObject& object) const;

@@ -1,4 +1,4 @@
-// Threads that do what is queued. Threads: any.
+// Runs queued tasks on its own threads. Threads: push() and wait_idle() from any thread but its own.
 #pragma once
 #include <condition_variable>
 #include <cstddef>
@@ -13,15 +13,15 @@ namespace larder {
 class WorkQueue {
  public:
   WorkQueue(int threads, size_t max_waiting);
-  ~WorkQueue();  // waits for what is under way; what waits is dropped
+  ~WorkQueue();  // waits for running tasks, drops waiting ones
   WorkQueue(const WorkQueue&) = delete;
   WorkQueue& operator=(const WorkQueue&) = delete;
 
-  // Blocks while max_waiting others wait. Not from a task.
+  // Blocks while max_waiting tasks wait. Not from a task.
   void push(std::function<void()> task);
-  // Before all others, without a bound: the rest of a task that runs. From a task.
+  // Queues the rest of a running task before all others, without a bound. Only from a task.
   void push_urgent(std::function<void()> task);
-  // Until nothing waits and nothing runs. Not from a task.
+  // Blocks until no task waits or runs. Not from a task.
   void wait_idle();
 
  private:

@@ -1,11 +1,12 @@
-// local: metadata in one SQLite file, for a single machine.
+// local: metadata for a single machine, in one SQLite file.
 //
 // Tables: datasets; versions (a row appears in the same transaction that makes the version current: readers see all of
 // it or nothing); sets and segments (the objects of a version, segment.h). A writer stores its segments under a set
-// that no version names yet; a writer that died leaves a set behind, which a later one sweeps after an hour without a
-// sign of life. The newest two versions of a dataset stay: whoever began to load the older one can finish.
+// that no version names yet. A writer that dies leaves its set behind, and a later writer sweeps it after an hour
+// without a sign of life. The newest two versions of a dataset stay, so that a load of the older one can finish.
 //
-// Several processes may have the file open (larderd and the command line): WAL, 20 s of patience for a busy lock.
+// Several processes may have the file open (larderd and the command line): it is in WAL mode, and a busy lock is waited
+// for up to 20 s. Threads: LocalMeta any, Sqlite one at a time.
 #pragma once
 #include <memory>
 #include <mutex>
@@ -54,7 +55,7 @@ class LocalMeta final : public Meta {
   explicit LocalMeta(std::unique_ptr<Sqlite> db) : db_(std::move(db)) {}
   std::mutex mutex_;  // for db_; load() and writers have connections of their own
   const std::unique_ptr<Sqlite> db_;
-  NodeBoard nodes_;  // of this process: there is one larderd here
+  NodeBoard nodes_;  // of this process: a machine has one larderd
 };
 
 }  // namespace larder

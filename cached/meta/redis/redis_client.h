@@ -1,10 +1,9 @@
-// Commands to a Redis, wherever it is: standalone, behind Sentinel, or a Cluster. Connections are kept and made again.
+// Sends commands to a Redis: standalone, behind Sentinel, or a Cluster. Keeps connections and makes them again.
 //
-// Every command is retried until `patience` is over, so every command must be one that may be run twice. Waiting is
-// bounded: at the start, and when Redis was away for a whole patience, each command makes one attempt only, until one
-// succeeds.
+// Every command is retried until its patience is over, so every command must be safe to run twice. Waiting is bounded:
+// at the start, and after Redis was away for a whole patience, each command makes one attempt, until one succeeds.
 // Errors: EACCES (login, permissions), ENOSPC (Redis is out of memory), EIO and connection errors for the rest; the
-// message says which Redis and what it answered. Thread-safe.
+// message says which Redis and what it answered. Threads: any.
 #pragma once
 #include <atomic>
 #include <map>
@@ -22,9 +21,10 @@ namespace larder {
 class RedisClient {
  public:
   explicit RedisClient(RedisUrl url);
-  // A reply that is no error.
+  // Blocks. The reply, or an Error for an error reply.
   Result<RedisReply> run(const RedisCommand& command);
-  // As many replies as commands; all their keys must be in one slot. Sent at once, so give few large ones at a time.
+  // As many replies as commands; all keys must be in one slot. The commands are sent at once, so pass few large ones at
+  // a time.
   Result<std::vector<RedisReply>> run_all(const std::vector<RedisCommand>& commands);
   // A connection of the caller's own (to any node of a Cluster), for a subscription.
   Result<std::unique_ptr<RedisConnection>> dedicated(Deadline deadline);
@@ -59,7 +59,7 @@ class RedisClient {
 
   const RedisUrl url_;
   std::atomic<Mode> mode_{Mode::kUnknown};
-  std::atomic<bool> away_{true};  // until it answered once: who starts is told soon
+  std::atomic<bool> away_{true};  // until it answered once, so that a start fails soon
   std::atomic<bool> stopping_{false};
   std::mutex mutex_;  // the rest; never held over the network
   std::map<std::string, std::vector<std::unique_ptr<RedisConnection>>> idle_;

@@ -1,6 +1,7 @@
 // Redis Cluster: which node serves a key. https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/
 //
-// Nothing here talks to the network. What nodes answer is untrusted: what does not parse is no redirection and no map.
+// Nothing here uses the network. Nodes' answers are untrusted: text that does not parse is neither a redirection nor a
+// map. Threads: none of its own; a SlotMap needs its owner's lock.
 #pragma once
 #include <array>
 #include <cstdint>
@@ -29,7 +30,7 @@ std::optional<Redirection> parse_redirection(std::string_view error, const Redis
 // The masters of all slots.
 class SlotMap {
  public:
-  // Takes a reply to CLUSTER SLOTS; the old map stays if it is none.
+  // Takes a reply to CLUSTER SLOTS; keeps the old map if it does not parse.
   Status update(const RedisReply& reply, const RedisEndpoint& from);
   void move(uint16_t slot, const RedisEndpoint& to);
   std::optional<RedisEndpoint> find(uint16_t slot) const;

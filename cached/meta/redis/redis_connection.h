@@ -1,7 +1,7 @@
 // One connection to one Redis: commands out, replies in (redis_reply.h), in order.
 //
-// Not for two threads at once. After an error of send() or receive() other than a receive's ETIMEDOUT at a moment when
-// nothing was owed (a subscription), the connection is broken() and only good for destruction.
+// Threads: one at a time. An error of send() or receive() leaves the connection broken(), only fit for destruction,
+// with one exception: ETIMEDOUT of a receive() while no reply is owed (a subscription).
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -14,7 +14,7 @@
 
 namespace larder {
 
-// A command, encoded as it is added to. `key`, if there is one, says which node of a Cluster it belongs to.
+// A command, encoded while arguments are added. key() says which node of a Cluster it belongs to.
 class RedisCommand {
  public:
   explicit RedisCommand(std::string_view name) { add(name); }
@@ -37,7 +37,7 @@ struct RedisLogin {
 
 class RedisConnection {
  public:
-  // Connects, logs in, selects. EACCES: the password is wrong or missing.
+  // Connects, logs in and selects the database. EACCES: the password is wrong or missing.
   static Result<std::unique_ptr<RedisConnection>> connect(const RedisEndpoint& endpoint, const RedisLogin& login,
                                                           Deadline deadline);
   ~RedisConnection();

@@ -1,11 +1,12 @@
 // redis:// metadata: one namespace for many nodes. Keys: redis_keys.h; docs/metadata.md.
 //
-// A version is written beside what is there (segments that expire unless a version comes to name them), described, and
-// then made current by one script. Whoever publishes holds a lock that expires, and every step checks that it still
-// does: who lost it publishes nothing. What is dropped stays for kGraceSeconds, so that a load that began finishes.
+// A writer stores a version beside the current one (segments expire unless a version names them), describes it, and
+// makes it current by one script. A publisher holds a lock that expires, and every step checks that it still holds it:
+// a publisher that lost its lock publishes nothing. Dropped versions stay for kGraceSeconds, so that a load that began
+// finishes.
 //
-// Nothing is opened at open(): a Redis that is away is an error of the function that needed it, and the next one tries
-// again.
+// open() does not connect: a Redis that is away is an error of the function that needs it, and the next one tries
+// again. Threads: any.
 #pragma once
 #include <atomic>
 #include <functional>
@@ -21,13 +22,13 @@ namespace larder {
 
 inline constexpr int kGraceSeconds = 3600;
 
-// Called with the name of each step of publishing before it is taken: tests end the process there.
+// Called with the name of each step of publishing, before the step: tests end the process there.
 using RedisSteps = std::function<void(const char* step)>;
 
 // What all parts of one open RedisMeta share.
 struct RedisShared {
   explicit RedisShared(RedisUrl url) : client(std::move(url)) {}
-  // The client is connected once, the schema is ours. Before everything else.
+  // Connects and checks the schema, once. Call it before everything else.
   Status ready();
   const RedisKeys& keys() const { return *keys_; }
 
@@ -44,7 +45,7 @@ class RedisWatcher;
 
 class RedisMeta final : public Meta {
  public:
-  // EINVAL: the URL. EPROTO, EACCES: a Redis that answers, but with a newer schema, or not to us.
+  // EINVAL: the URL is wrong. EPROTO: Redis has a newer schema. EACCES: Redis refuses the login.
   static Result<std::unique_ptr<Meta>> open(std::string_view url, RedisSteps steps = {});
   ~RedisMeta() override;
   Status put_dataset(const DatasetDef& def) override;

@@ -1,5 +1,5 @@
-// Small records in Redis, read strictly: what is not exactly what we write is an error. Nothing here talks to the
-// network.
+// Small records in Redis, parsed strictly: anything but what Larder writes is an error. Nothing here uses the network.
+// Threads: any.
 #pragma once
 #include <optional>
 #include <string_view>
@@ -12,13 +12,13 @@ namespace larder {
 
 inline constexpr int kRedisSchema = 1;
 
-// EPROTO: written by a larder that is newer than this one.
+// EPROTO: a newer release wrote it.
 Error newer_schema(const RedisUrl& url, std::string_view found);
 
-// A HGETALL of ds:{NAME}:def. EIO with what is wrong and what to do, or newer_schema().
+// Parses a HGETALL of ds:{NAME}:def. EIO with what is wrong and what to do, or newer_schema().
 Result<DatasetDef> parse_definition(const RedisUrl& url, std::string_view name, const RedisReply& flat);
 
-// 1 to 255 bytes, none of them a blank or a control byte.
+// True for 1 to 255 bytes without blanks and control bytes.
 bool valid_node_name(std::string_view name);
 
 // A heartbeat: "version files bytes expires_ms".

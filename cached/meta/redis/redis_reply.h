@@ -1,5 +1,6 @@
-// Replies of a Redis, parsed by hiredis (redisReader) into values of our own. The bytes are untrusted: memory is
-// bounded by what was received, a hostile length allocates nothing, and nesting ends at hiredis' depth of 7.
+// Redis replies, parsed by hiredis (redisReader) into our own values. Threads: a reader belongs to one. The bytes are
+// untrusted: memory is bounded by what was received, a hostile length allocates nothing, and nesting ends at hiredis'
+// depth of 7.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -25,19 +26,19 @@ struct RedisReply {
   bool is_text() const { return type == Type::kText; }
 };
 
-// From a stream of bytes to replies. After an error it gives nothing but errors.
+// Turns a stream of bytes into replies. After an error it returns only errors.
 class RedisReplyReader {
  public:
-  static constexpr uint64_t kMaxReplyBytes = 64u
-                                             << 20;  // segments are cut at 1 MB, a directory of 100 M objects has less
+  // Segments are cut at 1 MB, and the directory of 100 M objects is smaller than that.
+  static constexpr uint64_t kMaxReplyBytes = 64u << 20;
 
   RedisReplyReader();
   ~RedisReplyReader();
   // EIO: a reply that is too large. ENOMEM.
   Status feed(std::string_view bytes);
-  // The next whole reply; none if more bytes are needed. EIO: no Redis wrote this.
+  // The next whole reply; none if more bytes are needed. EIO: the bytes are not the protocol.
   Result<std::optional<RedisReply>> next();
-  // True if bytes of a reply that is not whole were fed.
+  // True if a reply has begun and is not whole yet.
   bool in_reply() const { return reply_bytes_ > 0; }
 
  private:

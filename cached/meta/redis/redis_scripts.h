@@ -1,4 +1,5 @@
-// Lua that runs inside Redis: each is one atomic step, and each may be run twice (a reply may be lost).
+// Lua that runs inside Redis. Each script is one atomic step and safe to run twice, because a reply may be lost.
+// Comments read: keys | arguments -> result.
 #pragma once
 
 namespace larder::redis_scripts {
@@ -24,14 +25,14 @@ if not v or redis.sha1hex(v) ~= ARGV[1] then return 0 end
 if redis.call('TTL', KEYS[1]) >= 0 then redis.call('EXPIRE', KEYS[1], ARGV[2]) end
 return 1)";
 
-// segment | bytes seconds: stored; one that a version names stays for ever, another for that long.
+// segment | bytes seconds: stores it. A segment that a version names stays for ever, another one for that long.
 inline constexpr const char* kStoreSegment = R"(
 local named = redis.call('TTL', KEYS[1]) == -1
 redis.call('SET', KEYS[1], ARGV[1])
 if not named then redis.call('EXPIRE', KEYS[1], ARGV[2]) end
 return 1)";
 
-// segments... | seconds: those that no version names stay for that long from now.
+// segments... | seconds: those that no version names stay for that long, from now.
 inline constexpr const char* kTouchMany = R"(
 for _, k in ipairs(KEYS) do if redis.call('TTL', k) >= 0 then redis.call('EXPIRE', k, ARGV[1]) end end
 return 1)";
@@ -47,21 +48,21 @@ inline constexpr const char* kUnlock = R"(
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0)";
 
-// def lock | token id -> a number never given before; -1: the dataset is not the same any more; -2: the lock is lost.
+// def lock | token id -> a number never given before; -1: the dataset is another one now; -2: the lock is lost.
 inline constexpr const char* kReserve = R"(
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return -2 end
 if redis.call('HGET', KEYS[1], 'id') ~= ARGV[2] then return -1 end
 return redis.call('HINCRBY', KEYS[1], 'last', 1))";
 
-// meta dir | directory seconds fields...: described, not yet named by anybody.
+// meta dir | directory seconds fields...: describes a version that nothing names yet.
 inline constexpr const char* kDescribe = R"(
 redis.call('SET', KEYS[2], ARGV[1], 'EX', ARGV[2])
 redis.call('HSET', KEYS[1], unpack(ARGV, 3))
 redis.call('EXPIRE', KEYS[1], ARGV[2])
 return 1)";
 
-// def lock cur versions meta dir segments... | token id version channel name -> 1: published. -1, -2 as kReserve; -3: a
-// part expired.
+// def lock cur versions meta dir segments... | token id version channel name -> 1: published. -1,
+// -2 as kReserve; -3: a part expired.
 inline constexpr const char* kPublish = R"(
 if redis.call('GET', KEYS[3]) == ARGV[3] then return 1 end
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return -2 end
@@ -73,14 +74,14 @@ redis.call('SET', KEYS[3], ARGV[3])
 redis.call('PUBLISH', ARGV[4], ARGV[5])
 return 1)";
 
-// lock versions keys... | token seconds version: the version is not offered any more, its keys go in that time.
+// lock versions keys... | token seconds version: the version is no longer offered; its keys expire in that time.
 inline constexpr const char* kDrop = R"(
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 for i = 3, #KEYS do redis.call('EXPIRE', KEYS[i], ARGV[2]) end
 redis.call('ZREM', KEYS[2], ARGV[3])
 return 1)";
 
-// def nodes | node value seconds -> 0: no such dataset. `value` gets the time of expiry appended.
+// def nodes | node value seconds -> 0: no such dataset. Appends the time of expiry to `value`.
 inline constexpr const char* kBeat = R"(
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 local t = redis.call('TIME')

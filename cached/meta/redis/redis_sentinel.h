@@ -4,8 +4,9 @@
 
 namespace larder {
 
-// Asks the sentinels in turn, and the Redis they name whether it is the master (ROLE): a sentinel may be behind. The
-// connection to it. EAGAIN or a connection's error: nobody knows a master now (a failover); try again.
+// Asks the sentinels in turn, then asks the Redis that they name whether it is the master (ROLE), because a sentinel
+// may be behind. Blocks until the deadline. Returns a connection to the master. EAGAIN or a connection's error: no
+// sentinel knows a master now (a failover); try again.
 Result<std::unique_ptr<RedisConnection>> connect_to_master(const RedisUrl& url, const RedisLogin& login,
                                                            Deadline deadline);
 

@@ -1,8 +1,7 @@
 // A byte stream to a Redis: TCP or a Unix socket, with TLS over it for rediss://. hiredis 0.14 has no TLS, so this is
 // our own.
 //
-// Not for two threads at once. Every wait has a deadline for the whole operation, so a peer that drips bytes is late,
-// too.
+// Threads: one at a time. Every wait has a deadline for the whole operation, so a peer that drips bytes is late, too.
 #pragma once
 #include <chrono>
 #include <memory>
@@ -26,7 +25,7 @@ class RedisSocket {
                                                       Deadline deadline);
   ~RedisSocket();
   Status write(std::string_view bytes, Deadline deadline);
-  // At least one byte. ETIMEDOUT: none came, the stream is as it was. ECONNRESET: the peer closed.
+  // Reads at least one byte. ETIMEDOUT: none came, and the stream is as it was. ECONNRESET: the peer closed.
   Result<size_t> read(char* to, size_t capacity, Deadline deadline);
 
  private:

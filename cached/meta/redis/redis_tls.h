@@ -1,4 +1,5 @@
-// TLS over a RedisSocket. OpenSSL works on memory; the socket moves the bytes, with the socket's deadlines.
+// TLS over a RedisSocket. OpenSSL works on memory; the socket moves the bytes and keeps the deadlines. Threads: one at
+// a time. The socket must outlive the session.
 #pragma once
 #include <memory>
 #include <string>

@@ -1,14 +1,14 @@
-// Where a Redis is, as users of JuiceFS write it:
+// The URL of a Redis, as users of JuiceFS write it:
 //
-//   redis[s]://[user:password@]host[:port][/db][?options]                    standalone, or one node of a Cluster
-//   redis[s]://[user:password@]master,sentinel1,sentinel2[:port][/db]        Sentinel: the first comma is before any
-//   colon redis[s]://[user:password@]host1:port,host2:port[/db]                    Cluster: some of its nodes
+//   redis[s]://[user:password@]host[:port][/db][?options]               standalone, or one node of a Cluster
+//   redis[s]://[user:password@]master,sentinel1,sentinel2[:port][/db]   Sentinel: the first comma is before any colon
+//   redis[s]://[user:password@]host1:port,host2:port[/db]               Cluster: some of its nodes
 //   unix://[user:password@]/path/to/socket[?db=N]
 //
-// ":password@" has no user. A single word before the '@' is the password; if the password comes from elsewhere it is
-// the user. A Cluster has no databases: db N becomes the prefix "dbN:" there, so that two file systems do not meet.
-// Passwords: in the URL (percent-encoded; seen by whoever reads the command line), else the option password-file, else
-// the environment's REDIS_PASSWORD; for sentinels sentinel-password-file, else SENTINEL_PASSWORD.
+// ":password@" has no user. A single word before the '@' is the password, or the user if the password comes from
+// elsewhere. A Cluster has no databases: db N becomes the prefix "dbN:" there, so that two file systems do not meet.
+// Passwords come from the URL (percent-encoded; everybody who can read the command line sees it), else the option
+// password-file, else the environment's REDIS_PASSWORD; for sentinels sentinel-password-file, else SENTINEL_PASSWORD.
 //
 // Options: prefix=TENANT (letters, digits, . _ - :), timeout=MILLISECONDS (of one attempt), password-file,
 // sentinel-password-file, db (unix only); of rediss: tls-ca-cert-file, tls-cert-file, tls-key-file, tls-server-name,
@@ -49,10 +49,10 @@ struct RedisUrl {
   std::string text() const;  // for messages: without user and passwords
 };
 
-// EINVAL with a message that never repeats what may be a part of a password.
+// EINVAL, with a message that never repeats what may be part of a password.
 Result<RedisUrl> parse_redis_url(std::string_view text);
 
-// "host:port", "[v6]:port" or "host" (then with the default). An untrusted text: a redirection, a sentinel's answer.
+// "host:port", "[v6]:port", or "host" with the default port. The text is untrusted: a redirection, a sentinel's answer.
 Result<RedisEndpoint> parse_redis_endpoint(std::string_view text, uint16_t default_port);
 
 }  // namespace larder

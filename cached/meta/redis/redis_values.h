@@ -1,4 +1,4 @@
-// Values that come from Redis, read strictly: what is not exactly what we write is no value.
+// Values that come from Redis, parsed strictly: anything but what Larder writes is no value. Threads: any.
 #pragma once
 #include <charconv>
 #include <cstdint>
@@ -17,7 +17,7 @@ std::optional<T> whole_number(std::string_view text) {
   return out;
 }
 
-// A field of a HGETALL or HMGET-like flat list of names and values; null if it is not there or no text.
+// A field of a flat list of names and values (HGETALL); null if it is missing or not text.
 inline const std::string* field(const RedisReply& flat, std::string_view name) {
   for (size_t i = 0; i + 1 < flat.items.size(); i += 2)
     if (flat.items[i].is_text() && flat.items[i].text == name)

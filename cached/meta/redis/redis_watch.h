@@ -1,4 +1,5 @@
-// Notices versions that others publish: a subscription, and a poll in case a message was lost.
+// Notices versions that other processes publish: a subscription, and a poll in case a message was lost. Calls `changed`
+// on its own thread, which the destructor joins.
 #pragma once
 #include <atomic>
 #include <functional>

@@ -1,4 +1,4 @@
-// Writing one dataset version to Redis.
+// Writes one dataset version to Redis. Threads: one at a time.
 #pragma once
 #include <memory>
 
@@ -8,15 +8,15 @@
 
 namespace larder {
 
-// Where one segment ends depends on keys alone, not on how many came before: after an insertion only the segment that
-// changed is another one. At least kMinObjects, then at a key whose hash has kCutBits zero bits (4,096 objects more on
+// The end of a segment depends on keys alone, not on how many came before, so that an insertion changes one segment. A
+// segment has at least kMinObjects and ends at a key whose hash is 0 in the bits of kCutMask (4,096 objects more on
 // average), at the latest at kSegmentObjects or before kMaxBytes.
 class SegmentCutter {
  public:
   static constexpr size_t kMinObjects = 8'192;
   static constexpr uint64_t kCutMask = 4'095;
   static constexpr size_t kMaxBytes = 1'000'000;  // no command keeps Redis busy for more than about a millisecond
-  // After `key` was added to a segment that now has so much.
+  // True if the segment ends after `key`; it has `objects` and `bytes` with it.
   static bool ends(std::string_view key, size_t objects, size_t bytes);
 };
 
@@ -54,7 +54,7 @@ class RedisWriter final : public VersionWriter {
   bool locked_ = false;
 };
 
-// The lock of a dataset, for whoever publishes or removes it: waits for it; EBUSY after a minute. Returns the token.
+// Takes the lock of a dataset, to publish or remove it. Blocks; EBUSY after a minute. Returns the token.
 Result<std::string> lock_dataset(RedisShared& shared, std::string_view name, const std::string& token);
 void unlock_dataset(RedisShared& shared, std::string_view name, const std::string& token);
 std::string new_token();
