@@ -8,8 +8,8 @@
 //   varint suffix    length of the rest, then the rest
 //   u8     form      bits 0-1: etag form; bits 2-3: unit of the mtime; others 0
 //   varint size
-//   varint mtime     zigzag of (mtime - mtime of the object before, 0 for the first) / unit; absent for unit 0: the
-//   same etag             form 0: none
+//   varint mtime     zigzag of (mtime - mtime of the object before, 0 for the first) / unit; absent for unit 0
+//   etag             form 0: none
 //                    form 1: 16 bytes (32 lower-case hex digits)
 //                    form 2: 16 bytes, varint N ("hex-N", S3 multipart)
 //                    form 3: varint length, bytes
