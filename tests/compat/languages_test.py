@@ -20,7 +20,7 @@ class Languages(Compat):
         self.same([tool("node"), program("files.js"), self.data, self.scratch], lines=700)
 
     def test_node_with_io_uring(self):
-        """libuv before 1.49 could do its file calls in io_uring: paths that go to the kernel alone are ENOENT, never other bytes."""
+        """libuv before 1.49 could make its file calls through io_uring: such paths bypass libc and are ENOENT, never other bytes."""
         code = "const fs=require('fs');fs.promises.readFile(process.argv[1]).then(b=>console.log('bytes',b.length),e=>console.log(e.code))"
         path = self.data + "/text/00.txt"
         done = self.run_preloaded([tool("node"), "-e", code, path], env={"UV_USE_IO_URING": "1"})
@@ -49,7 +49,7 @@ class Languages(Compat):
         return build(name, ["go", "build", "-o", "{out}", "{src}"], [source])
 
     def test_go_sees_the_disk_and_never_wrong_bytes(self):
-        """Package os does not ask libc: a Go program finds what is on the disk below the mount, and no path of the dataset."""
+        """Package os bypasses libc: a Go program sees the disk below the mount and no path of the dataset."""
         binary = self.go("files_go", "files.go", "0")
         done = self.run_preloaded([binary, self.data])
         self.assertEqual((done.stdout.decode(), done.returncode), (f"{self.data}/decoy {hashlib.md5(DECOY.encode()).hexdigest()}\n", 0))

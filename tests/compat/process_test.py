@@ -37,7 +37,7 @@ class Descriptors(Compat):
         self.part("high_numbers", lines=4)
 
     def test_a_limit_of_64_descriptors(self):
-        """EMFILE comes where it comes on a plain folder, give or take the one descriptor that the library holds."""
+        """EMFILE comes as on a plain folder, give or take the one descriptor that the library holds."""
         self.make_cold()
         bare = self.run_bare([self.program, "low_limit", self.data]).stdout.decode().split("\n")
         ours = self.run_preloaded([self.program, "low_limit", self.data]).stdout.decode().split("\n")
@@ -92,13 +92,13 @@ class Descriptors(Compat):
                         self.assertEqual(bare.returncode, 0)
 
     def test_valgrind(self):
-        """Memcheck has nothing to say of a program on a dataset, with the suppressions that are shipped."""
+        """Memcheck reports nothing for a program on a dataset, with the shipped suppressions."""
         check = [tool("valgrind"), "-q", "--error-exitcode=9", "--suppressions=" + os.path.join(ROOT, "examples", "valgrind.supp")]
         self.same([*check, "find", self.data, "-type", "f"], sort=True, lines=150)
         self.same([*check, "md5sum", self.data + "/text/00.txt", self.data + "/text/../odd/.hidden"], lines=2)
 
     def test_address_sanitizer(self):
-        """ASan wants to be first; its interceptors then call ours."""
+        """ASan must come first; its interceptors then call the library's."""
         program = build("opens_asan", ["g++", "-std=c++20", "-O1", "-g", "-fsanitize=address", "-o", "{out}", "{src}"], ["opens.cc"])
         asan = subprocess.run(["gcc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True).stdout.strip()
         bare = self.run_bare([program, self.data], env={"ASAN_OPTIONS": "detect_leaks=0"})
@@ -116,7 +116,7 @@ class Descriptors(Compat):
     # ---- who cannot be served ----
 
     def test_a_static_program(self):
-        """It reads a descriptor that it inherits; a path of the dataset is not there for it, and that is said."""
+        """It reads a descriptor that it inherits, does not see the dataset's paths, and `larder doctor` says so."""
         static = build_c("static_reader", "static_reader.c", "-static")
         self.same(f"{static} < $D/sizes/05242883.bin; cat $D/text/00.txt | {static}", lines=2)
         done = self.run_preloaded([static, self.data + "/text/00.txt"])
@@ -125,12 +125,12 @@ class Descriptors(Compat):
         self.assertRegex(doctor.stdout + doctor.stderr, "(?i)static")
 
     def verdict(self, command):
-        """What `larder doctor` says of a command's programs: (word, line) each."""
+        """What `larder doctor` says about a command's programs: (word, line) each."""
         out = self.larder.larder("doctor", command, check=False).stdout
         return [(line.split()[0], line) for line in out.splitlines() if line.split()[1:2] == ["command"]]
 
     def test_raw_system_calls(self):
-        """What a program asks the kernel for by itself is not there for it, the rest is; and that is said beforehand."""
+        """A path in a raw system call is ENOENT, all others work, and `larder doctor` says so beforehand."""
         raw = build_c("raw_opens", "raw_opens.c")
         done = self.run_preloaded([raw, self.data + "/text/00.txt"])
         self.assertEqual(done.stdout, b"raw No such file or directory, libc opened\n")
@@ -141,7 +141,7 @@ class Descriptors(Compat):
             self.assertEqual([w for w, _ in self.verdict(served)], ["ok"], served)
 
     def test_doctor_names_who_cannot_be_served(self):
-        """Static, set-user-ID, musl's; and scripts that such programs read."""
+        """Static, set-user-ID and musl programs, and scripts that such programs run."""
         static = build_c("static_reader", "static_reader.c", "-static")
         other = os.path.join(self.base, "setuid")
         shutil.copy("/bin/cat", other)
@@ -160,11 +160,11 @@ class Descriptors(Compat):
                 self.assertEqual([w for w, _ in verdicts], ["ok", "fail"], first)
                 self.assertIn(why, verdicts[1][1])
         os.chmod(self.base, 0o755)
-        done = self.run_preloaded([other, self.data + "/decoy"])  # as said: it sees the disk
+        done = self.run_preloaded([other, self.data + "/decoy"])  # it sees the disk, as doctor said
         self.assertEqual((done.returncode, done.stdout), (0, DECOY.encode()), done.stderr)
 
     def test_deepbind(self):
-        """Calls of a library loaded with RTLD_DEEPBIND go past the preload: ENOENT, never other bytes."""
+        """Calls of a library loaded with RTLD_DEEPBIND bypass the preload: ENOENT, never other bytes."""
         plugin = build("deepbind.so", ["gcc", "-shared", "-fPIC", "-DPLUGIN", "-o", "{out}", "{src}"], ["deepbind.c"])
         program = build_c("deepbind", "deepbind.c")
         done = self.run_preloaded([program, plugin, self.data + "/text/00.txt"])

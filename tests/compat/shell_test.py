@@ -17,7 +17,7 @@ class Shell(Compat):
         self.same("ls $D/missing", status=2, lines=0)
 
     def test_ls_inodes_agree_with_stat(self):
-        """One file has one inode number, whoever asks."""
+        """A file has one inode number, whichever call asks."""
         check = "set -e; for f in $D/text/*; do a=$(ls -i $f | cut -d' ' -f1); b=$(stat -c %i $f); c=$(stat -Lc %i - < $f); " \
                 "test $a = $b && test $b = $c && echo same; done"
         self.assertEqual(self.same(check, lines=20).out, [b"same"] * 20)
@@ -170,7 +170,7 @@ class Shell(Compat):
         self.same("cd $D/text && realpath ../.. ../../scratch . ../images && readlink -f ../../data/text && find .. -maxdepth 1 | sort && find ../.. -maxdepth 2 -path '*text*' | sort && stat -c %n%F ../..", lines=12)
 
     def test_a_link_to_the_mount_point(self):
-        """The folder that a mount covers is there on the disk, and a link to it is all that a program may know."""
+        """A program may know only a link to the folder on disk that the mount covers."""
         self.same("ln -s $D $W/link; ls $W/link; ls $W/link/text | wc -l; cat $W/link/text/00.txt | wc -l; find $W/link/ -type f | wc -l; stat -Lc %s $W/link; "
                   "cd $W/link && ls | wc -l; pwd -P; find -L $W -name leaf; du -sbL $W/link; test $W/link -ef $D; echo $?; tar ch -C $W link | wc -c", lines=15)
 

@@ -11,7 +11,7 @@ from harness import PYTHON, ROOT, VENV, Daemon, LarderTest, clean_environment, c
 
 VENV_PYTHON = os.path.join(VENV, "bin", "python")
 
-# The same shape as bos_sdk.py read prints.
+# Prints in the form of `bos_sdk.py read`.
 READER = """
 import hashlib, json, os, sys
 root, found = sys.argv[1], {}

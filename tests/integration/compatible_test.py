@@ -70,8 +70,8 @@ class Compatible(CompatibleServer):
         self.compare(endpoint, {})
 
     def test_checksums_that_boto3_gave_moto(self):
-        """boto3 sends a CRC-32 with every object, of the parts' CRCs for one in parts; moto tells them to whoever asks. The first is
-        compared, the second is none of the object's bytes."""
+        """boto3 sends a CRC-32 with every object, and for one in parts a CRC of the parts' CRCs; moto returns both on request.
+        Larder compares the first. The second is not a CRC of the object's bytes."""
         endpoint = self.serve(os.path.join(VENV, "bin", "moto_server"), "-H", "127.0.0.1", "-p", "PORT")
         folder = self.enterContext(scratch())
         self.write_tree(folder, self.files())
@@ -88,7 +88,7 @@ assert s3.head_object(Bucket="bucket", Key="p/many/0001", ChecksumMode="ENABLED"
 assert "-" in s3.head_object(Bucket="bucket", Key="p/large")["ETag"]
 """
         subprocess.run([os.path.join(VENV, "bin", "python"), "-c", upload, endpoint, folder], check=True, timeout=300, env=clean_environment())
-        self.compare(endpoint, {}, lazy_threshold="64MiB")  # the large one is compared before anybody reads it
+        self.compare(endpoint, {}, lazy_threshold="64MiB")  # the large one is compared before a program reads it
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Keys that end while programs read: refused by a store that verifies every signature (moto with IAM), renewed, and read on.
+"""Keys that expire while programs read: a store that verifies every signature (moto with IAM) refuses them, larderd renews
+them, and the programs read on.
 
-Loses without: a training run of three days would die with EACCES when its keys rotate, or hang when they are wrong for good."""
+What the user would lose: a training run of three days dies with EACCES when its keys rotate, or hangs when they are wrong."""
 import json
 import os
 import re
@@ -28,7 +29,7 @@ ANYBODY = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal
 
 
 class Calls:
-    """The AWS API as somebody (tests/tools/moto_calls.py)."""
+    """The AWS API with somebody's keys (tests/tools/moto_calls.py)."""
 
     def __init__(self, endpoint, access_key, secret_key):
         self.process = subprocess.Popen([os.path.join(VENV, "bin", "python"), os.path.join(ROOT, "tests", "tools", "moto_calls.py"), endpoint, access_key, secret_key],
@@ -72,7 +73,7 @@ class EndingKeys(LarderTest):
         cls.role = root("iam", "create_role", RoleName="data", AssumeRolePolicyDocument=json.dumps(ANYBODY))["Role"]["Arn"]
         root("iam", "put_role_policy", RoleName="data", PolicyName="p", PolicyDocument=json.dumps(EVERYTHING))
         root.close()
-        # From here on moto verifies who calls, their signatures and their rights.
+        # From here on moto verifies callers, signatures and rights.
         urllib.request.urlopen(urllib.request.Request(cls.endpoint + "/moto-api/reset-auth", data=b"0", method="POST", headers={"Content-Type": "text/plain"})).read()
         cls.root = Calls(cls.endpoint, cls.root_policy_keys["AccessKeyId"], cls.root_policy_keys["SecretAccessKey"])
         cls.addClassCleanup(cls.root.close)
@@ -107,7 +108,7 @@ class EndingKeys(LarderTest):
         return self.write("credentials", f"[default]\naws_access_key_id = {key['AccessKeyId']}\naws_secret_access_key = {key['SecretAccessKey']}\n")
 
     def write_process(self, key, seconds=0.0):
-        """A credential_process that gives what lies in a file."""
+        """A credential_process that prints a file."""
         answer = {"Version": 1, "AccessKeyId": key["AccessKeyId"], "SecretAccessKey": key["SecretAccessKey"], "SessionToken": key["SessionToken"],
                   "Expiration": "2100-01-01T00:00:00Z"}
         path = self.write("answer", json.dumps(answer))
@@ -139,7 +140,7 @@ class EndingKeys(LarderTest):
             self.assertEqual(got, hashlib.sha256(content(i, 5000 + i)).hexdigest())
 
     def read_on_together(self, processes):
-        """Each reads its share, all at once; the first error of any is raised."""
+        """All read their shares at once; the first error of any is raised."""
         errors = []
 
         def one(n, p):
@@ -169,7 +170,7 @@ class EndingKeys(LarderTest):
         self.delete_key(old)
         self.addCleanup(self.delete_key, new)
         self.read_on_together(readers)
-        self.assertGreaterEqual(len(self.refusals()), 1)  # the old key really was refused
+        self.assertGreaterEqual(len(self.refusals()), 1)  # the store did refuse the old key
         self.assertEqual(d.status()["store"]["errors"], 0)
 
     def test_a_session_that_expires_has_its_successor_a_moment_late(self):

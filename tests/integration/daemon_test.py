@@ -10,7 +10,7 @@ import unittest
 from harness import (LARDER, PYTHON, Daemon, LarderTest, MiB, Proxy, content, digest, make_tree, run_program, s3_environment, s3_server,
                      scratch, tree_digests, wait_for)
 
-# Reads every file below a folder in an order of its own, says how it goes, prints what it read.
+# Reads every file below a folder in an order given by a seed, reports progress, prints hashes of what it read.
 READER = """
 import hashlib, os, random, sys, time
 root, seed, pause = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
@@ -181,7 +181,7 @@ class OnFiles(LarderTest):
         daemon = self.enterContext(Daemon())
         daemon.larder("format", "data", "file://" + self.plain)
         daemon.larder("mount", "data", "/data/x")
-        # One line in, one answer out; "keep" stays open all the while.
+        # One line in, one answer out; "keep" stays open throughout.
         program = subprocess.Popen(
             [PYTHON, "-c", "import os, sys\nkeep = open('/data/x/0/f0000', 'rb')\n"
              "for line in sys.stdin:\n  try: print(repr(eval(line)), flush=True)\n  except OSError as e: print(e.errno, flush=True)"],
@@ -226,7 +226,7 @@ class OnFiles(LarderTest):
                 return shell.stdout.readline().strip()
             self.assertEqual(ask("for f in /data/x/0/*; do printf '%s ' $f; done"), "/data/x/0/f0000 /data/x/0/f0007 /data/x/0/f0014")
             daemon.mount("file://" + self.plain, "/data/y/later")
-            # Within moments: a program that saw many changes in a row reads the last one some milliseconds later.
+            # A program that saw many changes in a row may read the last one some milliseconds later.
             wait_for(lambda: ask("test -s /data/y/later/1/f0001 && printf seen") == "seen", 2, "the new mount")
             daemon.larder("umount", "/data/y/later")
             wait_for(lambda: ask("test -e /data/y/later/1/f0001 || printf gone") == "gone", 2, "the end of the mount")
@@ -257,7 +257,7 @@ class OnFiles(LarderTest):
             stop.set()
             watcher.join()
         self.assertGreater(peak[0], 20 * MiB, "nothing was cached")
-        self.assertLessEqual(peak[0], 48 * MiB + 4 * MiB, "cache_size was not kept")  # the catalog and its like come on top
+        self.assertLessEqual(peak[0], 48 * MiB + 4 * MiB, "cache_size was not kept")  # the catalog and other tables come on top
         self.assertLessEqual(daemon.status()["cache"]["used"], 48 * MiB)
 
     def test_an_open_file_survives_eviction_and_a_refresh(self):
@@ -329,7 +329,7 @@ print(os.access('top.txt', os.W_OK), os.access('odd', os.W_OK), bool(os.statvfs(
 
     def test_objects_that_no_path_can_name_are_reported(self):
         """S7: `larder refresh`, `larder mount` and the log count them and give examples."""
-        # A file and a folder of one name cannot be on a disk; on S3 they can: tests/cached covers those keys one by one.
+        # A disk cannot have a file and a folder of one name; S3 can. tests/cached covers those keys one by one.
         make_tree(self.plain)
         daemon = self.enterContext(Daemon())
         daemon.mount("file://" + self.plain, "/data/x")

@@ -1,4 +1,4 @@
-"""http:// end to end: a folder behind a web server and its manifest, read by programs that know of neither."""
+"""http:// end to end: programs read a folder of a web server, listed by its manifest."""
 import hashlib
 import json
 import os

@@ -1,7 +1,7 @@
-"""Large objects for a long time: every byte of them, by many readers, with constant eviction, larderd killed, and never more memory than
+"""Large objects for a long time: many readers read every byte, with constant eviction and larderd killed, and memory never exceeds
 cache_size. What the user would lose: a week of training on wrong bytes, or the node.
 
-`make test` runs it for some seconds, `make soak` (LARDER_SOAK=1) as long as the numbers below in the second place say.
+`make test` runs it for some seconds, `make soak` (LARDER_SOAK=1) for as long as the second of the numbers below says.
 """
 import importlib.util
 import os
@@ -25,8 +25,8 @@ ROOT = os.geteuid() == 0
 
 
 class OwnTmpfs:
-    """A file system for one cache alone, which root alone can make: what is taken of it at one moment is all that the cache takes, also files
-    that are unlinked and still open. (Adding up the files one by one counts what is evicted meanwhile twice.)"""
+    """A file system for one cache, which only root can make: its use at any moment is all that the cache takes, including unlinked files
+    that are still open. (Adding up files one by one counts a file twice that is evicted meanwhile.)"""
 
     def __init__(self, folder, size):
         self.folder = folder
@@ -54,7 +54,7 @@ def has_numpy():
 
 
 class SmallCache(lazy_test.LazyTest):
-    """A larderd whose cache has a file system of its own, where that can be had."""
+    """A larderd whose cache has a file system of its own, if root runs the test."""
 
     CACHE = 32 * MiB
 
@@ -171,7 +171,7 @@ class StreamTest(SmallCache):
         return total
 
     def test_an_object_ten_times_the_cache(self):
-        """Every byte by one reader from front to back, then by eight at random; and both at once."""
+        """Every byte: by one reader from front to back, then by eight at random, then by both at once."""
         from pattern_server import PatternServer
         with PatternServer({"huge": self.SIZE}) as server:
             d = self.small_cache()

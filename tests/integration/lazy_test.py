@@ -114,7 +114,7 @@ class UnseenTest(LazyTest):
         self.d = self.daemon()
 
     def outcomes(self, text):
-        """{way: "errno N"}, and that there is nothing else."""
+        """{way: "errno N"}; fails if a way is missing."""
         found = dict(line.split(" ", 1) for line in text.decode().splitlines())
         self.assertLessEqual({"read", "pread", "mmap", "reopen", "io_uring", "aio_read", "sendfile", "splice"}, set(found))
         return found
@@ -125,7 +125,7 @@ class UnseenTest(LazyTest):
                 self.assertRegex(what, "^errno [1-9]")
 
     def test_the_program_can_read_at_all(self):
-        """On a plain file the same program reads bytes every way: its silence means something."""
+        """On a plain file the same program reads bytes in every way: otherwise its refusals would prove nothing."""
         with open(os.path.join(self.source, "big.bin"), "rb") as f:
             text = subprocess.run([os.path.join(BUILD, "unseen")], stdin=f, capture_output=True, check=True).stdout
         refused = [w for w, what in self.outcomes(text).items() if what.startswith("errno") and w != "io_uring"]
@@ -202,7 +202,7 @@ class ThreadsTest(LazyTest):
 
 
     def test_many_threads_that_read_one_object_in_small_pieces(self):
-        """They share what was read ahead, each at another place of the object."""
+        """Threads share what was read ahead, each at another place of the object."""
         self.write("big", 40 * MiB)
         d = self.daemon(cache_size="32MiB")  # it never becomes whole
         done = subprocess.run([os.path.join(BUILD, "lazy_model"), self.source, "/data/lazy", "5", "150", "threads"], env=d.preload_env(),
@@ -211,7 +211,7 @@ class ThreadsTest(LazyTest):
 
 
 class DescriptorTest(LazyTest):
-    """What a process keeps open of a lazy object: the program must not be able to break it, and it must not keep the object in the cache."""
+    """Descriptors that the library keeps of a lazy object: the program cannot break them, and they do not keep the object in the cache."""
 
     def talk(self, d, code):
         p = subprocess.Popen([PYTHON, "-c", "import os, sys\n" + code], env=d.preload_env(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -236,7 +236,7 @@ class DescriptorTest(LazyTest):
         self.assertEqual((result.returncode, result.stdout), (0, b"right\n"), result.stderr[-500:])
 
     def test_a_thread_that_puts_another_file_over_the_descriptor_in_the_middle_of_a_read(self):
-        """Between any two of the library's system calls: the bytes of the other file must not get through."""
+        """Between any two of the library's system calls: the other file's bytes must not get through."""
         self.write("big.bin", 40 * MiB)  # never whole in this cache
         other = self.enterContext(tempfile.NamedTemporaryFile(dir="/dev/shm"))  # tmpfs: a file there can stand at any position
         other.truncate(40 * MiB)
@@ -267,7 +267,7 @@ class DescriptorTest(LazyTest):
 
 class ChangesTest(LazyTest):
     def lines_of(self, d, code):
-        """What a program prints that has the object open, as fd, and read its first 1000 bytes, as a, before it was replaced."""
+        """Output of a program that opened the object as `fd` and read its first 1000 bytes as `a` before the object was replaced."""
         before = ("import os, sys\nfd = os.open('/data/lazy/big.bin', os.O_RDONLY)\na = os.pread(fd, 1000, 0)\n"
                   "print('ready', flush=True); sys.stdin.readline()\n")
         p = subprocess.Popen([PYTHON, "-c", before + code], env=d.preload_env(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

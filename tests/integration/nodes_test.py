@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Nodes that share one Redis: the same programs give the same bytes on all, a refresh on one reaches the others, and a Redis that
-is away, emptied or restored takes nothing from whoever reads."""
+"""Nodes that share one Redis: the same programs give the same bytes on all, a refresh on one reaches the others, and readers lose
+nothing when Redis is away, emptied or restored."""
 import json
 import os
 import shutil
@@ -139,7 +139,7 @@ class NodesTest(unittest.TestCase):
     # ---- a publisher that dies
 
     def whole_version(self):
-        """The objects of the current version, of which every part must be there."""
+        """The objects of the current version; fails if a part of it is missing."""
         key = lambda what: "ds:{shared}:" + what
         version = self.redis.command("GET", key("cur")).decode()
         flat = self.redis.command("HGETALL", key(version + ":meta"))
@@ -156,7 +156,7 @@ class NodesTest(unittest.TestCase):
         return objects
 
     def refresh_killed_at(self, wire, number, passed_on):
-        """True if the refresh was ended by SIGKILL at its command of this number, before or after Redis got it."""
+        """True if SIGKILL ended the refresh at its command of this number, before or after Redis got it."""
         sent, publisher = 0, []
 
         def on_command(_, forward):

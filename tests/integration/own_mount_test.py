@@ -1,7 +1,8 @@
-"""A cache_dir that is a tmpfs of larderd's own with large folios, mounted as examples/dev-shm-larder.mount.in says: every byte right, nothing
-more taken than is told, found again after kill -9, readable by programs that cannot see the mount, and never a SIGBUS when it is full.
+"""A cache_dir that is larderd's own tmpfs with large folios, mounted as examples/dev-shm-larder.mount.in says: every byte is right, it
+takes no more memory than `status` says, survives kill -9, is readable by programs that cannot see the mount, and is never a SIGBUS
+when it is full.
 
-Loses without: the faster cache of docs/configuration.md would be a recommendation that nobody has tried."""
+What the user would lose: docs/configuration.md recommends a faster cache directory that nobody tried."""
 import os
 import re
 import shutil
@@ -62,7 +63,7 @@ class OwnMount(LarderTest):
         self.assertEqual((out.returncode, out.stdout), (0, self.expected), out.stderr)
         fs, used = os.statvfs(folder), d.status()["cache"]["used"]
         taken = (fs.f_blocks - fs.f_bfree) * fs.f_frsize
-        self.assertGreaterEqual(taken, self.bytes)  # it really lies here
+        self.assertGreaterEqual(taken, self.bytes)  # the cache is on this mount
         self.assertLessEqual(taken, used)
         gets = d.status()["store"]["gets"]
         d.kill()

@@ -1,4 +1,4 @@
-"""What stays in a full cache, as an operator says it: quotas, pins, sieve; now, after a restart, and where it must be refused."""
+"""What stays in a full cache, by an operator's choice: quotas, pins, sieve. At once, after a restart, and where it must be refused."""
 import os
 import random
 import shutil
@@ -37,7 +37,7 @@ class Policies(LarderTest):
         return self.enterContext(Daemon(**{"cache_size": "12MiB", **config}))
 
     def read(self, daemon, order, mount="/data/x"):
-        """One program reads them; every byte is compared with the plain file."""
+        """One program reads the files; every byte is compared with the plain file."""
         out = run_program([PYTHON, "-c", READ], daemon.preload_env(), data="".join(f"{mount}/{self.name(i)}\n" for i in order).encode())
         self.assertEqual((out.returncode, out.stderr), (0, b""))
         bare = run_program([PYTHON, "-c", READ], daemon.env, data="".join(f"{self.plain}/{self.name(i)}\n" for i in order).encode())
@@ -135,7 +135,7 @@ class Policies(LarderTest):
         self.assertEqual(self.mount_status(daemon)["pinned_files"], 100)
 
     def hits_of_skewed_reads(self, policy):
-        """Of 2,400 reads, a tenth of the files getting nine tenths of them, the hits of the second half."""
+        """Hits in the second half of 2,400 reads, nine tenths of which go to a tenth of the files."""
         daemon = self.daemon(cache_size="5MiB")
         daemon.larder("mount", f"file://{self.plain}", "/data/x", "--policy", policy)
         self.assertEqual(self.mount_status(daemon)["policy"], policy)
@@ -143,7 +143,7 @@ class Policies(LarderTest):
         hot = rng.sample(range(self.COUNT), self.COUNT // 10)
         order = [rng.choice(hot) if rng.random() < 0.9 else rng.randrange(self.COUNT) for _ in range(2400)]
         cold = [i for i in range(self.COUNT) if i not in hot]
-        self.read(daemon, cold[:200])  # what came first is not what is read
+        self.read(daemon, cold[:200])  # the files read first are not the ones read later
         for part in range(0, 1200, 100):
             self.read(daemon, order[part:part + 100])
         before = self.gets(daemon)

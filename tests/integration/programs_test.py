@@ -1,7 +1,7 @@
 """The same programs, bare on a plain folder and preloaded on the mount, give the same results.
 
-What may differ, and nothing else, is taken out by name: the sizes of folders (every file system has its own), the "total" of ls
-(it counts blocks), inode numbers.
+Only these may differ, and are removed by name: the sizes of folders (every file system has its own), the "total" of ls (it counts
+blocks), inode numbers.
 """
 import os
 import re
@@ -16,10 +16,10 @@ SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "read_tree.py"
 
 
 class Programs:
-    """The tests, for any source. cls.plain: the folder; cls.mount: where the daemon shows the same files."""
+    """The tests, for any source. cls.plain: the folder; cls.mount: the mount point of the same files."""
 
     def both(self, command, scratch_folder=None):
-        """Runs it in both places, with $ROOT, and compares exit status and stdout. Returns both outputs."""
+        """Runs a command in both places, with $ROOT, and compares exit status and stdout. Returns both outputs."""
         results = []
         for root, env in ((self.plain, self.daemon.env), (self.mount, self.daemon.preload_env())):
             with scratch() as out:

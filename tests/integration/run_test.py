@@ -12,7 +12,7 @@ from harness import LARDER, LIBRARY, PYTHON, LarderTest, alive, clean_environmen
 
 
 class RunCase(LarderTest):
-    """Every test has a user of its own: home, runtime and cache folders."""
+    """Every test has its own user's folders: home, runtime and cache."""
 
     def setUp(self):
         self.work = self.enterContext(scratch())
@@ -91,7 +91,7 @@ class Run(RunCase):
         self.assertEqual(second.stdout, first.stdout)
         self.assertEqual(self.status()["store"]["gets"], before["store"]["gets"])
         self.assertGreater(self.status()["reads"]["warm_opens"], before["reads"]["warm_opens"])
-        # Also after that daemon has gone.
+        # Also after that daemon has ended.
         self.end_daemon()
         self.run_larder(*command, options=["--fill", "off"])
         self.assertEqual(self.status()["store"]["gets"], 0)
@@ -187,7 +187,7 @@ class Run(RunCase):
 
 
 class BadInput(RunCase):
-    """Each: one line that names the value and the remedy, an exit status, and nothing half-made."""
+    """Each failure is one line that names the value and the remedy, has an exit status, and leaves nothing half-made."""
 
     def assert_nothing_left(self, pids=()):
         self.assertEqual([p for p in self.daemons_of_this_test() if p not in pids], [])

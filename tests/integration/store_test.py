@@ -1,6 +1,6 @@
-"""A larderd and its object store: who waits for whom, what is fetched how often, what a sick or changing store does to readers.
+"""larderd and its object store: who waits for whom, what is fetched how often, what readers get from a failing or changing store.
 
-A real S3 server (SeaweedFS) behind tests/tools/fault_proxy.py, which counts what arrives and breaks what it is told.
+A real S3 server (SeaweedFS) is behind tests/tools/fault_proxy.py, which counts requests and breaks those that it is told to.
 """
 import base64
 import os
@@ -12,7 +12,7 @@ import zlib
 from harness import (PYTHON, ROOT, VENV, Daemon, MiB, LarderTest, Proxy, content, run_program, s3_environment, s3_server, scratch,
                      wait_for)
 
-# Opens each path given and prints what became of it: its SHA-256, or the name of the errno; then the seconds it took.
+# Opens each path given and prints its SHA-256 or the name of the errno, then the seconds it took.
 READ = """
 import errno, hashlib, sys, time
 for path in sys.argv[1:]:
@@ -76,7 +76,7 @@ class Order(OnStore):
     """Demand and fill share the connections."""
 
     def test_demand_waits_for_no_fill(self):
-        """The user would lose: a program that waits behind hundreds of GETs that nobody asked for."""
+        """What the user would lose: a program waits behind hundreds of GETs that nobody asked for."""
         files = self.put("order", 300)
         self.proxy.latency(300)
         daemon = self.daemon("order", {"max_connections": 8}, fill="eager")
@@ -103,7 +103,7 @@ class Order(OnStore):
         before = self.gets()
         cached = sum(len(names) for folder, _, names in os.walk(daemon.config["cache_dir"]))
         daemon.start()
-        # Nobody reads: the fill that was under way goes on by itself.
+        # Nobody reads: the fill continues by itself.
         wait_for(lambda: daemon.status()["mounts"][0]["fill"]["state"] == "done", 60, "the end of the fill")
         status = daemon.status()["mounts"][0]
         self.assertEqual((status["cached_files"], status["fill"]["done"], status["fill"]["total"]), (400, 400, 400))
@@ -119,7 +119,7 @@ class Order(OnStore):
         daemon = self.daemon("budget", fill="eager", cache_size="4MiB")
         self.read_one(daemon, "0/f0000")
         wait_for(lambda: daemon.status()["mounts"][0]["fill"]["state"] == "paused", 30, "the end of the room")
-        # It pauses when the last room is given away; what has it is still on its way.
+        # It pauses when the last room is assigned; objects that have room are still under way.
         wait_for(lambda: daemon.status()["mounts"][0]["cached_files"] > 50, 30, "what has the room")
         wait_for(lambda: daemon.status()["store"]["in_flight"] == 0, 30, "the end of the GETs")
         self.assertLessEqual(daemon.status()["cache"]["used"], 4 << 20)
@@ -135,13 +135,13 @@ class Order(OnStore):
             path = os.path.join(folder, "list")
             with open(path, "w") as f:
                 f.write("".join(f"/data/x/{n}\n" for n in order))
-            daemon.larder("warm", "--jobs", "1", "--list", path)  # more start in this order, but may overtake each other on their way
+            daemon.larder("warm", "--jobs", "1", "--list", path)  # more start in this order, but may overtake each other
         fetched = [r["line"].split()[1] for r in self.proxy.log()["requests"]]
         self.assertEqual(fetched, ["/bucket/listed/" + n for n in order])
 
 
 class Caps(OnStore):
-    """What the store counts, not how long it took: a cap may only make things slower."""
+    """Requests are counted at the store; durations are not compared, since a cap may always be slower."""
 
     def test_requests_a_second(self):
         files = self.put("rate", 60)
@@ -186,7 +186,7 @@ class Caps(OnStore):
 
 class Slow(OnStore):
     def test_the_slowest_get_is_asked_for_again(self):
-        """One request that hangs does not make a reader wait for a timeout; the object is counted once."""
+        """A request that hangs does not make a reader wait for a timeout; the object is counted once."""
         files = self.put("hedge", 5, 30_000)
         daemon = self.daemon("hedge", {"hedge_after_ms": 300, "stall_timeout_ms": 20_000})
         self.proxy.rules({"match": "GET /bucket/hedge/", "fault": "delay", "delay": 15, "count": 1})
@@ -196,7 +196,7 @@ class Slow(OnStore):
         self.assertEqual(self.gets(), {"/bucket/hedge/0/f0000": 2})
         status = daemon.status()
         self.assertEqual((status["store"]["hedges"], status["cache"]["files"], status["store"]["errors"]), (1, 1, 0))
-        # The first one is broken off, not left to run.
+        # The first GET is aborted, not left to run.
         wait_for(lambda: daemon.status()["store"]["in_flight"] == 0, 5, "the end of the loser")
 
     def test_a_hedge_is_no_mix_when_the_object_changes(self):
@@ -214,7 +214,7 @@ class Slow(OnStore):
 
 
 class Faults(OnStore):
-    """For each fault: the exact bytes or the right errno, nobody stuck, no connection left, a log line that says what it was."""
+    """For each fault: the exact bytes or the right errno, no reader stuck, no connection left, and a log line that names the fault."""
 
     CURED = [
         ("refused", {"fault": "refuse"}), ("reset in the middle", {"fault": "reset", "at": 5000}), ("reset at once", {"fault": "reset", "at": 0}),
@@ -235,7 +235,7 @@ class Faults(OnStore):
         self.quiet(daemon)
 
     def test_a_flipped_bit_in_an_object_that_comes_in_ranges(self):
-        """No store has a checksum of a range; the ETag tells of the whole: the MD5, or that of an upload in parts (boto3's, of 5 MiB)."""
+        """No store has a checksum of a range. The ETag covers the whole: an MD5, or that of an upload in parts (boto3's, of 5 MiB)."""
         data = {name: content(name, 20 * MiB + 5) for name in ("single", "in-parts")}
         self.client.put("bucket", "ranges/single", data["single"])
         folder = self.enterContext(scratch())
@@ -257,7 +257,7 @@ class Faults(OnStore):
         self.assertEqual(self.read_one(daemon, "single"), sha(data["single"]))
 
     def test_a_flipped_bit_in_chunks_that_make_a_whole(self):
-        """Chunks are read before anything can tell; the whole is compared with the CRC that a HEAD tells, before it counts as one."""
+        """Chunks are read before anything can be compared. Before the object counts as whole, it is compared with the CRC of a HEAD."""
         data = content("chunks", 20 * MiB + 5)
         self.client.put("bucket", "chunks/large", data)
 
@@ -272,7 +272,7 @@ class Faults(OnStore):
         wait_for(lambda: daemon.status()["cache"]["files"] == 1, 20, "the whole file")
         daemon.larder("evict", "/data/x")
         self.proxy.rules(crc(zlib.crc32(data) ^ 1))
-        for _ in range(5):  # the store itself is wrong, and nobody fetches for ever
+        for _ in range(5):  # the store itself is wrong: larderd does not fetch for ever
             daemon.larder("warm", "/data/x/large", check=False)
         self.assertIn("they stay unverified", daemon.log_tail(50))
         got = daemon.status()["store"]["bytes"]
@@ -334,7 +334,7 @@ class Faults(OnStore):
         self.assertEqual(self.read_one(daemon, "0/f0000"), sha(files["0/f0000"]))
 
     def test_ten_thousand_reads_under_faults(self):
-        """One reply in ten is broken, each in another way; every epoch reads everything anew."""
+        """One reply in ten is broken, each in another way; every epoch reads everything again."""
         files = self.put("mixed", 500, 4000)
         daemon = self.daemon("mixed", {"stall_timeout_ms": 1000, "hedge_after_ms": 800})
         kinds = [{"fault": "refuse"}, {"fault": "reset", "at": 2000}, {"fault": "truncate", "at": 3000}, {"fault": "length", "by": 5},
@@ -370,7 +370,7 @@ with ThreadPoolExecutor(16) as pool: print(json.dumps(dict(pool.map(one, paths))
 
 
 class Changes(OnStore):
-    """The bucket is the truth, and never half of it."""
+    """The bucket is the truth: readers get one version of an object, never a mix."""
 
     def test_replaced_and_deleted_objects(self):
         """S5: An object that changed in the bucket after it was listed is noticed when it is fetched (If-Match)."""
@@ -384,7 +384,7 @@ class Changes(OnStore):
         self.assertEqual(self.read_one(daemon, "2/f0002"), sha(files["2/f0002"]))
 
     def test_replaced_between_two_ranges(self):
-        """A large object comes in parts; all are of one version, or the reader gets the other whole."""
+        """A large object comes in parts. All are of one version, or the reader gets the other version whole."""
         old, new = content("old", 40 << 20), content("new", 40 << 20)
         self.client.put("bucket", "parts/large", old)
         daemon = self.daemon("parts", {"max_connections": 2, "hedge_after_ms": 60_000}, cache_size="512MiB")
@@ -400,7 +400,7 @@ class Changes(OnStore):
         self.assertEqual(self.read_one(daemon, "large"), sha(new))
 
     def test_refresh_interval(self):
-        """What changed in the bucket reaches programs by itself."""
+        """Changes in the bucket reach programs by themselves."""
         files = self.put("auto", 3)
         daemon = self.daemon("auto", {"refresh_interval": "1s"})
         before = daemon.status()["mounts"][0]["version"]
@@ -473,7 +473,7 @@ class Corruption(OnStore):
 
 
 class Lists(OnStore):
-    """A list that is split is the list, faster."""
+    """A listing in parallel parts gives the same list."""
 
     def test_many_folders(self):
         import concurrent.futures

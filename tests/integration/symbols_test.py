@@ -1,4 +1,4 @@
-"""liblarder.so loads on every glibc from 2.17 on, needs libc alone, and shows nothing that it does not mean to."""
+"""liblarder.so loads on every glibc from 2.17 on, needs only libc, and exports only what it must."""
 import argparse
 import os
 import re
@@ -37,19 +37,19 @@ class Symbols(unittest.TestCase):
             self.assertRegex(library, ALLOWED_LIBRARIES)
 
     def exported(self):
-        """(name, line) of every symbol that it defines."""
+        """(name, line) of every symbol that the library defines."""
         lines = (line for line in objdump("-T").splitlines() if re.match(r"^[0-9a-f]{16} [gwu]", line) and "*UND*" not in line)
         return [(line.split()[-1], line) for line in lines]
 
     def test_exports_the_list_and_nothing_else(self):
-        # One symbol too many in a preloaded library replaces a program's own; one too few lets a call pass by.
+        # One symbol too many in a preloaded library replaces a program's own; one too few lets a call bypass it.
         with open(os.path.join(HERE, "..", "..", "preload", "base", "symbols.def")) as f:
             wanted = re.findall(r"^SYM\([^,]*, (\w+),", f.read(), re.M)
         self.assertGreater(len(wanted), 50)
         self.assertEqual(sorted(name for name, _ in self.exported()), sorted(wanted))
 
     def test_every_function_has_its_twins(self):
-        """A program built with 64-bit offsets, with _FORTIFY_SOURCE, or for an older glibc must not pass by."""
+        """Programs built with 64-bit offsets, with _FORTIFY_SOURCE, or for an older glibc must not bypass the library."""
         if LIBRARY != NATIVE:
             self.skipTest("the twins are glibc's on this machine; another architecture has the same list")
         loaded = subprocess.run(["ldd", LIBRARY], check=True, capture_output=True, text=True).stdout

@@ -69,7 +69,7 @@ class StoreFaults(FaultCase):
         self.assertEqual(self.sdk("uploads", self.bucket), [])
 
     def test_a_flipped_bit_in_a_range(self):
-        """A range has no checksum; the whole has: an ETag of parts, of boto3's 5 MiB, an MD5."""
+        """A range has no checksum, the whole object has: an ETag of parts (boto3's, of 5 MiB) or an MD5."""
         data = self.large(3)
         self.sync(self.path("t"), self.s3("parts"))
         self.sdk("put", self.bucket, "sdk/", self.path("t"))
@@ -93,7 +93,7 @@ class StoreFaults(FaultCase):
         self.nothing_unfinished(self.path("never"))
 
     def test_a_flipped_bit_in_a_range_of_an_object_that_has_a_crc(self):
-        """Amazon's: a HEAD tells it, and the parts' CRCs make the whole's, whatever the ETag is and wherever the parts go."""
+        """Amazon's CRC: a HEAD returns it, and the CRCs of the parts make it together, whatever the ETag is and wherever the parts go."""
         data = self.large(3)
         S3Client(self.server.endpoint, self.server.access_key, self.server.secret_key).put(self.bucket, "crc/large.bin", data)
 
@@ -208,7 +208,7 @@ class ChangeTest(FaultCase):
 
 
 class KillTest(FaultCase):
-    """kill -9 in the middle: nothing half appears, and the next run goes on."""
+    """kill -9 in the middle: no half object appears, and the next run continues."""
 
     def test_an_upload_goes_on_with_the_parts_that_are_there(self):
         self.large(6)

@@ -1,6 +1,6 @@
-"""larder sync: what comes out at the other end, what is left alone, and what is said when something cannot be done.
+"""larder sync: what arrives at the other end, what is left alone, and what a failure says.
 
-boto3 and Baidu's SDK read what we wrote, and we read what they wrote.
+boto3 and Baidu's SDK read what Larder wrote, and Larder reads what they wrote.
 """
 import json
 import os
@@ -78,7 +78,7 @@ class SyncCase(LarderTest):
         return tuple(summary[n] for n in names or ("copied", "unchanged", "removed"))
 
     def tree(self, name="tree"):
-        """SeaweedFS keeps a backslash as a slash: not here."""
+        """SeaweedFS turns a backslash into a slash, so there are none here."""
         root = self.path(name)
         make_tree(root)
         os.unlink(os.path.join(root, "odd", "back\\slash.txt"))
@@ -155,7 +155,7 @@ class CopyTest(SyncCase):
         self.assertEqual((state["verified"], state["uploads"]), (len(state["requests"]), 0), "a request was not signed, or an upload left")
 
     def test_one_service_copies_by_itself(self):
-        """No byte of an object passes through here, whatever its name; and through here it goes where the store refuses."""
+        """No byte of an object passes through this machine, whatever its name, unless the store refuses to copy."""
         tree = self.tree()
         files = len(tree_digests(tree))
         bos = self.enterContext(BosServer("--page", "25"))
@@ -234,7 +234,7 @@ class ChoiceTest(SyncCase):
         os.utime(os.path.join(tree, "newer"), (future, future))
         os.unlink(os.path.join(tree, "gone"))
         shutil.rmtree(os.path.join(tree, "dir"))
-        write(os.path.join(tree, "new/one"), b"new", 1_600_000_000)  # what is written in the second of its upload is copied once more
+        write(os.path.join(tree, "new/one"), b"new", 1_600_000_000)  # a file written in the second of its upload is copied once more
         dry = self.larder("--dry-run", "--delete", tree, self.s3("p"))
         self.assertEqual((dry.returncode, dry.stdout.splitlines()[:-1]),
                          (0, ["would copy longer (18 B)", "would copy new/one (3 B)", "would copy newer (5 B)", "would remove dir/gone too", "would remove gone"]))
@@ -326,7 +326,7 @@ class ChoiceTest(SyncCase):
 
 
 class NamesTest(SyncCase):
-    """Names that lead elsewhere, or nowhere."""
+    """Names that lead outside, or nowhere."""
 
     def test_keys_that_no_file_can_have_are_failures_and_lead_nowhere(self):
         bos = self.enterContext(BosServer())

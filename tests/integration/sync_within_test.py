@@ -1,5 +1,5 @@
 """larder sync within one service: objects above what one request copies (5 GiB; here 16 MiB, by the option max_copy) are copied by the
-store in parts. No byte passes through here; where the store cannot, or does not do what it was asked, it goes through here."""
+store in parts. No byte passes through this machine, unless the store cannot copy or does not do what it was asked."""
 import errno
 import json
 import os
@@ -29,7 +29,7 @@ class Ends:
         self.through = [*BY_PARTS, "--endpoint", self.proxy.endpoint]
 
     def lines(self, method, *words):
-        """Requests that were answered well."""
+        """Requests that succeeded."""
         return [r["line"] for r in self.proxy.log()["requests"]
                 if r["line"].startswith(method + " ") and all(w in r["line"] for w in words) and r["status"] in (200, 206)]
 
@@ -59,7 +59,7 @@ class WithinCase(CompatibleServer, SyncCase):
                     lambda: {k: v[2] for k, v in json.loads(self.bos.sdk("read", "bkt", "q/")).items()})
 
     def written(self, ends):
-        """The tree, in the service; what the proxy saw is forgotten."""
+        """Uploads the tree and forgets what the proxy saw."""
         self.sync(self.path("t"), ends.source, *ends.through, env=ends.env)
         ends.proxy.clear()
         return ends
@@ -109,7 +109,7 @@ class WithinTest(WithinCase):
         self.assertEqual((whole[0], list(whole[1])), ("image/jpeg", ["mtime"]))
 
     def test_the_official_sdk_copies_by_parts_to_the_same(self):
-        """What bos_server.py takes for UploadPartCopy is what Baidu's own client sends."""
+        """bos_server.py accepts the UploadPartCopy that Baidu's own client sends."""
         data = self.large()
         bos = self.written(self.bos_ends())
         self.copy(bos)
@@ -135,7 +135,7 @@ class WithinTest(WithinCase):
                 self.assertEqual(ends.read(), tree_digests(self.path("t")))
 
     def test_where_the_store_does_not_copy_parts_they_go_through_here(self):
-        """Also the rest of an upload whose first parts the store copied; and small objects are still copied by one request."""
+        """This includes the rest of an upload whose first parts the store copied. Small objects are still copied by one request."""
         self.large()
         for i in range(5):
             write(self.path("t", f"z{i}"), b"small")
@@ -217,7 +217,7 @@ class WithinTest(WithinCase):
                 self.assertEqual((len(ends.parts()), ends.bytes_read()), (PARTS - 2, []))
                 self.assertEqual((ends.read(), self.uploads(ends)), (tree_digests(self.path("t")), 0))
 
-    # ---- stores that take copy-source headers for less than they are ----
+    # ---- stores that ignore copy-source headers ----
 
     def ends_of(self, endpoint):
         self.other = S3Client(endpoint, KEYS["AWS_ACCESS_KEY_ID"], KEYS["AWS_SECRET_ACCESS_KEY"])
@@ -230,7 +230,7 @@ class WithinTest(WithinCase):
         return tree_digests(self.path("back"))
 
     def test_moto_copies_parts_of_any_version_and_no_mix_comes_of_it(self):
-        """It takes copy-source-if-match for nothing."""
+        """It ignores copy-source-if-match."""
         ends = self.ends_of(self.serve(os.path.join(VENV, "bin", "moto_server"), "-H", "127.0.0.1", "-p", "PORT"))
         self.large()
         self.written(ends)

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Three nodes, each with its own network, larderd and cache; one bucket; one Redis, then Sentinel, then a Cluster. The same
-programs give the same bytes on all; what happens to Redis while loaders run takes nothing from them, and is said."""
+programs give the same bytes on all; loaders lose nothing whatever happens to Redis, and Larder says what happened."""
 import hashlib
 import json
 import os
@@ -17,8 +17,8 @@ from harness.redis_servers import PASSWORD, Cluster, Redis, Sentinels, Wire
 
 PATH = "/data/shared"
 
-# Reads files in random order until its stdin ends, compares each with what was uploaded, and says how many it read. A file that
-# is not what it was, at any time, ends it.
+# Reads files in random order until its stdin ends, compares each with what was uploaded, and prints how many it read. A file
+# that differs ends it.
 LOADER = """
 import hashlib, json, os, random, select, sys
 root, wanted, done = sys.argv[1], json.load(open(sys.argv[2])), 0
@@ -142,7 +142,7 @@ class ThreeNodesTest(LarderTest):
             self.assertGreater(int(out), 5)
 
     def cold(self):
-        """What loaders read next must come from the bucket again."""
+        """Makes loaders' next reads go to the bucket again."""
         for n in self.nodes:
             n.daemon.larder("evict", PATH)
 
@@ -210,7 +210,7 @@ class ThreeNodesTest(LarderTest):
         wait_for(lambda: len({n.daemon.status()["mounts"][0]["version"] for n in self.nodes}) == 1, 20, f"one version on all of {versions}")
         self.same_everywhere()
 
-    # ---- faults: each returns with everything in order again
+    # ---- faults: each returns when everything is in order again
 
     def slow(self, _, wire):
         wire.set("slow")
@@ -244,7 +244,7 @@ class ThreeNodesTest(LarderTest):
         self.new_file_arrives("garbage2.txt")
 
     def lying(self, redis, _):
-        """Segments with other bytes, cut ones, none: followers keep what they have and say so; a refresh repairs."""
+        """Segments with other bytes, cut segments, none: followers keep what they have and say so; a refresh repairs."""
         def lie(damage):
             before = self.nodes[2].daemon.status()["mounts"][0]["version"]
             self.put(f"{damage.__name__}.txt", b"behind the lie")

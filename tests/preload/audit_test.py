@@ -1,6 +1,6 @@
 """Every function of libc that takes a path or a folder's descriptor is intercepted, or named below with the reason why not.
 
-What the user would lose: a program that calls a function which nobody thought of sees the disk below the mount. The prototypes come from
+What the user would lose: a program that calls a function which is not intercepted sees the disk below the mount. The prototypes come from
 this machine's headers, so a newer glibc's additions fail here; the imports of the machine's programs show that the names are the right ones.
 """
 import glob
@@ -16,7 +16,7 @@ HEADERS = ("aio aliases argz dirent dlfcn envz err fcntl fstab fts ftw glob grp 
            "sys/statfs sys/statvfs sys/swap sys/sysinfo sys/time sys/timerfd sys/types sys/uio sys/un sys/vfs sys/wait sys/xattr time ttyent unistd utime utmp utmpx wchar wordexp").split()
 PATH = re.compile(r"\bchar \*(__restrict )?_*(path|file|filename|pathname|name|dir|dirname|from|to|old|new|oldname|newname|source|target|special_file|template|pattern)\b"
                   r"|\bint _*(dirfd|dfd|atfd|fromfd|tofd|fd1|fd2)\b")
-# "name" is often no path.
+# "name" is often not a path.
 NO_PATH = re.compile(r"^(get(addrinfo|env|.*byname(2)?(_r)?|..?nam(_r)?|fsfile|fsspec|spnam(_r)?|sgnam(_r)?)|secure_getenv|(un)?setenv|set(domain|host)name|setlogin|envz_\w+|dlv?sym|rexec(_af)?|"
                      r"_*get(domain|host)name(_chk)?|_*getlogin_r(_chk)?|basename|glob_pattern_p|(mq|sem|shm)_(open|unlink)|argz_\w+)$")
 IGNORED = {

@@ -73,7 +73,7 @@ for name in ("stats", "opens", "reads", "directories", "cwd", "links", "writes",
 
 
 class Coverage(unittest.TestCase):
-    """No intercepted function without a comparison, and no function of libc that takes a path without somebody who thought of it."""
+    """Every intercepted function is compared, and every libc function that takes a path is intercepted or excused."""
 
     def symbols(self, *arguments):
         out = subprocess.run(["nm", "-D", *arguments], capture_output=True, text=True, check=True).stdout

@@ -2,7 +2,7 @@
 
     python3 tests/preload/model_test.py [--sequences N] [--seed FIRST]
 
-What the user would lose: a program that does two harmless things in an order that nobody thought of. A sequence is reproduced by its seed.
+What the user would lose: a program that makes two harmless calls in an order that no other test tries. A sequence is reproduced by its seed.
 """
 import argparse
 import difflib
@@ -65,7 +65,7 @@ class Model(unittest.TestCase):
                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace")
 
     def run_all(self, preload, mount, scratch):
-        """seed -> hash; the sequences are shared by some processes, so that they also meet."""
+        """seed -> hash; several processes share the sequences, so that they run against each other."""
         share = SEQUENCES // PROCESSES
         started = [self.start(preload, mount, scratch, FIRST + i * share, share) for i in range(PROCESSES)]
         result = {}
