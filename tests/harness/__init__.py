@@ -1,6 +1,6 @@
-"""What the Python tests stand on: a larderd of their own, the command line, datasets, stores, programs bare and preloaded.
+"""Shared by the Python tests: a private larderd, the command line, datasets, stores, programs bare and preloaded.
 
-Everything a test makes lies in folders that it removes, and every process that it starts it ends, by pid. Imports start at tests/ and
+A test removes every folder that it makes, and ends every process that it starts, by pid. Imports start at tests/ and
 tests/tools/, which tests/run.py puts on the path; by hand: PYTHONPATH=tests:tests/tools python3 tests/integration/run_test.py
 """
 from .base import (BUILD, LARDER, LARDERD, LIBRARY, PYTHON, ROOT, TESTS, TOOLS, VENV, VENV_PYTHON, MiB, alive, clean_environment, free_port,

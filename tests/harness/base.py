@@ -20,7 +20,7 @@ MiB = 1 << 20
 
 
 def clean_environment():
-    """Ours without what would reach another daemon or other credentials."""
+    """This process's environment without variables that lead to another daemon or other credentials."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("LARDER_", "AWS_", "BDCLOUD_")) and k not in ("LD_PRELOAD", "PYTHONPATH")}
     return {**env, "LC_ALL": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
 
@@ -42,7 +42,7 @@ def wait_for(condition, seconds=20, what="the condition"):
 
 
 def alive(pid):
-    """False for a zombie, too: nobody but its parent can see that one."""
+    """False for a zombie, too: only its parent can wait for it."""
     try:
         with open(f"/proc/{pid}/stat") as f:
             return f.read().rsplit(")", 1)[1].split()[0] not in "ZX"
@@ -51,7 +51,7 @@ def alive(pid):
 
 
 def run_program(command, env, cwd=None, timeout=120, data=None):
-    """The result with bytes; a list, or a text for sh -c."""
+    """Runs a list of words, or a text by sh -c; the result has bytes."""
     words = ["/bin/sh", "-c", command] if isinstance(command, str) else command
     return subprocess.run(words, env=env, cwd=cwd, input=data if data is not None else b"", capture_output=True, timeout=timeout)
 

@@ -1,8 +1,8 @@
-"""What the tests of other people's programs stand on.
+"""Shared by the tests of other people's programs.
 
 The same command runs twice at the same path: bare in a mount namespace of its own, where a plain folder is bound read-only over the
 path, and under the preload, where the path is a dataset of the same content and the disk has only a decoy below it. Status, output
-and whatever the command wrote must be equal, so a program that passes by the preload cannot pass a test by accident.
+and whatever the command wrote must be equal, so a program that bypasses the preload cannot pass a test by accident.
 """
 import hashlib
 import os
@@ -86,7 +86,7 @@ def snapshot(folder):
 
 
 def tool(name):
-    """Where a program is, or a skip that says what is missing."""
+    """The path of a program, or a skip that says what is missing."""
     found = shutil.which(name)
     if not found:
         raise unittest.SkipTest(f"{name} is not installed here")
@@ -113,7 +113,7 @@ def build_c(name, source, *flags):
 
 
 class Result:
-    """What a command did, so that two of them can be compared."""
+    """The effects of a command, for comparison."""
 
     def __init__(self, done, scratch, sort):
         self.status = done.returncode
@@ -123,7 +123,7 @@ class Result:
 
 
 class Compat(unittest.TestCase):
-    """One dataset and one larderd a class. $D: the dataset. $W: a folder to write in, empty at the start of every command."""
+    """Each class has one dataset and one larderd. $D: the dataset. $W: a folder to write in, empty at the start of every command."""
     maxDiff = 3000
     make_tree = staticmethod(make_tree)
     config = {"cache_size": "256MiB", "fill": "eager"}  # of larderd
@@ -168,7 +168,7 @@ class Compat(unittest.TestCase):
                               capture_output=True, timeout=timeout)
 
     def same(self, command, status=0, sort=False, lines=1, **options):
-        """Runs a command (a list, or a text for bash) both ways, compares all of it. `lines`: how many it must print at least."""
+        """Runs a command (a list, or a text for bash) both ways and compares all effects. `lines`: how many it must print at least."""
         words = ["bash", "-c", command] if isinstance(command, str) else command
         bare = Result(self.run_bare(words, **options), self.scratch, sort)
         ours = Result(self.run_preloaded(words, **options), self.scratch, sort)

@@ -17,7 +17,7 @@ default_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]
 
 
 def why_not():
-    """Why no container can run here; empty: they can."""
+    """Why no container can run here; empty if one can."""
     if os.geteuid() != 0:
         return "containers are run as root"
     if not shutil.which("podman") or not shutil.which("runc"):
@@ -65,14 +65,14 @@ class Podman:
 
 
 def make_share(folder):
-    """What a container gets of Larder: the library and larder-exec, as `make install` puts them side by side."""
+    """The part of Larder that a container gets: the library and larder-exec side by side, as `make install` puts them."""
     for name in ("liblarder.so", "larder-exec"):
         shutil.copy(os.path.join(BUILD, name), folder)
     return folder
 
 
 def scratch_podman(stack, programs):
-    """A Podman with folders that go with the test: stack is a TestCase (or what has enterContext)."""
+    """A Podman whose folders end with the test: `stack` is a TestCase, or anything with enterContext()."""
     work = stack.enterContext(scratch())
     root, share = (tempfile.mkdtemp(dir=work) for _ in range(2))
     os.chmod(root, 0o755)

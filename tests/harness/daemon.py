@@ -1,4 +1,4 @@
-"""A larderd of a test's own, and the test case that goes with it."""
+"""A larderd for one test, and its test case."""
 import json
 import os
 import shutil
@@ -101,7 +101,7 @@ class Daemon:
         return json.loads(self.larder("status", "--json").stdout)
 
     def mount_named(self, name, source, path):
-        """A dataset of its own, where two mounts have one source."""
+        """Mounts a dataset under a name of its own, for two mounts of one source."""
         self.larder("format", name, source)
         self.larder("mount", name, path)
 
@@ -113,7 +113,7 @@ class Daemon:
         return {**self.env, "LD_PRELOAD": LIBRARY, "LARDER_CACHE": self.config["cache_dir"], **more}
 
     def run(self, *command, **options):
-        """A program under the preload; subprocess.run's result and options."""
+        """Runs a program under the preload, with the options and result of subprocess.run."""
         return subprocess.run(command, env=self.preload_env(), **{"capture_output": True, "timeout": 120, **options})
 
 
@@ -121,7 +121,7 @@ class LarderTest(unittest.TestCase):
     maxDiff = 4000
 
     def assert_one_line(self, result, *parts):
-        """An error as it must be: non-zero, one line on stderr, which has all the parts."""
+        """Checks an error: non-zero status, one line on stderr that contains all parts."""
         self.assertNotEqual(result.returncode, 0, result.stdout)
         lines = [line for line in result.stderr.splitlines() if line and not line.startswith("larder: warning:")]
         self.assertEqual(len(lines), 1, result.stderr)

@@ -1,4 +1,4 @@
-"""What the tests of frameworks stand on: tests/compat's two runs of one command, in the virtual environment of venv.sh."""
+"""Shared by the tests of frameworks: two runs of one command as in harness/compat.py, in the virtual environment of venv.sh."""
 import os
 import subprocess
 import unittest

@@ -13,7 +13,7 @@ def run(*words):
 
 
 def enter_hub():
-    """Why it cannot be done, or "". Before the first thread of this process."""
+    """Why namespaces cannot be used here, or "". Call it before this process starts a thread."""
     if os.geteuid() != 0:
         return "network namespaces need root"
     libc = ctypes.CDLL(None, use_errno=True)

@@ -1,5 +1,5 @@
-"""Real Redis servers for the integration tests: standalone, primaries with Sentinel, a Cluster; and a wire to one, which a test
-can make slow, deaf or lying. Everything ends with its `close`."""
+"""Real Redis servers for the integration tests: standalone, primaries with Sentinel, a Cluster; and a relay to one, which a test
+can make slow, deaf or lying. Each ends with its `close`."""
 import os
 import random
 import shutil
@@ -85,7 +85,7 @@ class Wire:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def set(self, mode):
-        """For connections that are there and new ones."""
+        """Applies to existing and new connections."""
         self.mode = mode
 
     def _accept(self):
@@ -104,7 +104,7 @@ class Wire:
             threading.Thread(target=self._replies, args=(far, near), daemon=True).start()
 
     def _commands(self, near, far):
-        """Whole commands, so that on_command() can end whoever sent one before or after it is passed on."""
+        """Relays whole commands, so that on_command() can end their sender before or after one is passed on."""
         try:
             with near.makefile("rb") as stream:
                 while True:

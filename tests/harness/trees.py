@@ -1,4 +1,4 @@
-"""Datasets: trees as awkward as they come, and what they hold."""
+"""Datasets: awkward trees and their content."""
 import hashlib
 import os
 import subprocess
@@ -27,7 +27,7 @@ def content(seed, size):
 
 
 def make_tree(root, extra=0):
-    """A dataset as awkward as they come; returns the number of files. Read-only modes, as Larder shows them."""
+    """Makes an awkward dataset with read-only modes, as Larder shows them; returns the number of files."""
     count = 0
 
     def write(name, data):
