@@ -1,5 +1,5 @@
-// Where things lie: folders and mounts, descriptors and the current directory, as absolute paths.
-// What wrappers use of it is declared in route.h; this is for route.cc and walker.cc.
+// Absolute paths of folders and mounts, of descriptors and of the current directory. Wrappers use what dispatch.h
+// declares; this header is for dispatch.cc and symlink_walk.cc.
 #pragma once
 #include <string.h>
 

@@ -51,7 +51,7 @@ class AtTheEdge {
   char* base_;
 };
 
-// The tree of harness.py's make_tree().
+// The tree of make_probe_tree() (tests/harness/trees.py).
 struct Node {
   const char* name;
   std::vector<Node> children;  // none: a file

@@ -1,9 +1,9 @@
-// Writing into a store: whole objects, large ones in parts, removal. s3:// and bos:// (upload_http.h), directories
-// (file_writer.h). larder sync is what uses it.
+// Writes into a store: whole objects, large ones in parts, and removal. Engines: s3:// and bos:// (http_writer.h),
+// directories (file_writer.h). `larder sync` uses it.
 //
 // Threads: all members block until the work is done or has failed for good (attempts are repeated within), and may be
-// called from any thread. Data is borrowed: the span stays as it is until the call returns. Errors as in store.h;
-// ENOENT from a call with an upload's id: the store no longer knows that upload.
+// called from any thread. Data is borrowed: the span must not change until the call returns. Errors are those of
+// store.h; ENOENT from a call with an upload's id means that the store no longer knows that upload.
 //
 // An object appears whole or not at all: a reader sees the old one until put() or complete_upload() has succeeded.
 #pragma once

@@ -1,6 +1,6 @@
 // One request to a store and all its attempts: an HttpAttempt makes a signed request at the moment of sending, takes
 // the body as it comes, and decides after each attempt whether there is another one. Its functions are called one at a
-// time, on threads of whoever moves it (http_engine.h).
+// time, on threads of its engine (engine.h).
 #pragma once
 #include <chrono>
 #include <cstddef>

@@ -1,7 +1,7 @@
 // HTTP/1.1: a few threads move all transfers of one store. https and everything that is not a plain GET goes over
-// libcurl, a multi handle a thread; GETs of objects over http go over plain_worker.h, which costs half as much.
+// libcurl, a multi handle a thread; GETs of objects over http go over plain_transport.h, which costs half as much.
 //
-// A transfer is an HttpAttempt (exchange.h). The engine owns queues, slots, waits and connections, and knows no store.
+// A transfer is an HttpAttempt (attempt.h). The engine owns queues, slots, waits and connections, and knows no store.
 //
 // The constructor makes the process ignore SIGPIPE (OpenSSL's writes raise it).
 // Threads: submit() from any thread; the functions of one HttpAttempt are called on engine threads, one at a time.
@@ -50,9 +50,9 @@ class HttpEngine {
 
  private:
   using Clock = std::chrono::steady_clock;
-  class TransportThread;  // a thread that moves transfers (carrier.h)
-  class CurlTransport;    // by libcurl (curl_worker.cc)
-  class PlainTransport;   // by plain_worker.h
+  class TransportThread;  // a thread that moves transfers (transport_thread.h)
+  class CurlTransport;    // by libcurl (curl_transport.cc)
+  class PlainTransport;   // by plain_transport.h
   static std::unique_ptr<TransportThread> make_curl_worker(HttpEngine& engine);
   static std::unique_ptr<TransportThread> make_plain_worker(HttpEngine& engine);
   struct Job {

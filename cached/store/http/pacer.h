@@ -6,7 +6,7 @@
 
 namespace larder {
 
-// Concurrency that adapts (object-stores.md C.1: a bucket prefix starts at 5,500 GET/s and answers 503 SlowDown above).
+// Concurrency that adapts. (Amazon S3 allows 5,500 GET/s a bucket prefix at first and answers 503 SlowDown above.)
 //   Starts at 32, and grows only while something had to wait for a slot: by one a success until the first sign of
 //   trouble, then by one a window (as many successes as the limit).
 //   A throttle (503, 429, timeout) halves it, once per kCalm however many replies of the same burst complain.

@@ -1,5 +1,5 @@
-// A thread of an HttpEngine that moves transfers. Its transfers are its own; what it shares goes through the engine.
-// How bytes travel is its kind's business: curl_worker.cc, plain_worker.h.
+// A thread of an HttpEngine that moves transfers. It owns its transfers and shares everything else through the engine.
+// Subclasses move the bytes: curl_transport.cc, plain_transport.h.
 #pragma once
 #include <atomic>
 #include <chrono>

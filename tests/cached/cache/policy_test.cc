@@ -1,4 +1,4 @@
-// What stays in a full cache: sieve, quotas, pins. (keep: object_cache_test.cc, filler_test.cc.)
+// What stays in a full cache: sieve, quotas, pins. (keep: object_cache_test.cc, object_fetcher_test.cc.)
 #include <random>
 
 #include "cached/cache/object_cache.h"
