@@ -1,4 +1,4 @@
-// A client of the socket, as simple as can be: one request, its replies, their descriptors.
+// A minimal client of the socket: one request, its replies, their descriptors.
 #pragma once
 #include <gtest/gtest.h>
 #include <sys/socket.h>

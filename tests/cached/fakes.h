@@ -1,4 +1,5 @@
-// What the daemon's tests share: an in-memory store and metadata, a cache folder in /dev/shm, the parts put together.
+// Shared by the daemon's tests: an in-memory store and metadata, a cache folder in /dev/shm, and the parts put
+// together.
 #pragma once
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -19,7 +20,7 @@
 
 namespace larder::test {
 
-// A folder of its own in /dev/shm, removed with all in it.
+// A temporary folder in /dev/shm, removed with its content.
 class TempFolder {
  public:
   TempFolder() {
@@ -254,7 +255,7 @@ class FakeMeta : public Meta {
   std::shared_ptr<State> s_;
 };
 
-// One daemon's parts without its socket, over a bucket, metadata and folders that outlive it.
+// The parts of one daemon without its socket, over a bucket, metadata and folders that outlive it.
 struct Outside {
   TempFolder folder;
   std::shared_ptr<FakeBucket> bucket = std::make_shared<FakeBucket>();

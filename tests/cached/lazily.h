@@ -1,4 +1,4 @@
-// What the tests of lazy objects share: a daemon's parts with ChunkStore and ChunkFetcher.
+// Shared by the tests of lazy objects: a daemon's parts with ChunkStore and ChunkFetcher.
 #pragma once
 #include <random>
 
@@ -86,7 +86,7 @@ class LazyTest : public ::testing::Test {
     }
     return b;
   }
-  // What the cache folder really takes on disk, tables included.
+  // Bytes that the cache folder takes on disk, tables included.
   uint64_t on_tmpfs() const { return disk_usage(out.config.cache_dir); }
   Outside out;
 };

@@ -1,6 +1,5 @@
-// A larderd that knows one lazy object, as a process of its own: answers kChunks, evicts at random, dies and comes
-// back. Its data file shows wrong bytes on purpose while a chunk is absent: nothing but the chunk's word says what may
-// be read.
+// A process that acts as a larderd with one lazy object: it answers kChunks, evicts at random, dies and comes back. Its
+// data file shows wrong bytes on purpose while a chunk is absent: only the chunk's word says what may be read.
 #pragma once
 #include <fcntl.h>
 #include <poll.h>
@@ -204,7 +203,7 @@ class FakeChunks {
     ::close(q.fd);
   }
 
-  // No thread: the process was forked from one that may have some, after which TSan promises nothing.
+  // No thread: the process was forked from one that may have threads, and TSan promises nothing after that.
   void serve() {
     const pid_t parent = ::getppid();
     std::minstd_rand random(1);

@@ -1,12 +1,12 @@
 // Random sequences of every way to read, on a plain file and on the same file in a dataset, compared step by step: what
 // the call returns, errno, every byte, and the position afterwards. Objects are larger than a chunk, perhaps larger
-// than the cache, and the daemon evicts all the while.
+// than the cache, and the daemon evicts throughout.
 //
 //   lazy_model PLAIN DATASET SEED STEPS [no-map]      both folders hold the same files
 //   lazy_model PLAIN DATASET SEED STEPS threads       many threads, each with its own sequence of open, pread, dup,
 //   close
 //
-// Exit status 0: no difference. 1: the first one is on stderr, with the seed and the step that make it again.
+// Exit status 0: no difference. 1: the first difference is on stderr, with the seed and step that reproduce it.
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -119,7 +119,7 @@ void on_both(const char* what, Pair& p, unsigned long long a, unsigned long long
   if (at[0] != at[1]) differ("%s(%llu, %llu): afterwards at %ld and %ld", what, a, b, at[0], at[1]);
 }
 
-// Ends of chunks and of the file are where it goes wrong.
+// Faults are likely at the ends of chunks and of the file.
 off_t some_offset(size_t file) {
   off_t size = sizes[file];
   switch (below(6)) {
@@ -301,7 +301,7 @@ void do_sendfile(Pair& p) {
   });
 }
 
-// Between file systems the kernel may refuse: only what ours gives is looked at.
+// Between file systems the kernel may refuse: only the dataset's result is checked.
 void do_copy_range(Pair& p) {
   size_t n = some_size() + 1;
   off_t at = some_offset(p.file);

@@ -321,7 +321,7 @@ class Sequence {
     }
   }
 
-  // Not on folders: where a listing goes on after lseek is the file system's own affair.
+  // Not on folders: where a listing continues after lseek depends on the file system.
   void seek_step() {
     static const int kWhence[] = {SEEK_SET, SEEK_CUR, SEEK_END, SEEK_DATA, SEEK_HOLE};
     int fd = some_fd(), whence = random_.pick(kWhence);
@@ -527,7 +527,7 @@ class Sequence {
 
   // ---- what would change something ----
 
-  // Which of several reasons for a refusal comes first differs between file systems: that it is refused does not.
+  // File systems differ in which of several errors comes first; all of them refuse.
   void refused(const char* what, const std::string& about, long r) {
     say("%s %s = %s", what, about.c_str(),
         r < 0 ? (errno == ENOENT || errno == ENOTDIR || errno == ELOOP || errno == ENAMETOOLONG ? name_of(errno)
@@ -749,7 +749,7 @@ class Sequence {
     int error = errno;
     long got = r > 0 ? pread(to, buffer_, sizeof(buffer_), 0) : 0;
     close(to);
-    // Which of two file systems a copy goes between differs; read(2) says the same things.
+    // A copy goes between different file systems in the two runs; read(2) agrees.
     say("%s %d = %ld %s %016lx", whole ? "sendfile" : "copy_file_range", fd, r, r < 0 && whole ? name_of(error) : "",
         static_cast<unsigned long>(hash_of(buffer_, static_cast<size_t>(got))));
   }

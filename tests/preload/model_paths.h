@@ -1,4 +1,4 @@
-// Random paths for the model test: they name what is there, what is not, and the same thing in many spellings.
+// Random paths for the model test: existing and missing ones, and the same one in many spellings.
 #pragma once
 #include <stdint.h>
 #include <string.h>
@@ -32,7 +32,7 @@ class Random {
   uint64_t state_;
 };
 
-// Text that ends where the next page cannot be read: whoever reads a byte too many dies.
+// Text that ends before an unreadable page: reading one byte too many is SIGSEGV.
 class AtTheEdge {
  public:
   AtTheEdge() {

@@ -639,7 +639,7 @@ void writes() {
     CALL(getxattr(q, "user.x", v, sizeof(v)));
     CALL(listxattr(q, v, sizeof(v)));
   }
-  // Which of several reasons a kernel names first for these differs between file systems; that they fail does not.
+  // File systems differ in which of several errors comes first here; all of them fail.
   say("rename in place %d", rename(p("a/one"), p("a/two")) == -1 && errno == EROFS);
   say("rename out %d", rename(p("a/one"), "/tmp/larder-probe-out") == -1 && errno == EXDEV);
   say("rmdir %d", rmdir(p("a")) == -1 && errno == EROFS);

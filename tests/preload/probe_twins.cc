@@ -103,7 +103,7 @@ unsigned sum(const char* p, long n) {
     long r_ = static_cast<long>(expr);                                                                             \
     say(std::string(#expr) + " = " + (r_ < 0 ? std::string("-1 ") + strerrorname_np(errno) : std::to_string(r_))); \
   } while (0)
-// Whether it fails, and how; what it returns else is nobody's concern.
+// Whether it fails, and how; other return values are not compared.
 #define FAILS(expr) CALL((expr) < 0 ? -1 : 0)
 // A descriptor: what is in it.
 #define FD(expr)                                                                                     \
@@ -430,7 +430,7 @@ void changing(const char* p) {
   } handle;
   handle.h.handle_bytes = 0;
   int id;
-  // What a handle is, is the file system's own affair: a wrong path is not.
+  // The content of a handle depends on the file system; the error for a wrong path does not.
   int r = name_to_handle_at(AT_FDCWD, p, &handle.h, &id, 0);
   say(std::string("name_to_handle_at ") +
       (r < 0 && (errno == EOPNOTSUPP || errno == EOVERFLOW) ? "there" : strerrorname_np(errno)));
@@ -499,7 +499,7 @@ void raw(const char* p) {
 // ---- programs
 // -------------------------------------------------------------------------------------------------------------
 
-// In a child: what exec said, or what the program did.
+// In a child: exec's error, or what the program did.
 template <typename Exec>
 void child(const char* what, Exec exec) {
   fflush(stdout);
@@ -532,7 +532,7 @@ void executing(const char* p) {
   say(std::string("dlopen ") + (dlopen(p, RTLD_NOW) ? "loaded" : "refused"));
 }
 
-// A child whose standard input and current directory file actions set.
+// A child whose file actions set its standard input and current directory.
 void spawning(bool by_descriptor) {
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);

@@ -124,8 +124,8 @@ struct Thief {
   void go_on() const {
     if (ptrace(PTRACE_SYSCALL, reader, nullptr, nullptr) != 0) die("PTRACE_SYSCALL");
   }
-  // One read, robbed at its stops `first`, `first + every`, ... `times` in all. Its answer; `stops`: how many there
-  // were.
+  // One read, robbed at its stops `first`, `first + every`, ..., `times` in all. Returns its result; `stops` is the
+  // number of stops.
   int read(int first, int every, int times, int* stops) {
     ask('s');  // so that it has to open the object again
     p.read.put('r');

@@ -1,6 +1,6 @@
 // Reads a chunk while it is evicted and fetched again in the middle of the kernel's copy: pages of the buffer are
-// missing, and whoever resolves them (userfaultfd) has the chunk evicted at the first and fetched again at the last.
-// Zeros of the hole between must not be seen.
+// missing, and a userfaultfd handler has the chunk evicted at the first one and fetched again at the last one. Zeros of
+// the hole in between must not be seen.
 //
 //   torn_read WAY FILE OFFSET BYTES EVICT FETCH     EVICT and FETCH: commands of sh; WAY: read, pread, readv. The bytes
 //   go to stdout

@@ -1,6 +1,6 @@
-// Reads its standard input in ways that liblarder.so does not see: system calls made by hand, io_uring, libc's aio, a
-// mapping, the file opened anew through /proc. Each way prints "NAME errno N" or "NAME bytes N first XX". Built twice:
-// as any program, and static.
+// Reads its standard input in ways that liblarder.so cannot intercept: raw system calls, io_uring, libc's aio, a
+// mapping, the file opened again through /proc. Each way prints "NAME errno N" or "NAME bytes N first XX". Built twice:
+// as a dynamic program and as a static one.
 #include <aio.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -67,7 +67,7 @@ void uring() {
   report("io_uring", r < 0 ? r : reinterpret_cast<io_uring_cqe*>(cq + p.cq_off.cqes)->res);
 }
 
-// libc's threads read by calls of its own.
+// libc's threads make internal calls.
 void aio() {
   struct aiocb control = {};
   control.aio_buf = buffer;

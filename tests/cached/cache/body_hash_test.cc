@@ -10,8 +10,8 @@
 namespace larder {
 namespace {
 
-// A checksum that another build of larderd wrote into "sums" must fit: on a node after an upgrade or another processor,
-// every cached file would be taken for a corrupt one.
+// A checksum that another build of larderd wrote into "sums" must match. Otherwise every cached file would count as
+// corrupt after an upgrade or on another processor.
 TEST(BodyHashTest, IsXxh3HoweverTheBytesArrive) {
   std::vector<std::byte> bytes(300'001);
   for (size_t i = 0; i < bytes.size(); ++i)

@@ -105,7 +105,7 @@ TEST_F(Lazy, AWholeOneThatWasEvictedComesAgainUnderItsHandle) {
   EXPECT_EQ(in.bytes(**again, 2), all.substr(2 * kChunk, kChunk));
 }
 
-// "An object larger than the cache streams through it", and "cache_size holds": looked at after every chunk.
+// S15: An object larger than the cache streams through it. cache_size is checked after every chunk.
 TEST_F(Lazy, AnObjectLargerThanTheCacheStreamsThroughIt) {
   std::string all = body(100 * kChunk + 1);
   out.bucket->put("huge", all);
@@ -126,7 +126,7 @@ TEST_F(Lazy, AnObjectLargerThanTheCacheStreamsThroughIt) {
   }
 }
 
-// "keep": what came first stays, so that every epoch of random reads hits c of N.
+// keep: the first chunks stay, so that every epoch of random reads hits c of N.
 TEST_F(Lazy, KeepsItsPartOfAnObjectThatDoesNotFit) {
   constexpr uint32_t kChunks = 60;
   out.bucket->put("huge", body(kChunks * kChunk));
@@ -146,7 +146,7 @@ TEST_F(Lazy, KeepsItsPartOfAnObjectThatDoesNotFit) {
     }
     if (epoch == 0) kept = f->present_chunks;
   }
-  // The staging share (a quarter here: 8 of 32 chunks) is lost to the hits.
+  // The staging share (a quarter here: 8 of 32 chunks) gives no hits.
   EXPECT_GE(hits, 4 * (kept - 9));
 }
 
@@ -235,7 +235,7 @@ TEST_F(Lazy, TheNextDaemonTakesOverWhatIsThere) {
     LazyPtr f = in.open(d, "big");
     handle = f->handle_inode();
     ASSERT_TRUE(in.want(f, 2, 3).ok());
-    // As if it had died in the middle of chunk 7: bytes are there, the word is not.
+    // As if larderd had died in the middle of chunk 7: its bytes are there, its word is not set.
     ASSERT_EQ(::pwrite(f->data_fd(), all.data(), 5000, 7 * kChunk), 5000);
   }
   uint64_t gets = out.bucket->get_count();
@@ -254,8 +254,8 @@ TEST_F(Lazy, TheNextDaemonTakesOverWhatIsThere) {
   EXPECT_EQ(st.st_blocks * 512ull, (*f)->present_bytes);
 }
 
-// "The same with larderd killed and restarted": who has the handle of an object open that became whole before, reads
-// on, also when it is evicted afterwards.
+// After a restart: a program that has the handle of an object open that had become whole reads on, even when the object
+// is evicted afterwards.
 TEST_F(Lazy, TheNextDaemonKnowsTheHandlesOfWholeOnes) {
   std::string all = body(8 * kChunk);
   out.bucket->put("big", all);
@@ -337,7 +337,7 @@ TEST_F(Lazy, ACorruptChunkIsFoundAndDropped) {
   EXPECT_FALSE(f->present(3));
 }
 
-// "per-dataset quota": chunks of a dataset beyond its quota push out its own, nobody else's.
+// A quota of a dataset: chunks beyond it push out the dataset's own chunks, nobody else's.
 TEST_F(Lazy, AQuotaHoldsForChunks) {
   std::string all = body(60 * kChunk);
   out.bucket->put("huge", all);

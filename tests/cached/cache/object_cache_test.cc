@@ -54,7 +54,7 @@ TEST_F(Cache, AFetchedFileIsWholeReadOnlyDatedAndKnown) {
   EXPECT_EQ(out.bucket->get_count(), 1u);
 }
 
-// "cache_size honoured", "admit until full, then a small recycled share": and what was kept stays.
+// cache_size holds; a full cache keeps its files and recycles a small share.
 TEST_F(Cache, KeepsWhatItHasAndRecyclesTheRest) {
   fill_bucket(400);
   out.limits = {3 << 20, 0, 64 << 10};
@@ -212,7 +212,7 @@ TEST_F(Cache, ATornOrWrongBodyIsNeverPublished) {
   EXPECT_EQ(in.read(d, name(0)).size(), 8192u);
 }
 
-// "residency files of the current versions reused in place and corrected against what is really on disk"
+// Takeover reuses the residency files of the current versions in place and corrects them by what is on disk.
 TEST_F(Cache, ARestartTakesOverWhatIsGood) {
   fill_bucket(6);
   std::string dir;
@@ -249,7 +249,7 @@ TEST_F(Cache, ARestartTakesOverWhatIsGood) {
   for (int i = 0; i < 6; ++i)
     EXPECT_EQ(in.read(d, name(i)).size(), 8192u);
   EXPECT_EQ(out.bucket->get_count() - before, 4u);
-  // A program that had it mapped all the time sees the words of the new daemon.
+  // A program that kept it mapped sees the new daemon's words.
   auto* r = static_cast<const Residency*>(mapped->data());
   EXPECT_EQ(r->words[d->version()->find_file(name(1))].load() & kStateMask, kResident);
 }

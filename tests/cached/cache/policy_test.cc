@@ -25,7 +25,7 @@ class Policies : public ::testing::Test {
       n += in.state(d, name(i)) == kResident;
     return n;
   }
-  // As a program reads: from the cache with a touch, else by a fetch. True: it was there.
+  // Reads as a program does: from the cache with a touch, else by a fetch. True: it was cached.
   static bool read(Inside& in, const std::shared_ptr<Dataset>& d, const std::string& path, Mapping& touch) {
     uint32_t entry = d->version()->find_file(path);
     if (d->version()->state(entry) == kResident) return static_cast<uint8_t*>(touch.data())[entry] = 1, true;
@@ -169,7 +169,7 @@ TEST_F(Policies, APinnedFileIsNeverEvictedToMakeRoom) {
   }
 }
 
-// `larder warm --pin` on a full cache: background work, but what is pinned makes room for itself.
+// `larder warm --pin` on a full cache: it is background work, but pinned objects make room for themselves.
 TEST_F(Policies, WhatIsPinnedIsFetchedIntoAFullCacheAndStays) {
   fill_bucket(600);
   Inside in(out);
@@ -237,7 +237,7 @@ TEST_F(Policies, PinsFollowARefreshAndARestart) {
   }
 }
 
-// A pinned folder that grew beyond the cache: what fits stays pinned, reads go on.
+// A pinned folder grew beyond the cache: what fits stays pinned, and reads go on.
 TEST_F(Policies, APinnedFolderThatGrowsTooLargeLeavesRoomForReading) {
   fill_bucket(40);
   Inside in(out);

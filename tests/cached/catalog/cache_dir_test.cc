@@ -51,8 +51,8 @@ TEST(CacheDir, ADirectoryThatOthersMayWriteIsRefused) {
   EXPECT_FALSE(CacheDir::open(t / "link").ok());
 }
 
-// "control kept (generation only grows, epoch + 1, odd generation repaired)", leftovers in tmp/ go, what is not ours
-// stays.
+// A new daemon keeps control (the generation only grows, epoch + 1, an odd generation is repaired), removes leftovers
+// in tmp/, and leaves foreign files alone.
 TEST(CacheDir, TakeOver) {
   TempFolder t;
   Meter meter{0};

@@ -197,8 +197,8 @@ TEST(CatalogBuilder, RandomTreesAgreeWithAPlainMap) {
   }
 }
 
-// A catalog left on disk is untrusted: a single changed byte is found (checksum), and with a right checksum the
-// invariants still are.
+// A catalog left on disk is untrusted: the checksum finds a single changed byte, and with a valid checksum the
+// invariants are still checked.
 TEST(ValidCatalog, AnyChangedByteIsFound) {
   std::string good = bytes_of(build({object("a/b/c", 1, 2, "t"), object("a/d", 3), object("e", 4)}));
   ASSERT_TRUE(validate(good).ok());

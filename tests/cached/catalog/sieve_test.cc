@@ -97,7 +97,7 @@ TEST(Sieve, HitsMoreOfASkewedTraceThanKeeping) {
   EXPECT_GT(sieve_hits, keep_hits * 5 / 4);
 }
 
-// A victim that is in use is passed over and keeps its place.
+// A victim that is in use is skipped and keeps its place.
 TEST(Sieve, WhoCannotGoIsAskedAgainOnlyAfterTheOthers) {
   Sieve sieve(4);
   for (uint32_t e : {0u, 1u, 2u, 3u})
@@ -116,7 +116,7 @@ TEST(Sieve, WhoCannotGoIsAskedAgainOnlyAfterTheOthers) {
   EXPECT_EQ(sieve.size(), 0u);
 }
 
-// A refresh renumbers the entries: who was next to go still is.
+// A refresh renumbers the entries: the next victim stays the same.
 TEST(Sieve, ANewNumberingKeepsOrderMarksAndHand) {
   std::mt19937 random(3);
   for (int round = 0; round < 200; ++round) {

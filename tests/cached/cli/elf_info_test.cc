@@ -149,7 +149,7 @@ TEST_F(ElfInfo, NeededGlibcOfARealLibrary) {
   EXPECT_EQ(needed_glibc(folder_ + "/none").error().code, ENOENT);
 }
 
-// Whatever a file says about itself, looking at it ends and stays inside it.
+// Whatever a file claims, reading it ends and stays inside the file.
 TEST_F(ElfInfo, BrokenFilesAreHarmless) {
   std::ifstream self("/proc/self/exe", std::ios::binary);
   std::string good(200000, '\0');

@@ -70,7 +70,7 @@ dataset = "y"
   EXPECT_EQ(options_for(c, "s3://bucket2/p", {}), (StoreOptions{{"region", "eu"}, {"retries", "3"}}));
 }
 
-// "Bad input: a one-line error that names the value and the remedy."
+// Bad input is a one-line error that names the value and the remedy.
 TEST(Config, BadInputIsNamedInOneLine) {
   const std::pair<const char*, const char*> cases[] = {
       {"cash_size = \"1G\"", "cash_size"},

@@ -17,7 +17,7 @@ class ChunkFetcherTest : public test::LazyTest {
   using Ranges = std::vector<std::pair<uint64_t, uint64_t>>;
   ChunkFetcherTest() : LazyTest({64 << 20, 0, 640 << 10}) {}
 
-  // [first, first + count) of chunks as the store is asked for it.
+  // The range that the store is asked for: chunks [first, first + count).
   static std::pair<uint64_t, uint64_t> range(uint64_t first, uint64_t count = 1) {
     return {first * kChunk, count * kChunk};
   }
@@ -49,7 +49,7 @@ class ChunkFetcherTest : public test::LazyTest {
   std::shared_ptr<Dataset> d;
 };
 
-// Else a random reader of 8 KiB rows fetches hundreds of times what it reads.
+// Otherwise a random reader of 8 KiB rows fetches hundreds of times what it reads.
 TEST_F(ChunkFetcherTest, ALoneChunkIsFetchedAlone) {
   Lazily in(out);
   LazyPtr f = begin(in, 100 * kChunk + 5000);
@@ -62,7 +62,7 @@ TEST_F(ChunkFetcherTest, ALoneChunkIsFetchedAlone) {
   EXPECT_EQ(f->present_chunks, 3u);
 }
 
-// Else a sequential reader pays a request for every chunk.
+// Otherwise a sequential reader pays a request for every chunk.
 TEST_F(ChunkFetcherTest, NeighboursThatAreWantedTogetherAreOneGet) {
   Lazily in(out);
   LazyPtr f = begin(in, 100 * kChunk);
@@ -120,7 +120,7 @@ TEST_F(ChunkFetcherTest, ABodyThatIsShortOrLongIsAnErrorAndNotPartOfAChunk) {
   EXPECT_EQ(Lazily::bytes(*f, 7), std::string(kChunk, '\0'));
 }
 
-// A reader that waits must not wait for what was asked for before it and is not under way.
+// A waiting reader must not wait for chunks that were asked for earlier and are not under way.
 TEST_F(ChunkFetcherTest, DemandTakesItsChunkOutOfAQueuedRange) {
   Lazily in(out, 1);
   LazyPtr f = begin(in, 100 * kChunk);
@@ -163,7 +163,7 @@ TEST_F(ChunkFetcherTest, WhoCancelledIsNotToldAndTheOthersAre) {
   expect_right(f, 40, 8);
 }
 
-// What is evicted while the GET that brought it goes on comes by another; what is just arriving is not touched.
+// A chunk that is evicted while the GET that brought it goes on comes by another GET; arriving chunks are not touched.
 TEST_F(ChunkFetcherTest, EvictionInBetweenTakesWhatIsThereAlone) {
   Lazily in(out);
   LazyPtr f = begin(in, 100 * kChunk);
@@ -196,7 +196,7 @@ TEST_F(ChunkFetcherTest, AnObjectThatChangesIsStaleForAllOfTheRange) {
   EXPECT_EQ(f->present_chunks, 0u);
 }
 
-// Bytes of a version that is gone are not fetched to their end.
+// A GET of a version that is gone ends early.
 TEST_F(ChunkFetcherTest, AnObjectThatIsDroppedEndsItsGet) {
   Lazily in(out);
   LazyPtr f = begin(in, 100 * kChunk);
@@ -216,7 +216,7 @@ TEST_F(ChunkFetcherTest, AnObjectThatIsDroppedEndsItsGet) {
   EXPECT_EQ(st.st_blocks, 0) << "what had begun to arrive is given back";
 }
 
-// There is room for a part of it: that part comes, the rest when there is room.
+// There is room for a part of the range: that part comes now, the rest when there is room.
 TEST_F(ChunkFetcherTest, ARangeIsCutWhereTheRoomEnds) {
   Lazily in(out, 8, 20'000);
   LazyPtr f = begin(in, 100 * kChunk);
@@ -263,7 +263,7 @@ TEST_F(ChunkFetcherTest, AWholeObjectIsFetchedByLargeGets) {
   EXPECT_EQ(in.state(d, "big"), kResident);
 }
 
-// A program that reads while fill is at it: each byte comes once, and the reader's chunk next.
+// A program reads while fill runs: each byte comes once, and the reader's chunk comes next.
 TEST_F(ChunkFetcherTest, FillAndReadersShareTheirGets) {
   Lazily in(out, 2);
   LazyPtr f = begin(in, 64 * kChunk);
@@ -280,7 +280,7 @@ TEST_F(ChunkFetcherTest, FillAndReadersShareTheirGets) {
   EXPECT_EQ(bytes, all.size());
 }
 
-// Memory for what is absent must not explode: four bytes a chunk, in the cache.
+// Absent chunks must not take much memory: four bytes a chunk, in the cache.
 TEST_F(ChunkFetcherTest, ChunksOfAHugeObjectAreLarger) {
   Lazily in(out);
   all = body(kChunk);

@@ -44,7 +44,7 @@ TEST_F(ObjectFetcherTest, AThousandWaitersOneGet) {
   EXPECT_EQ(out.bucket->get_count(), 1u);
 }
 
-// "8 processes opening the same absent 500 files cause exactly 500 GETs": also where a flight lands while others ask.
+// Eight processes that open the same 500 absent files cause exactly 500 GETs, even if a flight lands while others ask.
 TEST_F(ObjectFetcherTest, EightReadersOfFiveHundredFilesCauseFiveHundredGets) {
   fill_bucket(500);
   Inside in(out, 64);
@@ -163,7 +163,7 @@ TEST_F(ObjectFetcherTest, DemandWaitsForNoBackgroundWork) {
   in.flights.remove_source(job);
 }
 
-// A program that needs just what the fill has asked the store for: the store is told, once.
+// A program needs the object that the fill is fetching: the store is told to hurry, once.
 TEST_F(ObjectFetcherTest, FillThatAProgramWaitsForIsHurried) {
   fill_bucket(10);
   Inside in(out, 8);

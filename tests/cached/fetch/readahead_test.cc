@@ -18,7 +18,7 @@ struct Reader {
   Readahead::Plan passed(uint32_t chunk, uint32_t chunks = 1000) { return r.passed(chunk, limits(chunks), now); }
 };
 
-// A sequential reader asks for less and less: windows double, and each begins where the last one ended.
+// A sequential reader asks less and less often: windows double, and each begins where the last one ended.
 TEST(ReadaheadTest, WindowsOfASequentialReaderDoubleAndNeverOverlap) {
   Reader x;
   Readahead::Plan p = x.asked(0);
@@ -56,7 +56,7 @@ TEST(ReadaheadTest, NothingBeyondTheEnd) {
   EXPECT_EQ(x.asked(4, 1, 5).count, 0u);
 }
 
-// Small chunks are for random readers; a sequential one must not have less on its way for it.
+// Small chunks are for random readers; a sequential reader must have as many bytes under way with them.
 TEST(ReadaheadTest, WindowsAreBytesAndEndWhereAGetEnds) {
   Readahead r;
   const Clock::time_point now = Clock::now();
@@ -76,7 +76,7 @@ TEST(ReadaheadTest, WindowsAreBytesAndEndWhereAGetEnds) {
   EXPECT_GE(longest, 128u);
 }
 
-// A reader that looks at the beginning of an object waits for some chunks of it: that is no reason to fetch more and
+// A reader that looks at the beginning of an object waits for some of its chunks; this alone must not fetch more and
 // more.
 TEST(ReadaheadTest, WaitingForWhatIsOnItsWayFetchesNoMore) {
   Readahead r;
@@ -101,7 +101,7 @@ TEST(ReadaheadTest, AWindowThatIsGoneComesAgain) {
   EXPECT_LT(p.mark, p.first + p.count);
 }
 
-// Where a reader of rows waits twice within one row, it is not sequential for it.
+// A reader of rows that waits twice within one row is not sequential.
 TEST(ReadaheadTest, PartsOfOneReadAreNoSequence) {
   Readahead r;
   const Clock::time_point now = Clock::now();

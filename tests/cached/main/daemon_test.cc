@@ -1,4 +1,4 @@
-// The daemon as a process of its own: real file:// store, real metadata, real kill -9.
+// The daemon as a process: real file:// store, real metadata, real kill -9.
 #include "cached/main/daemon.h"
 
 #include <gmock/gmock.h>
@@ -95,7 +95,7 @@ class DaemonTest : public ::testing::Test {
     return ask(config.socket, Op::kFetch, c().mounts[0].dataset_id, oid(name), name);
   }
   json status() { return admin(config.socket, {{"op", "status"}}); }
-  // Without the daemon, as a program opens a resident file.
+  // Opens a resident file as a program does, without the daemon.
   Fd open_cached(const std::string& name) {
     char hex[33];
     object_name(oid(name), hex);
@@ -229,7 +229,7 @@ TEST_F(DaemonTest, APrivateDaemonGoesWhenNobodyIsThere) {
   pid = 0;
 }
 
-// ENOSPC is met with pwrite, never with SIGBUS: another program fills the file system.
+// Another program fills the file system: pwrite returns ENOSPC, and nothing gets SIGBUS.
 TEST_F(DaemonTest, AFullFileSystemIsMetByEvicting) {
   std::filesystem::create_directory(t / "small");
   if (::mount("none", (t / "small").c_str(), "tmpfs", 0, "size=8m") != 0)

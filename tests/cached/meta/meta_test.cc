@@ -205,7 +205,7 @@ TEST_P(MetaTest, TheReceiversErrorEndsALoad) {
   EXPECT_EQ(seen, 10);
 }
 
-// kill -9 at many moments of publishing: what is there afterwards is the old version or the new one, never a part.
+// kill -9 at many moments of publishing leaves the old version or the new one, never a part.
 TEST_P(MetaTest, AKilledWriterLeavesAWholeVersion) {
   ASSERT_TRUE(meta_->put_dataset(definition("a")).ok());
   const uint64_t first = publish(*meta_, "a", 20'000, 1).version;

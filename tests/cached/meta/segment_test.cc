@@ -99,7 +99,7 @@ TEST(Segment, EveryFlippedBitAndEveryCutIsNoticed) {
   EXPECT_FALSE(decode(good + "x").ok());
 }
 
-// With a right checksum around wrong bytes, every check of the decoder itself is reached (the sanitizer build watches).
+// Wrong bytes with a valid checksum reach every check of the decoder itself (the sanitizer build watches).
 TEST(Segment, HostileBytesWithARightChecksumNeverHarm) {
   std::mt19937_64 random(7);
   const std::string good = encode(odd_objects());

@@ -71,7 +71,7 @@ TEST_F(DatasetsTest, ARefreshCarriesOverWhatIsTheSameAndSaysWhatIsNot) {
   std::string folder = fmt::format("{}/{:016x}/", out.config.cache_dir, d->id());
   EXPECT_FALSE(std::filesystem::exists(folder + catalog_name(1)));
   EXPECT_FALSE(std::filesystem::exists(folder + residency_name(1)));
-  // Nothing changed: no new version, running programs need not look.
+  // Nothing changed: no new version, and running programs need not look again.
   generation = control(in).generation;
   EXPECT_EQ(in.datasets.refresh(d->def.name, {})->info.version, 2u);
   EXPECT_EQ(control(in).generation.load(), generation);

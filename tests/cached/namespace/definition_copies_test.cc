@@ -1,4 +1,4 @@
-// A node's copy of definitions: what a larderd that starts without its Redis would lose.
+// A node's copy of definitions. Without it, a larderd that starts while its Redis is away serves nothing.
 #include "cached/namespace/definition_copies.h"
 
 #include <gtest/gtest.h>

@@ -111,7 +111,7 @@ TEST_F(ServerTest, ThousandsOfSilentClientsDoNotStandInTheWay) {
   auto start = std::chrono::steady_clock::now();
   EXPECT_EQ(ask(path, Op::kHello).header.status, 0);
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(2));
-  // They are closed when their time is over.
+  // They are closed at their deadline.
   EXPECT_TRUE(receive(silent[0].get()).closed);
 }
 

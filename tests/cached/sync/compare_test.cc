@@ -1,4 +1,4 @@
-// What makes a sync copy, or not: a rule that says "the same" too easily leaves old bytes behind.
+// When a sync copies: a rule that says "the same" too easily leaves old bytes behind.
 #include "cached/sync/compare.h"
 
 #include <gtest/gtest.h>

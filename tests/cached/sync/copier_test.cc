@@ -1,4 +1,4 @@
-// What a sync says of bytes while it runs and when it has ended: people look at the bar, and the rate is made of it.
+// The byte counts of a sync, while it runs and at its end: the progress bar and the rate come from them.
 #include "cached/sync/copier.h"
 
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-// --include and --exclude: a rule that is read wrongly copies what must stay, or leaves out what is needed.
+// --include and --exclude: a rule that is misread copies what must stay, or omits what is needed.
 #include "cached/sync/filter.h"
 
 #include <gtest/gtest.h>

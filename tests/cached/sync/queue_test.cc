@@ -1,4 +1,4 @@
-// The parts that a sync stands on: what waits, what is bounded, what survives on disk.
+// The parts of a sync: its queue, its limits, what survives on disk.
 #include <gtest/gtest.h>
 
 #include <atomic>

@@ -111,8 +111,8 @@ TEST_F(Pager, NeverShowsWhatIsThereBeforeTheWordSaysSo) {
   EXPECT_GT(fake_.knobs().evictions, 50u);
 }
 
-// The order is forced: evicted, and wrong bytes in its place, after the pager saw the word and before it shows the
-// page.
+// The order is forced: the chunk is evicted and replaced by wrong bytes after the pager saw its word and before it
+// shows the page.
 TEST_F(Pager, EvictedInTheMomentBeforeItIsShown) {
   static std::atomic<int> left;
   static std::atomic<int64_t> evict_at;
@@ -290,7 +290,7 @@ TEST_F(Pager, ForkedReadersWhileOthersFault) {
   ::munmap(const_cast<char*>(p), kSize);
 }
 
-// An object that has become whole is mapped by the kernel alone. Whoever mapped it before as well must be able to fork.
+// The kernel alone maps an object that has become whole. A program that also mapped it before must be able to fork.
 TEST_F(Pager, AForkWithAnOrdinaryMappingOfTheSameFile) {
   const char* p = mapped();
   EXPECT_EQ(wrong_bytes(p, 0, kSize), 0u);
@@ -466,7 +466,7 @@ TEST_F(Pager, LocksAndAdvice) {
   ::munmap(const_cast<char*>(p), kSize);
 }
 
-// mlockall's MCL_FUTURE fills a mapping while it is made: before anybody could serve it.
+// mlockall's MCL_FUTURE fills a mapping while it is made, before the pager can serve it.
 TEST_F(Pager, MappingUnderMlockall) {
   EXPECT_EQ(in_child([&] {
               if (::syscall(SYS_mlockall, MCL_FUTURE) != 0) return 2;
@@ -486,7 +486,7 @@ void deny(long number) {
   ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
 }
 
-// Without rights to anything but its own memory, as most containers' users are. False: that cannot be tried.
+// Drops all rights but those to its own memory, as in most containers. False: this cannot be tried here.
 bool become_nobody() {
   return ::geteuid() != 0 || (::setgid(65534) == 0 && ::setuid(65534) == 0);
 }

@@ -1,5 +1,4 @@
-// Messages to larderd when it does not keep up: advice, and what the pager sends for a thread that waits for a page,
-// must not wait in line.
+// Messages to a busy larderd: advice must not wait in line, nor a pager's request for a thread that waits for a page.
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -47,7 +46,7 @@ class BusyDaemon : public testing::Test {
     std::filesystem::remove_all(folder_);
   }
 
-  // Calls f; if it waits for larderd, that accepts somebody after a while, and f gets through.
+  // Calls f. If it waits for larderd, the listener accepts a connection after a while, and f gets through.
   template <typename F>
   auto while_nobody_accepts(F f) {
     std::mutex mutex;
@@ -69,7 +68,7 @@ class BusyDaemon : public testing::Test {
     return r;
   }
 
-  // Connections that came in besides those of SetUp.
+  // Connections besides those of SetUp.
   int heard() {
     int n = 0;
     while (true) {

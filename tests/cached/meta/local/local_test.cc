@@ -1,4 +1,4 @@
-// local: metadata: what is its own beside what meta_test.cc asks of every engine.
+// local: metadata: its own promises, beside those that meta_test.cc checks for every engine.
 #include "cached/meta/local/local.h"
 
 #include <gtest/gtest.h>

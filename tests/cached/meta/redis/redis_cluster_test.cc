@@ -1,5 +1,5 @@
-// A key that is looked for on the wrong node is found by a redirection only; a redirection that is a lie must not be
-// followed blindly. Vectors: CLUSTER KEYSLOT of redis 7.0.15.
+// A key that is asked for on the wrong node is found only by a redirection; a false redirection must not be followed
+// blindly. Vectors: CLUSTER KEYSLOT of redis 7.0.15.
 #include "cached/meta/redis/redis_cluster.h"
 
 #include <gtest/gtest.h>
@@ -108,7 +108,7 @@ TEST(RedisDirectory, ComesBackAndDamageIsNoticed) {
   }
 }
 
-// A right checksum around wrong rows: every check of the decoder itself is reached.
+// Wrong rows with a valid checksum reach every check of the decoder itself.
 TEST(RedisDirectory, HostileBytesWithARightChecksumNeverHarm) {
   std::mt19937 random(5);
   const std::string good = encode_directory({{{1, 2}, 3, 4, "a"}, {{3, 4}, 1, 1, "b"}});

@@ -1,4 +1,4 @@
-// redis:// metadata on a real, standalone Redis: its faults, and what nodes promise each other through it.
+// redis:// metadata on a real, standalone Redis: its faults, and what nodes rely on from each other.
 #include "cached/meta/redis/redis_meta.h"
 
 #include <gtest/gtest.h>
@@ -67,12 +67,12 @@ TEST_F(RedisMetaTest, KilledBeforeEachStepThereIsAWholeVersion) {
     const uint64_t now = current_version(*meta_, "a");
     EXPECT_EQ(now > before, published) << step;
     EXPECT_EQ(*count(*meta_, "a", now, now == first ? 1 : 2), 20'000u) << step;
-    // The lock of the dead publisher ends by itself; here the test does not wait for its 30 s.
+    // The lock of the dead publisher expires by itself; the test does not wait for its 30 s.
     const RedisReply lock = server_->command({"PTTL", key("lock")});
     EXPECT_LE(lock.integer, 30'000);
     EXPECT_NE(lock.integer, -1) << "a lock without end";
     server_->command({"DEL", key("lock")});
-    // What it left and no version names goes by itself, too.
+    // Segments that it left and no version names expire, too.
     std::set<std::string> held;
     for (auto& name : server_->keys("ds:{a}:*"))
       if (server_->command({"TTL", name}).integer == -1) held.insert(name);
@@ -239,7 +239,7 @@ TEST_F(RedisMetaTest, LiesAreErrorsThatSayWhatToDo) {
   lie({"SET", segment, bytes.substr(0, 100)});
   lie({"SET", segment, ""});
   lie({"DEL", segment});
-  // A refresh that finds the same objects repairs what has other bytes.
+  // A refresh that finds the same objects repairs segments with other bytes.
   server_->command({"SET", segment, flipped});
   const uint64_t repaired = publish(*meta_, "a", 30'000).version;
   EXPECT_EQ(*count(*meta_, "a", repaired), 30'000u);

@@ -94,7 +94,7 @@ class RedisServer {
   std::string url(const std::string& rest = "/0") const { return "redis://127.0.0.1:" + std::to_string(port) + rest; }
   const std::string& dir() const { return dir_.path(); }
 
-  // Straight to this server, past the client under test.
+  // Connects to this server directly, not through the client under test.
   RedisReply command(const std::vector<std::string>& words, int db = 0, const std::string& password = "") const {
     auto connection = RedisConnection::connect(endpoint(), {"", password, db, {}}, in_ms(5000));
     EXPECT_TRUE(connection.ok()) << connection.error().message;
@@ -116,7 +116,7 @@ class RedisServer {
   const uint16_t port;
 
  private:
-  // An answer is enough: it may be that it wants a password, or TLS.
+  // Any answer is enough: the server may require a password, or TLS.
   void wait_until_it_answers() {
     for (int i = 0; i < 500; ++i) {
       const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);

@@ -1,4 +1,4 @@
-// A metadata URL that is understood wrongly is another namespace; a password that is repeated is everybody's.
+// A metadata URL that is misread leads to another namespace; a password that a message repeats is public.
 #include "cached/meta/redis/redis_url.h"
 
 #include <gtest/gtest.h>

@@ -14,7 +14,7 @@ std::vector<std::byte> noise(std::mt19937& random, size_t size) {
   return out;
 }
 
-// Every length around a block, any number of messages: a wrong sum would drop good bytes, or keep flipped ones.
+// Every length around a block, and any number of messages: a wrong sum would drop good bytes or keep flipped ones.
 TEST(Md5LanesTest, AgreesWithOpenSsl) {
   std::mt19937 random(7);
   for (size_t count : {1, 2, 3, 5, 8, 16, 17, 40}) {

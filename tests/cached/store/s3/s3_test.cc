@@ -198,7 +198,7 @@ TEST_F(S3Test, ReceiverThatFailsEndsTheRequestOnce) {
   EXPECT_EQ(after, 1);
 }
 
-// Each fault once or twice, then the truth: the bytes are right and the reader never learns of it.
+// Each fault happens once or twice, then the store recovers: the bytes are right, and the reader notices nothing.
 TEST_F(S3Test, EveryCurableFaultIsCured) {
   auto f = faulty(110'000, {{"stall_timeout_ms", "500"}, {"connect_timeout_ms", "500"}});
   const std::vector<json> faults = {
@@ -276,7 +276,7 @@ const std::vector<std::pair<const char*, CrcKind>> kCrcHeaders = {{"x-amz-checks
                                                                   {"x-amz-checksum-crc32c", CrcKind::kCrc32c},
                                                                   {"x-amz-checksum-crc32", CrcKind::kCrc32}};
 
-// SeaweedFS has none of Amazon's checksums: the proxy adds them. What the CRC says counts, whatever the bytes.
+// SeaweedFS has none of Amazon's checksums, so the proxy adds them. The CRC decides, whatever the bytes are.
 TEST_F(S3Test, WholeObjectsAreComparedWithTheCrcOfTheReply) {
   for (size_t size : {110'000, 3'000'000,
                       6'000'000}) {  // kept whole, kept whole once the store is known to have CRCs, passed on in pieces
@@ -314,7 +314,7 @@ TEST_F(S3Test, FlippedBytesAreSeenByTheCrcWhereTheEtagIsNoSum) {
   EXPECT_EQ(f.store->counters().gets, 3u);
 }
 
-// Neither is one of these bytes in this order.
+// Neither is a checksum of these bytes in this order.
 TEST_F(S3Test, CrcsOfPartsAndOfRangesAreNotTakenForTheObjects) {
   auto f = faulty(110'000, {{"retries", "0"}});
   const std::string other = crc_text(CrcKind::kCrc32, "other bytes");
@@ -332,7 +332,7 @@ TEST_F(S3Test, CrcsOfPartsAndOfRangesAreNotTakenForTheObjects) {
   EXPECT_TRUE(get_all(*unverified, f.object).status.ok());
 }
 
-// The parts of a large object have no sum of the whole; a HEAD has.
+// The parts of a large object have no sum of the whole; a HEAD returns it.
 TEST_F(S3Test, LargeObjectsAreComparedWithTheCrcOfAHead) {
   auto f = faulty(20 << 20);
   const auto head = [](json headers) {
@@ -370,8 +370,7 @@ TEST_F(S3Test, WithoutAnAnswerToTheHeadItIsTheEtag) {
   }
 }
 
-// Bodies of all sizes wait for each other to have their MD5 computed side by side: the wrong one is told from the right
-// ones.
+// Bodies of all sizes wait for each other, so that their MD5s are computed side by side: only the wrong one is refused.
 TEST_F(S3Test, BodiesHashedTogetherAreEachJudgedByTheirOwnSum) {
   auto f = faulty(110'000, {{"retries", "1"}});
   std::vector<ObjectInfo> objects;
@@ -451,7 +450,7 @@ TEST_F(S3Test, AChangedObjectIsStaleNeverAMix) {
   std::string got;
   GetRequest request{f.object.key, f.object.etag, 0, f.object.size, f.object.size, true, nullptr, nullptr};
   request.on_data = [&](std::span<const std::byte> data) -> Status {
-    // Replaced when the first bytes are here: the rest of the first part is asked for afterwards.
+    // The object is replaced when its first bytes are here; the rest of the first part is asked for afterwards.
     if (got.empty()) server_->put("faulty", f.object.key, pattern(24u << 20, 99));
     got.append(reinterpret_cast<const char*>(data.data()), data.size());
     return {};
@@ -534,7 +533,7 @@ TEST_F(S3Test, WrongClockIsPutRightByTheStoresDate) {
                                {"code", "RequestTimeTooSkewed"},
                                {"count", 1},
                                {"headers", {{"Date", "Wed, 01 Jan 2020 00:00:00 GMT"}}}}}));
-  // The store's clock is a lie here: the second request carries its date, and the real server refuses it.
+  // The store's clock is wrong here: the second request carries its date, and the real server refuses it.
   auto got = get_all(*f.store, f.object);
   EXPECT_EQ(f.proxy->log()["counts"]["GET"], 3)
       << "refused by the lie, refused by the real clock, corrected by its Date";

@@ -170,7 +170,7 @@ TEST_F(ManifestTest, AReplacedFileIsStale) {
   EXPECT_EQ(get_all(*store, listed[0]).status.error().code, ENOENT);
 }
 
-// A cut body is resumed by a range; If-Match with a weak etag would be refused, and is not sent.
+// A cut body is resumed by a range. If-Match with a weak etag would be refused, so it is not sent.
 TEST_F(ManifestTest, ResumesWithEveryKindOfEtag) {
   for (auto& flags : std::vector<std::vector<std::string>>{{}, {"--weak-etags"}, {"--no-etags"}}) {
     serve(flags);
