@@ -33,7 +33,7 @@ class Totals:
         self.suites = []  # (name, tests, seconds): where the time went
 
     def run(self, name, function, *arguments):
-        """function(*arguments) with its tests and its time noted under a name."""
+        """Calls function(*arguments) and notes its tests and time under a name."""
         before, start = self.passed + self.failed + len(self.skipped), time.monotonic()
         function(*arguments)
         self.suites.append((name, self.passed + self.failed + len(self.skipped) - before, time.monotonic() - start))
@@ -143,7 +143,7 @@ def run_module(path, report, match):
 
 
 def python_files(light, heavy):
-    """tests/frameworks needs gigabytes of packages: it is what `heavy` means, and comes last."""
+    """`heavy` means tests/frameworks, which needs gigabytes of packages; it comes last."""
     files = sorted(glob.glob(os.path.join(HERE, "**", "*_test.py"), recursive=True))
     frameworks = [f for f in files if os.path.basename(os.path.dirname(f)) == "frameworks"]
     return ([f for f in files if f not in frameworks] if light else []) + (frameworks if heavy else [])

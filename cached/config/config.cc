@@ -10,7 +10,7 @@
 #include <sstream>
 #include <stdexcept>
 
-// toml++ 3.3 asserts what a wrong text can break ("[[" at the end of a line): an error, not the end of the process.
+// toml++ 3.3 asserts conditions that invalid text can break ("[[" at the end of a line): make them errors.
 constexpr void require_toml(bool holds) {
   if (!holds) throw std::invalid_argument("this is no TOML");
 }
@@ -135,7 +135,7 @@ Result<std::string> normal_mount_path(std::string_view path) {
 
 namespace {
 
-// Reads one table: each known key once, then complains about what is left.
+// Reads one table: each known key once; keys that are left are an error.
 class TableReader {
  public:
   TableReader(const toml::table& table, std::string where) : table_(table), where_(std::move(where)) {}

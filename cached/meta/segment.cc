@@ -78,7 +78,7 @@ EtagForm form_of(std::string_view etag, uint32_t& parts) {
   return parts_of(etag, parts) ? kHexParts : kText;
 }
 
-// Differences wrap around: every pair of times comes back as it was.
+// Differences wrap around, so every pair of times comes back as it was.
 int unit_of(int64_t difference) {
   if (difference == 0) return 0;
   if (difference % kUnits[1] == 0) return 1;

@@ -47,7 +47,7 @@ Result<bool> same_bytes(const Side& a, const Side& b, RateLimit& rate) {
   return same;
 }
 
-// `known` has an etag that tells of its content, `other` must be read. No answer: reading `known`, too, tells.
+// `known` has an etag that is a sum of its content; `other` must be read. No answer: `known` must be read, too.
 Result<std::optional<bool>> by_etag(const ObjectInfo& known, const Side& other, RateLimit& rate) {
   EtagCheck check(known.etag, known.size);
   if (!check.tells()) return std::optional<bool>();

@@ -15,7 +15,7 @@ namespace {
 constexpr uint64_t kMemory = 1 << 30;         // of all transfers together
 constexpr uint64_t kKeepBuffer = kCopyWhole;  // a thread keeps a buffer up to here
 
-// The calling thread's own buffer; its bytes are what they were.
+// The calling thread's own buffer, with stale bytes.
 std::span<std::byte> scratch(uint64_t bytes) {
   thread_local std::unique_ptr<std::byte[]> buffer;
   thread_local uint64_t size = 0;
@@ -75,8 +75,8 @@ Status Copier::copy_whole(const ObjectInfo& object) {
   return status;
 }
 
-// Invariants: the parts in missing_ are each handed to the queue once; left_ counts those that have not ended; who ends
-// the last one ends the upload.
+// Invariants: each part in missing_ is queued once; left_ counts the parts that have not ended; the end of the last
+// part ends the upload.
 class Copier::Large : public std::enable_shared_from_this<Large> {
  public:
   Large(Copier& copier, ObjectInfo source, std::function<void(Status)> done)
@@ -123,7 +123,7 @@ class Copier::Large : public std::enable_shared_from_this<Large> {
     return {};
   }
 
-  // Goes on with an interrupted upload of the same content, or begins one. Fills parts_ and missing_.
+  // Continues an interrupted upload of the same content, or begins one. Fills parts_ and missing_.
   Status open() {
     const int count = part_count(object_.size, object_.part_bytes);
     parts_.assign(static_cast<size_t>(count), {});
@@ -252,7 +252,7 @@ class Copier::Large : public std::enable_shared_from_this<Large> {
     done_(failed_ ? Status(error_) : Status());
   }
 
-  // Whether the whole is what the source says of it; fails if it is not.
+  // Compares the whole with the source's sum; fails the upload if it differs.
   bool is_right() {
     SourceSum::ReadBack read_back;
     if (writer_.reads_back()) {
@@ -292,17 +292,16 @@ class Copier::Large : public std::enable_shared_from_this<Large> {
     if (!is_right() || (store_copied_.load() && !is_right_copy())) return;
     if (auto status = writer_.complete_upload(object_, upload_, parts_); !status.ok()) {
       fail(status.error(), Cause::kTarget);
-      // What an interrupted run left may be what is wrong with it.
+      // The parts of the interrupted run may be wrong.
       upload_is_gone_ = upload_is_gone_ || resumed_;
       return;
     }
     copier_.uploads_.erase(object_);
   }
 
-  // After a failure: an upload that leads nowhere is forgotten, and one that was taken over from an earlier run begins
-  // anew.
+  // After a failure: forgets an upload that cannot succeed, and starts one again that came from an earlier run.
   bool begin_again() {
-    if (!source_is_gone_ && !upload_is_gone_ && !parts_are_wrong_) {  // the next run goes on with it
+    if (!source_is_gone_ && !upload_is_gone_ && !parts_are_wrong_) {  // the next run continues it
       writer_.leave_upload(upload_);
       return false;
     }
@@ -337,7 +336,7 @@ class Copier::Large : public std::enable_shared_from_this<Large> {
   Error error_;
 };
 
-// By the store itself. False: it has to go through here.
+// Lets the store copy by itself. False: the object must go through this process.
 bool Copier::copied_within(const ObjectInfo& object, Status* status) {
   if (!copies_.load() || object.size > ends_.target.writer->max_copy() || object.etag.empty()) return false;
   if (stopped_.load()) return *status = make_error(ECANCELED, object.key + ": the sync was stopped"), true;
@@ -345,7 +344,7 @@ bool Copier::copied_within(const ObjectInfo& object, Status* status) {
   const int code = status->ok() ? 0 : status->error().code;
   if (code == 0) counters_.bytes.fetch_add(object.size, std::memory_order_relaxed);
   if (code == 0 || code == ESTALE || code == ENOENT) return true;
-  copies_.store(false);  // whatever is wrong is said if it is wrong with our own reading and writing, too
+  copies_.store(false);  // a fault that also affects reading and writing is reported there
   copies_parts_.store(false);
   return false;
 }

@@ -7,7 +7,7 @@ namespace {
 
 constexpr size_t kNone = std::string_view::npos;
 
-// The bytes of the character at `at`: '?' and classes take characters, not bytes, where the text is UTF-8.
+// The bytes of the character at `at`: in UTF-8 text, '?' and classes match characters, not bytes.
 size_t character(std::string_view text, size_t at) {
   const auto lead = static_cast<unsigned char>(text[at]);
   const size_t length = lead < 0xc0 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
@@ -47,8 +47,8 @@ size_t class_end(std::string_view glob, size_t at) {
   return end > glob.size() ? kNone : end;
 }
 
-// Where a match goes on when it fails: behind the last '*', which takes one byte more, but never a '/'; else behind the
-// last "**", which may. Going back to earlier ones is never needed, so the time is bounded by text x glob.
+// Where a failed match continues: behind the last '*', which takes one byte more but never a '/'; else behind the last
+// "**", which may take it. Earlier ones are never needed, so the time is bounded by text x glob.
 struct Retry {
   size_t text = kNone, glob = kNone;
   bool whole_folders = false;  // "**/"
@@ -72,7 +72,7 @@ class Matcher {
   }
 
  private:
-  // True if the rest matches whatever it is.
+  // True if the rest matches any text.
   bool stars() {
     ++j_;
     if (j_ == glob_.size() || glob_[j_] != '*') {

@@ -14,12 +14,12 @@ namespace {
 constexpr size_t kMaxWaiting = 100'000;  // objects that are planned and not yet begun: about 20 MB
 constexpr size_t kMaxConflicts = 10'000;
 
-// Where every further file would fail, too.
+// Errors that every further file would have, too.
 bool ends_everything(const Error& error) {
   return error.code == ENOSPC || error.code == EDQUOT || error.code == EROFS;
 }
 
-// "dir/" with nothing in it: what consoles make to show a folder.
+// An empty "dir/": consoles make it to show a folder.
 bool is_folder_marker(const ObjectInfo& object) {
   return object.size == 0 && object.key.ends_with('/');
 }
@@ -43,7 +43,7 @@ void Sync::run() {
     target_.files->writer()->remove_unfinished(target_.files->unfinished());
 }
 
-// The listings side by side.
+// Walks the listings side by side.
 void Sync::plan() {
   ObjectStream sources(*source_.store);
   std::unique_ptr<ObjectStream> targets;

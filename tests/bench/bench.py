@@ -177,7 +177,7 @@ def row_large(bench, stack):
 
 
 def row_lazy(bench, stack):
-    """Reads of a lazy object whose chunks are there, but for the last ones; the first byte of 10 GiB."""
+    """Reads of a lazy object whose chunks are there except the last ones; the first byte of 10 GiB."""
     size = (64 if bench.args.quick else 1024) << 20
     read = size // 8 * 7
     daemon = stack.enter_context(Daemon(cache_size="4GiB", lazy_threshold="16MiB"))
@@ -202,7 +202,7 @@ def row_lazy(bench, stack):
 
 
 def row_outside(bench, stack):
-    """What programs pay that do not touch a dataset: the library's call and libc's own in turn, in one process."""
+    """The cost for programs that do not touch a dataset: the library's call and libc's own in turn, in one process."""
     daemon = stack.enter_context(Daemon())
     data = Dataset(stack, daemon, "/data/bench")
     write_files(data.plain, 10, 10, 1)
@@ -313,7 +313,7 @@ def crc64nvme(data):
 
 
 class CheapStore:
-    """object_server: next to no processor time, so that on few cores the client is what is measured."""
+    """object_server takes next to no processor time, so that the client is measured, even on few cores."""
 
     def __init__(self, bench, stack, count, milliseconds=0, folders=20, size=JPEG_BYTES, rate=0, crc=False):
         import hashlib
@@ -464,7 +464,7 @@ def cpu_ns(pid):
 
 
 def huge_tmpfs(stack):
-    """A folder of a tmpfs with large folios, or None where we may not mount one."""
+    """A folder of a tmpfs with large folios, or None if it cannot be mounted."""
     folder = stack.enter_context(scratch())
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "huge=within_size,size=4G,mode=0755", "larder-bench", folder], capture_output=True, check=False).returncode != 0:
         return None
@@ -473,7 +473,7 @@ def huge_tmpfs(stack):
 
 
 def row_cold_cpu(bench, stack):
-    """What larderd itself pays for an object over http, beside a store that costs next to nothing, and the least that its system calls cost."""
+    """larderd's own cost of an object over http from a store that costs next to nothing, beside the cost of its system calls alone."""
     count = 1000 if bench.args.quick else 4000
     store, summed = CheapStore(bench, stack, count), CheapStore(bench, stack, count, crc=True)
 
@@ -566,7 +566,7 @@ class RedisBench:
         subprocess.run([bench.program("cached/redis_meta"), str(objects), self.meta, "file://" + self.source], check=True, timeout=600)
 
     def fresh_node(self, stack):
-        """Starts a larderd with an empty cache; how long until it says that it is ready, and what it took."""
+        """Starts a larderd with an empty cache; the time until it is ready, and its cost."""
         node = Daemon(meta=self.meta, cache_size="4GiB", log_level="warn")
         stack.callback(node.remove)
         path = node.write_config()
@@ -602,7 +602,7 @@ class RedisBench:
 
 
 def row_redis(bench, stack):
-    """Metadata in Redis: what it takes there, and how soon a node that has nothing serves it. --redis-objects 10000000 for large ones."""
+    """Metadata in Redis: its size there, and how soon an empty node serves it. --redis-objects 10000000 for large ones."""
     import random
     objects = 100_000 if bench.args.quick else bench.args.redis_objects
     out = subprocess.run([bench.program("cached/redis_meta"), str(objects)], capture_output=True, text=True, check=True, timeout=900).stdout

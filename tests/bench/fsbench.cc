@@ -1,16 +1,15 @@
 // One measurement of file work, on libc alone, so that the same program runs bare on a tmpfs and under the preload.
 //
-//   fsbench read ROOT LIST PROCESSES SEED       open, fstat, read, read, close of every file, shuffled; each process
-//   reads all fsbench share ROOT LIST PROCESSES SEED      the same, but the processes share the files (a cold epoch)
+//   fsbench read ROOT LIST PROCESSES SEED       open, fstat, read, read, close of every file, shuffled, by each process
+//   fsbench share ROOT LIST PROCESSES SEED      the same, but the processes share the files (a cold epoch)
 //   fsbench stat ROOT LIST SEED                 stat of every path, shuffled
 //   fsbench walk ROOT                           opendir, readdir, stat of everything below
 //   fsbench pread FILE COUNT SEED               4 KiB preads at random places
 //   fsbench mmap FILE COUNT SEED                the same places through a mapping
 //   fsbench rows FILE SIZE COUNT THREADS SEED   preads of SIZE at random places, which the threads share
 //   fsbench stream FILE SIZE BYTES              open, then reads of SIZE until BYTES are there; ops are reads
-//   fsbench outside open|stat|read PATH COUNT   the call again and again on one path, as the program finds it and as
-//   libc
-//                                               itself has it, in turn; "more" is the median of the differences
+//   fsbench outside open|stat|read PATH COUNT   the call again and again on one path: in turn the one that the program
+//                                               finds and libc's own; "more" is the median of the differences
 //   fsbench start PRELOAD COUNT PROGRAM [ARG].. posix_spawn and end of it with LD_PRELOAD=PRELOAD ("-": without)
 //
 // Prints one JSON line: {"ops": N, "ns": N per op, "sum": checksum of what was read}. LIST has a relative path a line.
@@ -40,7 +39,7 @@
 
 namespace {
 
-constexpr size_t kBuffer = 256 * 1024;  // what CPython reads with when st_blksize says so
+constexpr size_t kBuffer = 256 * 1024;  // CPython's buffer at this st_blksize
 constexpr size_t kPage = 4096;
 
 [[noreturn]] void die(const std::string& what) {
@@ -236,7 +235,7 @@ Result bench_stream(const char* path, size_t size, uint64_t bytes) {
   return r;
 }
 
-// The calls that a row is about: what the program was linked to (under a preload, its), or libc's own.
+// The calls that a row measures: those that the program is bound to (the preload's, if there is one), or libc's own.
 struct Calls {
   int (*open_file)(const char*, int, ...) = ::open;
   int (*close_file)(int) = ::close;
@@ -276,7 +275,7 @@ double median(std::vector<double> v) {
   return v[v.size() / 2];
 }
 
-// Short turns, so that whatever else the machine does hits both alike.
+// Short turns, so that other load on the machine hits both alike.
 int bench_outside(const char* what, const char* path, uint64_t count) {
   constexpr uint64_t kTurn = 100;
   Calls program, libc = Calls::of_libc();

@@ -1,5 +1,5 @@
-// A bare HTTP/1.1 client: sends prepared requests over some kept connections and throws the bodies away. What it
-// reaches is what a cache could reach at best.
+// A bare HTTP/1.1 client: sends prepared requests over some kept connections and throws the bodies away. No
+// cache can be faster.
 //
 //   http_get PORT CONNECTIONS FILE      FILE: requests as they go over the wire, each after its length in a line
 //

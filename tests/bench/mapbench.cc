@@ -1,10 +1,10 @@
-// Mappings: what a page costs when it is touched first, and what the library's mmap costs where it has nothing to do.
-// JSON as fsbench.
+// Mappings: the cost of a page's first touch, and of the library's mmap on files outside every dataset. Prints JSON as
+// fsbench does.
 //
 //   mapbench touch FILE BYTES COUNT SEED   one byte each of COUNT pages at random of the first BYTES: ns a touch
 //   mapbench pass FILE BYTES               one byte each of all their pages, in order: ns a page
-//   mapbench outside FILE COUNT            mmap and munmap of a page of FILE, as the program finds them and as libc
-//   itself has them, in turns
+//   mapbench outside FILE COUNT            mmap and munmap of a page of FILE: in turn those that the program finds and
+//                                          libc's own
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <sys/mman.h>

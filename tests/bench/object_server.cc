@@ -1,12 +1,12 @@
 // A store that costs almost nothing, so that what a client pays for an object can be measured beside it: one epoll
 // thread that lists COUNT objects below "p/" as S3 does (ListObjectsV2, 1,000 a page) and answers every other GET with
-// the same SIZE bytes, or a range of them: 'x', beyond 2 GiB zeros, which take no memory. Signatures are not looked at;
-// what is right is measured elsewhere, against a real server.
+// the same SIZE bytes, or a range of them: 'x', beyond 2 GiB zeros, which take no memory. Signatures are not verified:
+// correctness is tested elsewhere, against a real server.
 //
 //   object_server SIZE COUNT ETAG [MILLISECONDS [FOLDERS [RATE [CRC]]]]
 //
 // RATE: bytes a second over all connections, in turn; 0: no limit. CRC: the CRC-64/NVME of an object as S3 writes it,
-// for whoever asks. On loopback; prints its port, runs until stdin closes.
+// for requests that ask for it. On loopback; prints its port, runs until stdin closes.
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -213,7 +213,7 @@ class Server {
                                                                : body_head_;
     if (c.in.starts_with("HEAD ")) c.length = 0;
   }
-  // As a link of that rate: everybody who has something to send gets 64 KiB in turn.
+  // Acts as a link of that rate: every connection with something to send gets 64 KiB in turn.
   void send_paced() {
     const Clock::time_point now = Clock::now();
     tokens_ = std::min(tokens_ + rate_ * std::chrono::duration<double>(now - refilled_).count(), rate_ / 100);

@@ -3,7 +3,7 @@
 
     python3 tests/bench/peers.py install --build build
 
-Each is used if it is there; what is missing is said. All caches are given all they want; passthrough_ll, libfuse's own example over
+Each is used if it is there; missing ones are named. All caches are as large as they want; passthrough_ll, libfuse's own example over
 the same tmpfs folder, is the most that FUSE can do.
 """
 import argparse

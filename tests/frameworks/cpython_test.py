@@ -16,7 +16,7 @@ EXCEPT = ["--ignore", "test_pass_fds_redirected"]
 
 
 def outcomes(text):
-    """What became of each test: name -> ok, FAIL, ERROR, skipped why."""
+    """The outcome of each test: name -> ok, FAIL, ERROR, skipped why."""
     found, name = {}, None
     for line in text.splitlines():
         start = re.match(r"^(\w+) \(([\w.]+)\)", line)

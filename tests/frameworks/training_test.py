@@ -104,7 +104,7 @@ for name, module in (("opencv", "cv2"), ("pillow", "PIL"), ("numpy", "numpy"), (
     setattr(Formats, f"test_{name}", test)
 
 
-# The same with everything above 16 KiB read by chunks, in a cache that holds a part of it: what no library may notice.
+# The same with everything above 16 KiB read by chunks, in a cache that holds a part of it: no library may notice.
 LAZY = {"config": {"cache_size": "4MiB", "lazy_threshold": "16KiB", "fill": "off", "reserve": "16MiB"}}
 LazyFormats = type("LazyFormats", (Formats,), LAZY)
 LazyTensorFlow = type("LazyTensorFlow", (TensorFlow,), LAZY)

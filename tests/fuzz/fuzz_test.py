@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Bytes that come from outside never crash or confuse: every fuzz target over its seeds and the same mutations of them each
-time. `make fuzz` looks for new ones."""
+"""Bytes from outside never crash a parser: every fuzz target runs over its seeds and the same mutations of them each time.
+`make fuzz` looks for new ones."""
 import glob
 import os
 import subprocess

@@ -3,8 +3,7 @@
 // than the cache, and the daemon evicts throughout.
 //
 //   lazy_model PLAIN DATASET SEED STEPS [no-map]      both folders hold the same files
-//   lazy_model PLAIN DATASET SEED STEPS threads       many threads, each with its own sequence of open, pread, dup,
-//   close
+//   lazy_model PLAIN DATASET SEED STEPS threads       many threads, each with a sequence of open, pread, dup, close
 //
 // Exit status 0: no difference. 1: the first difference is on stderr, with the seed and step that reproduce it.
 #include <errno.h>

@@ -2,8 +2,9 @@
 // between any two system calls of the reader, one after the other (the reader is stopped there by ptrace). The bytes
 // must be the object's, and the program's file must stay where it was.
 //
-//   stolen_fd WAY LAZY PLAIN OTHER      WAY: pread, mmap; the object, the same bytes as an ordinary file, a file of
-//   other bytes
+//   stolen_fd WAY LAZY PLAIN OTHER      WAY: pread, mmap. LAZY: the object. PLAIN: an ordinary file with the same
+//   bytes.
+//                                       OTHER: a file with other bytes.
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>

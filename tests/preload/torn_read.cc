@@ -2,8 +2,8 @@
 // missing, and a userfaultfd handler has the chunk evicted at the first one and fetched again at the last one. Zeros of
 // the hole in between must not be seen.
 //
-//   torn_read WAY FILE OFFSET BYTES EVICT FETCH     EVICT and FETCH: commands of sh; WAY: read, pread, readv. The bytes
-//   go to stdout
+//   torn_read WAY FILE OFFSET BYTES EVICT FETCH     WAY: read, pread, readv. EVICT, FETCH: commands of sh. The bytes go
+//                                                   to stdout.
 //
 // Needs a userfaultfd that serves the kernel: root, or vm.unprivileged_userfaultfd.
 #include <fcntl.h>

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Baidu's official Python SDK as a command: what it wrote and read is what larder is compared with.
+"""Baidu's official Python SDK as a command: tests compare Larder with what it writes and reads.
 
     build/venv/bin/python tests/tools/bos_sdk.py put  ENDPOINT BUCKET PREFIX DIR    uploads a folder; what is larger than 5 MB in parts
     build/venv/bin/python tests/tools/bos_sdk.py copy ENDPOINT BUCKET FROM TO PART  copies an object by parts of PART bytes

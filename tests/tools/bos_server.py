@@ -4,10 +4,11 @@
     build/venv/bin/python tests/tools/bos_server.py [--port 0] [--page 1000] [--session-token TEXT]
 
 Prints one JSON line {"endpoint","access_key","secret_key","session_token","pid"} and runs until its stdin closes or SIGTERM.
-There is no BOS to run locally: this one keeps objects in memory and answers what docs of BOS and the SDKs (Go, Python, Java)
+No BOS can run locally. This server keeps objects in memory and answers as the documents of BOS and its SDKs (Go, Python, Java)
 describe: PUT, GET, HEAD and DELETE of objects (Range, If-Match, If-None-Match, Content-MD5, x-bce-content-crc32, x-bce-meta-*), uploads in
-parts (user metadata comes with the completion), copies of objects and of ranges as parts, removal of many objects, lists with prefix, delimiter, marker and maxKeys, JSON errors. Buckets exist once something was put into them. Path style, and
-virtual-host style below "localhost". Importable: `with BosServer() as s:`.
+parts (user metadata comes with the completion), copies of objects and of ranges as parts, removal of many objects, lists with
+prefix, delimiter, marker and maxKeys, JSON errors. Buckets exist once something was put into them. Path style, and virtual-host
+style below "localhost". Importable: `with BosServer() as s:`.
 
 The keys may be changed while it runs (set_keys(), or PUT /__test__/keys with JSON: access_key, secret_key, session_token);
 PUT /__test__/clock?offset=SECONDS moves its clock; PUT /__test__/put?bucket=B&key=K stores the body, for keys that no client can send.

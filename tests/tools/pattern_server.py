@@ -1,5 +1,5 @@
-"""A web server of files that nobody stores: the little-endian 64-bit word i of a file is i * FACTOR, so that every byte can be checked wherever it
-is read, and no two words are the same.
+"""A web server of computed files: the little-endian 64-bit word i of a file is i * FACTOR, so that every byte can be checked
+wherever it is read, and no two words are the same.
 
     with PatternServer({"huge": 10 << 30}) as server:    server.url, with a larder-manifest.jsonl; server.sent: bytes of bodies
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""boto3 as a command: what it wrote and read is what larder sync is compared with.
+"""boto3 as a command: tests compare `larder sync` with what it writes and reads.
 
     build/venv/bin/python tests/tools/s3_sdk.py put     ENDPOINT BUCKET PREFIX DIR [PART]   makes the bucket, uploads a folder; above PART MiB (5) in parts
     build/venv/bin/python tests/tools/s3_sdk.py put-key ENDPOINT BUCKET KEY...       objects with these names, whose content is their name

@@ -132,7 +132,7 @@ Result<std::optional<DatasetDef>> find_dataset(Sqlite& db, std::string_view name
   return std::optional<DatasetDef>(std::move(*def));
 }
 
-// Sets no version names and whose writer gave no sign of life for an hour.
+// Sets that no version names and whose writer gave no sign of life for an hour.
 Status sweep(Sqlite& db) {
   constexpr const char* kOrphans = "id NOT IN (SELECT set_id FROM versions) AND alive_ns < ?";
   const int64_t before = now_ns() - kAbandonedNs;
@@ -250,7 +250,7 @@ class LocalWriter final : public VersionWriter {
     return {};
   }
 
-  // Best effort: what stays is swept later.
+  // Best effort: a later writer sweeps what is left.
   void drop_set() {
     Transaction transaction(*db_, "BEGIN IMMEDIATE");
     if (!transaction.began().ok()) return;
@@ -270,7 +270,7 @@ class LocalWriter final : public VersionWriter {
   bool committed_ = false;
 };
 
-// The file and its folder are the user's own: a definition may name buckets that others need not know.
+// The file and its folder are readable by the user only: a definition may name private buckets.
 Status make_private(const std::string& directory, const std::string& path) {
   for (size_t slash = directory.find('/', 1);; slash = directory.find('/', slash + 1)) {
     const std::string part = directory.substr(0, slash);

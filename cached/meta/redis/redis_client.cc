@@ -24,11 +24,11 @@ bool passes(const Error& e) {
 
 }  // namespace
 
-// Pauses that grow, with a random part: nodes that lost one Redis do not come back at one moment.
+// Pauses that grow, with a random part, so that nodes that lost one Redis do not return at the same moment.
 class RedisClient::Backoff {
  public:
   explicit Backoff(Deadline deadline) : deadline_(deadline) {}
-  // False: there is no time for another attempt.
+  // False: no time is left for another attempt.
   bool pause() {
     thread_local std::minstd_rand random(std::random_device{}());
     const auto nap = pause_ / 2 + std::chrono::milliseconds(random() % static_cast<unsigned>(pause_.count() / 2 + 1));
@@ -236,8 +236,9 @@ Result<RedisReply> RedisClient::run(const RedisCommand& command) {
       return std::move(a.reply);
     }
     if (a.next == Next::kFail) return a.error;
-    if (a.next == Next::kAgain && ++redirections % 8 != 0) continue;  // nodes that send us to each other must not spin
-    if (a.next == Next::kWait) forget();  // whoever was the master or had the slot may be another one now
+    if (a.next == Next::kAgain && ++redirections % 8 != 0)
+      continue;                           // nodes that redirect to each other must not make this spin
+    if (a.next == Next::kWait) forget();  // the master or the slot's owner may be another node now
     if (one_only || stopping_ || !backoff.pause()) {
       away_ = true;
       return exhausted(a.error);
@@ -263,7 +264,7 @@ Result<std::vector<RedisReply>> RedisClient::run_all(const std::vector<RedisComm
     }
     give_back(std::move(*connection));
   }
-  for (size_t i = 0; i < commands.size(); ++i) {  // what did not succeed at once: one by one, with patience
+  for (size_t i = 0; i < commands.size(); ++i) {  // retries those that failed, one by one
     if (!got[i]) {
       auto reply = run(commands[i]);
       if (!reply) return reply.error();

@@ -53,7 +53,7 @@ Status RedisConnection::log_in(const RedisLogin& login, Deadline deadline) {
     if (!login.user.empty()) auth.add(login.user);
     auto reply = call(auth.add(login.password), deadline);
     if (!reply) return reply.error();
-    // Its text is not repeated: old servers put the arguments into it.
+    // The error's text is not repeated, because old servers put the arguments into it.
     if (reply->is(RedisReply::Type::kError)) {
       if (redis_error_kind(reply->text) == "LOADING") return told(EAGAIN, "it is still loading its data");
       return told(EACCES, "it refused the user or the password; check the metadata URL and REDIS_PASSWORD");

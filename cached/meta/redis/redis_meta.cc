@@ -115,8 +115,8 @@ Result<std::vector<DatasetDef>> RedisMeta::datasets() {
   return out;
 }
 
-// Who loads it finishes: its parts stay for a while. The definition goes last, so that a removal that broke off can be
-// done again.
+// The parts stay for a while, so that a load finishes. The definition goes last, so that an interrupted removal can be
+// repeated.
 Status RedisMeta::remove_dataset(std::string_view name) {
   auto def = get_dataset(name);
   if (!def) return def.error();

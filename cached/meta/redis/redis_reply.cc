@@ -9,8 +9,8 @@ namespace larder {
 namespace {
 
 // ---- hiredis' parser builds RedisReply. An array grows as its items arrive, so that a length alone costs no memory.
-// While an item is filled its parent does not grow: the pointers that the parser keeps stay good. Only the root is on
-// the heap by itself.
+// An item's parent does not grow while the item is filled, so the pointers that the parser keeps stay valid. Only the
+// root has an allocation of its own.
 
 RedisReply* place(const redisReadTask* task, RedisReply::Type type) {
   RedisReply* reply = nullptr;

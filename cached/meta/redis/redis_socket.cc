@@ -29,7 +29,7 @@ Error connect_error(const redisContext* context, int saved_errno) {
   for (int known : {ECONNREFUSED, ETIMEDOUT, EHOSTUNREACH, ENETUNREACH, ECONNRESET, ENOENT, EACCES})
     if (text.find(strerror(known)) != std::string_view::npos || (context->err == REDIS_ERR_IO && saved_errno == known))
       code = known;
-  if (code == ENOENT) code = ECONNREFUSED;  // no socket file: nobody is there
+  if (code == ENOENT) code = ECONNREFUSED;  // no socket file: no server
   return make_error(code, fmt::format("cannot connect: {}", printable(text)));
 }
 

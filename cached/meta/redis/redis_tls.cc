@@ -93,7 +93,7 @@ Result<std::unique_ptr<RedisTlsSession>> RedisTlsSession::start(RedisSocket& soc
   return session;
 }
 
-// What an SSL_ function that did not succeed wants: sends what it made, receives what it lacks.
+// Serves an SSL_ function that did not succeed: sends what it wrote, receives what it lacks.
 Status RedisTlsSession::step(int result, Deadline deadline, const char* doing) {
   const int want = SSL_get_error(ssl_.get(), result);
   const std::string why = want == SSL_ERROR_SSL ? openssl_text() : "";

@@ -130,7 +130,7 @@ Status set_hosts(RedisUrl& url, std::string_view hosts) {
       return bad("the name of the master is empty; write redis://MASTER,SENTINEL1,SENTINEL2:26379/0");
     auto last = parse_redis_endpoint(list.back(), kSentinelPort);
     if (last)
-      port = last->port;  // the last one's port is everybody's
+      port = last->port;  // the last port applies to all
     else
       port = kSentinelPort;
   }

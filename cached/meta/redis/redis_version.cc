@@ -20,7 +20,7 @@ Error damaged(std::string_view name, uint64_t version, std::string_view why) {
                                      printable(name, 80), version, printable(why)));
 }
 
-// One version while it is loaded. A thread of its own fetches, checks and decodes; who called receives.
+// One version while it is loaded. Its own thread fetches, checks and decodes; the caller's thread receives.
 class Loader {
  public:
   Loader(RedisShared& shared, std::string_view name, uint64_t version)

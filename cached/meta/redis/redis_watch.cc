@@ -14,7 +14,7 @@ using Type = RedisReply::Type;
 
 static constexpr auto kSlice = std::chrono::milliseconds(100);  // the destructor waits for one
 static constexpr auto kPoll = std::chrono::seconds(3);
-static constexpr auto kPing = std::chrono::seconds(10);  // a peer that vanished is noticed, a middlebox kept open
+static constexpr auto kPing = std::chrono::seconds(10);  // notices a peer that vanished, keeps a middlebox open
 static constexpr auto kRetryFirst = std::chrono::milliseconds(250), kRetryLongest = std::chrono::milliseconds(5000);
 
 RedisWatcher::RedisWatcher(RedisMeta& meta, std::shared_ptr<RedisShared> shared,

@@ -24,7 +24,7 @@ using Type = RedisReply::Type;
 constexpr int kLockMs = 30'000;  // of a publisher that died; publishing itself takes well below a second
 constexpr auto kLockPatience = std::chrono::seconds(60);
 constexpr auto kLockPause = std::chrono::milliseconds(50);
-constexpr auto kKeepAlive = std::chrono::minutes(10);  // segments of a listing that takes long are given another hour
+constexpr auto kKeepAlive = std::chrono::minutes(10);  // during a long listing, segments get another hour
 constexpr size_t kKeepVersions = 2;
 constexpr size_t kKeysAtOnce = 1000;
 
@@ -229,7 +229,7 @@ Status RedisWriter::make_current() {
   return *done == 1 ? Status() : refused(*done, def_.name);
 }
 
-// Best effort: what stays is dropped by the next publisher.
+// Best effort: the next publisher drops what is left.
 void RedisWriter::drop_old() {
   step("drop");
   auto listed = shared_->client.run(RedisCommand("ZREVRANGE").key(key("versions")).add("0").add("-1"));

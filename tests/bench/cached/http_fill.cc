@@ -1,6 +1,6 @@
-// The least that an object costs which comes over HTTP into a file: one thread, epoll, for each object the system calls
-// that larderd makes (recv, O_TMPFILE, pwrite, utimensat, linkat, close) and its checksum, and nothing else: no
-// signature, no catalog, no accounting, no MD5. What larderd takes more than this is its own.
+// The least that an object costs that comes over HTTP into a file: one thread, epoll, and for each object larderd's
+// system calls (recv, O_TMPFILE, pwrite, utimensat, linkat, close) and its checksum. It has no signature, no catalog,
+// no accounting and no MD5: the difference to larderd is larderd's own work.
 //
 //   http_fill PORT CONNECTIONS COUNT FOLDER
 //

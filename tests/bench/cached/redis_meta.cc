@@ -1,10 +1,9 @@
 // What metadata in Redis costs: bytes an object (MEMORY USAGE), time to publish, time until a fresh node has its
-// catalog; beside the layout that comes to mind first, one HASH with a field an object. Starts a redis-server of its
-// own; prints a line of JSON a layout.
+// catalog; beside the obvious layout, one HASH with a field an object. Starts its own redis-server; prints a line of
+// JSON a layout.
 //
 //   build/bench/cached/redis_meta [OBJECTS, 1000000 unless given]
-//   build/bench/cached/redis_meta OBJECTS URL SOURCE    publishes the dataset "bench" with this source there, and no
-//   more
+//   build/bench/cached/redis_meta OBJECTS URL SOURCE    only publishes the dataset "bench" with this source there
 #include <fmt/format.h>
 #include <signal.h>
 #include <sys/prctl.h>
