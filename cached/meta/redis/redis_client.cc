@@ -236,8 +236,8 @@ Result<RedisReply> RedisClient::run(const RedisCommand& command) {
       return std::move(a.reply);
     }
     if (a.next == Next::kFail) return a.error;
-    if (a.next == Next::kAgain && ++redirections % 8 != 0)
-      continue;                           // nodes that redirect to each other must not make this spin
+    // Nodes that redirect to each other must not make this spin.
+    if (a.next == Next::kAgain && ++redirections % 8 != 0) continue;
     if (a.next == Next::kWait) forget();  // the master or the slot's owner may be another node now
     if (one_only || stopping_ || !backoff.pause()) {
       away_ = true;
