@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """`make demo`: two training epochs over a bucket, beside the same loader on a plain folder in tmpfs.
 
-Makes a folder tree of a few thousand JPEGs, serves it as a bucket by a real S3 server on loopback, runs train.py on a copy in
-tmpfs and then, unchanged, under `larder run`, and compares every byte. What it starts ends with it.
+Makes a folder tree of a few thousand JPEGs and serves it as a bucket from a real S3 server on loopback. Runs train.py on a
+copy in tmpfs and then, unchanged, under `larder run`, and compares every byte. Ends every process that it starts.
 """
 import argparse
 import hashlib
@@ -27,7 +27,7 @@ MOUNT = "/data/imagenet"
 
 
 class Bar:
-    """A progress bar on a terminal, a line every quarter elsewhere."""
+    """A progress bar on a terminal; elsewhere a line after each quarter."""
 
     def __init__(self, label, unit="files"):
         self.label, self.unit, self.start, self.quarter, self.shown = label, unit, time.monotonic(), 0, 0.0
@@ -52,11 +52,11 @@ def say(text):
 
 
 def shared_memory_for(size):
-    """A new folder in /dev/shm, if both the copy and the cache fit; else what to do."""
+    """Makes a folder in /dev/shm; if the copy and the cache do not fit, exits and says what to do."""
     stat = os.statvfs("/dev/shm")
     free, needed = stat.f_bavail * stat.f_frsize, int(2.5 * size)
     if free < needed:
-        raise SystemExit(f"demo: /dev/shm has {free >> 20} MiB free and {needed >> 20} MiB are needed: enlarge it, or use --files to make fewer")
+        raise SystemExit(f"demo: /dev/shm has {free >> 20} MiB free, but the demo needs {needed >> 20} MiB: enlarge it, or make fewer files with --files")
     return tempfile.mkdtemp(prefix="larder-demo-", dir="/dev/shm")
 
 
@@ -65,7 +65,7 @@ def tree_size(folder):
 
 
 def upload(server, tree, files, stamp):
-    """Puts the tree into the bucket unless an earlier run did."""
+    """Uploads the tree unless an earlier run did."""
     if os.path.exists(stamp) and open(stamp).read() == str(files):
         return say(f"bucket      s3://{BUCKET}/{PREFIX} holds the {files} files of an earlier run")
     s3_put.put_tree(server.endpoint, server.access_key, server.secret_key, tree, BUCKET, PREFIX, progress=Bar("uploading"))
@@ -79,7 +79,7 @@ def read_lines(path):
 
 
 def train(folder, work, label, args, prefix=(), env=None, extra=()):
-    """Runs train.py; returns its report, a dict an epoch."""
+    """Runs train.py; returns its report: a dict for each epoch."""
     report = os.path.join(work, label + ".jsonl")
     command = [*prefix, sys.executable, os.path.join(HERE, "train.py"), folder, "--epochs", "2", "--workers", str(args.workers),
                "--label", f"{label} epoch", "--report", report, *extra]
@@ -97,7 +97,7 @@ def larder_environment(server, work):
 
 
 class Larder:
-    """The commands of the demo, with one private daemon that ends with it."""
+    """The larder commands of the demo. Their private daemon ends with the demo."""
 
     def __init__(self, build, server, work):
         self.program = os.path.join(os.path.abspath(build), "larder")
@@ -130,7 +130,7 @@ class Larder:
 
 
 def compare(tree, digests):
-    """Names of files whose bytes differ, are missing or too many."""
+    """Names of files that differ, are missing, or should not be there."""
     bad = []
     with_progress = Bar("comparing")
     for done, (name, digest) in enumerate(sorted(digests.items()), 1):
@@ -157,7 +157,7 @@ def print_table(plain, cached, statuses):
         tail = f"{c['hits']:>8}{c['misses']:>8}{c['gets']:>8}{c['bytes'] / 2**20:>9.1f} MiB" if c else f"{'-':>8}{'-':>8}{'-':>8}{'-':>13}"
         say(f"{label:<24}{r['images'] / r['seconds']:>10.0f}{r['seconds']:>10.2f}{r['first_batch_s'] * 1000:>10.0f} ms{tail}")
     ratio = (cached[1]["images"] / cached[1]["seconds"]) / (plain[1]["images"] / plain[1]["seconds"])
-    say(f"\nwarm epoch against plain tmpfs: {ratio:.2f}; the loader decodes every image, so most of its time is Pillow's")
+    say(f"\nwarm epoch: {ratio:.2f} times the speed of plain tmpfs (decoding by Pillow takes most of the time on both)")
 
 
 def run(args, work, server, tree):
@@ -178,13 +178,10 @@ def run(args, work, server, tree):
     with open(digest) as f:
         bad = compare(tree, json.load(f))
     print_table(plain, cached, statuses)
+    say(f"{len(bad)} files differ: {', '.join(bad[:5])}" if bad else f"every byte of {args.files} files is equal")
     if not gone:
-        bad.append("larderd is still there")
-    if bad:
-        say(f"DIFFERENT: {len(bad)}: {', '.join(bad[:5])}")
-        return 1
-    say(f"every byte of {args.files} files was equal")
-    return 0
+        say("larderd did not end")
+    return 1 if bad or not gone else 0
 
 
 def main():

@@ -1,7 +1,7 @@
 """Makes an ImageNet-like folder tree of JPEGs, cropped from real photographs.
 
-The photographs are the 2560x1600 JPEGs of the Debian package plasma-workspace-wallpapers (what else is in it is drawn). Each
-file is a random window of one, scaled to about 640x480 and encoded so that it has about 110 KB, ImageNet's mean. The same
+The photographs are the 2560x1600 JPEGs of the Debian package plasma-workspace-wallpapers (its other pictures are drawings). Each
+file is a random window of a photograph, scaled to about 640x480 and encoded to about 110 KB, ImageNet's mean. The same
 arguments make the same files.
 """
 import glob
@@ -65,7 +65,7 @@ def make_class(job):
 
 
 def make_tree(root, files, classes, progress):
-    """Makes `root` unless it is there already. Returns the number of files."""
+    """Makes `root` unless an earlier run made it. Returns the number of files."""
     stamp = os.path.join(root, "..", os.path.basename(root) + ".done")
     wanted = f"{files} {classes} 1\n"
     if os.path.exists(stamp) and open(stamp).read() == wanted:

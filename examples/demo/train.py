@@ -3,8 +3,8 @@
 
     python3 train.py FOLDER [--epochs 2] [--workers 2] [--batch 64] [--report FILE] [--digest FILE]
 
-It uses os.walk, open() and Pillow, and knows nothing of caches. --digest writes the SHA-256 of the bytes of every file that the
-last epoch read, so that somebody can compare them with the originals.
+It uses os.walk, open() and Pillow, and knows nothing of caches. --digest writes the SHA-256 of every file that the last epoch
+read, for comparison with the originals.
 """
 import argparse
 import hashlib
@@ -33,7 +33,7 @@ def find_images(folder):
 
 
 def load(job):
-    """Reads and decodes one image. Returns what a batch needs, and what a check needs."""
+    """Reads and decodes one image. Returns (path, SHA-256, bytes, label, bytes of pixels)."""
     path, label = job
     with open(path, "rb") as f:
         data = f.read()
@@ -86,9 +86,9 @@ def main():
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--label", default="epoch")
-    parser.add_argument("--report", help="append a JSON line an epoch")
-    parser.add_argument("--after-epoch", metavar="CMD", help="shell command between epochs, as for a validation; EPOCH is set")
-    parser.add_argument("--digest", help="write the SHA-256 of every file")
+    parser.add_argument("--report", help="append one JSON line per epoch")
+    parser.add_argument("--after-epoch", metavar="CMD", help="run this shell command after each epoch, such as a validation; EPOCH is its number")
+    parser.add_argument("--digest", help="write the SHA-256 of every file to this file")
     args = parser.parse_args()
     started = time.perf_counter()
     samples = find_images(args.folder)
