@@ -31,14 +31,17 @@ def free_port(host="127.0.0.1"):
         return s.getsockname()[1]
 
 
+BUSY = 4  # limits are for hangs; on a busy machine everything takes longer
+
+
 def wait_for(condition, seconds=20, what="the condition"):
-    end = time.monotonic() + seconds
+    end = time.monotonic() + BUSY * seconds
     while time.monotonic() < end:
         result = condition()
         if result:
             return result
         time.sleep(0.02)
-    raise AssertionError(f"{what} did not come within {seconds} s")
+    raise AssertionError(f"{what} did not come within {BUSY * seconds} s")
 
 
 def alive(pid):

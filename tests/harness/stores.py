@@ -6,7 +6,7 @@ import urllib.request
 
 from s3_server import S3Server
 
-from .base import PYTHON, TOOLS, VENV
+from .base import PYTHON, TOOLS, VENV, wait_for
 
 
 def s3_server(folder):
@@ -51,6 +51,13 @@ class Proxy:
 
     def rules(self, *rules):
         self._call("PUT", "rules", json.dumps(rules).encode())
+
+    def wait_held(self, count=1, seconds=60):
+        """Until so many requests are held (fault "hold")."""
+        wait_for(lambda: self.log()["held"] >= count, seconds, f"{count} held requests")
+
+    def release(self):
+        self._call("PUT", "release")
 
     def latency(self, ms):
         self._call("PUT", f"latency?ms={ms}")

@@ -8,14 +8,15 @@ signatures stay right. Control, on the same port:
 
     PUT    /__fault__/rules    JSON list of rules (replaces the old ones)      PUT /__fault__/latency?ms=30
     GET    /__fault__/log      {"counts": {"GET": N}, "paths": {"GET /b/k": N}, "faults": {"reset": N},
-                                "max_in_flight": N, "requests": [{"line","range","status"}, last 1000]}
-    DELETE /__fault__/log      forget the log
+                                "max_in_flight": N, "held": N, "requests": [{"line","range","status"}, last 1000]}
+    DELETE /__fault__/log      forget the log                                  PUT /__fault__/release     let go what is held
 
 A rule: {"match": regex on "METHOD target", "fault": NAME, ...}; the first that matches and is not used up applies.
     "header": regex       must be found in one of the request's "name: value" lines, too
     "count": N            applies to the first N matching requests only     "skip": N   leaves the first N alone
     "probability": p      applies with this chance (seeded by --seed: repeatable for one connection)
     "delay": seconds      waits before it does anything (fault "delay": nothing else)
+  hold        does nothing before "release" comes: what must happen first, happens first, however slow the machine is
   refuse      closes the connection without a reply
   status      replies "status" (503) with "code" (SlowDown), "message", "headers" instead of asking the store
   reset       RST after "at" bytes of the body         truncate   orderly close after "at" bytes
@@ -45,7 +46,7 @@ PIECE = 256 * 1024
 class Log:
     def __init__(self):
         self.clear()
-        self.in_flight = 0
+        self.in_flight = self.held = 0
 
     def clear(self):
         self.counts, self.paths, self.faults = (collections.Counter() for _ in range(3))
@@ -54,7 +55,7 @@ class Log:
 
     def as_json(self):
         return {"counts": self.counts, "paths": self.paths, "faults": self.faults,
-                "max_in_flight": self.max_in_flight, "requests": list(self.requests)}
+                "max_in_flight": self.max_in_flight, "held": self.held, "requests": list(self.requests)}
 
 
 class Head:
@@ -117,6 +118,7 @@ class Proxy:
         self.log = Log()
         self.set_rules(rules)
         self.idle = []  # kept connections to the store
+        self.release = asyncio.Event()  # of what is held now; another one for what comes later
 
     def set_rules(self, rules):
         for rule in rules:
@@ -188,6 +190,8 @@ class Proxy:
         entry = self.note(method, target, head, rule)
         if delay := self.latency + rule.get("delay", 0):
             await asyncio.sleep(delay)
+        if rule.get("fault") == "hold":
+            await self.hold()
         if rule.get("fault") == "refuse":
             raise Cut()
         if rule.get("fault") == "status":
@@ -195,6 +199,17 @@ class Proxy:
             await self.error_reply(rule, method, writer)
             return True
         return await self.from_store(method, head, body, rule, entry, writer)
+
+    async def hold(self):
+        self.log.held += 1
+        try:
+            await self.release.wait()
+        finally:
+            self.log.held -= 1
+
+    def let_go(self):
+        self.release.set()
+        self.release = asyncio.Event()
 
     async def error_reply(self, rule, method, writer):
         status, code = rule.get("status", 503), rule.get("code", "SlowDown")
@@ -298,6 +313,8 @@ class Proxy:
                 self.set_rules(json.loads(body or b"[]"))
             elif url.path.endswith("/latency") and method == "PUT":
                 self.latency = float(urllib.parse.parse_qs(url.query)["ms"][0]) / 1000
+            elif url.path.endswith("/release") and method == "PUT":
+                self.let_go()
             elif url.path.endswith("/log") and method == "GET":
                 answer = self.log.as_json()
             elif url.path.endswith("/log") and method == "DELETE":
