@@ -14,14 +14,13 @@ class Client {
  public:
   explicit Client(std::string socket) : socket_(std::move(socket)) {}
 
-  // Sends a request and waits for its last reply; `progress` gets the object of every progress reply before. What comes
-  // back is checked: a reply that is not one is EPROTO. An error of the daemon comes with its errno and its own line.
-  // A daemon that is busy (EAGAIN) is asked again for up to a minute.
-  // ECONNREFUSED: nobody listens there (also if there is no socket). ETIMEDOUT: no answer to an op that answers at
-  // once.
+  // Sends a request and waits for its last reply; `progress` receives the object of every progress reply. A daemon that
+  // is busy (EAGAIN) is asked again for up to a minute. Errors: the daemon's own errno and line; EPROTO for anything
+  // that is not a reply; ECONNREFUSED if nobody listens, or there is no socket; ETIMEDOUT if an op that answers at once
+  // does not.
   Result<Json> request(const Json& request, const std::function<void(const Json&)>& progress = {}) const;
 
-  // True if a daemon answers. False only if nobody listens; any other trouble is an error.
+  // True if a daemon answers. False if nobody listens; anything else is an error.
   Result<bool> answers() const;
 
   const std::string& socket() const { return socket_; }

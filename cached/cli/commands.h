@@ -11,7 +11,7 @@ namespace larder::cli {
 class Progress;
 using Options = std::map<std::string, std::string>;
 
-// Turns a progress reply into what Progress draws.
+// Converts a progress reply for Progress.
 std::function<void(const Json&)> draw(Progress& progress);
 
 struct FormatArgs {

@@ -1,4 +1,4 @@
-// `larder doctor [CMD]`: looks at everything that a run needs and says what to do about what is wrong.
+// `larder doctor [CMD]`: checks everything that a run needs, and says what to do about each problem.
 #pragma once
 #include <string>
 #include <vector>
@@ -11,7 +11,7 @@ enum class Verdict { kOk, kWarn, kFail };
 
 struct Finding {
   Verdict verdict;
-  std::string what;    // what was looked at
+  std::string what;    // what was checked
   std::string detail;  // what is there
   std::string remedy;  // what to do; empty if nothing
 };

@@ -1,4 +1,5 @@
-// Reading members of a reply: what is missing or of another type is 0, "" or []. The daemon may be of a newer release.
+// Reads members of a reply. A missing member, or one of another type, is 0, "" or []: the daemon may be of another
+// release.
 #pragma once
 #include <nlohmann/json.hpp>
 #include <string>

@@ -1,4 +1,4 @@
-// Subcommands that work on the metadata itself when they are given its URL: from a machine without larderd, too.
+// Subcommands that work on the metadata itself if they are given its URL, even on a machine without larderd.
 #pragma once
 #include <string>
 
@@ -6,7 +6,7 @@
 
 namespace larder::cli {
 
-// `larder nodes [DATASET]`: who has how much of it, best first; `meta` empty: the daemon is asked.
+// `larder nodes [DATASET]`: which node has how much of it, best first. Asks the daemon if `meta` is empty.
 int show_nodes(const std::string& meta, const std::string& name, bool json);
 
 // `larder format NAME SRC --meta URL`

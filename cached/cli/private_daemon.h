@@ -1,8 +1,8 @@
 // The larderd that `larder run --mount` starts for its user when none is running.
 //
-// It is nobody's child (a program may wait for its children), has its own session, logs to <state folder>/larderd.log,
-// inherits the caller's environment (that is where credentials are; never its command line), and ends by itself after
-// `linger` seconds without programs.
+// It is not a child of the caller, since a program may wait for its children. It has its own session, logs to
+// <state folder>/larderd.log, inherits the caller's environment (credentials are there, never on its command line), and
+// ends by itself after `linger` seconds without programs.
 #pragma once
 #include <sys/types.h>
 #include <cstdint>
@@ -22,15 +22,15 @@ struct DaemonOptions {
 
 class PrivateDaemon {
  public:
-  // Starts one, unless one answers by now (two runs at once start one daemon between them), and waits until it answers.
-  // If it does not start: an error with the last line of its log, and nothing is left running.
+  // Starts a daemon, unless one answers by now (two runs at once start one daemon), and waits until it answers. If it
+  // does not start: an error with the last line of its log, and nothing is left running.
   static Result<PrivateDaemon> ensure(const SocketPath& socket, const DaemonOptions& options);
 
-  bool started() const { return pid_ > 0; }  // false: somebody else's answered
+  bool started() const { return pid_ > 0; }  // false: another one answered
   pid_t pid() const { return pid_; }
 
-  // Ends the daemon that ensure() started and removes what it made (its cache directory, if that is new). For when the
-  // mount that it was started for failed. Does nothing if another program uses it by now.
+  // Ends the daemon that ensure() started, and removes its cache directory if that is new: for a mount that failed.
+  // Does nothing if another program uses the daemon by now.
   void undo(const Client& client);
 
  private:
@@ -39,7 +39,7 @@ class PrivateDaemon {
   int64_t start_ns_ = 0;     // CLOCK_REALTIME, before the daemon
 };
 
-// The file that holds what this user's private daemon said.
+// The log of this user's private daemon.
 Result<std::string> daemon_log_path(const SocketPath& socket);
 
 // larderd beside this executable, or in PATH. ENOENT with the remedy.

@@ -1,4 +1,4 @@
-// Progress of long work: a bar that is drawn over itself on a terminal, a plain line now and then elsewhere.
+// Progress of long work: a bar on a terminal, a plain line now and then elsewhere.
 #pragma once
 #include <chrono>
 #include <cstdint>
@@ -7,7 +7,7 @@
 
 namespace larder::cli {
 
-// What is known of a piece of work; 0 in a total: not known.
+// The known facts about the work; a total of 0 is not known.
 struct ProgressState {
   uint64_t done = 0;
   uint64_t total = 0;
@@ -16,7 +16,7 @@ struct ProgressState {
   uint64_t failed = 0;
 };
 
-// How fast it goes: over the last seconds, not since the start, so that a change of speed shows.
+// The rate over the last seconds, not since the start, so that a change of speed shows.
 class RateMeter {
  public:
   void add(double seconds, const ProgressState& state);

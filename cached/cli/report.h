@@ -1,4 +1,4 @@
-// How the command line speaks: results on stdout, everything else on stderr, one line an error.
+// Output of the command line: results on stdout, everything else on stderr, one line an error.
 #pragma once
 #include <string>
 
@@ -6,7 +6,7 @@
 
 namespace larder::cli {
 
-// Exit statuses (README.md). `larder run` ends with the command's own; its own failures are those of env(1).
+// Exit statuses (README.md). `larder run` ends with the command's status; its own failures are as for env(1).
 inline constexpr int kExitOk = 0;
 inline constexpr int kExitFailed = 1;
 inline constexpr int kExitUsage = 2;
@@ -19,7 +19,7 @@ int fail(const Error& error, int status = kExitFailed);
 
 void warn(const std::string& message);
 
-// Text with control characters and line breaks made visible: it may come from a bucket.
+// Text with visible control characters and line breaks, since it may come from a bucket.
 std::string printable(const std::string& text);
 
 }  // namespace larder::cli

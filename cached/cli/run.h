@@ -19,13 +19,13 @@ struct RunArgs {
   std::vector<std::string> command;
 };
 
-// Returns only if the command was not started: 125 for a failure of ours, 126 and 127 as env(1) does.
+// Returns only if the command was not started: 125 if Larder failed, 126 and 127 as env(1) does.
 int run_command(const RunArgs& args);
 
 // liblarder.so: LARDER_LIB, beside this executable, or in ../lib. An error names what was tried.
 Result<std::string> find_library();
 
-// `library` in front of what LD_PRELOAD holds, once.
+// LD_PRELOAD with `library` first, and only once.
 std::string preload_value(const std::string& library, const std::string& existing);
 
 }  // namespace larder::cli

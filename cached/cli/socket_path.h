@@ -17,7 +17,7 @@ struct SocketPath {
   SocketOrigin origin;
 };
 
-// The socket to talk to. EACCES, with the remedy, if it would lie in a /tmp folder that is not this user's own.
+// The socket to talk to. EACCES, with the remedy, if it would be in a /tmp folder that is not this user's own.
 Result<SocketPath> find_socket();
 
 // Makes the folder of a socket for a private daemon: 0700. EACCES if it exists and belongs to somebody else.

@@ -1,4 +1,5 @@
-// larderd as a whole: makes the parts, in order; serves; ends in order. cached/main/larderd.cc is its command line.
+// larderd as a whole: makes its parts in order, serves, and ends them in order. cached/main/larderd.cc is its command
+// line.
 #pragma once
 #include "cached/config/config.h"
 #include "cached/namespace/datasets.h"
@@ -6,10 +7,10 @@
 
 namespace larder {
 
-// Before any thread is started: signals, limits, no core dumps.
+// Sets signals and limits, and disables core dumps. Call it before any thread starts.
 void prepare_process();
 
-// Serves until it is told to end. An error is one line: what is wrong, with what value, and the remedy.
+// Serves until SIGTERM, SIGINT or `shutdown`. An error is one line: what is wrong, with which value, and the remedy.
 Status run_daemon(const Config& config, StoreOpener open_store);
 
 }  // namespace larder

@@ -1,5 +1,5 @@
-// kAdmin: JSON requests of the command line (docs/protocol.md). ping and status are answered by a thread of their own,
-// the rest by workers, so that a long listing never stands in the way of a short question.
+// kAdmin: JSON requests of the command line (docs/protocol.md). A separate thread answers ping and status, workers
+// answer the rest, so that a long listing never delays a short question. Threads: handle() on the server's thread.
 #pragma once
 #include <atomic>
 #include <chrono>
@@ -38,7 +38,7 @@ class Admin {
 
   void handle(IncomingRequest request);
   void stop();
-  // A long operation is under way: the daemon is not idle.
+  // True while a long operation is under way: the daemon is not idle.
   bool busy() const { return running_.load() > 0; }
 
  private:

@@ -1,6 +1,6 @@
 // The next definition of every intercepted function (libc's, or another preload's), and the prototypes of ours.
 //
-// next.name is null until the constructor ran (or for ever, where libc has no such function). A wrapper of a system
+// next.name is null until the constructor has run (or for ever, if libc has no such function). A wrapper of a system
 // call then makes the call itself (allocators call open and readlink while they start); a wrapper of a libc function
 // calls resolve_next() first.
 #pragma once
@@ -31,7 +31,7 @@ struct Next {
 };
 extern Next next;
 
-// Resolves all pointers if that has not happened. Never allocates by itself (dlsym of old glibcs may).
+// Resolves all pointers, once. It does not allocate itself (dlsym of old glibcs may).
 void resolve_next();
 
 // A variable or function as the program sees it, or null.

@@ -1,6 +1,5 @@
-// A lock between the threads of a process that a death cannot leave held: it is taken with all signals blocked and kept
-// across raw system calls alone, so its thread can only vanish by fork, and then the child sees another pid in it and
-// takes it over.
+// A lock between the threads of a process that no death leaves held. Its holder blocks all signals and makes raw system
+// calls only, so the holder can only vanish by fork; the child then sees another pid in the lock and takes it over.
 #pragma once
 #include <atomic>
 
@@ -25,7 +24,7 @@ class ProcessLock {
   ProcessLock& operator=(const ProcessLock&) = delete;
 
  private:
-  sys::SignalGuard signals_;  // before the lock is taken, until after it is given back
+  sys::SignalGuard signals_;  // blocked before the lock is taken, until after it is released
   std::atomic<int>& holder_;
 };
 

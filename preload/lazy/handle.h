@@ -1,4 +1,4 @@
-// What the wrappers of calls on descriptors share: is it the handle of a lazy object, and if so, what.
+// Shared by the wrappers of calls on descriptors: whether one is the handle of a lazy object, and of which.
 #pragma once
 #include <errno.h>
 
@@ -8,8 +8,8 @@
 
 namespace larder {
 
-// Descriptors that were handles when they were last read: saves the call that the kernel would refuse. Only a hint:
-// whether it still is one is asked every time, and a handle without a hint is found by the refusal.
+// Descriptors that were handles when they were last read; saves the call that the kernel would refuse. It is only a
+// hint: each read checks the descriptor, and the kernel's refusal finds a handle without a hint.
 inline constexpr unsigned kHandleHints = 65536;
 extern std::atomic<uint64_t> handle_hints[kHandleHints / 64];
 

@@ -21,7 +21,7 @@ struct PagedFiles {
   // The index of a file, now in the table; takes over or unmaps its map. -1: the table is full.
   static int intern(const PagedFile& f);
 
-  // Gives up the files that no range shows any more, each after `dropped(index)`.
+  // Drops files that no range shows any more, each after `dropped(index)`.
   static void drop_unused(void (*dropped)(uint32_t index));
 
   static RangeTable ranges;

@@ -7,9 +7,9 @@
 
 namespace larder {
 
-// mmap(2) of a data file, served by the pager: an address or -errno. Always a private mapping, also if a shared one is
-// asked for (it is read-only, so nobody can tell, but that mprotect may make it writable). -ENOSYS, -EPERM: userfaultfd
-// is refused here. `what` names the file; its map fields are filled here. The descriptors stay the caller's.
+// mmap(2) of a data file, served by the pager: an address or -errno. The mapping is always private, even if a shared
+// one is asked for (it is read-only, so the only difference is that mprotect can make it writable). -ENOSYS, -EPERM:
+// userfaultfd is refused. `what` names the file; this function fills its map fields. The caller keeps the descriptors.
 long map_paged(void* at, size_t length, int prot, int flags, uint64_t offset, const LazyFiles& files, PagedFile what);
 
 // madvise(MADV_WILLNEED) on an address that may be in such a mapping. False: it is not.

@@ -8,12 +8,11 @@
 //
 // Promises, in order:
 //  1. A page that a program sees has the object's bytes, or the access ends in SIGBUS (SIGSEGV before Linux 6.6).
-//  2. Nothing of the pager is in the program's descriptor table, and closing descriptors cannot end it. A registration
-//  that is
-//     lost would show holes as zeros; it lives as long as the process or the exec.
-//  3. The pager waits for nobody in the program, takes no lock, uses no heap and nothing of libc that has state.
+//  2. Nothing of the pager is in the program's descriptor table, and closing descriptors cannot end it. A lost
+//     registration would show holes as zeros, so it lives until the process ends or calls exec.
+//  3. The pager waits for no thread of the program, takes no lock, and uses no heap and no state of libc.
 //
-// The program's threads talk to it by one errand at a time (mapping.cc holds the lock).
+// The program's threads send it one request at a time (paged_mmap.cc holds the lock).
 #pragma once
 #include <atomic>
 
@@ -27,7 +26,7 @@ struct PagedFile {
   uint64_t dev = 0, inode = 0;    // of the data file
   const ChunkMap* map = nullptr;  // a mapping that the pager takes over
   uint64_t map_bytes = 0;
-  uint32_t wait_ms = 0;  // so long may a fault take
+  uint32_t wait_ms = 0;  // how long a fault may take
   bool hasty = false;    // a fault fails at once while larderd is away
 };
 
@@ -49,19 +48,19 @@ struct Errand {
 // child, and the mappings that it inherited are served before this returns.
 long start_pager(bool adopt);
 
-// Is there one, in this process? False in a vfork child, which shares the memory but not the process.
+// True if this process has a pager. False in a vfork child, which shares the memory but not the process.
 bool pager_runs();
 
-// Has it a reason to run: is there a file that has been mapped and is not known to be unmapped?
+// True if the pager is needed: a file was mapped and is not known to be unmapped.
 bool pager_has_files();
 
-// The file behind a mapping of these numbers is one of them.
+// True if these numbers are those of a mapped file.
 bool pager_knows_file(uint64_t dev, uint64_t inode);
 
 // Bytes of a page.
 uint64_t paged_page();
 
-// Waits until the pager did it. Call with signals blocked, one at a time.
+// Waits until the pager has served it. Call it with signals blocked, one at a time.
 long run_errand(const Errand& errand);
 
 // Called by the pager between its look at a chunk's word and the showing of the page, with the page's place in the
@@ -69,7 +68,7 @@ long run_errand(const Errand& errand);
 // libc's.
 extern std::atomic<void (*)(uint64_t offset)> pager_about_to_show;
 
-// Called by the pager, whenever it had to give up.
+// Called by the pager whenever it gives up.
 extern std::atomic<void (*)()> pager_gave_up;
 
 }  // namespace larder

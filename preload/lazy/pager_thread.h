@@ -1,5 +1,5 @@
-// A thread that libc knows nothing of: no TLS of its own (it must not touch errno or anything else of libc's that lives
-// there), a descriptor table of its own, all signals blocked.
+// A thread unknown to libc: it has no TLS of its own (it must not touch errno or other libc state there), its own
+// descriptor table, and all signals blocked.
 #pragma once
 #include <stdint.h>
 
@@ -14,10 +14,10 @@ char* make_stack(unsigned long bytes);
 // id or -errno.
 long spawn_thread(void (*entry)(), char* stack_end, std::atomic<int>* gone);
 
-// Called by the thread, first: leaves the program's descriptor table and holds nothing of it. 0 or -errno.
+// The thread calls it first: leaves the program's descriptor table and keeps nothing of it. 0 or -errno.
 int leave_descriptors();
 
-// Waits until *word is not `value`, at most that long; may wake without a reason.
+// Waits until *word is not `value`, at most that long; may wake spuriously.
 void futex_wait(const std::atomic<uint32_t>* word, uint32_t value, int timeout_ms);
 void futex_wake(const std::atomic<uint32_t>* word);
 

@@ -12,7 +12,7 @@ struct Mapping {
   bool shared;
 };
 
-// Understands /proc/<pid>/maps character by character.
+// Parses /proc/<pid>/maps character by character.
 class MapsParser {
  public:
   // True: `out` is complete.

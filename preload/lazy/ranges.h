@@ -24,15 +24,15 @@ class RangeTable {
     return i > 0 && address < ranges_[i - 1].end ? &ranges_[i - 1] : nullptr;
   }
 
-  // Takes whatever was there before out. False: the table is full.
+  // Adds a range and removes what was there before. False: the table is full.
   bool insert(const MappedRange& r) {
     if (!erase(r.start, r.end) || count_ == kCapacity) return false;
     open_gap(after(r.start), r);
     return true;
   }
 
-  // Cuts [start, end) out. False: a range would have to become two, and the table is full; it then loses its upper part
-  // as well, so that nothing stays that is not true.
+  // Removes [start, end). False: a range must become two, but the table is full; the range then loses its upper part as
+  // well, so that no wrong range stays.
   bool erase(uint64_t start, uint64_t end) {
     uint32_t i = after(start);
     if (i > 0 && ranges_[i - 1].end > start) --i;

@@ -15,9 +15,9 @@ extern std::atomic<uint64_t> allowed_features;
 long open();
 int descriptor();
 
-// Are there minor faults (Linux 5.14)? Else a page shows once it exists in the file.
+// True if there are minor faults (Linux 5.14). Otherwise a page shows once it exists in the file.
 bool has_minor();
-// Can the kernel itself (write(2) from a mapping) wait for a page? If not, it answers EFAULT.
+// True if the kernel itself (write(2) from a mapping) can wait for a page. Otherwise the call is EFAULT.
 bool serves_kernel();
 
 long add(uint64_t start, uint64_t length, bool with_minor);

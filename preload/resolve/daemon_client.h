@@ -1,4 +1,4 @@
-// Messages to the daemon: one connection each, nothing kept. docs/protocol.md.
+// Messages to the daemon, docs/protocol.md: one connection each, nothing kept. Any thread; no heap, no lock.
 #pragma once
 #include "larder/wire.h"
 #include "preload/resolve/state.h"
@@ -16,13 +16,13 @@ int exchange(const Request& request, const char* payload, Reply* reply, int* fds
 // kChunks: 0 or -errno; -ENOTCONN: the daemon is away, and was waited for as `fallback` says.
 int ask_for_chunks(uint64_t dataset_id, const ChunkRequest& chunks, Fallback fallback, uint32_t wait_ms);
 
-// The same in two steps, for who waits for several: connects and sends (a close-on-exec socket, or -errno), and, once
-// the socket is readable, receives the reply (0, or the errno of the transport). Neither waits; -EAGAIN: more connect
-// than larderd accepts just now. The caller closes the socket.
+// The same in two steps, to wait for several replies: connects and sends (a close-on-exec socket, or -errno), and, once
+// the socket is readable, receives the reply (0, or the errno of the transport). Neither waits. -EAGAIN: larderd's
+// backlog is full. The caller closes the socket.
 int start_chunks(uint64_t dataset_id, const ChunkRequest& chunks);
 int finish_chunks(int socket, Reply* reply);
 
-// Says that chunks will be wanted. Nobody waits, nothing is promised: if larderd is away or busy the advice is dropped.
+// Tells larderd that chunks will be wanted. It does not wait, and the advice is dropped if larderd is away or busy.
 void advise_chunks(uint64_t dataset_id, uint64_t handle_inode, uint32_t first, uint32_t count);
 
 // The descriptor of a file that is not in the cache, or of a directory: asks the daemon, waits as `fallback` says.

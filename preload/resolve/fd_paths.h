@@ -20,7 +20,7 @@ inline const MountView* mount_of(const State* s, const char* path, size_t len) {
 // Path of a real directory above mount points ("" is the root), or -EXDEV.
 long ancestor_path(const struct stat& st, char* out);
 
-// Is it a real folder that a mount covers?
+// True if it is a real folder that a mount covers.
 bool is_covered(const State* s, const struct stat& st);
 
 // Directory that (dirfd) names, as an absolute path into out (PATH_MAX); "" is the root. -errno, or -EXDEV: neither

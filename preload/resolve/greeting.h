@@ -1,11 +1,11 @@
-// The first words with the daemon: what a process gets to see the datasets by.
+// The greeting: the descriptors that give a process access to the datasets.
 #pragma once
 #include "larder/wire.h"
 
 namespace larder {
 
 // Descriptors of the cache directory and, from the daemon, of the statistics and one touch file a mount, in control's
-// order. They are the caller's to close, with close_greeting().
+// order. The caller closes them with close_greeting().
 struct Greeting {
   int root = -1;
   int fds[kMaxHelloFds];
@@ -16,12 +16,13 @@ struct Greeting {
 // LARDER_CACHE, which finds the cache while the daemon is down. Called once, by the constructor; null: not set.
 void configure_cache(const char* path);
 
-// Asks the daemon, else opens the cache directory by its path: cached files stay readable. False: neither is there.
+// Asks the daemon; if it is away, opens the cache directory by its path, so that cached files stay readable. False:
+// both failed.
 bool greet(Greeting* g);
 void close_greeting(Greeting* g);
 
-// The same descriptor at a number above those that shells and programs count on, below those that make fork copy a
-// larger table. -errno if there is none.
+// Moves a descriptor to a number above those that shells and programs use and below those that make fork copy a larger
+// table. -errno if none is free.
 int park(int fd);
 
 }  // namespace larder

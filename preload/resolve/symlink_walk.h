@@ -1,4 +1,4 @@
-// Following a path through symlinks, as the kernel does, with our datasets in the tree.
+// Follows a path through symlinks as the kernel does, with the datasets in the tree.
 #pragma once
 
 namespace larder {

@@ -1,13 +1,13 @@
-// Opening what is ours. Results are descriptors or -errno.
+// Opens files and folders of datasets. Results are descriptors or -errno.
 #pragma once
 #include "preload/resolve/dispatch.h"
 
 namespace larder {
 
-// open(2) of something that route() found. A catalog that turns out to be old is looked up again.
+// open(2) of a path that dispatch() found. Looks up again if the catalog turns out to be old.
 int open_found(Found& f, int flags);
 
-// A descriptor of a folder of ours, close-on-exec if asked.
+// A descriptor of a dataset's folder, close-on-exec if asked.
 int open_directory(const Found& f, int flags);
 
 // openat(2), whatever the path is, ours or not; close-on-exec as in flags; only for reading. Sets errno, returns -1.

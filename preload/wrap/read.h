@@ -1,13 +1,12 @@
-// Reading lazy objects through their handles (preload/lazy/lazy_read.h): positions, vectors. Results are bytes or
-// -errno.
+// Reads lazy objects through their handles (preload/lazy/lazy_read.h): positions, vectors. Results are bytes or -errno.
 #pragma once
 #include "preload/lazy/lazy_read.h"
 
 namespace larder {
 
-// read(2) of a handle: at its position, which is the kernel's and moves.
+// read(2) of a handle: reads at its position, which the kernel keeps, and moves it.
 ssize_t lazy_read(int fd, Lazy& lazy, void* buffer, size_t size);
-// lseek(2) of one; what the kernel does by itself (SEEK_SET, SEEK_CUR) it has done before.
+// lseek(2) of a handle, except SEEK_SET and SEEK_CUR, which the kernel has served before.
 off_t lazy_seek(int fd, const Lazy& lazy, off_t offset, int whence);
 
 // A program may have been started with a lazy object as its standard input: libc's stream of it would only get EISDIR.

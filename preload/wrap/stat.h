@@ -1,4 +1,4 @@
-// What stat says of things that are ours. docs/semantics.md, "Attributes".
+// stat's answers for files and folders of datasets. docs/semantics.md, "Attributes".
 #pragma once
 #include <sys/stat.h>
 
@@ -11,8 +11,8 @@ inline constexpr long kBlockSize = 256 * 1024;
 
 void fill_stat(const Found& f, struct stat* st);
 
-// The kernel's answer for a descriptor, turned into what stat says of its path. 1: done; 0: not ours, nothing changed;
-// -errno.
+// Replaces the kernel's answer for a descriptor by stat's answer for its path. 1: done. 0: not a dataset's, nothing
+// changed. Or -errno.
 int patch_stat(struct stat* st);
 
 // 0, or the errno of access(2) on a read-only file system.

@@ -1,9 +1,9 @@
-// Credentials that are fetched anew on a thread of their own: half their life or 15 minutes before they expire, and
+// Credentials that are fetched again on a thread of their own: half their life or 15 minutes before they expire, and
 // when the store refuses them.
 //
-// While keys that were refused are fetched again, current() says EAGAIN: whoever signs waits. Keys that expired may
-// have their successors a moment late (a file that a sidecar writes), so those are asked for again and again, 10 s
-// long. What was fetched in vain is not fetched again at once: requests are refused then, at their own cost.
+// While refused keys are fetched again, current() returns EAGAIN and signers wait. Successors of expired keys may come
+// a moment late (a sidecar writes a file), so the fetch is repeated for 10 s. After a fetch that brought nothing new,
+// there is no other one at once: requests are refused meanwhile. Threads: any.
 #pragma once
 #include <chrono>
 #include <condition_variable>
@@ -21,7 +21,7 @@ using FetchCredentials = std::function<Result<Credentials>()>;
 
 class RefreshingCredentials final : public CredentialsProvider {
  public:
-  // Without `first` they are fetched at once, in the background.
+  // Without `first`, the first fetch starts at once, in the background.
   explicit RefreshingCredentials(FetchCredentials fetch, std::shared_ptr<const Credentials> first = nullptr);
   ~RefreshingCredentials() override;
   Result<std::shared_ptr<const Credentials>> current() override;
@@ -42,9 +42,9 @@ class RefreshingCredentials final : public CredentialsProvider {
   std::string failure_;  // of the last fetch
   int failures_ = 0;
   bool wanted_;
-  bool renewing_ = false;  // what is here was refused
+  bool renewing_ = false;  // the current keys were refused
   Clock::time_point renew_until_{};
-  Clock::time_point in_vain_{};  // when a renewal ended with what was there before
+  Clock::time_point in_vain_{};  // when a renewal brought nothing new
   bool stop_ = false;
   std::thread thread_;
 };

@@ -1,7 +1,7 @@
-// bce-auth-v1, the signature of Baidu's cloud. Own code: checked against the vectors of the official SDKs and, in
-// tests/tools/bos_server.py, against the official Python SDK's signer.
+// bce-auth-v1, the signature of Baidu's cloud. It is our own code, checked against the vectors of the official SDKs
+// and, in tests/tools/bos_server.py, against the official Python SDK's signer.
 //
-// What differs from AWS: header values are percent-encoded, the query is sorted as whole "name=value" texts, and the
+// Differences from AWS: header values are percent-encoded, the query is sorted as whole "name=value" texts, and the
 // derived key is used as 64 characters of hex, not as 32 bytes.
 #pragma once
 #include <cstdint>
@@ -16,8 +16,8 @@
 
 namespace larder {
 
-// What is signed. Of the headers: host, content-length, content-type, content-md5 and every x-bce-* that has a value,
-// but x-bce-request-id; the others may be given and are passed over. `payload_hash` is not used.
+// The signed parts. Signed headers are host, content-length, content-type, content-md5 and every x-bce-* with a value
+// except x-bce-request-id; other headers are ignored. `payload_hash` is not used.
 using BceRequest = SigningRequest;
 
 std::string bce_query(const NameValues& query);  // encoded and sorted: part of the signature and of the URL
@@ -28,7 +28,7 @@ std::string bce_date(int64_t time);  // 2014-06-13T05:57:36Z; seconds since the 
 // Keeps the derived key of the second. Threads: authorization() from any thread.
 class BceSigner {
  public:
-  static constexpr int kExpireSeconds = 1800;  // what the official SDKs use
+  static constexpr int kExpireSeconds = 1800;  // as in the official SDKs
   // Value of the Authorization header. Every signed header is named in it.
   std::string authorization(const BceRequest& request, const Credentials& who, int64_t time);
 

@@ -8,13 +8,13 @@
 
 namespace larder {
 
-// The text of a credentials file as `bcecmd -c` writes it ("[Defaults]", "Ak = ", "Sk = ", "Sts = "; access_key,
-// secret_key, session_token are understood as well; case does not matter). Untrusted text: other lines are passed over.
-// EACCES: there is no key pair in it.
+// Parses a credentials file as `bcecmd -c` writes it ("[Defaults]", "Ak = ", "Sk = ", "Sts = "; also access_key,
+// secret_key, session_token; case does not matter). The text is untrusted: other lines are ignored. EACCES: it has no
+// key pair.
 Result<Credentials> parse_bce_credentials(std::string_view text);
 
 // Reads the file again when it changes (inode, size, modification time), and when the store refuses the keys. While the
-// new content is no key pair (somebody is writing it) the last good keys stay. EACCES: it has none now.
+// new content has no key pair (another process is writing it), the last good keys stay. EACCES: it has none now.
 Result<std::unique_ptr<CredentialsProvider>> bce_file_credentials(std::string path);
 
 // Options access_key, secret_key, session_token → option credentials_file → BDCLOUD_ACCESS_KEY, BDCLOUD_SECRET_KEY,

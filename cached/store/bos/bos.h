@@ -1,4 +1,4 @@
-// bos://bucket/prefix: Baidu object storage in its own words (bce-auth-v1, JSON, markers, CRC-32).
+// bos://bucket/prefix: the protocol of Baidu object storage (bce-auth-v1, JSON, markers, CRC-32). Threads: any.
 #pragma once
 #include <memory>
 #include <string>
@@ -17,11 +17,11 @@ enum class BosStyle { kVirtual, kPath, kOwnHost };
 // `host` may have a port. auto: virtual for REGION.bcebos.com, path for everything else that does not name the bucket.
 BosStyle bos_style(std::string_view addressing, std::string_view host, std::string_view bucket);
 
-// One page of a list, one error body. Untrusted text.
+// Parses one page of a list, one error body. The text is untrusted.
 Result<ListPage> parse_bos_list(std::string_view json);
 ServiceError parse_bos_error(std::string_view json);
 
-// "3632233909" as its four bytes, big-endian; nothing if it is no 32-bit number.
+// "3632233909" as its four bytes, big-endian; nothing if it is not a 32-bit number.
 std::optional<uint32_t> parse_crc32(std::string_view decimal);
 
 Result<std::unique_ptr<Store>> open_bos(const SourceUrl& source, const StoreOptions& options, const Environment& env);

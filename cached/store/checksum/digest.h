@@ -1,5 +1,6 @@
-// SHA-256, HMAC-SHA256 and MD5 over OpenSSL, without its per-call costs: @EVP@
-// Threads: all functions and const members may be called from any thread.
+// SHA-256, HMAC-SHA256 and MD5 over OpenSSL, without EVP's costs per call (looking the algorithm up, allocating a
+// context): SHA-256 uses SHA256_CTX, which OpenSSL 3 deprecates, and MD5 is looked up once. Out of memory is
+// std::bad_alloc. Threads: all functions and const members may be called from any thread.
 #pragma once
 #include <array>
 #include <cstddef>
@@ -18,12 +19,12 @@ Sha256 sha256(std::string_view data);
 std::string hex(std::span<const unsigned char> bytes);
 void hex_append(std::string& out, std::span<const unsigned char> bytes);
 std::string base64(std::span<const unsigned char> bytes);
-std::string from_base64(std::string_view text);  // empty: it is none
+std::string from_base64(std::string_view text);  // empty: not base64
 inline std::string sha256_hex(std::string_view data) {
   return hex(sha256(data));
 }
 
-// A key, ready to sign many messages.
+// A key, prepared to sign many messages.
 class HmacSha256 {
  public:
   explicit HmacSha256(std::string_view key);

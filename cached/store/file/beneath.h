@@ -1,4 +1,4 @@
-// Reaching files below a directory by key, never outside it: no "..", no symbolic link on the way.
+// Opens files below a directory by key, never outside it: no "..", no symbolic link on the way. Threads: any.
 #pragma once
 #include <string>
 #include <string_view>
@@ -16,7 +16,7 @@ std::string_view parent_of(std::string_view key);
 std::string_view name_of(std::string_view key);
 
 // An O_PATH descriptor of the directory `path` below `root` (empty: root itself), whose every part is a real directory.
-// With `make`, those that are missing are made. ENOENT; ENOTDIR for a part that is a file or a symbolic link: the
+// With `make`, missing ones are made. ENOENT; ENOTDIR for a part that is a file or a symbolic link: the
 // message names it.
 Result<Fd> directory_beneath(int root, std::string_view path, bool make);
 

@@ -1,10 +1,10 @@
-// Writing into a directory: every file appears whole, by rename from a name in the same folder, with the mtime of its
+// Writes into a directory. Every file appears whole, by rename from a name in the same folder, with the mtime of its
 // original.
 //
-// Unfinished files are called ".larder-sync-...": a listing (file.h) passes them over. Those of uploads in parts are
-// found again after an interruption: their name is a hash of key, version, size, part size and the machine's boot id,
-// and behind the data stands a byte a part, '1' once all of it was written. (After a crash of the machine, data that
-// was written may not be on disk: hence the boot id.) Who writes one holds a lock on it (flock).
+// Unfinished files are named ".larder-sync-...", and listings (file.h) skip them. Those of uploads in parts are found
+// again after an interruption: their name is a hash of key, version, size, part size and the machine's boot id, and one
+// byte a part follows the data, '1' once the part is written. (After a crash of the machine, written data may not be on
+// disk: hence the boot id.) The writer of an unfinished file holds a lock on it (flock).
 //
 // Nothing is written or removed outside the directory: symbolic links on the way are refused (ENOTDIR), one in place of
 // the file itself is replaced. Owner, mode and extended attributes are not copied: 0666 less the umask.
@@ -41,9 +41,9 @@ class FileWriter final : public StoreWriter {
   size_t remove_batch() const override { return 100; }
   Status check_key(std::string_view key) const override;
 
-  // Removes unfinished files that nobody writes; `keys` are those that a listing passed over.
+  // Removes unfinished files that nobody writes; `keys` are those that a listing skipped.
   void remove_unfinished(const std::vector<std::string>& keys);
-  // "dir/" of a bucket, an empty object that stands for a folder.
+  // Makes the folder of "dir/", an empty object of a bucket.
   Status make_directory(std::string_view path);
 
  private:

@@ -1,4 +1,4 @@
-// Writing in the words of S3: XML bodies, multi-object delete.
+// Writing to S3: XML bodies, multi-object delete.
 #pragma once
 #include "cached/store/http/write_protocol.h"
 
