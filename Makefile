@@ -13,7 +13,7 @@ JOBS    ?= $(shell nproc)
 
 # What a fresh Debian 12 needs. `make deps` installs what is missing of all of it.
 BUILD_PACKAGES := g++ make pkg-config libcurl4-openssl-dev libssl-dev zlib1g-dev libxxhash-dev libhiredis-dev libsqlite3-dev \
-                  libpugixml-dev libfmt-dev libspdlog-dev libmimalloc-dev libcli11-dev libtomlplusplus-dev nlohmann-json3-dev
+                  libpugixml-dev libfmt-dev libspdlog-dev libmimalloc-dev libcli11-dev libtomlplusplus-dev nlohmann-json3-dev binutils
 TEST_PACKAGES  := libgtest-dev libgmock-dev binutils ca-certificates python3 python3-numpy python3-venv rsync diffutils findutils procps tar \
                   util-linux perl git zip unzip bzip2 xz-utils libjemalloc2 libtcmalloc-minimal4 libmimalloc2.0 redis-server openssl podman runc
 FRAMEWORK_PACKAGES := python3-torch python3-torchvision libpython3.11-testsuite debootstrap valgrind \
@@ -65,7 +65,7 @@ help:
 	@echo 'make fuzz            what comes from outside, under libFuzzer, ASan and UBSan; FUZZ_SECONDS=10 a target'
 	@echo 'make lint            layers, lengths, locks, formatting, clang-tidy; make format formats in place'
 	@echo 'make cross           compile and link liblarder.so for aarch64'
-	@echo 'make install         DESTDIR= PREFIX=/usr/local'
+	@echo 'make install         DESTDIR= PREFIX=/usr/local; programs without symbols. make install-debug adds them in .debug folders'
 	@echo 'make clean'
 
 # ---- build -----------------------------------------------------------------------------------------------------------
@@ -259,18 +259,36 @@ bench-sync:
 
 # ---- install ---------------------------------------------------------------------------------------------------------
 
-install: all
+# Programs are installed without symbols (a tenth of the size). install-debug puts the symbols into .debug beside each, where gdb, perf and
+# valgrind look for the file that .gnu_debuglink names.
+$(BUILD)/stripped/%.debug: $(BUILD)/%
+	@mkdir -p $(@D)
+	objcopy --only-keep-debug $< $@
+$(BUILD)/stripped/%: $(BUILD)/% $(BUILD)/stripped/%.debug
+	objcopy --strip-unneeded --add-gnu-debuglink=$@.debug $< $@
+
+INSTALLED_BIN := larder larderd
+INSTALLED_LIB := liblarder.so larder-exec
+stripped = $(addprefix $(BUILD)/stripped/,$(1))
+
+.SECONDARY: $(call stripped,$(addsuffix .debug,$(INSTALLED_BIN) $(INSTALLED_LIB)))
+install: $(call stripped,$(INSTALLED_BIN) $(INSTALLED_LIB))
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(PREFIX)/share/doc/larder
-	install -m 755 $(BUILD)/larder $(BUILD)/larderd $(DESTDIR)$(PREFIX)/bin
-	install -m 644 $(BUILD)/liblarder.so $(DESTDIR)$(PREFIX)/lib
-	install -m 755 $(BUILD)/larder-exec $(DESTDIR)$(PREFIX)/lib
+	install -m 755 $(call stripped,$(INSTALLED_BIN)) $(DESTDIR)$(PREFIX)/bin
+	install -m 644 $(call stripped,liblarder.so) $(DESTDIR)$(PREFIX)/lib
+	install -m 755 $(call stripped,larder-exec) $(DESTDIR)$(PREFIX)/lib
 	sed 's|@PREFIX@|$(PREFIX)|g' examples/larderd.service.in >$(DESTDIR)$(PREFIX)/lib/systemd/system/larderd.service
 	sed 's|@PREFIX@|$(PREFIX)|g' examples/dev-shm-larder.mount.in >$(DESTDIR)$(PREFIX)/lib/systemd/system/dev-shm-larder.mount
 	chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/larderd.service $(DESTDIR)$(PREFIX)/lib/systemd/system/dev-shm-larder.mount
 	install -m 644 examples/larder.toml examples/valgrind.supp README.md CHANGELOG.md docs/*.md $(DESTDIR)$(PREFIX)/share/doc/larder
 
+install-debug: install
+	install -d $(DESTDIR)$(PREFIX)/bin/.debug $(DESTDIR)$(PREFIX)/lib/.debug
+	install -m 644 $(call stripped,$(INSTALLED_BIN:%=%.debug)) $(DESTDIR)$(PREFIX)/bin/.debug
+	install -m 644 $(call stripped,$(INSTALLED_LIB:%=%.debug)) $(DESTDIR)$(PREFIX)/lib/.debug
+
 clean:
 	rm -rf build build-asan build-tsan build-fuzz build-cross $(BUILD)
 
-.PHONY: all help bench_programs replay_programs fuzz_programs fuzz lint lint_sources format deps test soak frameworks test-frameworks test-all asan asan_programs tsan cross demo bench bench-peers bench-sync install clean
+.PHONY: all help bench_programs replay_programs fuzz_programs fuzz lint lint_sources format deps test soak frameworks test-frameworks test-all asan asan_programs tsan cross demo bench bench-peers bench-sync install install-debug clean
 -include $(shell find $(BUILD)/obj $(BUILD)/bench -name '*.d' 2>/dev/null) $(wildcard $(BUILD)/*.d)
