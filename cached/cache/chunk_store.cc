@@ -8,6 +8,7 @@
 #include "cached/base/files.h"
 #include "cached/base/log.h"
 #include "cached/catalog/oid_name.h"
+#include "larder/names.h"
 
 namespace larder {
 
@@ -329,8 +330,8 @@ uint64_t ChunkStore::take_over(const std::shared_ptr<Dataset>& dataset) {
     if (!f) continue;
     bytes += (*f)->present_bytes;
     dataset->chunk_bytes += (*f)->present_bytes;
-    known.insert(known.end(), {oid_name(oid), fmt::format("{:016x}.map", (*f)->handle_inode())});
-    if (!(*f)->is_whole()) known.push_back(fmt::format("{:016x}", (*f)->handle_inode()));
+    known.insert(known.end(), {oid_name(oid), std::string(chunk_map_name((*f)->handle_inode()))});
+    if (!(*f)->is_whole()) known.emplace_back(chunk_data_name((*f)->handle_inode()));
     by_handle_[(*f)->handle_inode()] = *f;
     by_object_[key_of(dataset->id(), oid)] = std::move(*f);
   }

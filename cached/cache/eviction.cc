@@ -7,6 +7,7 @@
 #include "cached/base/log.h"
 #include "cached/cache/object_cache.h"
 #include "cached/catalog/oid_name.h"
+#include "larder/names.h"
 
 namespace larder {
 
@@ -94,7 +95,7 @@ void ObjectCache::free_leftovers_of(Dataset& d, uint64_t need) {
 void ObjectCache::remove_empty_leftover(Dataset& d) {
   (void)for_each_name(d.folder_fd(), [&](const char* name) {
     std::string_view n = name;
-    if (n.starts_with("catalog.") || n.starts_with("residency.")) ::unlinkat(d.folder_fd(), name, 0);
+    if (is_version_file(n)) ::unlinkat(d.folder_fd(), name, 0);
   });
   (void)d.sums->compact({});
   d.tables = Charge();

@@ -7,17 +7,11 @@
 
 #include "cached/base/files.h"
 #include "cached/catalog/oid_name.h"
+#include "larder/names.h"
 
 namespace larder {
 
 static constexpr uint32_t kMinShift = 12, kMaxShift = 30;
-
-static std::string data_name(uint64_t handle) {
-  return fmt::format("{:016x}", handle);
-}
-static std::string map_name(uint64_t handle) {
-  return fmt::format("{:016x}.map", handle);
-}
 
 static Result<Fd> lazy_folder(const Dataset& d) {
   return make_dir(d.folder_fd(), kLazyFolder, 0755);
@@ -73,10 +67,10 @@ Status LazyFile::make_files(int folder, uint64_t handle_inode, Meter& meter) {
   m->handle_inode = handle_inode;
   m->data_inode = *data_inode;
   m->chunk_count = static_cast<uint32_t>(chunks);
-  ::unlinkat(folder, data_name(handle_inode).c_str(), 0);
-  ::unlinkat(folder, map_name(handle_inode).c_str(), 0);
-  if (Status s = link_file(data->get(), folder, data_name(handle_inode)); !s) return s;
-  if (Status s = link_file(map->get(), folder, map_name(handle_inode)); !s) return s;
+  ::unlinkat(folder, chunk_data_name(handle_inode).c_str(), 0);
+  ::unlinkat(folder, chunk_map_name(handle_inode).c_str(), 0);
+  if (Status s = link_file(data->get(), folder, std::string(chunk_data_name(handle_inode))); !s) return s;
+  if (Status s = link_file(map->get(), folder, std::string(chunk_map_name(handle_inode))); !s) return s;
   data_ = std::move(*data);
   map_ = std::move(*mapped);
   charge_ = Charge(meter, larder::on_disk(bytes));
@@ -132,8 +126,8 @@ void LazyFile::remove_files() {
     if (run > 0) punch(i, run);
     i += run;
   }
-  ::unlinkat(folder->get(), data_name(handle_inode()).c_str(), 0);
-  ::unlinkat(folder->get(), map_name(handle_inode()).c_str(), 0);
+  ::unlinkat(folder->get(), chunk_data_name(handle_inode()).c_str(), 0);
+  ::unlinkat(folder->get(), chunk_map_name(handle_inode()).c_str(), 0);
   ::unlinkat(folder->get(), oid_name(object.oid).c_str(), AT_REMOVEDIR);
   charge_ = Charge();
 }
@@ -142,7 +136,7 @@ void LazyFile::remove_files() {
 // -----------------------------------------------------------------------------------------------------
 
 Status LazyFile::open_files(int folder, uint64_t handle, ObjectId oid, Meter& meter) {
-  Fd found(::openat(folder, map_name(handle).c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  Fd found(::openat(folder, chunk_map_name(handle).c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
   struct stat st;
   if (!found.valid() || ::fstat(found.get(), &st) != 0) return os_error("no chunk map");
   if (!S_ISREG(st.st_mode) || st.st_uid != ::geteuid() || (st.st_mode & 0222) ||
@@ -150,7 +144,7 @@ Status LazyFile::open_files(int folder, uint64_t handle, ObjectId oid, Meter& me
     return make_error(EBADMSG, "a chunk map is damaged");
   // 0444: opened anew for writing by the owner of the name.
   ::fchmod(found.get(), 0644);
-  Fd writable(::openat(folder, map_name(handle).c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+  Fd writable(::openat(folder, chunk_map_name(handle).c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
   ::fchmod(found.get(), 0444);
   if (!writable.valid()) return os_error("cannot open a chunk map");
   Result<Mapping> mapped = Mapping::map(writable.get(), static_cast<size_t>(st.st_size), true);
@@ -174,7 +168,7 @@ Status LazyFile::open_files(int folder, uint64_t handle, ObjectId oid, Meter& me
 }
 
 Status LazyFile::open_data(int folder, uint64_t handle, const ChunkMap& m) {
-  std::string data = data_name(handle);
+  const std::string data(chunk_data_name(handle));
   struct stat st;
   if (::fchmodat(folder, data.c_str(), 0644, 0) != 0) return os_error("no data file");
   Fd fd(::openat(folder, data.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
@@ -276,7 +270,7 @@ Status LazyFile::rename_to_whole() {
   both_times(object.mtime_ns, times);
   if (::futimens(data_.get(), times) != 0) return os_error("cannot set the time of a cache file");
   static_cast<ChunkMap*>(map_.data())->whole.store(1, std::memory_order_release);
-  if (::renameat(folder->get(), data_name(handle_inode()).c_str(), object.dataset->folder_fd(),
+  if (::renameat(folder->get(), chunk_data_name(handle_inode()).c_str(), object.dataset->folder_fd(),
                  oid_name(object.oid).c_str()) != 0) {
     Status s = os_error("cannot name a cache file");
     static_cast<ChunkMap*>(map_.data())->whole.store(0, std::memory_order_release);

@@ -8,6 +8,7 @@
 #include "cached/cache/object_cache.h"
 #include "cached/catalog/oid_name.h"
 #include "larder/chunks.h"
+#include "larder/names.h"
 
 namespace larder {
 
@@ -40,7 +41,7 @@ void ObjectCache::count_folder(Dataset& d) {
     if (::fstatat(d.folder_fd(), name, &st, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(st.st_mode)) return;
     uint64_t bytes = on_disk(static_cast<uint64_t>(st.st_size));
     if (!parse_oid(name, &oid)) {
-      if (std::string_view(name) != "sums" && std::string_view(name) != "pins") tables += bytes;
+      if (std::string_view(name) != kChecksumFile && std::string_view(name) != kPinFile) tables += bytes;
       return;
     }
     d.cached_bytes += bytes;
@@ -84,8 +85,7 @@ std::vector<bool> ObjectCache::check_folder(Dataset& d, const CatalogVersion& v,
     ObjectId oid;
     std::string_view n = name;
     if (!parse_oid(n, &oid)) {
-      bool known = n == "sums" || n == "pins" || n == kMirrorFolder || n == kLazyFolder || n.starts_with("catalog.") ||
-                   n.starts_with("residency.");
+      bool known = n == kChecksumFile || n == kPinFile || n == kMirrorFolder || n == kLazyFolder || is_version_file(n);
       if (!known) unknown.emplace_back(n);
       return;
     }

@@ -9,6 +9,8 @@
 #include <functional>
 
 #include "cached/base/files.h"
+#include "cached/catalog/oid_name.h"
+#include "larder/names.h"
 
 namespace larder {
 
@@ -94,7 +96,7 @@ Status CacheDir::check_owner() {
 }
 
 Status CacheDir::lock() {
-  Fd fd(::openat(dir_.get(), "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644));
+  Fd fd(::openat(dir_.get(), kLockFile, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644));
   if (!fd.valid()) return os_error("cannot open " + path_ + "/lock");
   if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
     char pid[32] = {};
@@ -130,7 +132,7 @@ static void remove_below(int fd) {
 }
 
 Status CacheDir::make_parts() {
-  if (Status s = assign(make_dir(dir_.get(), "tmp", 0700), tmp_); !s) return s;
+  if (Status s = assign(make_dir(dir_.get(), kUnfinishedFolder, 0700), tmp_); !s) return s;
   remove_below(tmp_.get());
   if (Result<Fd> probe = unnamed_file(tmp_.get()); !probe)
     return make_error(EOPNOTSUPP, fmt::format("cache folder {}: {}; choose one on tmpfs with --cache-dir", path_,
@@ -139,10 +141,10 @@ Status CacheDir::make_parts() {
   if (Status s = assign(make_dir(namespace_.get(), kMirrorFolder, 0755), namespace_mirrors_); !s) return s;
   handle_ = Fd(::open(path_.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (!handle_.valid()) return os_error("cannot open " + path_);
-  Fd presence(::openat(dir_.get(), "presence", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644));
+  Fd presence(::openat(dir_.get(), kPresenceFile, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644));
   if (!presence.valid() || ::fchmod(presence.get(), 0644) != 0) return os_error("cannot make " + path_ + "/presence");
   if (Status s = pwrite_all(presence.get(), std::string(kPresenceBytes, '\0').data(), kPresenceBytes, 0); !s) return s;
-  presence_ = Fd(::openat(dir_.get(), "presence", O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  presence_ = Fd(::openat(dir_.get(), kPresenceFile, O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
   if (!presence_.valid()) return os_error("cannot open " + path_ + "/presence");
   return open_control();
 }
@@ -159,10 +161,10 @@ bool CacheDir::control_is_good(int fd) const {
 }
 
 Status CacheDir::open_control() {
-  Fd fd(::openat(dir_.get(), "control", O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+  Fd fd(::openat(dir_.get(), kControlFile, O_RDWR | O_CLOEXEC | O_NOFOLLOW));
   if (!fd.valid() || !control_is_good(fd.get())) {
     if (Status s = new_control(); !s) return s;
-    fd = Fd(::openat(dir_.get(), "control", O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+    fd = Fd(::openat(dir_.get(), kControlFile, O_RDWR | O_CLOEXEC | O_NOFOLLOW));
   }
   if (!fd.valid()) return os_error("cannot open " + path_ + "/control");
   Result<Mapping> map = Mapping::map(fd.get(), sizeof(Control), true);
@@ -185,7 +187,7 @@ Status CacheDir::new_control() {
   if (!fd) return fd.error();
   if (Status s = pwrite_all(fd->get(), fresh.get(), sizeof(Control), 0); !s) return s;
   if (::fchmod(fd->get(), 0644) != 0) return os_error("cannot set the mode of control");
-  return link_file_over(fd->get(), tmp_.get(), dir_.get(), "control");
+  return link_file_over(fd->get(), tmp_.get(), dir_.get(), kControlFile);
 }
 
 uint64_t CacheDir::used_by_tables() const {
@@ -210,9 +212,8 @@ std::vector<std::string> CacheDir::unknown_names() const {
   (void)for_each_name(dir_.get(), [&](const char* c) {
     std::string_view name = c;
     uint64_t id = 0;
-    bool known = name == "lock" || name == "control" || name == "presence" || name == "tmp" ||
-                 name == kNamespaceFolder || parse_hex(name, 16, &id) ||
-                 (name.starts_with("inodes.") && parse_hex(name.substr(7), 16, &id));
+    bool known = name == kLockFile || name == kControlFile || name == kPresenceFile || name == kUnfinishedFolder ||
+                 name == kNamespaceFolder || parse_hex(name, 16, &id) || parse_numbered(name, kInodeTablePrefix, &id);
     if (!known) names.emplace_back(name);
   });
   return names;
@@ -223,12 +224,13 @@ void CacheDir::remove_what_was_made() {
   if (!dataset_folders().empty()) return;
   (void)for_each_name(dir_.get(), [&](const char* name) {
     std::string_view n = name;
-    if (n == "lock" || n == "control" || n == "presence" || n.starts_with("inodes.")) ::unlinkat(dir_.get(), name, 0);
+    if (n == kLockFile || n == kControlFile || n == kPresenceFile || n.starts_with(kInodeTablePrefix))
+      ::unlinkat(dir_.get(), name, 0);
   });
   (void)for_each_name(namespace_.get(), [&](const char* name) { ::unlinkat(namespace_.get(), name, 0); });
   ::unlinkat(namespace_.get(), kMirrorFolder, AT_REMOVEDIR);
   ::unlinkat(dir_.get(), kNamespaceFolder, AT_REMOVEDIR);
-  ::unlinkat(dir_.get(), "tmp", AT_REMOVEDIR);
+  ::unlinkat(dir_.get(), kUnfinishedFolder, AT_REMOVEDIR);
   ::rmdir(path_.c_str());
 }
 

@@ -4,15 +4,9 @@
 #include <sys/stat.h>
 
 #include "cached/base/files.h"
+#include "larder/names.h"
 
 namespace larder {
-
-std::string catalog_name(uint64_t version) {
-  return fmt::format("catalog.{:016x}", version);
-}
-std::string residency_name(uint64_t version) {
-  return fmt::format("residency.{:016x}", version);
-}
 
 uint64_t version_bytes(const Catalog& c) {
   uint64_t touch = on_disk(c.entry_count);
@@ -33,7 +27,8 @@ Result<std::shared_ptr<CatalogVersion>> CatalogVersion::create(int folder, int t
   Result<Fd> fd = unnamed_file(tmp);
   if (!fd) return fd.error();
   if (Status s = write_catalog(std::move(image), fd->get()); !s) return s.error();
-  if (Status s = link_file_over(fd->get(), tmp, folder, catalog_name(image.header.version)); !s) return s.error();
+  if (Status s = link_file_over(fd->get(), tmp, folder, std::string(catalog_name(image.header.version))); !s)
+    return s.error();
   auto v = std::make_shared<CatalogVersion>();
   Status s = v->map_catalog(folder, image.header.dataset_id, image.header.version);
   if (s) s = v->open_residency(folder, tmp);
@@ -60,7 +55,7 @@ Result<std::shared_ptr<CatalogVersion>> CatalogVersion::open(int folder, int tmp
 
 Status CatalogVersion::map_catalog(int folder, uint64_t dataset_id, uint64_t version) {
   Fd fd(::openat(folder, catalog_name(version).c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
-  if (!fd.valid()) return os_error("cannot open " + catalog_name(version));
+  if (!fd.valid()) return os_error(fmt::format("cannot open {}", catalog_name(version).c_str()));
   struct stat st;
   if (::fstat(fd.get(), &st) != 0 || !S_ISREG(st.st_mode)) return make_error(EBADMSG, "catalog is not a file");
   if (st.st_uid != ::geteuid() || (st.st_mode & 0222) != 0)
@@ -85,7 +80,7 @@ static Status allocate(int fd, uint64_t bytes) {
 
 Status CatalogVersion::open_residency(int folder, int tmp) {
   uint64_t bytes = residency_bytes(catalog_.entry_count);
-  std::string name = residency_name(version());
+  const std::string name(residency_name(version()));
   Fd fd(::openat(folder, name.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
   struct stat st;
   bool fits = fd.valid() && ::fstat(fd.get(), &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == ::geteuid() &&

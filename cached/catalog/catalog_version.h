@@ -13,9 +13,6 @@
 
 namespace larder {
 
-std::string catalog_name(uint64_t version);    // "catalog.<16 hex>"
-std::string residency_name(uint64_t version);  // "residency.<16 hex>"
-
 class CatalogVersion {
  public:
   // Writes catalog and residency (all ABSENT) into the folder and opens them. A residency of this version that is there

@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "cached/base/files.h"
+#include "larder/names.h"
 
 namespace larder {
 
@@ -30,7 +31,7 @@ std::optional<uint64_t> Sums::find(ObjectId oid) const {
 
 Result<std::unique_ptr<ChecksumLog>> ChecksumLog::open(int folder, int tmp, Meter& meter) {
   std::unique_ptr<ChecksumLog> log(new ChecksumLog(folder, tmp, meter));
-  log->fd_ = Fd(::openat(folder, "sums", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  log->fd_ = Fd(::openat(folder, kChecksumFile, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
   struct stat st;
   if (!log->fd_.valid() || ::fstat(log->fd_.get(), &st) != 0) return os_error("cannot open the checksums of a dataset");
   if (!S_ISREG(st.st_mode)) return make_error(EBADMSG, "the checksums of a dataset are not a file");
@@ -110,7 +111,7 @@ Status ChecksumLog::compact(const std::vector<ObjectId>& live) {
   Result<Fd> fd = unnamed_file(tmp_);
   if (!fd) return fd.error();
   if (Status s = pwrite_all(fd->get(), kept.data(), kept.size() * sizeof(SumRecord), 0); !s) return s;
-  if (Status s = link_file_over(fd->get(), tmp_, folder_, "sums"); !s) return s;
+  if (Status s = link_file_over(fd->get(), tmp_, folder_, kChecksumFile); !s) return s;
   fd_ = std::move(*fd);
   page_ = Mapping();
   bytes_ = kept.size() * sizeof(SumRecord);

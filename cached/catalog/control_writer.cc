@@ -6,6 +6,8 @@
 
 #include "cached/base/files.h"
 #include "cached/base/log.h"
+#include "cached/catalog/oid_name.h"
+#include "larder/names.h"
 
 namespace larder {
 
@@ -98,8 +100,7 @@ static uint64_t next_namespace_version(const CacheDir& dir) {
   (void)for_each_name(dir.namespace_fd(), [&](const char* name) {
     uint64_t v = 0;
     std::string_view n = name;
-    if (n.starts_with("catalog.") && parse_hex(n.substr(8), 16, &v) && v < (uint64_t{1} << 62))
-      version = std::max(version, v);
+    if (parse_numbered(n, kCatalogPrefix, &v) && v < (uint64_t{1} << 62)) version = std::max(version, v);
   });
   return version + 1;
 }
@@ -121,7 +122,7 @@ Result<uint64_t> ControlWriter::write_namespace(const std::vector<MountView>& mo
   if (Status s = write_catalog(std::move(*image), fd->get()); !s) return s.error();
   Result<Mapping> map = Mapping::map(fd->get(), image->file_bytes(), false);
   if (!map) return map.error();
-  if (Status s = link_file_over(fd->get(), dir_.tmp_fd(), dir_.namespace_fd(), catalog_name(version)); !s)
+  if (Status s = link_file_over(fd->get(), dir_.tmp_fd(), dir_.namespace_fd(), std::string(catalog_name(version))); !s)
     return s.error();
   charge_ = Charge(meter_, on_disk(image->file_bytes()));
   namespace_ = std::make_shared<const Mapping>(std::move(*map));
@@ -129,9 +130,10 @@ Result<uint64_t> ControlWriter::write_namespace(const std::vector<MountView>& mo
 }
 
 void ControlWriter::remove_old_namespaces(uint64_t current) {
-  std::string keep = catalog_name(current);
+  const CacheName keep = catalog_name(current);
   (void)for_each_name(dir_.namespace_fd(), [&](const char* name) {
-    if (std::string_view(name).starts_with("catalog.") && name != keep) ::unlinkat(dir_.namespace_fd(), name, 0);
+    if (std::string_view(name).starts_with(kCatalogPrefix) && keep != std::string_view(name))
+      ::unlinkat(dir_.namespace_fd(), name, 0);
   });
 }
 

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "cached/base/files.h"
+#include "larder/names.h"
 
 namespace larder {
 
@@ -36,7 +37,7 @@ Result<std::shared_ptr<Dataset>> Dataset::open(const DatasetDef& def, int cache_
   Result<std::optional<gid_t>> group = group_of(def);
   if (!group) return group.error();
   // Restricted from the first moment: 0700 until group and mode are set.
-  Result<Fd> folder = make_dir(cache_fd, fmt::format("{:016x}", def.id), 0700);
+  Result<Fd> folder = make_dir(cache_fd, dataset_path(def.id).c_str(), 0700);
   if (!folder) return folder.error();
   struct stat st;
   if (::fstat(folder->get(), &st) != 0 || st.st_uid != ::geteuid())

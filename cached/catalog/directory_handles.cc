@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include "cached/base/files.h"
+#include "larder/names.h"
 
 namespace larder {
 
@@ -41,10 +42,9 @@ static Result<Fd> make_mirror(int mirrors_fd, int tmp_fd, const char* name, uint
 
 // Only the server's thread makes mirrors, so a name in tmp/ is not taken by another.
 Result<Fd> open_mirror(int mirrors_fd, int tmp_fd, uint64_t dir_hash, uint64_t dataset_id, InodeTableWriter& inodes) {
-  char name[17];
-  hex16(dir_hash, name);
-  Fd there(::openat(mirrors_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
-  if (!there.valid()) return make_mirror(mirrors_fd, tmp_fd, name, dir_hash, dataset_id, inodes);
+  const CacheName name = mirror_name(dir_hash);
+  Fd there(::openat(mirrors_fd, name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+  if (!there.valid()) return make_mirror(mirrors_fd, tmp_fd, name.c_str(), dir_hash, dataset_id, inodes);
   if (Status s = make_known(there.get(), dir_hash, dataset_id, inodes); !s) return s.error();
   return there;
 }

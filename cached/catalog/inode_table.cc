@@ -5,15 +5,12 @@
 
 #include "cached/base/files.h"
 #include "cached/base/log.h"
+#include "larder/names.h"
 
 namespace larder {
 
 static constexpr uint32_t kFirstSlots = 4096;  // 128 KiB: small caches stay small
 static constexpr uint32_t kMaxSlots = 1u << 30;
-
-static std::string table_name(uint64_t id) {
-  return fmt::format("inodes.{:016x}", id);
-}
 
 Result<std::unique_ptr<InodeTableWriter>> InodeTableWriter::open(CacheDir& dir, ControlWriter& publisher,
                                                                  Meter& meter) {
@@ -29,7 +26,7 @@ Result<std::unique_ptr<InodeTableWriter>> InodeTableWriter::open(CacheDir& dir, 
 }
 
 Status InodeTableWriter::take_over(uint64_t id) {
-  Fd fd(::openat(dir_.fd(), table_name(id).c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+  Fd fd(::openat(dir_.fd(), inode_table_name(id).c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
   struct stat st;
   if (!fd.valid() || ::fstat(fd.get(), &st) != 0) return os_error("no inode table");
   if (!S_ISREG(st.st_mode) || st.st_uid != ::geteuid() || st.st_size < static_cast<off_t>(sizeof(InodeTable)))
@@ -66,14 +63,16 @@ Result<Mapping> InodeTableWriter::make_file(uint64_t id, uint32_t slots) {
   t->format = kInodeTableFormat;
   t->slot_count = slots;
   if (::fchmod(fd->get(), 0644) != 0) return os_error("cannot set the mode of the inode table");
-  if (Status s = link_file_over(fd->get(), dir_.tmp_fd(), dir_.fd(), table_name(id)); !s) return s.error();
+  if (Status s = link_file_over(fd->get(), dir_.tmp_fd(), dir_.fd(), std::string(inode_table_name(id))); !s)
+    return s.error();
   charge_ = Charge(meter_, on_disk(bytes));
   return map;
 }
 
 void InodeTableWriter::remove_others(uint64_t current) {
   (void)for_each_name(dir_.fd(), [&](const char* name) {
-    if (std::string_view(name).starts_with("inodes.") && name != table_name(current)) ::unlinkat(dir_.fd(), name, 0);
+    if (std::string_view(name).starts_with(kInodeTablePrefix) && inode_table_name(current) != std::string_view(name))
+      ::unlinkat(dir_.fd(), name, 0);
   });
 }
 

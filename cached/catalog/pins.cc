@@ -8,6 +8,7 @@
 #include "cached/base/files.h"
 #include "cached/base/log.h"
 #include "larder/hash.h"
+#include "larder/names.h"
 
 namespace larder {
 
@@ -53,7 +54,7 @@ std::unique_ptr<Pins> Pins::open(int folder, int tmp, Meter& meter) {
 }
 
 Status Pins::load() {
-  Result<std::string> text = read_file(folder_, "pins", kMostBytes);
+  Result<std::string> text = read_file(folder_, kPinFile, kMostBytes);
   if (!text) return text.error();
   uint64_t sum = 0;
   if (text->size() >= kHead) memcpy(&sum, text->data() + sizeof kMagic, sizeof sum);
@@ -79,7 +80,7 @@ Status Pins::replace(std::set<std::string> paths) {
   Result<Fd> fd = unnamed_file(tmp_);
   if (!fd) return fd.error();
   if (Status s = pwrite_all(fd->get(), text.data(), text.size(), 0); !s) return s;
-  if (Status s = link_file_over(fd->get(), tmp_, folder_, "pins"); !s) return s;
+  if (Status s = link_file_over(fd->get(), tmp_, folder_, kPinFile); !s) return s;
   paths_ = std::move(paths);
   charge_ = Charge();
   charge_ = Charge(meter_, on_disk(text.size()));

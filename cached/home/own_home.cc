@@ -10,7 +10,7 @@
 #include <cstdio>
 #include <cstring>
 
-#include "larder/shm.h"
+#include "larder/names.h"
 
 namespace larder {
 namespace {

@@ -7,7 +7,9 @@
 #include "cached/base/files.h"
 #include "cached/base/log.h"
 #include "cached/catalog/directory_handles.h"
+#include "cached/catalog/oid_name.h"
 #include "cached/store/api/options.h"
+#include "larder/names.h"
 
 namespace larder {
 
@@ -151,13 +153,12 @@ Result<std::shared_ptr<Dataset>> Datasets::open_dataset(const DatasetDef& def) {
   return d;
 }
 
-// "catalog.<version>" of the newest version in a dataset's folder; 0: none.
+// The newest version that has a catalog in a dataset's folder; 0: none.
 static uint64_t newest_catalog(int folder) {
   uint64_t newest = 0;
   (void)for_each_name(folder, [&](const char* name) {
-    std::string_view n = name;
     uint64_t v = 0;
-    if (n.starts_with("catalog.") && parse_hex(n.substr(8), 16, &v)) newest = std::max(newest, v);
+    if (parse_numbered(name, kCatalogPrefix, &v)) newest = std::max(newest, v);
   });
   return newest;
 }
@@ -166,7 +167,7 @@ static uint64_t newest_catalog(int folder) {
 Result<DatasetDef> Datasets::copy_of(const std::string& name) const {
   std::optional<DatasetDef> copy = copies_.find(name);
   if (!copy) return make_error(ENOENT, "no copy");
-  Result<Fd> folder = open_dir(p_.dir.fd(), fmt::format("{:016x}", copy->id));
+  Result<Fd> folder = open_dir(p_.dir.fd(), dataset_path(copy->id).c_str());
   if (!folder) return folder.error();
   if (newest_catalog(folder->get()) == 0) return make_error(ENOENT, "no catalog");
   return *copy;
@@ -214,9 +215,9 @@ void Datasets::discard(const std::shared_ptr<Dataset>& d) {
   std::lock_guard lock(mutex_);
   p_.cache.remove(*d);
   datasets_.erase(d->id());
-  std::string folder = fmt::format("{:016x}", d->id());
-  ::unlinkat(d->folder_fd(), "sums", 0);
-  ::unlinkat(d->folder_fd(), "pins", 0);
+  const CacheName folder = dataset_path(d->id());
+  ::unlinkat(d->folder_fd(), kChecksumFile, 0);
+  ::unlinkat(d->folder_fd(), kPinFile, 0);
   ::unlinkat(d->folder_fd(), kMirrorFolder, AT_REMOVEDIR);
   ::unlinkat(p_.dir.fd(), folder.c_str(), AT_REMOVEDIR);
 }
@@ -489,8 +490,8 @@ Result<VersionInfo> Datasets::restore(const std::string& name, const std::string
 void Datasets::remove_old_versions(Dataset& d, uint64_t current) {
   (void)for_each_name(d.folder_fd(), [&](const char* name) {
     std::string_view n = name;
-    bool version_file = n.starts_with("catalog.") || n.starts_with("residency.");
-    if (version_file && n != catalog_name(current) && n != residency_name(current)) ::unlinkat(d.folder_fd(), name, 0);
+    if (is_version_file(n) && n != catalog_name(current) && n != residency_name(current))
+      ::unlinkat(d.folder_fd(), name, 0);
   });
 }
 

@@ -31,7 +31,6 @@
 
 namespace larder {
 
-inline constexpr const char* kLazyFolder = "l";
 inline constexpr uint64_t kChunkMapMagic = 0x314b4e4843444c4cULL;  // "LLDCHNK1"
 inline constexpr uint32_t kChunkMapFormat = 1;
 

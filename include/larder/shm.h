@@ -1,6 +1,7 @@
 // Shared memory besides the catalog: control, residency, inode table, touch, stats. Drawings: docs/shared_memory.md.
 //
-// The cache directory (one tmpfs directory a daemon; programs get one descriptor of it):
+// The cache directory (one tmpfs directory a daemon; programs get one descriptor of it). include/larder/names.h spells
+// its names:
 //
 //   control                   Control, mapped read-only by programs
 //   presence                  one page that programs map and nobody keeps open: fcntl(F_SETLEASE, F_WRLCK) on it fails
@@ -25,10 +26,6 @@
 #include "larder/hash.h"
 
 namespace larder {
-
-inline constexpr const char* kNamespaceFolder = "ns";
-inline constexpr const char* kMirrorFolder = "m";
-inline constexpr const char* kChunksFolder = "chunks";
 
 // ---- control -------------------------------------------------------------------------------------------------------
 //

@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "larder/names.h"
 #include "larder/shm.h"
 #include "larder/wire.h"
 #include "preload/launch/elf_kind.h"
@@ -256,7 +257,7 @@ bool greet(const char* path, int* directory, Problem* why) {
 
 // A copy of control that is not half of one generation and half of another.
 bool read_control(int directory, Control* out) {
-  const Socket file(openat(directory, "control", O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  const Socket file(openat(directory, larder::kControlFile, O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
   for (int attempt = 0; file.fd >= 0 && attempt < 1000; ++attempt) {
     uint64_t after = 0;
     if (pread(file.fd, out, sizeof *out, 0) != sizeof *out) return false;

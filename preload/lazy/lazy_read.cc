@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "larder/names.h"
 #include "preload/base/process_lock.h"
 #include "preload/base/sys.h"
 #include "preload/resolve/daemon_client.h"
@@ -46,15 +47,8 @@ size_t pages(size_t n) {
 
 // ---- opening --------------------------------------------------------------------------------------------------------
 
-// "<dataset id>/l/<handle inode>" and a suffix. `out` has 64 bytes.
-void lazy_name(uint64_t dataset_id, uint64_t handle_inode, const char* suffix, char* out) {
-  hex16(dataset_id, out);
-  memcpy(out + 16, "/l/", 3);
-  hex16(handle_inode, out + 19);
-  memcpy(out + 35, suffix, strlen(suffix) + 1);
-}
-
-int open_in_cache(const char* name, int flags) {
+int open_in_cache(const CacheName& cache_name, int flags) {
+  const char* name = cache_name.c_str();
   const int root = process.root_fd.load(std::memory_order_acquire);
   const int fd = sys::openat(root, name, flags | O_CLOEXEC | O_NOFOLLOW);
   if (fd != -EBADF && fd != -ENOTDIR && fd != -ENOENT) return fd;
@@ -125,18 +119,9 @@ int ask_chunks(uint64_t dataset_id, uint64_t handle_inode, uint32_t first, uint3
   return r == -ENOTCONN ? -EIO : r;
 }
 
-// "<dataset id>/<object id>": an ordinary cache file. `out` has 64 bytes.
-void whole_name(uint64_t dataset_id, ObjectId oid, char* out) {
-  hex16(dataset_id, out);
-  out[16] = '/';
-  object_name(oid, out + 17);
-}
-
 // The data file, under either of its names: an object that has become whole is an ordinary cache file.
 int open_data(uint64_t dataset_id, uint64_t handle_inode, const ChunkMap* map, uint64_t dev) {
-  char lazy[64], whole[64];
-  lazy_name(dataset_id, handle_inode, "", lazy);
-  whole_name(dataset_id, map->oid, whole);
+  const CacheName lazy = chunk_data_path(dataset_id, handle_inode), whole = object_path(dataset_id, map->oid);
   const bool is_whole = map->whole.load(std::memory_order_acquire) != 0;
   int fd = open_in_cache(is_whole ? whole : lazy, O_RDONLY);
   if (fd == -ENOENT) fd = open_in_cache(is_whole ? lazy : whole, O_RDONLY);
@@ -200,9 +185,7 @@ uint32_t whole_count() {
 }
 
 int try_fill(Slot& s, uint64_t dataset_id, uint64_t handle_inode, uint64_t dev) {
-  char name[64];
-  lazy_name(dataset_id, handle_inode, ".map", name);
-  sys::Fd map(open_in_cache(name, O_RDONLY));
+  sys::Fd map(open_in_cache(chunk_map_path(dataset_id, handle_inode), O_RDONLY));
   if (map.get() < 0) return map.get();
   if (int error = show_map(s, map.get(), handle_inode)) return error;
   const int data = parked(open_data(dataset_id, handle_inode, s.map, dev));
@@ -448,9 +431,7 @@ ssize_t lazy_pread(Lazy& lazy, void* buffer, size_t length, uint64_t offset) {
 
 int open_whole(const Lazy& lazy) {
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
-    char name[64];
-    whole_name(lazy.dataset_id, lazy.oid, name);
-    const int fd = open_in_cache(name, O_RDONLY);
+    const int fd = open_in_cache(object_path(lazy.dataset_id, lazy.oid), O_RDONLY);
     if (fd != -ENOENT) return fd;
     if (int error = ask_chunks(lazy.dataset_id, lazy.handle_inode, 0, 0, kChunksWhole)) return error;
   }
@@ -461,9 +442,7 @@ int open_lazy_files(uint64_t dataset_id, uint64_t handle_inode, LazyFiles* out) 
   const uint64_t dev = patience(dataset_id).cache_dev;
   int last = -EIO;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
-    char name[64];
-    lazy_name(dataset_id, handle_inode, ".map", name);
-    sys::Fd map(open_in_cache(name, O_RDONLY));
+    sys::Fd map(open_in_cache(chunk_map_path(dataset_id, handle_inode), O_RDONLY));
     ChunkMap header;
     int data = map.get();
     if (map.get() >= 0) {

@@ -34,12 +34,7 @@ View* free_view() {
 View* make_view(int root, uint64_t dataset_id, uint64_t version, int touch_fd) {
   View* v = free_view();
   if (v == nullptr) return nullptr;
-  char folder[17];
-  if (dataset_id != 0)
-    hex16(dataset_id, folder);
-  else
-    memcpy(folder, kNamespaceFolder, strlen(kNamespaceFolder) + 1);
-  sys::Fd catalog(open_in(root, folder, "catalog.", version));
+  sys::Fd catalog(open_in(root, catalog_path(dataset_id, version)));
   if (catalog.get() < 0) return nullptr;
   uint64_t bytes = map_over(&v->catalog_range, catalog.get(), PROT_READ);
   Catalog c;
@@ -47,7 +42,7 @@ View* make_view(int root, uint64_t dataset_id, uint64_t version, int touch_fd) {
   v->residency = nullptr;
   v->touch = nullptr;
   if (dataset_id != 0) {
-    sys::Fd residency(open_in(root, folder, "residency.", version));
+    sys::Fd residency(open_in(root, residency_path(dataset_id, version)));
     if (residency.get() < 0) return nullptr;
     bytes = map_over(&v->residency_range, residency.get(), PROT_READ);
     auto* r = static_cast<const Residency*>(v->residency_range.base);
@@ -82,16 +77,8 @@ uint64_t map_over(Range* range, int fd, int prot) {
   return static_cast<uint64_t>(st.st_size);
 }
 
-int open_in(int root, const char* folder, const char* stem, uint64_t number) {
-  char path[64];
-  size_t n = 0;
-  for (const char* p = folder; *p; ++p)
-    path[n++] = *p;
-  if (n) path[n++] = '/';
-  for (const char* p = stem; *p; ++p)
-    path[n++] = *p;
-  hex16(number, path + n);
-  return sys::openat(root, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+int open_in(int root, const CacheName& name) {
+  return sys::openat(root, name.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 }
 
 View* use_view(int root, uint64_t dataset_id, uint64_t version, int touch_fd) {

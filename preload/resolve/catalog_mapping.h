@@ -1,6 +1,7 @@
 // Versions of datasets, mapped: the table of Views, and the mapping of whole files. Everything here runs under the
 // build lock.
 #pragma once
+#include "larder/names.h"
 #include "preload/resolve/state.h"
 
 namespace larder {
@@ -13,8 +14,8 @@ inline size_t pages(size_t n) {
 // Maps a whole file over the range (grown if needed). Returns its size, or 0.
 uint64_t map_over(Range* range, int fd, int prot);
 
-// Opens root/folder/stem + sixteen hex digits; `folder` may be empty. A descriptor or -errno.
-int open_in(int root, const char* folder, const char* stem, uint64_t number);
+// Opens a file of the cache directory for reading, close-on-exec. A descriptor or -errno.
+int open_in(int root, const CacheName& name);
 
 // The View of a dataset version (0: of the namespace), mapped if it is not yet, with one user more. `touch_fd` may be
 // -1. Null if a file is gone (a newer version came), damaged, or not for this user.

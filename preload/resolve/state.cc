@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "larder/names.h"
 #include "preload/base/next.h"
 #include "preload/base/process_lock.h"
 #include "preload/base/sys.h"
@@ -63,7 +64,7 @@ State* take_state() {
 // ---- building -------------------------------------------------------------------------------------------------------
 
 const Control* map_control(int root) {
-  sys::Fd fd(sys::openat(root, "control", O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  sys::Fd fd(sys::openat(root, kControlFile, O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
   struct stat st;
   if (fd.get() < 0 || sys::fstat(fd.get(), &st) != 0 || st.st_size < static_cast<long>(sizeof(Control))) return nullptr;
   auto* c = static_cast<const Control*>(sys::mmap(nullptr, pages(sizeof(Control)), PROT_READ, MAP_SHARED, fd.get(), 0));
@@ -74,7 +75,7 @@ const Control* map_control(int root) {
 }
 
 void map_presence(int root) {
-  sys::Fd fd(sys::openat(root, "presence", O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  sys::Fd fd(sys::openat(root, kPresenceFile, O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
   if (fd.get() < 0) return;
   const void* page = sys::mmap(nullptr, kPage, PROT_READ, MAP_SHARED, fd.get(), 0);
   if (page == nullptr) return;
@@ -84,7 +85,7 @@ void map_presence(int root) {
 
 void map_inodes(int root, State* s, uint64_t id) {
   if (id != inode_table_id) {
-    sys::Fd fd(open_in(root, "", "inodes.", id));
+    sys::Fd fd(open_in(root, inode_table_name(id)));
     if (fd.get() < 0) return;
     Range range;  // never over the old one: its readers take no stamp
     uint64_t bytes = map_over(&range, fd.get(), PROT_READ);

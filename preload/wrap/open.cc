@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "larder/names.h"
 #include "preload/base/next.h"
 #include "preload/base/sys.h"
 #include "preload/resolve/daemon_client.h"
@@ -39,32 +40,21 @@ int refuse(const Found& f, int flags) {
   return wants_write(flags) ? EROFS : 0;
 }
 
-void cache_file_name(uint64_t dataset_id, ObjectId oid, char* out) {
-  hex16(dataset_id, out);
-  out[16] = '/';
-  object_name(oid, out + 17);
-}
-
 // What a program gets of a lazy object: its handle, which is a directory to the kernel.
 int open_handle(const Found& f, int flags) {
-  char name[64];
-  hex16(f.dataset_id, name);
-  memcpy(name + 16, "/l/", 3);
-  object_name(f.entry.oid, name + 19);
-  return sys::openat(process.root_fd.load(std::memory_order_acquire), name,
+  return sys::openat(process.root_fd.load(std::memory_order_acquire), handle_path(f.dataset_id, f.entry.oid).c_str(),
                      (flags & (O_CLOEXEC | O_PATH | O_NONBLOCK)) | O_NOFOLLOW);
 }
 
 // The warm path: one system call. -ENOENT: not in the cache (any more), or the descriptor of the cache is not ours any
 // more.
 int open_cached(const Found& f, int flags) {
-  char name[64];
-  cache_file_name(f.dataset_id, f.entry.oid, name);
+  const CacheName name = object_path(f.dataset_id, f.entry.oid);
   int root = process.root_fd.load(std::memory_order_acquire);
-  int fd = sys::openat(root, name, (flags & ~kDropped) | O_NOFOLLOW);
+  int fd = sys::openat(root, name.c_str(), (flags & ~kDropped) | O_NOFOLLOW);
   if (fd != -EBADF && fd != -ENOTDIR) return fd;
   reopen_root(root);
-  return sys::openat(process.root_fd.load(std::memory_order_acquire), name, (flags & ~kDropped) | O_NOFOLLOW);
+  return sys::openat(process.root_fd.load(std::memory_order_acquire), name.c_str(), (flags & ~kDropped) | O_NOFOLLOW);
 }
 
 void note_warm(const Found& f) {
@@ -114,18 +104,8 @@ bool newer_catalog(const Found& f) {
 }  // namespace
 
 int open_directory(const Found& f, int flags) {
-  char name[64];
-  size_t n = 0;
-  if (f.kind == Kind::kAbove) {
-    memcpy(name, kNamespaceFolder, strlen(kNamespaceFolder));
-    n = strlen(kNamespaceFolder);
-  } else {
-    hex16(f.dataset_id, name);
-    n = 16;
-  }
-  memcpy(name + n, "/m/", 3);
-  hex16(f.entry.dir_hash, name + n + 3);
-  int fd = sys::openat(process.root_fd.load(std::memory_order_acquire), name,
+  const CacheName name = mirror_path(f.kind == Kind::kAbove ? 0 : f.dataset_id, f.entry.dir_hash);
+  int fd = sys::openat(process.root_fd.load(std::memory_order_acquire), name.c_str(),
                        (flags & (O_CLOEXEC | O_PATH | O_NONBLOCK)) | O_DIRECTORY | O_NOFOLLOW);
   if (fd < 0) {
     fd = ask_for(Op::kDirectory, f.dataset_id, ObjectId{}, f.rel(), f.rel_len(), (flags & O_CLOEXEC) != 0, f.fallback,

@@ -4,6 +4,7 @@
 #include <random>
 
 #include "cached/cache/scrubber.h"
+#include "larder/names.h"
 #include "tests/cached/fakes.h"
 
 namespace larder {
@@ -232,7 +233,7 @@ TEST_F(Cache, ARestartTakesOverWhatIsGood) {
     ::chmod(path(2).c_str(), 0644);
     std::filesystem::resize_file(path(2), 10);
     ::chmod(path(3).c_str(), 0666);
-    Fd fd(::open((dir + "/" + residency_name(1)).c_str(), O_RDONLY));
+    Fd fd(::open((dir + "/" + std::string(residency_name(1))).c_str(), O_RDONLY));
     *mapped = std::move(*Mapping::map(fd.get(), residency_bytes(d->version()->catalog().entry_count), false));
     std::ofstream(dir + "/ffffffffffffffffffffffffffffffff") << "nobody's";
     std::ofstream(dir + "/readme") << "unknown";

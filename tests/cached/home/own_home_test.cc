@@ -14,7 +14,7 @@
 #include <functional>
 
 #include "cached/base/files.h"
-#include "larder/shm.h"
+#include "larder/names.h"
 
 namespace larder {
 namespace {

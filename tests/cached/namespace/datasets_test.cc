@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "cached/catalog/directory_handles.h"
+#include "larder/names.h"
 #include "tests/cached/fakes.h"
 
 namespace larder {
@@ -35,7 +36,7 @@ TEST_F(DatasetsTest, AMountIsWhatControlSays) {
   EXPECT_EQ(c.mounts[1].version, 1u);
   EXPECT_EQ(c.mounts[1].file_count, 10u);
   EXPECT_EQ(c.generation % 2, 0u);
-  std::string names = fmt::format("{}/ns/{}", out.config.cache_dir, catalog_name(c.namespace_version));
+  std::string names = fmt::format("{}/ns/{}", out.config.cache_dir, catalog_name(c.namespace_version).c_str());
   std::ifstream file(names, std::ios::binary);
   std::string bytes{std::istreambuf_iterator<char>(file), {}};
   Catalog n;
@@ -69,8 +70,8 @@ TEST_F(DatasetsTest, ARefreshCarriesOverWhatIsTheSameAndSaysWhatIsNot) {
   EXPECT_EQ(in.state(d, "b/new"), kAbsent);
   EXPECT_EQ(in.cache.usage().files, 3u);
   std::string folder = fmt::format("{}/{:016x}/", out.config.cache_dir, d->id());
-  EXPECT_FALSE(std::filesystem::exists(folder + catalog_name(1)));
-  EXPECT_FALSE(std::filesystem::exists(folder + residency_name(1)));
+  EXPECT_FALSE(std::filesystem::exists(folder + std::string(catalog_name(1))));
+  EXPECT_FALSE(std::filesystem::exists(folder + std::string(residency_name(1))));
   // Nothing changed: no new version, and running programs need not look again.
   generation = control(in).generation;
   EXPECT_EQ(in.datasets.refresh(d->def.name, {})->info.version, 2u);
