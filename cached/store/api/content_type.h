@@ -1,10 +1,10 @@
-// The media type of an object by the ending of its name: browsers and gateways that serve a bucket go by it.
+// The media type of an object by the ending of its name, for browsers and gateways that serve the bucket.
 #pragma once
 #include <string_view>
 
 namespace larder {
 
-// "image/jpeg" of "x/y.JPEG"; "application/octet-stream" of what is not known.
+// "image/jpeg" of "x/y.JPEG"; "application/octet-stream" for unknown endings.
 std::string_view content_type(std::string_view key);
 
 }  // namespace larder

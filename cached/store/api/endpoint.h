@@ -13,7 +13,7 @@ struct EndpointAddress {
   bool path_style = false;
 };
 
-// "https://host[:port]" into scheme and host; EINVAL names what is wrong. A path of "/" is allowed.
+// Splits "https://host[:port]" into scheme and host. EINVAL names what is wrong. A path of "/" is allowed.
 Result<EndpointAddress> parse_endpoint(std::string_view text);
 
 }  // namespace larder

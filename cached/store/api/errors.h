@@ -1,4 +1,4 @@
-// What a store's refusal means: the errno a program gets, and whether another attempt may help.
+// Maps a store's refusal to the errno that a program gets, and tells whether another attempt may help. Threads: any.
 #pragma once
 #include <string>
 #include <string_view>
@@ -18,7 +18,7 @@ struct ServiceError {
 // 404 ENOENT; 401, 403 EACCES; 412, 416 ESTALE (the object is not the listed one); all else EIO.
 int errno_of(int status, std::string_view code);
 
-// Connections that broke are always worth another attempt; these are the replies that are.
+// True for replies that are worth another attempt. Broken connections always are.
 bool worth_retrying(int status, std::string_view code);
 
 // "s3://b/k: 403 AccessDenied: Access Denied (request id X)"; control bytes in what the store said become '?'.

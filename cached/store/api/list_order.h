@@ -1,9 +1,9 @@
-// Makes the pages of a store's list into what Store::list() promises: relative keys, strictly ascending, none twice.
+// Turns the pages of a store's list into what Store::list() promises: relative keys, strictly ascending, none twice.
 //
 // S3 lists in byte order. Stores on top of folders (SeaweedFS, rclone's server) list folder by folder ("a/b" before
 // "a-b"), so the first kWindow objects are kept back: if the order breaks within them, everything is collected and
 // sorted. If it breaks later, the list ends with an error that names the option list_order=any. A key without the
-// prefix ends it too: such a store ignores what it is asked for, and would be listed for ever.
+// prefix is an error, too: such a store ignores the request and could be listed for ever.
 #pragma once
 #include <functional>
 #include <string>
@@ -30,7 +30,7 @@ class ListOrder {
   const Page page_;
   bool sort_;  // collect all, sort at the end
   bool in_order_ = true;
-  bool flushed_ = false;  // something was handed on
+  bool flushed_ = false;  // something was delivered
   std::string last_;
   std::vector<ObjectInfo> held_;
 };

@@ -1,4 +1,4 @@
-// Typed reading of StoreOptions. Every error names the option, its value and what is allowed.
+// Reads StoreOptions as typed values. Every error names the option, its value and what is allowed. Threads: any.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -9,7 +9,7 @@
 
 namespace larder {
 
-// EINVAL for a key that no store knows.
+// EINVAL: a key that no store knows.
 Status check_option_names(const StoreOptions& options);
 
 std::string option(const StoreOptions& options, std::string_view name, std::string_view fallback = {});

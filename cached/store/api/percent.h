@@ -9,7 +9,7 @@ namespace larder {
 void percent_append(std::string& out, std::string_view text, bool keep_slash);
 std::string percent_encode(std::string_view text, bool keep_slash);
 
-// Decodes %XX; with plus_is_space also '+'. A '%' that no two hex digits follow stays as it is.
+// Decodes %XX; with plus_is_space also '+'. A '%' without two hex digits after it stays as it is.
 std::string percent_decode(std::string_view text, bool plus_is_space);
 
 }  // namespace larder

@@ -21,17 +21,17 @@ namespace larder {
 
 using Bytes = std::span<const std::byte>;
 
-// What an object is to become.
+// The object to make.
 struct NewObject {
   std::string key;           // relative to the prefix
   uint64_t size = 0;         // bytes
   int64_t mtime_ns = 0;      // of the original: a file's own mtime, x-amz-meta-mtime, x-bce-meta-mtime
   std::string version;       // names the original's content (its etag): parts of another version are not continued
-  uint64_t part_bytes = 0;   // of an upload in parts: all but the last have so many
+  uint64_t part_bytes = 0;   // of an upload in parts: the size of all but the last
   std::string content_type;  // empty: the store's default
 };
 
-// An object where it is, for the store itself.
+// An object in the store, for copies by the store itself.
 struct StoredObject {
   std::string bucket;
   std::string key;  // full
@@ -54,7 +54,7 @@ class StoreWriter {
   virtual ~StoreWriter() = default;
   virtual Status put(const NewObject& object, Bytes data) = 0;
 
-  // Begins, or goes on with what an interrupted process left where the store itself can tell (directories). Returns the
+  // Begins an upload, or continues that of an interrupted process if the store can find it (directories). Returns the
   // upload's id.
   virtual Result<std::string> create_upload(const NewObject& object) = 0;
   virtual Result<std::vector<PartInfo>> list_parts(const NewObject& object, const std::string& upload) = 0;
@@ -63,24 +63,24 @@ class StoreWriter {
   virtual Status complete_upload(const NewObject& object, const std::string& upload,
                                  const std::vector<PartInfo>& parts) = 0;
   virtual Status abort_upload(const NewObject& object, const std::string& upload) = 0;
-  // Reads what parts wrote, where the store can (reads_back()).
+  // Reads the bytes that parts wrote, if the store can (reads_back()).
   virtual bool reads_back() const { return false; }
   virtual Status read_back(const NewObject& object, const std::string& upload, uint64_t offset,
                            std::span<std::byte> out);
-  // The upload failed; what was written stays for a later create_upload() or list_parts().
+  // The upload failed; its parts stay for a later create_upload() or list_parts().
   virtual void leave_upload(const std::string&) {}
   // True if create_upload() finds an interrupted upload by itself; otherwise the caller must keep its id.
   virtual bool finds_uploads() const = 0;
 
-  // Has the store copy an object of its own that the same keys may read, without its bytes passing here: up to
-  // max_copy() bytes as a whole, any number as parts of an upload (each from where put_part() would want it). ESTALE:
-  // it is another version by now, if the store looks: not all do. ENOTSUP: it cannot.
+  // Has the store copy one of its own objects that the same keys may read, so that its bytes do not pass through this
+  // process: up to max_copy() bytes as a whole, or any number as parts of an upload (at the offsets of put_part()).
+  // ESTALE: it is another version by now; not all stores check. ENOTSUP: the store cannot copy.
   virtual Status copy(const NewObject& object, const StoredObject& original);
   virtual Result<PartInfo> copy_part(const NewObject& object, const std::string& upload, int number,
                                      const StoredObject& original);
   virtual uint64_t max_copy() const { return 0; }
 
-  // A key that is not there is no failure. At most remove_batch() keys.
+  // A missing key is not a failure. At most remove_batch() keys.
   virtual std::vector<RemoveFailure> remove(const std::vector<std::string>& keys) = 0;
   virtual size_t remove_batch() const = 0;
 

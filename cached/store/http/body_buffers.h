@@ -1,5 +1,5 @@
-// Memory for bodies that are kept until they are whole. It is used again at once: fresh memory costs a page fault every
-// 4 KiB, a tenth of what a GET of 110 KB costs. Thread-safe; outlives its buffers.
+// Memory for bodies that are kept until they are whole. It is reused at once, because fresh memory costs a page fault
+// every 4 KiB: a tenth of the cost of a GET of 110 KB. Threads: any. It must outlive its buffers.
 #pragma once
 #include <cstddef>
 #include <map>

@@ -1,4 +1,4 @@
-// A checksum of a whole object while it passes. Not thread-safe.
+// A checksum of a whole object while it passes. Threads: one at a time.
 #pragma once
 #include <cstdint>
 #include <optional>

@@ -21,27 +21,27 @@
 namespace larder {
 
 struct EngineOptions {
-  int threads = 2;  // the second works while the first is busy all the time: TLS, or more than 1 GB/s
+  int threads = 2;  // the second helps only if the first is always busy: TLS, or more than 1 GB/s
   int max_connections = 72;
   double max_requests_per_second = 0;  // 0: no cap
   double max_bandwidth = 0;            // bytes of bodies a second; 0: no cap
-  bool plain = false;                  // the store is http:// and no proxy lies between
+  bool plain = false;                  // the store is http://, without a proxy
   int slow_after_ms = 2'000;           // SlowestRequests
   int connect_timeout_ms = 5'000;
   int stall_timeout_ms = 20'000;   // no byte for this long: the attempt ends
-  int64_t max_transfer_speed = 0;  // bytes a second of one transfer, either way; 0: as fast as it goes
+  int64_t max_transfer_speed = 0;  // bytes a second of one transfer, either way; 0: no limit
   std::string ca_file;             // empty: the system's
 };
 
 class HttpEngine {
  public:
   explicit HttpEngine(EngineOptions options);
-  ~HttpEngine();  // abandons what is left
+  ~HttpEngine();  // abandons unfinished requests
   HttpEngine(const HttpEngine&) = delete;
   HttpEngine& operator=(const HttpEngine&) = delete;
 
   void submit(std::shared_ptr<HttpAttempt> exchange, bool demand);
-  // What was submitted as fill for an object, and has not started, goes with demand.
+  // Requests for this object that were submitted as fill and have not started become demand.
   void hurry(std::string_view key);
   int concurrency_limit() const;
   std::chrono::milliseconds slow_after() const;
@@ -60,10 +60,10 @@ class HttpEngine {
     bool demand = true;
     bool plain = false;
   };
-  // The next job for this kind of carrier that slot and caps allow; the slot is taken. False: `ask_again` is set if
-  // only a cap stands in the way.
+  // The next job for this kind of thread that slots and caps allow; takes the slot. False: there is none; `ask_again`
+  // is set if only a cap prevents it.
   bool take(const TransportThread& who, bool plain, Job& job, Clock::time_point& ask_again);
-  void put_back(Job job);  // after its wait: before the others of its kind
+  void put_back(Job job);  // after its wait: goes before the others of its kind
   void release(const Job& job, Concurrency::Outcome outcome, std::chrono::microseconds first_byte);
   void wake_one(bool plain);
   std::deque<Job>& queue(bool demand, bool plain) { return queues_[demand][plain]; }

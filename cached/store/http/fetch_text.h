@@ -24,7 +24,7 @@ struct OnceReply {
 // EIO: no reply.
 Result<OnceReply> http_once(const HttpOnce& request);
 
-// So many tries; the body of a reply of 200, or an error that names the place.
+// Tries that often. The body of a reply of 200, or an error that names the place.
 Result<std::string> fetch_text(const HttpOnce& request, int tries);
 
 }  // namespace larder

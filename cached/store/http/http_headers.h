@@ -1,5 +1,5 @@
-// The headers of an HTTP reply in one text: a reply has a dozen, and two strings for each cost as much as its
-// signature.
+// The headers of an HTTP reply, kept in one text: a reply has a dozen, and two strings for each would cost as much as
+// the request's signature. Threads: one at a time.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -14,10 +14,10 @@ using NameValues = std::vector<std::pair<std::string, std::string>>;
 
 class HttpHeaders {
  public:
-  // Any case; kept in lower case. At most 4 GiB in all.
+  // Adds a header. Names may have any case and are kept in lower case. At most 4 GiB in all.
   void add(std::string_view name, std::string_view value);
   void clear();
-  // The first with this name, which is in lower case; empty: none.
+  // The value of the first header with this lower-case name; empty if there is none.
   std::string_view find(std::string_view name) const;
   size_t size() const { return fields_.size(); }
   std::string_view name(size_t i) const {

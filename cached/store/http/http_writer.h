@@ -1,8 +1,9 @@
-// Writing into a store over HTTP: what S3 and BOS have in common; the differences are in a WriteProtocol.
+// Writes into a store over HTTP: what S3 and BOS have in common. A WriteProtocol has the differences. Threads: any;
+// calls block.
 //
 // Bodies are sent from the caller's memory. Over plain http, and over https with verify=always, they carry Content-MD5,
-// so that a flipped bit is refused before anybody can read it; what the reply says of the bytes (MD5 in the ETag,
-// CRC-32) is compared whenever that costs nothing or verify asks for it.
+// so that the store refuses a flipped bit before anybody can read it. The reply's sums (MD5 in the ETag, CRC-32) are
+// compared whenever that costs nothing or `verify` asks for it.
 #pragma once
 #include <memory>
 
@@ -44,7 +45,7 @@ class HttpWriter final : public StoreWriter {
   const std::shared_ptr<StoreContext> store_;
   HttpEngine& engine_;
   const WriteProtocol& words_;
-  std::atomic<bool> no_batches_{false};  // the store does not know them (GCS)
+  std::atomic<bool> no_batches_{false};  // the store has no batches (GCS)
 };
 
 }  // namespace larder

@@ -11,10 +11,10 @@ namespace larder {
 //   trouble, then by one a window (as many successes as the limit).
 //   A throttle (503, 429, timeout) halves it, once per kCalm however many replies of the same burst complain.
 //   Latency: while the mean time to the first byte of a window is twice the best one (and 10 ms more), the limit falls
-//   by a quarter. If that does not make the store faster, the slowness is not ours: it is taken back, and the new
+//   by a quarter. If that does not make the store faster, Larder is not the cause: the step is taken back, and the new
 //   latency is the normal one.
-// Never below 4. Fill leaves free as many slots as demand used at once lately, an eighth at least, so that a demand
-// request finds one; both together never exceed the limit. Threads: the caller's lock.
+// It is never below 4. Fill leaves as many slots free as demand used at once lately, an eighth at least, so that a
+// demand request finds one. Both together never exceed the limit. Threads: the caller's lock.
 class Concurrency {
  public:
   using Clock = std::chrono::steady_clock;
@@ -52,11 +52,11 @@ class Concurrency {
   int count_ = 0, window_ = 8;
   bool slow_ = false;  // the last window was too slow to grow
   Step step_ = Step::kNone;
-  int settling_ = 0;  // requests that say nothing yet about the last step
+  int settling_ = 0;  // requests that do not yet show the effect of the last step
   double before_ms_ = 0, before_limit_ = 0;
 };
 
-// Times to the first byte: when is a request one of the slowest? Forgets: counts are halved every 1,024 requests.
+// Times to the first byte, to tell the slowest requests. Counts are halved every 1,024 requests, to forget old ones.
 // Threads: the caller's lock.
 class SlowestRequests {
  public:
@@ -72,16 +72,16 @@ class SlowestRequests {
   uint32_t total_ = 0;
 };
 
-// A cap on an average rate: what starts is charged in advance. Fill waits until all that was charged is paid for;
-// demand waits for demand only, so that a fill of many bytes does not hold it up, and fill pays for both afterwards.
-// Unused time buys at most kBurst. Threads: the caller's lock.
+// A cap on an average rate. Requests are charged when they start. Fill waits until all charges are paid; demand waits
+// only for demand, so that a fill of many bytes does not delay it, and fill pays for both afterwards. Unused time buys
+// at most kBurst. Threads: the caller's lock.
 class RateCap {
  public:
   using Clock = std::chrono::steady_clock;
   static constexpr std::chrono::milliseconds kBurst{100};
 
   explicit RateCap(double per_second) : rate_(per_second) {}  // 0: no cap
-  // Zero: it may start now. Otherwise ask again after so long.
+  // Zero: it may start now. Otherwise the time after which to ask again.
   Clock::duration wait(bool demand, Clock::time_point now) const;
   void charge(bool demand, double amount, Clock::time_point now);
 

@@ -1,9 +1,10 @@
-// GET of many bytes by parallel ranges, delivered in order.
+// A GET of many bytes by parallel ranges, delivered in order.
 //
 // One S3 connection gives 50 to 90 MB/s. Parts of 8 MiB (mountpoint-s3: the largest that reaches full throughput) are
 // fetched at once, up to 8 a request and 32 a store beyond the one that is being delivered: at most 256 MiB wait in
-// memory. The part whose turn it is goes straight to the receiver, without a copy. All parts carry If-Match: they come
-// from one version or the request ends with ESTALE. Without an etag there is no such proof, and the request is one GET.
+// memory. The part that is next in order goes straight to the receiver, without a copy. All parts carry If-Match: they
+// come from one version or the request ends with ESTALE. Without an etag nothing proves that, so the request is a
+// single GET.
 #pragma once
 #include <memory>
 

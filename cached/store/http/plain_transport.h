@@ -1,14 +1,14 @@
-// GETs of objects over plain HTTP/1.1: one epoll thread that reads a body right into the place where its exchange wants
-// it.
+// GETs of objects over plain HTTP/1.1: one epoll thread that reads a body directly into the memory that its HttpAttempt
+// names.
 //
-// Why not libcurl here: it reads into a buffer of its own, hands it over in pieces of 16 KiB, and looks at every
-// connection whenever one has something. Measured with 64 connections, 110 KB an object, CPU of the whole larderd an
+// libcurl would read into a buffer of its own, deliver pieces of 16 KiB, and look at every connection whenever one has
+// data. Measured with 64 connections, 110 KB an object, CPU of the whole larderd an
 // object: 134 us with libcurl, 90 with this (docs/benchmarks.md); with https the difference is small, so https stays
-// with libcurl, and so does everything that is no object's GET.
+// with libcurl, and so does every request but GETs of objects.
 //
-// MD5 (HttpAttempt::md5_input) is computed of several bodies at once: as soon as there are as many as fill the lanes
-// (md5_lanes.h); before, a body waits for others as long as there is something else to do, and then for a part of the
-// time that its GET took.
+// MD5s (HttpAttempt::md5_input) are computed for several bodies at once, as soon as they fill the lanes (md5_lanes.h).
+// Until then, a body waits for others as long as there is other work, and then for a part of the time that its GET
+// took.
 #pragma once
 #include <sys/epoll.h>
 
@@ -46,7 +46,7 @@ class HttpEngine::PlainTransport final : public TransportThread {
   struct Connection {
     Fd fd;
     std::string authority;
-    std::vector<NetAddress> others;  // to be tried if this address does not answer
+    std::vector<NetAddress> others;  // tried if this address does not answer
     TransferPtr transfer;            // null: idle
     bool connecting = true;
     bool used = false;          // it carried a reply before
@@ -55,7 +55,7 @@ class HttpEngine::PlainTransport final : public TransportThread {
   struct Finished {
     Job job;
     HttpReply reply;
-    Clock::time_point by;  // when it shall be verified if nothing else is to do
+    Clock::time_point by;  // the latest time to verify it when there is no other work
   };
 
   void run() override;
@@ -94,7 +94,7 @@ class HttpEngine::PlainTransport final : public TransportThread {
   Resolver resolver_;
   std::vector<char> scratch_;
   std::unordered_map<Connection*, std::unique_ptr<Connection>> connections_;
-  std::vector<std::unique_ptr<Connection>> dead_;  // until the events of this turn were looked at
+  std::vector<std::unique_ptr<Connection>> dead_;  // until the events of this turn are handled
   std::unordered_map<std::string, std::vector<Connection*>> idle_;
   std::vector<TransferPtr> unresolved_;
   std::vector<Finished> to_verify_;

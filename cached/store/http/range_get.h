@@ -1,5 +1,5 @@
-// GET of a run of bytes of one object as one exchange: delivers what it gets, resumes where it was cut, proves that it
-// is the object that was listed.
+// A GET of one range of one object, as one HttpAttempt: delivers the bytes, resumes where a body was cut, and proves
+// that it is the object that was listed.
 #pragma once
 #include <functional>
 #include <memory>

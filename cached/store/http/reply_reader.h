@@ -1,5 +1,6 @@
 // Reads one HTTP/1.1 reply from the bytes of a connection: head, then a body framed by Content-Length, chunks or the
-// connection's end. Untrusted input: heads up to 64 KiB; what is no HTTP, or frames its body in two ways, is an error.
+// connection's end. The input is untrusted: a head of more than 64 KiB, text that is not HTTP, or a body that is framed
+// in two ways is an error. Threads: one at a time.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -19,10 +20,10 @@ class ReplyReader {
   Result<size_t> take_head(std::string_view bytes, HttpReply& reply);
   bool head_done() const { return head_done_; }
 
-  // Takes bytes of the body, with the framing taken off: the rest is given to `sink`. Returns how many bytes were used:
-  // fewer than given only when the body is complete.
+  // Takes bytes of the body, removes the framing and gives the rest to `sink`. Returns how many bytes were used: fewer
+  // than given only when the body is complete.
   Result<size_t> take_body(std::span<const std::byte> bytes, const Sink& sink);
-  // The connection ended. True if that ends the body as it should.
+  // The connection ended. True if that completes the body.
   bool at_end();
   bool complete() const { return head_done_ && framing_ == Framing::kNone; }
 

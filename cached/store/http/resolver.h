@@ -1,7 +1,8 @@
-// Names to addresses without blocking an event loop: a numeric one at once, others by a thread each, kept for a minute.
+// Resolves names without blocking an event loop: numeric addresses at once, others by a thread each. Results are kept
+// for a minute.
 //
-// Threads: lookup() from one thread. `wake` is called by others, also after the Resolver is gone, so it must own what
-// it uses.
+// Threads: lookup() from one thread. Other threads call `wake`, even after the Resolver is gone, so it must own what it
+// uses.
 #pragma once
 #include <sys/socket.h>
 
@@ -26,7 +27,7 @@ class Resolver {
  public:
   explicit Resolver(std::function<void()> wake);
   ~Resolver();
-  // Nothing: not known yet, `wake` will be called. A failure is told once; the next call asks again.
+  // Nothing: not known yet; `wake` will be called. A failure is returned once; the next call asks again.
   std::optional<Result<std::vector<NetAddress>>> lookup(const std::string& host, const std::string& port);
 
  private:

@@ -18,7 +18,7 @@ class HttpEngine::TransportThread {
   TransportThread& operator=(const TransportThread&) = delete;
   void start();
   void stop();  // and wait for it
-  // There may be work. One interruption for however many calls, and none by the thread itself: it looks before it
+  // Tells that there may be work. Many calls cause one wake-up, and calls by the thread itself none: it looks before it
   // waits.
   void wake();
   bool busy() const { return busy_.load(std::memory_order_relaxed) > 0.75F; }
@@ -28,7 +28,7 @@ class HttpEngine::TransportThread {
   virtual void interrupt() = 0;
   bool stopping() const { return stop_.load(); }
   bool next_job(bool plain, Job& job);
-  // Tells the exchange that an attempt is over, and keeps the job if there is another.
+  // Tells the HttpAttempt that an attempt is over, and keeps the job if there is another.
   void conclude(Job job, const HttpReply& reply);
   void wait_with(Job job, std::chrono::milliseconds wait) { waiting_.emplace(Clock::now() + wait, std::move(job)); }
   // How long to wait for events, at most `most`.
@@ -50,7 +50,7 @@ class HttpEngine::TransportThread {
   std::thread thread_;
 };
 
-// What an attempt says about the store's load.
+// What an attempt tells about the store's load.
 Concurrency::Outcome outcome_of(const HttpReply& reply);
 
 }  // namespace larder

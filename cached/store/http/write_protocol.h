@@ -1,5 +1,4 @@
-// In which words a store is written to; what S3 and BOS have in common is in http_writer.cc. The replies are untrusted
-// text.
+// How S3 and BOS differ in writing; http_writer.cc has what they have in common. Replies are untrusted text.
 //
 // Threads: every function may be called from any thread; none blocks.
 #pragma once
@@ -23,13 +22,13 @@ struct ByteRange {
   uint64_t length = 0;  // at least 1
 };
 
-// What the body of a 200 says of a copy.
+// The result of a copy in the body of a 200.
 struct CopyReply {
-  ServiceError error;  // no code: it is done
+  ServiceError error;  // no code: success
   std::string etag;    // empty: the store said nothing
 };
 
-// What a store says of one key of a batch that it did not remove.
+// A key of a batch that the store did not remove, and why.
 struct RemoveRefusal {
   std::string key;  // full
   ServiceError error;
@@ -43,16 +42,16 @@ inline std::string range_text(const ByteRange& range) {
 class WriteProtocol {
  public:
   virtual ~WriteProtocol() = default;
-  virtual std::string_view meta_prefix() const = 0;  // of headers that are kept with an object
-  virtual std::string_view body_type() const = 0;    // of orders: Content-Type
+  virtual std::string_view meta_prefix() const = 0;  // of headers that the store keeps with an object
+  virtual std::string_view body_type() const = 0;    // Content-Type of bodies
   virtual bool meta_at_completion() const = 0;       // of an upload in parts; false: when it is begun
   virtual Result<std::string> parse_upload(std::string_view body) const = 0;
   virtual NameValues parts_query(const std::string& upload, int after) const = 0;
   virtual Result<PartsPage> parse_parts(std::string_view body) const = 0;
   virtual std::string complete_body(const std::vector<PartInfo>& parts) const = 0;
-  // The body of a 200: a store may notice only after its head was sent that it cannot do it. No code: it is done.
+  // Parses the body of a 200, since a store may fail after it sent the head. No code: success.
   virtual ServiceError parse_complete(std::string_view body) const = 0;
-  // What the etag of an object made of these parts must be; empty: nobody knows.
+  // The etag that an object of these parts must have; empty if it is not known.
   virtual std::string composite_etag(const std::vector<PartInfo>& parts) const = 0;
 
   // Of a PUT without a body that copies: all of the original, with new metadata, or these bytes of it as a part; and
