@@ -1,5 +1,5 @@
-// sendfile, copy_file_range and splice out of lazy objects, and hints. The kernel would send pages that are not there,
-// or that go while they are sent, as zeros: so what is sent has been read and checked before.
+// sendfile, copy_file_range and splice out of lazy objects, and hints. The kernel would send absent pages, and pages
+// that go while they are sent, as zeros. So the library reads and checks the bytes before it sends them.
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -30,8 +30,8 @@ class Bounce {
   void* base_;
 };
 
-// Writes what is at `offset` of the object with `put(buffer, size)`, which returns bytes or -errno. Bytes, or -errno if
-// there are none.
+// Writes the bytes at `offset` of the object with `put(buffer, size)`, which returns bytes or -errno. Returns bytes, or
+// -errno if there are none.
 template <typename Put>
 ssize_t pump(Lazy& lazy, uint64_t offset, size_t size, Put put) {
   Bounce bounce;
@@ -65,7 +65,7 @@ ssize_t pump_from(int in, Lazy& lazy, Offset* at, size_t size, Put put) {
   return n;
 }
 
-// What the kernel says to a directory as the source: EISDIR, EINVAL, and EOVERFLOW from sendfile.
+// The kernel's errors for a directory as the source: EISDIR, EINVAL, and EOVERFLOW from sendfile.
 bool refused(ssize_t r) {
   return r < 0 && (errno == EISDIR || errno == EINVAL || errno == EOVERFLOW);
 }
@@ -94,7 +94,7 @@ ssize_t lazy_copy_range(int in, Lazy& lazy, off64_t* in_offset, int out, off64_t
   });
 }
 
-// Into a pipe: as much as is taken without waiting for a reader a second time.
+// Into a pipe: as much as it takes without waiting for a reader a second time.
 ssize_t lazy_splice(int in, Lazy& lazy, off64_t* in_offset, int out, off64_t* out_offset, size_t size, unsigned flags) {
   if (out_offset != nullptr) return -ESPIPE;
   struct stat st;

@@ -1,5 +1,5 @@
-// The current directory. Inside a dataset it really is a (mirror) directory, so the kernel keeps it over fork and exec;
-// here it gets its name back.
+// The current directory. Inside a dataset it is a real (mirror) directory, so the kernel keeps it over fork and exec;
+// these wrappers give it its name back.
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +12,7 @@
 namespace larder {
 namespace {
 
-// Also right in a vfork child, which resets its parent's hint: unknown only costs time.
+// This is right in a vfork child, too, which resets its parent's hint: an unknown hint only costs time.
 void forget_cwd() {
   process.cwd.store(static_cast<int>(CwdClass::kUnknown), std::memory_order_relaxed);
 }
@@ -29,7 +29,7 @@ int change_directory(Found& f) {
   return r < 0 ? fail(-r) : 0;
 }
 
-// True: the current directory is ours; its path is in `out` (PATH_MAX).
+// True: the current directory is a dataset's; its path is in `out` (PATH_MAX).
 bool virtual_cwd(char* out, long* n) {
   struct stat st;
   if (current_state() == nullptr || sys::fstatat(AT_FDCWD, ".", &st, 0) != 0) return false;
@@ -72,7 +72,7 @@ int larder_fchdir(int fd) {
   return r < -1 ? fail(static_cast<int>(-r)) : static_cast<int>(r);
 }
 
-// A dataset is no root to run programs in: nothing in it can be executed.
+// A dataset cannot be a root directory: nothing in it can be executed.
 int larder_chroot(const char* path) {
   resolve_next();
   return dispatch(

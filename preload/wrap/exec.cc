@@ -15,7 +15,8 @@ extern "C" char** environ;
 namespace larder {
 namespace {
 
-// What to execute. `error`: it is ours, or a path that only looks like it. Else `path`, which the kernel understands.
+// What to execute. `error`: it is a dataset's file, or a path that only looks like one. Otherwise `path`, which the
+// kernel understands.
 struct Program {
   int error = 0;
   const char* path;
@@ -28,7 +29,7 @@ struct Program {
     if (found.rebased)
       path = found.path;
     else if (!ours && sys::fstatat(AT_FDCWD, p, &st, 0) == -ENOENT && may_lead_to_ours(AT_FDCWD, p)) {
-      ours = route_missing(AT_FDCWD, p, true, &found);  // a symlink leads there
+      ours = route_missing(AT_FDCWD, p, true, &found);  // a symlink leads into a dataset
     }
     if (ours) error = found.kind == Kind::kMissing ? found.error : EACCES;
   }
@@ -97,7 +98,7 @@ int larder_execle(const char* path, const char* arg, ...) {
   return larder_execve(path, argv, envp);
 }
 
-// The descriptor says what is executed; a mirror or a cache file has no x bit either.
+// The descriptor names the file; a mirror or a cache file has no x bit either.
 int larder_fexecve(int fd, char* const argv[], char* const envp[]) {
   resolve_next();
   return next.fexecve(fd, argv, envp);
@@ -129,7 +130,7 @@ int larder_posix_spawnp(pid_t* pid, const char* file, const posix_spawn_file_act
   return next.posix_spawnp(pid, program.path ? program.path : file, actions, attr, argv, envp);
 }
 
-// glibc 2.39 and later; nobody asks for them where libc has none.
+// glibc 2.39 and later; no program calls them where libc has none.
 int larder_pidfd_spawn(int* pidfd, const char* path, const posix_spawn_file_actions_t* actions,
                        const posix_spawnattr_t* attr, char* const argv[], char* const envp[]) {
   Program program(path);
@@ -147,8 +148,8 @@ int larder_pidfd_spawnp(int* pidfd, const char* file, const posix_spawn_file_act
 }
 
 // ---- file actions ---------------------------------------------------------------------------------------------------
-// libc's child opens without asking us. We open now, and the child takes our descriptor; it is kept until the actions
-// end.
+// libc's child opens without calling the library. So the library opens now, and the child takes this descriptor, which
+// is kept until the actions end.
 
 namespace {
 
@@ -177,7 +178,7 @@ void let_go(const void* actions) {
   }
 }
 
-// A kept descriptor for something of ours, -1 if it is not ours (the child shall try), or -errno - 1.
+// A kept descriptor for a dataset's file or folder, -1 if it is not a dataset's (the child tries), or -errno - 1.
 int kept_descriptor(const void* actions, const char* path, int flags) {
   constexpr int kNotOurs = -1;
   int fd = dispatch(
@@ -186,7 +187,7 @@ int kept_descriptor(const void* actions, const char* path, int flags) {
       [](int, const char*) { return kNotOurs; });
   if (fd == kNotOurs) return kNotOurs;
   if (fd < 0) return fd - 1;
-  int high = sys::fcntl(fd, F_DUPFD_CLOEXEC, 64);  // not a number that an earlier action of the child makes
+  int high = sys::fcntl(fd, F_DUPFD_CLOEXEC, 64);  // a number that no earlier action of the child makes
   if (high >= 0) {
     sys::close(fd);
     fd = high;
@@ -222,8 +223,8 @@ int larder_posix_spawn_file_actions_destroy(posix_spawn_file_actions_t* actions)
 }
 
 // ---- dlopen ---------------------------------------------------------------------------------------------------------
-// libc resolves a library by its caller's RUNPATH and namespace, which it knows by the return address: so what is not
-// ours is jumped to, never called. What is ours is loaded by descriptor.
+// libc resolves a library by its caller's RUNPATH and namespace, which it knows by the return address. So the library
+// jumps to libc's function, never calls it, for files outside datasets; those of datasets are loaded by descriptor.
 
 extern "C" __attribute__((visibility("hidden"), used)) int larder_dlopen_is_ours(const char* path) {
   if (!has_slash(path) || current_state() == nullptr) return 0;

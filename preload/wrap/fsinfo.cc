@@ -14,7 +14,7 @@
 namespace larder {
 namespace {
 
-constexpr long kMagic = 0x4452414c;  // "LARD": no program takes us for a tmpfs, an NFS or a local disk
+constexpr long kMagic = 0x4452414c;  // "LARD": no program takes it for a tmpfs, an NFS or a local disk
 constexpr long kBlock = 4096;
 constexpr unsigned long kFlags = ST_RDONLY | ST_NOSUID | ST_NODEV;
 
@@ -114,7 +114,7 @@ ssize_t no_attributes(const Found& f) {
   return f.kind == Kind::kMissing ? fail(f.error) : 0;
 }
 
-// A dataset never changes under a watcher; the watch is on the real file, so that it is valid and silent.
+// A dataset never changes under a watcher. The watch is on the real file, so that it is valid and stays silent.
 int watch(Found& f, int inotify, uint32_t mask) {
   int fd = open_found(f, O_RDONLY | O_CLOEXEC);
   if (fd < 0) return fail(-fd);

@@ -1,5 +1,5 @@
-// fts(3) over trees that hold something of ours: glibc's opens directories by itself. Never changes the current
-// directory: fts_accpath is the whole path, as with FTS_NOCHDIR. Walks elsewhere are glibc's.
+// fts(3) over trees with a dataset in them, because glibc's opens directories internally. It never changes the current
+// directory: fts_accpath is the whole path, as with FTS_NOCHDIR. Other walks are glibc's.
 #include <errno.h>
 #include <fts.h>
 #include <stddef.h>
@@ -188,7 +188,7 @@ FTSENT* descend(FTS* fts, FTSENT* dir) {
   return dir;
 }
 
-// Its name without the folders that the caller wrote before it, as glibc gives it once the walk has come to it.
+// Its name without the folders that the caller wrote before it, as glibc gives it once the walk has reached it.
 void shorten_root_name(FTSENT* root) {
   const char* slash = strrchr(root->fts_name, '/');
   if (slash == nullptr || (slash == root->fts_name && slash[1] == 0)) return;
@@ -197,7 +197,7 @@ void shorten_root_name(FTSENT* root) {
   root->fts_namelen = static_cast<unsigned short>(n);
 }
 
-// What fts_set() asked of the entry before it is reported. FTS_SKIP on a child that was not reported yet skips it.
+// Applies fts_set() to an entry before it is reported. FTS_SKIP on a child that was not reported yet skips it.
 FTSENT* report(FTS* fts, FTSENT* e) {
   while (e != nullptr && e->fts_instr == FTS_SKIP && e->fts_info != FTS_DP)
     e = leave(fts, e);
@@ -250,7 +250,7 @@ int close_ours(FTS* fts) {
   return 0;
 }
 
-// Does a walk from here meet anything of ours?
+// True if a walk from here meets a dataset.
 bool meets_ours(const char* path) {
   struct stat st, real;
   if (path[0] != '/' && cwd_is_ours()) return true;

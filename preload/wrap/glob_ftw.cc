@@ -1,4 +1,4 @@
-// glob, ftw, nftw: libc opens and stats by itself in them.
+// glob, ftw, nftw: libc opens and stats internally in them.
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -157,7 +157,7 @@ class Walk {
   char full_[2 * PATH_MAX];
 };
 
-// Trees that hold something of ours: a dataset, a folder above one.
+// Trees with a dataset in them, or a folder above one.
 template <typename Stat, typename Native>
 int walk_wrapper(const char* name, WalkCall<Stat> call, int flags, Native native) {
   struct stat st, real;

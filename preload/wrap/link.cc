@@ -45,7 +45,7 @@ bool names_descriptor(const char* path) {
   return path != nullptr && (strncmp(path, "/proc/", 6) == 0 || strncmp(path, "/dev/fd/", 8) == 0);
 }
 
-// A magic link to a file or directory of ours says where it is in the dataset, not in the cache.
+// A magic link to a dataset's file or directory shows the path in the dataset, not in the cache.
 ssize_t translated(ssize_t r, int dirfd, const char* path, char* buf, size_t size) {
   struct stat st;
   if (r <= 0 || !names_descriptor(path) || current_state() == nullptr) return r;
@@ -78,7 +78,7 @@ ssize_t raw_readlink(int dirfd, const char* path, char* buf, size_t size) {
   return r < 0 ? fail(static_cast<int>(-r)) : r;
 }
 
-// f.path has no symlink in it any more: a mount point covers, and below it there are none.
+// f.path contains no symlink: a mount point covers the disk, and there are none below it.
 char* canonical(Found& f, char* resolved) {
   if (f.kind == Kind::kMissing) return errno = f.error, nullptr;
   if (f.path_len >= PATH_MAX) return errno = ENAMETOOLONG, nullptr;

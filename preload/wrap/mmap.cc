@@ -15,8 +15,8 @@ void count_error() {
   count(&StatSlot::errors);
 }
 
-// Without userfaultfd: the whole object, which stays in the cache as long as it is mapped. Too large for that is
-// ENODEV: a program then knows that it has to read.
+// Without userfaultfd: maps the whole object, which stays in the cache as long as it is mapped. ENODEV: it is too large
+// for that, and the program must read instead.
 long map_whole(const Lazy& lazy, void* at, size_t length, int prot, int flags, off_t offset) {
   sys::Fd file(open_whole(lazy));
   if (file.get() < 0) return file.get() == -EFBIG ? -ENODEV : file.get();

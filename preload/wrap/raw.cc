@@ -1,6 +1,6 @@
-// syscall(2) as a function: libuv, Rust crates and others make some calls that way. Numbers that concern us go through
-// the wrappers; everything else jumps to the next definition untouched (some calls, like clone, must not find a frame
-// of ours).
+// syscall(2) as a function: libuv, Rust crates and others make some calls that way. Intercepted calls go through the
+// wrappers; every other number jumps to the next definition untouched (some calls, such as clone, must not find a frame
+// of this library).
 #include <errno.h>
 #include <sys/syscall.h>
 #include <unistd.h>

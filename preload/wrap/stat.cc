@@ -144,7 +144,7 @@ __attribute__((noinline)) int patch_any(struct stat* st) {
   return 1;
 }
 
-// The quick test before: other files of the cache's tmpfs are not ours either.
+// A quick test first: other files of the cache's tmpfs are not a dataset's either.
 inline bool may_need_patch(const State* s, const struct stat& st) {
   if (st.st_dev == s->cache_dev && s->inodes != nullptr && s->inodes->find(st.st_ino, s->inode_mask) != nullptr)
     return true;
@@ -187,7 +187,7 @@ constexpr int kStatVersion = 0;
 
 using namespace larder;
 
-// glibc before 2.33 has no stat functions but __xstat's: then the kernel is asked.
+// glibc before 2.33 has only __xstat and its kin: then the kernel is asked.
 #define STAT(name, type, flags)                                                        \
   int larder_##name(const char* path, type* st) {                                      \
     return stat_wrapper(AT_FDCWD, path, plain(st), flags, [=](int at, const char* p) { \

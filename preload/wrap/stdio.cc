@@ -1,4 +1,5 @@
-// fopen and freopen: libc opens the file by itself, without asking open(). We open it and hand libc the descriptor.
+// fopen and freopen: libc opens the file internally, without calling open(). So the library opens it and gives libc the
+// descriptor.
 #include <errno.h>
 #include <string.h>
 
@@ -11,7 +12,7 @@
 namespace larder {
 namespace {
 
-// Flags of a stdio mode, or -1 if it is none.
+// Flags of a stdio mode, or -1 if it is not valid.
 int parse_mode(const char* mode) {
   int flags;
   switch (mode[0]) {
@@ -36,8 +37,8 @@ int parse_mode(const char* mode) {
 }
 
 // ---- streams of lazy objects ----------------------------------------------------------------------------------------
-// libc reads its streams without asking read(). A cookie stream asks us; it is given its descriptor, so fileno() is
-// right.
+// libc reads its streams without calling read(). A cookie stream calls the library; it is given its descriptor, so that
+// fileno() is right.
 
 int cookie_fd(void* cookie) {
   return static_cast<int>(reinterpret_cast<intptr_t>(cookie));
@@ -155,7 +156,7 @@ FILE* freopen_wrapper(const char* path, const char* mode, FILE* stream, Real rea
   if (path != nullptr && maybe_ours(AT_FDCWD, path) && route(AT_FDCWD, path, &f))
     return reopen_stream(f, mode, stream, real);
   if (f.rebased) path = f.path;
-  // A failed freopen closes the stream: what the kernel does not know must be found out before.
+  // A failed freopen closes the stream, so paths that the kernel does not know must be resolved before.
   struct stat st;
   if (path != nullptr && path[0] != 0 && current_state() != nullptr &&
       sys::fstatat(AT_FDCWD, path, &st, 0) == -ENOENT) {
