@@ -360,7 +360,7 @@ struct Inside {
 };
 
 inline bool eventually(const std::function<bool()>& what) {
-  for (int i = 0; i < 1000; ++i, std::this_thread::sleep_for(std::chrono::milliseconds(5)))
+  for (int i = 0; i < 12'000; ++i, std::this_thread::sleep_for(std::chrono::milliseconds(5)))
     if (what()) return true;
   return false;
 }

@@ -32,7 +32,7 @@ class FakeChunks {
  public:
   struct Knobs {
     std::atomic<int> evictions_per_ms{0};
-    std::atomic<int> delay_ms{0};
+    std::atomic<bool> hold{false};         // nobody is answered
     std::atomic<int> status{0};            // an errno for everybody
     std::atomic<bool> show_poison{false};  // absent chunks are full of kPoison when they are not holes
     std::atomic<uint64_t> requests{0}, fills{0}, evictions{0};
@@ -174,7 +174,6 @@ class FakeChunks {
   struct Question {
     int fd;
     ChunkRequest chunks;
-    std::chrono::steady_clock::time_point due;
   };
 
   void hear(int fd) {
@@ -187,8 +186,7 @@ class FakeChunks {
       return;
     }
     ++knobs_->requests;
-    questions_.push_back(
-        {fd, packet.chunks, std::chrono::steady_clock::now() + std::chrono::milliseconds(knobs_->delay_ms)});
+    questions_.push_back({fd, packet.chunks});
   }
 
   void answer(const Question& q) {
@@ -214,7 +212,7 @@ class FakeChunks {
         const int fd = ::accept(listen_, nullptr, nullptr);
         if (fd >= 0) hear(fd);
       }
-      for (; !questions_.empty() && questions_.front().due <= std::chrono::steady_clock::now(); questions_.pop_front())
+      for (; !knobs_->hold && !questions_.empty(); questions_.pop_front())
         answer(questions_.front());
       for (; evicted < std::chrono::steady_clock::now(); evicted += std::chrono::milliseconds(1))
         for (int i = knobs_->evictions_per_ms; i > 0; --i)

@@ -175,7 +175,9 @@ TEST_F(RedisClusterTest, ASlotThatMovesWhileItIsUsed) {
     EXPECT_EQ(current_version(*meta, "a"), first);
   }
   std::thread finish([&] {
-    std::this_thread::sleep_for(std::chrono::milliseconds(500));
+    EXPECT_TRUE(eventually(60'000, [&] {
+      return to.command({"INFO", "errorstats"}).text.find("errorstat_TRYAGAIN") != std::string::npos;
+    })) << "the publisher met no slot on its way";
     for (RedisServer* node : {&to, &from, nodes_[1].get(), nodes_[0].get(), nodes_[2].get()})
       node->command({"CLUSTER", "SETSLOT", slot, "NODE", id(to)});
   });
@@ -209,11 +211,12 @@ TEST_F(RedisClusterTest, AMessageReachesNodesOnOtherShards) {
   auto meta = open(nodes_[0]->url());
   ASSERT_TRUE(meta->put_dataset(definition("a")).ok());
   std::atomic<int> heard{0};
+  publish(*meta, "a", 10);
   auto other = open(nodes_[1]->url());
   other->watch([&](const std::string& name) { heard += name == "a"; });
-  std::this_thread::sleep_for(std::chrono::milliseconds(700));
-  publish(*meta, "a", 10);
-  EXPECT_TRUE(eventually(2500, [&] { return heard > 0; }));
+  ASSERT_TRUE(eventually(60'000, [&] { return heard >= 1; })) << "the first poll, which follows the subscription";
+  publish(*meta, "a", 10, 2);
+  EXPECT_TRUE(eventually(60'000, [&] { return heard >= 3; })) << "the message, and the poll";
 }
 
 // ---- TLS
@@ -297,11 +300,12 @@ TEST_F(RedisTlsTest, ASubscriptionOverTlsHears) {
   auto meta = open(url(*server, ca()));
   ASSERT_TRUE(meta->put_dataset(definition("a")).ok());
   std::atomic<int> heard{0};
+  publish(*meta, "a", 10);
   auto other = open(url(*server, ca()));
   other->watch([&](const std::string&) { ++heard; });
-  std::this_thread::sleep_for(std::chrono::milliseconds(700));
-  publish(*meta, "a", 10);
-  EXPECT_TRUE(eventually(2500, [&] { return heard > 0; }));
+  ASSERT_TRUE(eventually(60'000, [&] { return heard >= 1; })) << "the first poll, which follows the subscription";
+  publish(*meta, "a", 10, 2);
+  EXPECT_TRUE(eventually(60'000, [&] { return heard >= 3; })) << "the message, and the poll";
 }
 
 }  // namespace
