@@ -4,10 +4,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "larder/names.h"
 #include "preload/base/process_lock.h"
 #include "preload/base/sys.h"
+#include "preload/resolve/cache_files.h"
 #include "preload/resolve/daemon_client.h"
+#include "preload/resolve/greeting.h"
 
 namespace larder {
 namespace {
@@ -47,26 +48,13 @@ size_t pages(size_t n) {
 
 // ---- opening --------------------------------------------------------------------------------------------------------
 
-int open_in_cache(const CacheName& cache_name, int flags) {
-  const char* name = cache_name.c_str();
-  const int root = process.root_fd.load(std::memory_order_acquire);
-  const int fd = sys::openat(root, name, flags | O_CLOEXEC | O_NOFOLLOW);
-  if (fd != -EBADF && fd != -ENOTDIR && fd != -ENOENT) return fd;
-  reopen_root(root);  // the program may have put something else there, also another folder
-  const int again = process.root_fd.load(std::memory_order_acquire);
-  return again == root && fd == -ENOENT ? fd : sys::openat(again, name, flags | O_CLOEXEC | O_NOFOLLOW);
-}
-
-// Above the numbers that programs count on.
+// Above the numbers that programs count on. Takes the descriptor over.
 int parked(int fd) {
   if (fd < 0) return fd;
-  for (int from : {512, 128, 32}) {
-    const int high = sys::fcntl(fd, F_DUPFD_CLOEXEC, from);
-    if (high < 0) continue;
-    sys::close(fd);
-    return high;
-  }
-  return fd;
+  const int high = park(fd);
+  if (high < 0) return fd;
+  sys::close(fd);
+  return high;
 }
 
 bool is_file(int fd, uint64_t dev, uint64_t inode) {
@@ -123,8 +111,8 @@ int ask_chunks(uint64_t dataset_id, uint64_t handle_inode, uint32_t first, uint3
 int open_data(uint64_t dataset_id, uint64_t handle_inode, const ChunkMap* map, uint64_t dev) {
   const CacheName lazy = chunk_data_path(dataset_id, handle_inode), whole = object_path(dataset_id, map->oid);
   const bool is_whole = map->whole.load(std::memory_order_acquire) != 0;
-  int fd = open_in_cache(is_whole ? whole : lazy, O_RDONLY);
-  if (fd == -ENOENT) fd = open_in_cache(is_whole ? lazy : whole, O_RDONLY);
+  int fd = open_in_cache(is_whole ? whole : lazy, O_RDONLY | O_CLOEXEC);
+  if (fd == -ENOENT) fd = open_in_cache(is_whole ? lazy : whole, O_RDONLY | O_CLOEXEC);
   if (fd >= 0 && !is_file(fd, dev, map->data_inode)) {
     sys::close(fd);
     return -ENOENT;
@@ -185,7 +173,7 @@ uint32_t whole_count() {
 }
 
 int try_fill(Slot& s, uint64_t dataset_id, uint64_t handle_inode, uint64_t dev) {
-  sys::Fd map(open_in_cache(chunk_map_path(dataset_id, handle_inode), O_RDONLY));
+  sys::Fd map(open_in_cache(chunk_map_path(dataset_id, handle_inode), O_RDONLY | O_CLOEXEC));
   if (map.get() < 0) return map.get();
   if (int error = show_map(s, map.get(), handle_inode)) return error;
   const int data = parked(open_data(dataset_id, handle_inode, s.map, dev));
@@ -431,7 +419,7 @@ ssize_t lazy_pread(Lazy& lazy, void* buffer, size_t length, uint64_t offset) {
 
 int open_whole(const Lazy& lazy) {
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
-    const int fd = open_in_cache(object_path(lazy.dataset_id, lazy.oid), O_RDONLY);
+    const int fd = open_in_cache(object_path(lazy.dataset_id, lazy.oid), O_RDONLY | O_CLOEXEC);
     if (fd != -ENOENT) return fd;
     if (int error = ask_chunks(lazy.dataset_id, lazy.handle_inode, 0, 0, kChunksWhole)) return error;
   }
@@ -442,7 +430,7 @@ int open_lazy_files(uint64_t dataset_id, uint64_t handle_inode, LazyFiles* out) 
   const uint64_t dev = patience(dataset_id).cache_dev;
   int last = -EIO;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
-    sys::Fd map(open_in_cache(chunk_map_path(dataset_id, handle_inode), O_RDONLY));
+    sys::Fd map(open_in_cache(chunk_map_path(dataset_id, handle_inode), O_RDONLY | O_CLOEXEC));
     ChunkMap header;
     int data = map.get();
     if (map.get() >= 0) {

@@ -15,6 +15,7 @@
 #include <new>
 #include <type_traits>
 
+#include "preload/base/libc_result.h"
 #include "preload/base/sys.h"
 #include "preload/resolve/state.h"
 
@@ -241,12 +242,6 @@ inline auto dispatch(int dirfd, const char* path, bool follow, Ours ours, Native
   auto r = maybe_ours(dirfd, path) ? dispatch_slow(dirfd, path, ours, native) : native(dirfd, path);
   if (__builtin_expect(failed(r), 0)) return dispatch_missing(dirfd, path, follow, r, ours, native);
   return r;
-}
-
-// For functions that return -1 and errno.
-inline int fail(int error) {
-  errno = error;
-  return -1;
 }
 
 }  // namespace larder

@@ -197,16 +197,15 @@ bool fill_state(State* s, const Control* control, const Greeting& g) {
   return true;
 }
 
-bool same_directory(int a, int b) {
-  struct stat x, y;
-  return sys::fstat(a, &x) == 0 && sys::fstat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
 // Keeps the descriptor we have if it still is the cache directory. If the program put something else there, it stays.
 void adopt_fds(const Greeting& g) {
-  int have = process.root_fd.load();
-  if (have < 0 || !same_directory(have, g.root)) {
-    int parked = park(g.root);
+  struct stat st;
+  if (sys::fstat(g.root, &st) == 0) {
+    process.root_dev.store(st.st_dev, std::memory_order_relaxed);
+    process.root_inode.store(st.st_ino, std::memory_order_relaxed);
+  }
+  if (!is_cache_root(process.root_fd.load())) {
+    const int parked = park(g.root);
     if (parked >= 0) process.root_fd.store(parked, std::memory_order_release);
   }
   if (process.stat_slots.load() == nullptr && g.count >= 2) {
@@ -328,10 +327,17 @@ bool attach_late() {
   return refresh_state(nullptr) != nullptr;
 }
 
+bool is_cache_root(int fd) {
+  struct stat st;
+  return fd >= 0 && sys::fstat(fd, &st) == 0 && st.st_ino == process.root_inode.load(std::memory_order_relaxed) &&
+         st.st_dev == process.root_dev.load(std::memory_order_relaxed);
+}
+
 void reopen_root(int lost_fd) {
   if (!own_process()) return;
   ProcessLock lock(build_lock);
-  if (process.root_fd.load() != lost_fd) return;  // another thread did it
+  const int have = process.root_fd.load();
+  if (have != lost_fd || is_cache_root(have)) return;  // another thread did it
   Greeting g;
   if (!greet(&g)) return;
   adopt_fds(g);

@@ -85,7 +85,8 @@ struct Process {
   std::atomic<State*> current{nullptr};
   std::atomic<const Control*> control{nullptr};
   std::atomic<int> root_fd{-1};  // the cache directory (O_PATH); may have been closed or replaced by the program
-  std::atomic<int> cwd{0};       // CwdClass; a hint that chdir and vfork children reset to kUnknown
+  std::atomic<uint64_t> root_dev{0}, root_inode{0};  // what root_fd was when it was opened
+  std::atomic<int> cwd{0};                           // CwdClass; a hint that chdir and vfork children reset to kUnknown
   std::atomic<StatSlot*> stat_slots{nullptr};
   std::atomic<int> pid{0};           // 0 before the constructor; kept right by an atfork handler
   std::atomic<bool> tried{false};    // attach was tried at least once
@@ -139,6 +140,9 @@ bool attach_late();
 
 // The cache directory was lost (closed or replaced by the program): greet again for a new descriptor.
 void reopen_root(int lost_fd);
+
+// True if the descriptor is (still) that of the cache directory. One system call.
+bool is_cache_root(int fd);
 
 // Adds to this process's slot of the statistics.
 inline void count(std::atomic<uint64_t> StatSlot::*counter, uint64_t n = 1) {

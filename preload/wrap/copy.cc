@@ -128,9 +128,8 @@ ssize_t larder_copy_file_range(int in, off64_t* in_offset, int out, off64_t* out
   if (next.copy_file_range) {
     r = next.copy_file_range(in, in_offset, out, out_offset, size, flags);
   } else {
-    const long raw = sys::call(SYS_copy_file_range, in, sys::arg(in_offset), out, sys::arg(out_offset),
-                               static_cast<long>(size), flags);
-    r = raw < 0 ? fail(static_cast<int>(-raw)) : raw;
+    r = libc_result(sys::call(SYS_copy_file_range, in, sys::arg(in_offset), out, sys::arg(out_offset),
+                              static_cast<long>(size), flags));
   }
   if (!refused(r)) return r;
   return on_handle(in, r,

@@ -58,18 +58,18 @@ int larder_chdir(const char* path) {
   return dispatch(
       AT_FDCWD, path, true, [](Found& f) { return change_directory(f); },
       [&](int, const char* p) {
-        long r = next.chdir ? next.chdir(p) : sys::call(SYS_chdir, sys::arg(p));
+        const int r = next.chdir ? next.chdir(p) : libc_result<int>(sys::call(SYS_chdir, sys::arg(p)));
         forget_cwd();
-        return r < -1 ? fail(static_cast<int>(-r)) : static_cast<int>(r);
+        return r;
       });
 }
 
 int larder_fchdir(int fd) {
   struct stat st;
   if (current_state() != nullptr && sys::fstat(fd, &st) == 0 && identify(st).kind == Kind::kFile) return fail(ENOTDIR);
-  long r = next.fchdir ? next.fchdir(fd) : sys::fchdir(fd);
+  const int r = next.fchdir ? next.fchdir(fd) : libc_result<int>(sys::fchdir(fd));
   forget_cwd();
-  return r < -1 ? fail(static_cast<int>(-r)) : static_cast<int>(r);
+  return r;
 }
 
 // A dataset cannot be a root directory: nothing in it can be executed.

@@ -460,8 +460,7 @@ SCANDIRAT(scandirat64, struct dirent64)
 namespace {
 
 long raw_getdents(int fd, void* buffer, size_t size) {
-  long r = sys::call(SYS_getdents64, fd, sys::arg(buffer), static_cast<long>(size));
-  return r < 0 ? fail(static_cast<int>(-r)) : r;
+  return libc_result(sys::call(SYS_getdents64, fd, sys::arg(buffer), static_cast<long>(size)));
 }
 
 // Where we are is kept where the kernel keeps it: in the offset of the mirror directory's descriptor.

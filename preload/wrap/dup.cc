@@ -15,13 +15,9 @@ int carried(int from, int to) {
   return to;
 }
 
-int checked(long r) {
-  return r < -1 ? fail(static_cast<int>(-r)) : static_cast<int>(r);
-}
-
 template <typename Real>
 int fcntl_wrapper(int fd, int cmd, void* arg, Real real) {
-  int r = real ? real(fd, cmd, arg) : checked(sys::call(SYS_fcntl, fd, cmd, sys::arg(arg)));
+  int r = real ? real(fd, cmd, arg) : libc_result<int>(sys::call(SYS_fcntl, fd, cmd, sys::arg(arg)));
   return cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC ? carried(fd, r) : r;
 }
 
@@ -31,7 +27,7 @@ int fcntl_wrapper(int fd, int cmd, void* arg, Real real) {
 using namespace larder;
 
 int larder_dup(int fd) {
-  return carried(fd, next.dup ? next.dup(fd) : checked(sys::call(SYS_dup, fd)));
+  return carried(fd, next.dup ? next.dup(fd) : libc_result<int>(sys::call(SYS_dup, fd)));
 }
 int larder_dup2(int fd, int to) {
   resolve_next();
@@ -41,7 +37,7 @@ int larder___dup2(int fd, int to) {
   return larder_dup2(fd, to);
 }
 int larder_dup3(int fd, int to, int flags) {
-  return carried(fd, next.dup3 ? next.dup3(fd, to, flags) : checked(sys::call(SYS_dup3, fd, to, flags)));
+  return carried(fd, next.dup3 ? next.dup3(fd, to, flags) : libc_result<int>(sys::call(SYS_dup3, fd, to, flags)));
 }
 
 #define FCNTL(name)                                \

@@ -107,8 +107,7 @@ int larder_execveat(int dirfd, const char* path, char* const argv[], char* const
   resolve_next();
   auto native = [&](int at, const char* p) {
     if (next.execveat) return next.execveat(at, p, argv, envp, flags);
-    long r = sys::call(SYS_execveat, at, sys::arg(p), sys::arg(argv), sys::arg(envp), flags);
-    return r < 0 ? fail(static_cast<int>(-r)) : static_cast<int>(r);
+    return libc_result<int>(sys::call(SYS_execveat, at, sys::arg(p), sys::arg(argv), sys::arg(envp), flags));
   };
   return dispatch(
       dirfd, path, (flags & AT_SYMLINK_NOFOLLOW) == 0,

@@ -74,8 +74,7 @@ ssize_t readlink_wrapper(int dirfd, const char* path, char* buf, size_t size, Na
 }
 
 ssize_t raw_readlink(int dirfd, const char* path, char* buf, size_t size) {
-  long r = sys::readlinkat(dirfd, path, buf, size);
-  return r < 0 ? fail(static_cast<int>(-r)) : r;
+  return libc_result<ssize_t>(sys::readlinkat(dirfd, path, buf, size));
 }
 
 // f.path contains no symlink: a mount point covers the disk, and there are none below it.

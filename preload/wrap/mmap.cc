@@ -80,8 +80,7 @@ void* larder_mmap64(void* at, size_t length, int prot, int flags, int fd, off64_
 int larder_madvise(void* start, size_t length, int advice) {
   if (advice == MADV_WILLNEED) advise_paged(start, length);
   if (next.madvise != nullptr) return next.madvise(start, length, advice);
-  const long r = sys::call(SYS_madvise, sys::arg(start), static_cast<long>(length), advice);
-  return r < 0 ? fail(static_cast<int>(-r)) : 0;
+  return libc_result<int>(sys::call(SYS_madvise, sys::arg(start), static_cast<long>(length), advice));
 }
 int larder_posix_madvise(void* start, size_t length, int advice) {
   if (advice == POSIX_MADV_WILLNEED) advise_paged(start, length);

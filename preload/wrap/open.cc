@@ -4,9 +4,9 @@
 #include <stdarg.h>
 #include <string.h>
 
-#include "larder/names.h"
 #include "preload/base/next.h"
 #include "preload/base/sys.h"
+#include "preload/resolve/cache_files.h"
 #include "preload/resolve/daemon_client.h"
 
 #ifndef SYS_openat2
@@ -40,21 +40,17 @@ int refuse(const Found& f, int flags) {
   return wants_write(flags) ? EROFS : 0;
 }
 
+// Flags that a descriptor of a directory takes as it is.
+constexpr int kDirectoryFlags = O_CLOEXEC | O_PATH | O_NONBLOCK;
+
 // What a program gets of a lazy object: its handle, which is a directory to the kernel.
 int open_handle(const Found& f, int flags) {
-  return sys::openat(process.root_fd.load(std::memory_order_acquire), handle_path(f.dataset_id, f.entry.oid).c_str(),
-                     (flags & (O_CLOEXEC | O_PATH | O_NONBLOCK)) | O_NOFOLLOW);
+  return open_in_cache(handle_path(f.dataset_id, f.entry.oid), flags & kDirectoryFlags);
 }
 
-// The warm path: one system call. -ENOENT: not in the cache (any more), or the descriptor of the cache is not ours any
-// more.
+// The warm path: one system call. -ENOENT: not in the cache (any more).
 int open_cached(const Found& f, int flags) {
-  const CacheName name = object_path(f.dataset_id, f.entry.oid);
-  int root = process.root_fd.load(std::memory_order_acquire);
-  int fd = sys::openat(root, name.c_str(), (flags & ~kDropped) | O_NOFOLLOW);
-  if (fd != -EBADF && fd != -ENOTDIR) return fd;
-  reopen_root(root);
-  return sys::openat(process.root_fd.load(std::memory_order_acquire), name.c_str(), (flags & ~kDropped) | O_NOFOLLOW);
+  return open_in_cache(object_path(f.dataset_id, f.entry.oid), flags & ~kDropped);
 }
 
 void note_warm(const Found& f) {
@@ -105,8 +101,7 @@ bool newer_catalog(const Found& f) {
 
 int open_directory(const Found& f, int flags) {
   const CacheName name = mirror_path(f.kind == Kind::kAbove ? 0 : f.dataset_id, f.entry.dir_hash);
-  int fd = sys::openat(process.root_fd.load(std::memory_order_acquire), name.c_str(),
-                       (flags & (O_CLOEXEC | O_PATH | O_NONBLOCK)) | O_DIRECTORY | O_NOFOLLOW);
+  int fd = open_in_cache(name, (flags & kDirectoryFlags) | O_DIRECTORY);
   if (fd < 0) {
     fd = ask_for(Op::kDirectory, f.dataset_id, ObjectId{}, f.rel(), f.rel_len(), (flags & O_CLOEXEC) != 0, f.fallback,
                  f.wait_ms);
@@ -196,8 +191,7 @@ inline int open_wrapper(int dirfd, const char* path, int flags, Native native) {
 }
 
 int raw_open(int dirfd, const char* path, int flags, unsigned mode) {
-  int r = sys::openat(dirfd, path, flags, mode);
-  return r < 0 ? fail(-r) : r;
+  return libc_result<int>(sys::openat(dirfd, path, flags, mode));
 }
 
 }  // namespace
@@ -208,8 +202,7 @@ int open_any(int dirfd, const char* path, int flags) {
 
 long open_how_any(int dirfd, const char* path, const void* how, size_t size) {
   auto native = [&](int at, const char* p) {
-    long r = sys::call(SYS_openat2, at, sys::arg(p), sys::arg(how), static_cast<long>(size));
-    return r < 0 ? fail(static_cast<int>(-r)) : static_cast<int>(r);
+    return libc_result<int>(sys::call(SYS_openat2, at, sys::arg(p), sys::arg(how), static_cast<long>(size)));
   };
   uint64_t flags;  // the first field of struct open_how
   if (how == nullptr || size < sizeof(flags)) return native(dirfd, path);

@@ -143,9 +143,7 @@ __attribute__((used)) constinit const Bitmap larder_syscall_bitmap;
 // Before the constructor ran.
 __attribute__((visibility("hidden"), used)) long larder_syscall_early(long n, long a, long b, long c, long d, long e,
                                                                       long f) {
-  long r = sys::call(n, a, b, c, d, e, f);
-  if (r < 0 && r > -4096) return errno = static_cast<int>(-r), -1;
-  return r;
+  return libc_result(sys::call(n, a, b, c, d, e, f));
 }
 
 __attribute__((visibility("hidden"), used)) long larder_syscall_ours(long n, long a, long b, long c, long d, long e) {

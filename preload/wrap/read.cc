@@ -39,10 +39,6 @@ inline ssize_t or_lazy(int fd, Native native, OnLazy on_lazy) {
   return r;
 }
 
-ssize_t checked(long r) {
-  return r < 0 && r > -4096 && r != -1 ? fail(static_cast<int>(-r)) : r;
-}
-
 // Sum of the parts' sizes, or -1: too many parts or bytes.
 ssize_t total(const struct iovec* parts, int count) {
   if (count < 0 || count > IOV_MAX) return -1;
@@ -97,10 +93,10 @@ ssize_t lazy_pread_at(Lazy& lazy, void* buffer, size_t size, off_t offset) {
 }
 
 ssize_t raw_read(int fd, void* buffer, size_t size) {
-  return checked(sys::call(SYS_read, fd, sys::arg(buffer), static_cast<long>(size)));
+  return libc_result(sys::call(SYS_read, fd, sys::arg(buffer), static_cast<long>(size)));
 }
 ssize_t raw_pread(int fd, void* buffer, size_t size, off_t offset) {
-  return checked(sys::call(SYS_pread64, fd, sys::arg(buffer), static_cast<long>(size), offset));
+  return libc_result(sys::call(SYS_pread64, fd, sys::arg(buffer), static_cast<long>(size), offset));
 }
 
 }  // namespace
@@ -208,7 +204,8 @@ ssize_t larder_readv(int fd, const struct iovec* parts, int count) {
   return or_lazy(
       fd,
       [&] {
-        return next.readv ? next.readv(fd, parts, count) : checked(sys::call(SYS_readv, fd, sys::arg(parts), count));
+        return next.readv ? next.readv(fd, parts, count)
+                          : libc_result(sys::call(SYS_readv, fd, sys::arg(parts), count));
       },
       [&](Lazy& lazy) { return lazy_readv(fd, lazy, parts, count); });
 }
@@ -229,7 +226,7 @@ PREADV(preadv64, off64_t)
     resolve_next();                                                                                              \
     auto native = [&] {                                                                                          \
       return next.name ? next.name(fd, parts, count, offset, flags)                                              \
-                       : checked(sys::call(SYS_preadv2, fd, sys::arg(parts), count, offset, 0, flags));          \
+                       : libc_result(sys::call(SYS_preadv2, fd, sys::arg(parts), count, offset, 0, flags));      \
     };                                                                                                           \
     return or_lazy(fd, native, [&](Lazy& lazy) { return lazy_preadv2(fd, lazy, parts, count, offset, flags); }); \
   }
@@ -239,7 +236,7 @@ PREADV2(preadv64v2, off64_t)
 // The kernel moves a directory's position by SEEK_SET and SEEK_CUR as a file's, and knows no end of it.
 #define LSEEK(name, type)                                                                                     \
   type larder_##name(int fd, type offset, int whence) {                                                       \
-    const type r = next.name ? next.name(fd, offset, whence) : checked(sys::lseek(fd, offset, whence));       \
+    const type r = next.name ? next.name(fd, offset, whence) : libc_result(sys::lseek(fd, offset, whence));   \
     if (__builtin_expect(r >= 0 || errno != EINVAL || whence == SEEK_SET || whence == SEEK_CUR, 1)) return r; \
     return on_handle(fd, r, [&](Lazy& lazy) { return lazy_seek(fd, lazy, offset, whence); });                 \
   }
@@ -254,7 +251,7 @@ LSEEK(llseek, off64_t)
       set_handle_hint(fd, false);                                                                  \
       closing_handle();                                                                            \
     }                                                                                              \
-    return static_cast<int>(next.name ? next.name(fd) : checked(sys::close(fd)));                  \
+    return next.name ? next.name(fd) : libc_result<int>(sys::close(fd));                           \
   }
 CLOSE(close)
 CLOSE(__close)

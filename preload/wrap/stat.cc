@@ -281,8 +281,7 @@ int patched_statx(int r, int dirfd, const char* path, int flags, struct statx* x
 }
 
 int raw_statx(int dirfd, const char* path, int flags, unsigned mask, struct statx* x) {
-  long r = sys::call(SYS_statx, dirfd, sys::arg(path), flags, mask, sys::arg(x));
-  return r < 0 ? fail(static_cast<int>(-r)) : 0;
+  return libc_result<int>(sys::call(SYS_statx, dirfd, sys::arg(path), flags, mask, sys::arg(x)));
 }
 
 }  // namespace
@@ -329,8 +328,7 @@ int access_wrapper(int dirfd, const char* path, int mode, int flags, Native nati
 }
 
 int raw_access(int dirfd, const char* path, int mode) {
-  long r = sys::call(SYS_faccessat, dirfd, sys::arg(path), mode);
-  return r < 0 ? fail(static_cast<int>(-r)) : 0;
+  return libc_result<int>(sys::call(SYS_faccessat, dirfd, sys::arg(path), mode));
 }
 
 }  // namespace

@@ -98,10 +98,6 @@ int guarded_pair(int fd1, const char* from, int fd2, const char* to, bool create
   return fail(refuse_pair(a, a_ours, *b.get(), b_ours, creates));
 }
 
-long checked(long r) {
-  return r < 0 && r > -4096 && r != -1 ? fail(static_cast<int>(-r)) : r;
-}
-
 }  // namespace
 }  // namespace larder
 
@@ -182,7 +178,7 @@ int larder_renameat2(int fromfd, const char* from, int tofd, const char* to, uns
   resolve_next();
   return guarded_pair(fromfd, from, tofd, to, false, [&](int i, const char* a, int j, const char* b) {
     if (next.renameat2) return next.renameat2(i, a, j, b, flags);
-    return static_cast<int>(checked(sys::call(SYS_renameat2, i, sys::arg(a), j, sys::arg(b), flags)));
+    return libc_result<int>(sys::call(SYS_renameat2, i, sys::arg(a), j, sys::arg(b), flags));
   });
 }
 

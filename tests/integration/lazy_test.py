@@ -44,6 +44,49 @@ class LazyTest(LarderTest):
         return ours.stdout
 
 
+class LostDescriptorTest(LazyTest):
+    """S13: What is in the cache stays readable while larderd is down, also to a program that closes descriptors."""
+    PROGRAM = """
+import os, sys
+def read(path):
+    with open(path, "rb") as f:
+        f.seek(100)
+        return f.read(3000).hex()
+def folder(path):
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    return os.stat("big.bin", dir_fd=fd).st_size
+def look():
+    return read("/data/lazy/sub/big.bin"), read("/data/lazy/small.bin"), folder("/data/lazy/sub")
+def lose(how):
+    numbers = [int(n) for n in os.listdir("/proc/self/fd") if int(n) >= 3]
+    if how == "closed":
+        return os.closerange(3, 4096)
+    other = os.open({"a file": "/dev/null", "a folder": "/"}[how], os.O_RDONLY)
+    for n in numbers:
+        if n != other:
+            os.dup2(other, n, inheritable=False)
+before = look()
+lose(sys.argv[1])
+print("lost", flush=True)
+sys.stdin.readline()
+print("same" if look() == before else "another", flush=True)
+"""
+
+    def test_descriptors_that_are_lost_while_larderd_is_down(self):
+        os.mkdir(os.path.join(self.source, "sub"))
+        self.write("sub/big.bin", 2 * MiB)
+        self.write("small.bin", MiB // 8, seed=2)
+        for how in ("closed", "a file", "a folder"):
+            with self.subTest(how):
+                d = self.daemon(wait_ms=2000)
+                p = subprocess.Popen([PYTHON, "-c", self.PROGRAM, how], env=d.preload_env(), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                     stderr=subprocess.PIPE, text=True)
+                self.assertEqual(p.stdout.readline(), "lost\n")
+                d.kill()
+                out, err = p.communicate("go\n", timeout=60)
+                self.assertEqual((out, p.returncode), ("same\n", 0), err)
+
+
 class ProgramsTest(LazyTest):
     COMMANDS = [
         "stat -c '%s %F' @/big.bin",
