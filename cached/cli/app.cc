@@ -22,7 +22,7 @@
 namespace larder::cli {
 namespace {
 
-// What the words on the command line ask for; `action` is run after all of it was understood.
+// What the command line asks for; `action` runs after all of it has been parsed.
 struct Words {
   RunArgs run;
   std::string endpoint, region, doctor_command, check_path, name, meta;
@@ -118,18 +118,19 @@ void add_run(CLI::App& app, Words& w) {
   auto* size =
       run->add_option("--cache-size", w.run.daemon.cache_size, "Memory that a private daemon may use, such as 20G")
           ->type_name("N");
-  auto* dir =
-      run->add_option("--cache-dir", w.run.daemon.cache_dir, "Its cache directory, on a tmpfs")->type_name("DIR");
-  auto* meta = run->add_option("--meta", w.run.daemon.meta, "Its metadata, such as local:///dir")->type_name("URL");
-  auto* linger =
-      run->add_option("--linger", w.run.daemon.linger_s, "Seconds that it stays after the last program (default 600)")
-          ->check(CLI::Range(1, 1000000000))
-          ->type_name("SECONDS");
+  auto* dir = run->add_option("--cache-dir", w.run.daemon.cache_dir, "Cache directory of a private daemon, on a tmpfs")
+                  ->type_name("DIR");
+  auto* meta = run->add_option("--meta", w.run.daemon.meta, "Metadata of a private daemon, such as local:///dir")
+                   ->type_name("URL");
+  auto* linger = run->add_option("--linger", w.run.daemon.linger_s,
+                                 "Seconds a private daemon stays after the last program (default 600)")
+                     ->check(CLI::Range(1, 1000000000))
+                     ->type_name("SECONDS");
   run->add_option("--fill", w.run.fill, "Fetch ahead: eager, siblings or off")
       ->check(CLI::IsMember({"eager", "siblings", "off"}));
   run->add_option("--policy", w.run.policy, "What stays when the cache is full: keep, or sieve for skewed reads")
       ->check(CLI::IsMember({"keep", "sieve"}));
-  run->add_flag("-q,--quiet", w.run.quiet, "Do not say what was mounted");
+  run->add_flag("-q,--quiet", w.run.quiet, "Do not print what was mounted");
   run->footer(
       "Then -- and the command with its arguments:\n  larder run --mount s3://bucket/train=/data -- python train.py "
       "--epochs 3");
@@ -142,12 +143,16 @@ void add_run(CLI::App& app, Words& w) {
 void add_store_options(CLI::App* sub, Words& w) {
   sub->add_option("--endpoint", w.endpoint, "URL of the store's server")->type_name("URL");
   sub->add_option("--region", w.region, "Region of the store")->type_name("R");
-  sub->add_option("--option", w.options, "Any option of the source")->type_name("KEY=VALUE")->expected(1)->take_all();
+  sub->add_option("--option", w.options, "Another option of the source")
+      ->type_name("KEY=VALUE")
+      ->expected(1)
+      ->take_all();
 }
 
 void add_meta_option(CLI::App* sub, Words& w) {
-  sub->add_option("--meta", w.meta,
-                  "The metadata itself, such as redis://host:6379/0, without a larderd; a password in REDIS_PASSWORD")
+  sub->add_option(
+         "--meta", w.meta,
+         "Use this metadata, such as redis://host:6379/0, without a larderd; REDIS_PASSWORD holds its password")
       ->envname("LARDER_META")
       ->type_name("URL");
 }
@@ -158,7 +163,7 @@ void add_datasets(CLI::App& app, Words& w) {
   format->add_option("source", w.format.source, "s3://bucket/prefix or file:///dir")->required();
   format->add_option("--group", w.format.group, "Unix group that may read it (default: everybody)")->type_name("G");
   format->add_flag("--restore", w.format.restore,
-                   "Publish again what this node has loaded: for metadata that was lost");
+                   "Publish the version that this node has loaded again, after metadata was lost");
   add_store_options(format, w);
   add_meta_option(format, w);
   format->callback([&w] { w.action = [&w] { return act_format(w); }; });
@@ -180,7 +185,7 @@ void add_datasets(CLI::App& app, Words& w) {
   add_store_options(mount, w);
   mount->callback([&w] { w.action = [&w] { return act_mount(w); }; });
 
-  CLI::App* umount = app.add_subcommand("umount", "Stop showing what is at a path");
+  CLI::App* umount = app.add_subcommand("umount", "Remove the mount at a path");
   umount->add_option("path", w.name, "The path of a mount")->required();
   umount->callback(
       [&w] { w.action = [&w] { return with_client([&](const Client& c) { return umount_path(c, w.name); }); }; });
@@ -195,7 +200,7 @@ void add_datasets(CLI::App& app, Words& w) {
     };
   });
 
-  CLI::App* nodes = app.add_subcommand("nodes", "Which nodes have how much of a dataset in their cache, best first");
+  CLI::App* nodes = app.add_subcommand("nodes", "List the nodes that cache a dataset, the one with the most first");
   nodes->add_option("dataset", w.name, "Name of the dataset (default: all)");
   nodes->add_flag("--json", w.json, "As JSON (docs/protocol.md)");
   add_meta_option(nodes, w);
@@ -210,16 +215,16 @@ void add_cache(CLI::App& app, Words& w) {
   warm->add_option("--jobs", w.warm.jobs, "Requests at a time (default: larderd decides)")
       ->check(CLI::Range(1, 1024))
       ->type_name("N");
-  warm->add_flag("--pin", w.warm.pin, "Keep them, with what a refresh adds below, until `larder unpin`");
+  warm->add_flag("--pin", w.warm.pin, "Pin them, and what a refresh adds below them, until `larder unpin`");
   warm->callback(
       [&w] { w.action = [&w] { return with_client([&](const Client& c) { return warm_paths(c, w.warm); }); }; });
 
-  CLI::App* unpin = app.add_subcommand("unpin", "Let files or folders go that were pinned by `larder warm --pin`");
+  CLI::App* unpin = app.add_subcommand("unpin", "Unpin files or folders pinned by `larder warm --pin`");
   unpin->add_option("path", w.paths, "Files and folders below a mount")->required();
   unpin->callback(
       [&w] { w.action = [&w] { return with_client([&](const Client& c) { return unpin_paths(c, w.paths); }); }; });
 
-  CLI::App* evict = app.add_subcommand("evict", "Drop files or folders from the cache; what is in use or pinned stays");
+  CLI::App* evict = app.add_subcommand("evict", "Drop files or folders from the cache, except those in use or pinned");
   evict->add_option("path", w.paths, "Files and folders below a mount")->required();
   evict->callback(
       [&w] { w.action = [&w] { return with_client([&](const Client& c) { return evict_paths(c, w.paths); }); }; });
@@ -244,10 +249,10 @@ void add_sync(CLI::App& app, Words& w) {
       ->required();
   sync->add_option("target", w.sync.target, "A directory, s3://bucket/prefix or bos://bucket/prefix")->required();
   sync->add_flag("--delete", w.sync.remove, "Remove from DST what SRC does not have, after all was copied");
-  sync->add_flag("--delete-all", w.sync.remove_all, "The same, even if SRC is empty");
+  sync->add_flag("--delete-all", w.sync.remove_all, "Like --delete, even if SRC is empty");
   sync->add_flag("-n,--dry-run", w.sync.dry_run, "Only say what would be copied and removed");
   auto* include = add_list(sync, "--include", w.includes, "Copy what matches, whatever later patterns say", "PATTERN");
-  auto* exclude = add_list(sync, "--exclude", w.excludes, "Leave alone, on both sides, what matches", "PATTERN");
+  auto* exclude = add_list(sync, "--exclude", w.excludes, "Skip what matches, on both sides", "PATTERN");
   auto* checksum = sync->add_flag("-c,--checksum", w.sync.checksum, "Compare contents, not times");
   sync->add_flag("--size-only", w.sync.size_only, "Compare sizes only")->excludes(checksum);
   sync->add_option("-j,--jobs", w.sync.jobs, "Transfers at a time (default 32)")
@@ -257,8 +262,8 @@ void add_sync(CLI::App& app, Words& w) {
   add_store_options(sync, w);
   add_list(sync, "--src-option", w.source_options, "Option of SRC alone", "KEY=VALUE");
   add_list(sync, "--dst-option", w.target_options, "Option of DST alone", "KEY=VALUE");
-  sync->add_flag("-v,--verbose", w.sync.verbose, "A line for every file copied or removed");
-  sync->add_flag("-q,--quiet", w.sync.quiet, "Failures only");
+  sync->add_flag("-v,--verbose", w.sync.verbose, "Print a line for each file copied or removed");
+  sync->add_flag("-q,--quiet", w.sync.quiet, "Print failures only");
   sync->add_flag("--json", w.sync.json, "The summary as JSON (docs/sync.md)");
   sync->footer(
       "The first pattern that matches a name, or a folder that it lies in, decides:\n  larder sync --include '*.jpg' "
@@ -270,24 +275,24 @@ void add_sync(CLI::App& app, Words& w) {
 }
 
 void add_daemon(CLI::App& app, Words& w) {
-  CLI::App* status = app.add_subcommand("status", "What larderd has, does and did");
+  CLI::App* status = app.add_subcommand("status", "Show larderd's mounts, cache and counters");
   status->add_flag("--json", w.json, "As JSON (docs/protocol.md)");
   status->callback(
       [&w] { w.action = [&w] { return with_client([&](const Client& c) { return show_status(c, w.json); }); }; });
 
-  CLI::App* top = app.add_subcommand("top", "The status with rates, drawn again and again");
-  top->add_option("--interval", w.interval, "Seconds between two drawings (default 1)")
+  CLI::App* top = app.add_subcommand("top", "Show the status with rates, redrawn at an interval");
+  top->add_option("--interval", w.interval, "Seconds between redraws (default 1)")
       ->check(CLI::Range(0.1, 3600.0))
       ->type_name("SECONDS");
   top->callback(
       [&w] { w.action = [&w] { return with_client([&](const Client& c) { return show_top(c, w.interval); }); }; });
 
-  CLI::App* doctor = app.add_subcommand("doctor", "Look for what would keep Larder, or a command, from working");
+  CLI::App* doctor = app.add_subcommand("doctor", "Diagnose what keeps Larder, or a command, from working");
   doctor->add_option("command", w.doctor_command, "A program or script to look at")->type_name("CMD");
   doctor->callback([&w] { w.action = [&w] { return run_doctor(w.doctor_command); }; });
 
   CLI::App* shutdown =
-      app.add_subcommand("shutdown", "End larderd in order; cached files stay readable and are taken over by the next");
+      app.add_subcommand("shutdown", "Stop larderd; cached files stay readable, and the next larderd takes them over");
   shutdown->callback(
       [&w] { w.action = [&w] { return with_client([](const Client& c) { return shutdown_daemon(c); }); }; });
 }
@@ -306,7 +311,7 @@ int cut_command(int argc, char** argv, Words& w) {
 
 std::string explain(const CLI::App& app, const CLI::ParseError& e, int argc, char** argv) {
   if (!app.get_subcommands().empty() || argc < 2) return e.what();
-  return fmt::format("there is no command '{}'", argv[1]);
+  return fmt::format("unknown command '{}'", argv[1]);
 }
 
 // CLI11's messages name the option and the value; help goes to stdout, and everything is one line otherwise.

@@ -28,7 +28,7 @@ bool answers_at_once(const Json& request) {
 }
 
 Error broken(const std::string& socket, std::string_view what) {
-  return make_error(EPROTO, fmt::format("what answers at '{}' {}: is it larderd?", socket, what));
+  return make_error(EPROTO, fmt::format("the server at '{}' {}: is it larderd?", socket, what));
 }
 
 Result<Fd> connect_to(const std::string& socket_path) {
@@ -38,7 +38,7 @@ Result<Fd> connect_to(const std::string& socket_path) {
     return make_error(ENAMETOOLONG, fmt::format("socket path '{}' is too long", socket_path));
   memcpy(address.sun_path, socket_path.c_str(), socket_path.size() + 1);
   Fd fd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
-  if (!fd.valid()) return make_error(errno, fmt::format("cannot make a socket: {}", strerror(errno)));
+  if (!fd.valid()) return make_error(errno, fmt::format("cannot create a socket: {}", strerror(errno)));
   if (connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0) return fd;
   if (errno == ENOENT || errno == ECONNREFUSED)
     return make_error(ECONNREFUSED,
@@ -55,7 +55,7 @@ Status send_request(int fd, const std::string& text) {
   head.op = Op::kAdmin;
   head.payload_len = static_cast<uint32_t>(text.size());
   if (sizeof head + text.size() > kMaxPacket)
-    return make_error(E2BIG, fmt::format("the request has {} bytes and a packet at most {}: give fewer paths at a time",
+    return make_error(E2BIG, fmt::format("the request has {} bytes, a packet at most {}: give fewer paths at a time",
                                          text.size(), kMaxPacket));
   iovec parts[2] = {{&head, sizeof head}, {const_cast<char*>(text.data()), text.size()}};
   msghdr message{};

@@ -38,7 +38,7 @@ Result<std::vector<std::string>> read_list(const std::string& name) {
   std::vector<std::string> paths;
   for (std::string line; std::getline(in, line);)
     if (!line.empty()) paths.push_back(line);
-  if (paths.empty()) return make_error(EINVAL, fmt::format("the list '{}' has no paths: write one a line", name));
+  if (paths.empty()) return make_error(EINVAL, fmt::format("the list '{}' has no paths: write one per line", name));
   return paths;
 }
 
@@ -267,7 +267,7 @@ int shutdown_daemon(const Client& client) {
   if (!reply) return fail(reply.error());
   if (went_away(client)) return kExitOk;
   return fail(make_error(
-      EBUSY, fmt::format("larderd at '{}' said it would end and still answers: see its log", client.socket())));
+      EBUSY, fmt::format("larderd at '{}' acknowledged the shutdown but still answers: see its log", client.socket())));
 }
 
 }  // namespace larder::cli

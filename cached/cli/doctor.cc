@@ -85,7 +85,7 @@ void look_at_version(const Json& status, Findings& out) {
 std::string why_no_answer(const std::string& path, const Error& error) {
   struct stat st {};
   if (error.code == ECONNREFUSED && lstat(path.c_str(), &st) == 0)
-    return fmt::format("nobody listens at '{}': a larderd that was killed left it", path);
+    return fmt::format("nobody listens at '{}': a larderd that was killed left it behind", path);
   return error.message;
 }
 
@@ -127,7 +127,8 @@ void look_at_memory(const Json& status, Findings& out) {
     return out.push_back({Verdict::kWarn, "memory", detail,
                           "enlarge it (a container: --shm-size; else: mount -o remount,size=N /dev/shm)"});
   if (wanted > 0 && wanted - used > free)
-    return out.push_back({Verdict::kWarn, "memory", detail, "others fill it too: lower cache_size or free some"});
+    return out.push_back(
+        {Verdict::kWarn, "memory", detail, "other programs fill it too: lower cache_size or free some space"});
   out.push_back({Verdict::kOk, "memory", detail, ""});
 }
 
@@ -170,7 +171,7 @@ void look_at_kernel(Findings& out) {
   Fd fd(static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY)));
   if (fd.valid()) return out.push_back({Verdict::kOk, "userfaultfd", "allowed", ""});
   out.push_back({Verdict::kWarn, "userfaultfd",
-                 fmt::format("refused ({}): only large mapped files are concerned", strerror(errno)),
+                 fmt::format("refused ({}): affects large mapped files only", strerror(errno)),
                  "allow it in the container's seccomp profile"});
 }
 
@@ -201,7 +202,7 @@ const char* kind_name(const ProgramInfo& p) {
     case ProgramKind::kScript:
       return "a script";
     case ProgramKind::kUnknown:
-      return "no program that the kernel knows";
+      return "not a program that the kernel can run";
   }
   return "";
 }
@@ -224,12 +225,12 @@ std::vector<Finding> diagnose_command(const std::vector<ProgramInfo>& chain) {
       detail += fmt::format(", loaded by {}", p.interpreter);
     std::string why = why_not_served({p}), part = what_passes_by({p});
     if (why.empty() && !part.empty())
-      out.push_back({Verdict::kWarn, "command", part, "what it asks for in that way it looks for on the disk"});
+      out.push_back({Verdict::kWarn, "command", part, "those calls see the disk, not the mounts"});
     else if (why.empty())
       out.push_back({p.kind == ProgramKind::kUnknown ? Verdict::kWarn : Verdict::kOk, "command", detail, ""});
     else
       out.push_back({Verdict::kFail, "command", why,
-                     "it would not see the mounts: copy what it needs out of them, or use a dynamic build"});
+                     "it does not see the mounts: copy what it needs out of them, or use a dynamic build"});
   }
   return out;
 }

@@ -17,7 +17,7 @@ namespace {
 
 Result<std::unique_ptr<Meta>> open(const std::string& url) {
   if (url == "local:")
-    return make_error(EINVAL, "--meta local: has no place without larderd; write local:///directory");
+    return make_error(EINVAL, "--meta local: needs a directory without larderd; write local:///directory");
   return open_meta(url, "");
 }
 
@@ -83,7 +83,7 @@ int show_nodes(const std::string& meta, const std::string& name, bool json) {
     fmt::print("{:<24} {:<32} {:>10} {:>14} files  {} s ago\n", printable(text(n, "dataset")),
                printable(text(n, "node")), format_bytes(static_cast<double>(number(n, "bytes"))),
                format_count(number(n, "files")), number(n, "age_s"));
-  if (list(*reply, "nodes").empty()) warn("no node has said within the last 35 seconds that it serves it");
+  if (list(*reply, "nodes").empty()) warn("no node has reported within the last 35 seconds that it serves it");
   return kExitOk;
 }
 

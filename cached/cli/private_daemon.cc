@@ -57,7 +57,7 @@ std::string daemon_config(const SocketPath& socket, const DaemonOptions& o) {
 Result<Fd> config_file(const std::string& text) {
   Fd fd(memfd_create("larder.toml", MFD_CLOEXEC));
   if (!fd.valid() || write(fd.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()))
-    return os_error("cannot make a file in memory");
+    return os_error("cannot create a file in memory");
   return fd;
 }
 
@@ -95,7 +95,7 @@ struct Spawned {
 // Starts the daemon as nobody's child: it is this process' grandchild, and its parent ends at once.
 Result<pid_t> spawn(const Launch& launch) {
   int ends[2];
-  if (pipe2(ends, O_CLOEXEC) != 0) return os_error("cannot make a pipe");
+  if (pipe2(ends, O_CLOEXEC) != 0) return os_error("cannot create a pipe");
   Fd reader(ends[0]), writer(ends[1]);
   pid_t child = fork();
   if (child < 0) return os_error("cannot start a process");
@@ -178,13 +178,14 @@ Status wait_until_ready(const Client& client, pid_t pid, const std::string& log,
     if (there && *there) return {};
     if (!ended(pidfd, pid, kPollMs)) continue;
     std::string why = last_line(log, from);
-    return make_error(ECHILD,
-                      fmt::format("larderd did not start: {} (log: {})", why.empty() ? "it said nothing" : why, log));
+    return make_error(
+        ECHILD, fmt::format("larderd did not start: {} (log: {})", why.empty() ? "it printed nothing" : why, log));
   }
   stop(pid, pidfd);
   return make_error(
-      ETIMEDOUT, fmt::format("larderd did not answer at '{}' within {} s and was stopped; its last words: {} (log: {})",
-                             client.socket(), kStartSeconds, last_line(log, from), log));
+      ETIMEDOUT,
+      fmt::format("larderd did not answer at '{}' within {} s and was stopped; its last output: {} (log: {})",
+                  client.socket(), kStartSeconds, last_line(log, from), log));
 }
 
 bool made_since(const std::string& path, int64_t ns) {

@@ -80,7 +80,7 @@ Result<SocketPath> find_socket() {
 Status make_socket_folder(const SocketPath& socket) {
   std::string folder = fs::path(socket.path).parent_path().string();
   if (mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST)
-    return make_error(errno, fmt::format("cannot make '{}' for the socket: {}", folder, strerror(errno)));
+    return make_error(errno, fmt::format("cannot create '{}' for the socket: {}", folder, strerror(errno)));
   return socket.path == tmp_folder() + "/larder.sock" ? own_folder(folder) : Status();
 }
 
@@ -91,8 +91,8 @@ Result<std::string> user_state_folder() {
   std::error_code ec;
   fs::create_directories(folder, ec);
   if (ec)
-    return make_error(
-        ec.value(), fmt::format("cannot make '{}': {}; set XDG_STATE_HOME to a writable folder", folder, ec.message()));
+    return make_error(ec.value(), fmt::format("cannot create '{}': {}; set XDG_STATE_HOME to a writable folder", folder,
+                                              ec.message()));
   return folder;
 }
 

@@ -153,7 +153,7 @@ StoreOptions with_limits(StoreOptions options, const SyncArgs& args, uint64_t ra
 void report_passed_over(const Endpoint& source, const SyncArgs& args) {
   if (!source.is_directory() || source.files->skipped() == 0 || args.quiet) return;
   warn(fmt::format(
-      "{}: {} entries are no files (special files, symbolic links that lead nowhere or in circles, or all with "
+      "{}: {} entries are not files (special files, symbolic links that lead nowhere or in circles, or all with "
       "symlinks=skip) and were passed over",
       source.url.prefix, source.files->skipped()));
 }
