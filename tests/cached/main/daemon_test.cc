@@ -216,10 +216,10 @@ TEST_F(DaemonTest, WarmEvictCheckAndErrors) {
 TEST_F(DaemonTest, APrivateDaemonGoesWhenNobodyIsThere) {
   config.linger_s = 1;
   start();
-  mount();
   Fd fd(::openat(cache.get(), "presence", O_RDONLY));
   auto program = std::make_unique<Mapping>(must(Mapping::map(fd.get(), 4096, false)));
   fd.reset();
+  mount();
   std::this_thread::sleep_for(std::chrono::milliseconds(2500));
   EXPECT_EQ(::waitpid(pid, nullptr, WNOHANG), 0);  // a program is there
   program.reset();
