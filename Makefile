@@ -13,7 +13,7 @@ JOBS    ?= $(shell nproc)
 
 # What a fresh Debian 12 needs. `make deps` installs what is missing of all of it.
 BUILD_PACKAGES := g++ make pkg-config libcurl4-openssl-dev libssl-dev zlib1g-dev libxxhash-dev libhiredis-dev libsqlite3-dev \
-                  libpugixml-dev libfmt-dev libspdlog-dev libmimalloc-dev libcli11-dev libtomlplusplus-dev nlohmann-json3-dev binutils
+                  libpugixml-dev libfmt-dev libspdlog-dev libmimalloc-dev libcli11-dev libtomlplusplus-dev libelf-dev nlohmann-json3-dev binutils
 TEST_PACKAGES  := libgtest-dev libgmock-dev binutils ca-certificates python3 python3-numpy python3-venv rsync diffutils findutils procps tar \
                   util-linux perl git zip unzip bzip2 xz-utils libjemalloc2 libtcmalloc-minimal4 libmimalloc2.0 redis-server openssl podman runc
 FRAMEWORK_PACKAGES := python3-torch python3-torchvision libpython3.11-testsuite debootstrap valgrind \
@@ -36,6 +36,7 @@ PRELOAD_LINK   = -shared -Wl,--version-script=$(BUILD)/exports.map -Wl,-z,defs,-
                  -Wl,--no-as-needed -l:libdl.so.2
 DAEMON_PKGS   := libcurl openssl zlib libxxhash hiredis sqlite3 pugixml fmt spdlog
 DAEMON_FLAGS   = $(BASE) $(shell pkg-config --cflags $(DAEMON_PKGS)) -DSPDLOG_FMT_EXTERNAL -pthread
+CLI_LIBS      := -lelf
 DAEMON_LIBS    = $(shell pkg-config --libs $(DAEMON_PKGS)) $(if $(filter release,$(MODE)),-lmimalloc) -pthread
 
 PRELOAD_SRC := $(shell find preload -name '*.cc' ! -path 'preload/launch/*')
@@ -99,14 +100,14 @@ $(BUILD)/larderd: $(call obj,cached/main/larderd.cc) $(BUILD)/libcached.a
 	$(CXX) $(OPT) -o $@ $^ $(DAEMON_LIBS)
 
 $(BUILD)/larder: $(call obj,cached/main/larder.cc $(CLI_SRC)) $(BUILD)/libcached.a
-	$(CXX) $(OPT) -o $@ $^ $(DAEMON_LIBS)
+	$(CXX) $(OPT) -o $@ $^ $(DAEMON_LIBS) $(CLI_LIBS)
 
 # Parts of liblarder.so that need nothing of the rest of it, and have tests of their own.
 PAGER_SRC := $(addprefix preload/lazy/,pager.cc paged_files.cc chunk_fetches.cc uffd.cc paged_mmap.cc pager_thread.cc) \
              preload/resolve/daemon_client.cc
 
 $(BUILD)/unit_tests: $(call obj,$(TEST_SRC) $(CLI_SRC) $(PAGER_SRC)) $(BUILD)/libcached.a
-	$(CXX) $(OPT) -o $@ $^ $(DAEMON_LIBS) -lgtest -lgmock -lgtest_main
+	$(CXX) $(OPT) -o $@ $^ $(DAEMON_LIBS) $(CLI_LIBS) -lgtest -lgmock -lgtest_main
 
 # Programs that tests run bare and preloaded.
 TEST_PROGRAMS := $(addprefix $(BUILD)/,unit_tests probe probe_twins model lazy_model torn_read stolen_fd unseen unseen_static)

@@ -38,6 +38,10 @@ class ElfInfo : public testing::Test {
     memcpy(h.e_ident, ELFMAG, SELFMAG);
     h.e_ident[EI_CLASS] = ELFCLASS64;
     h.e_ident[EI_DATA] = ELFDATA2LSB;
+    h.e_ident[EI_VERSION] = EV_CURRENT;
+    h.e_version = EV_CURRENT;
+    h.e_ehsize = sizeof h;
+    h.e_phentsize = sizeof(Elf64_Phdr);
     h.e_type = ET_DYN;
     h.e_machine = machine;
     h.e_phoff = sizeof h;
