@@ -12,6 +12,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   return 0;
 }
 
+// Each key within the one before.
+static std::string dotted(int keys) {
+  std::string out;
+  for (int i = 0; i < keys; ++i)
+    out += ".a";
+  return out;
+}
+
 std::vector<std::string> fuzz_seeds() {
   return {
       "cache_size = \"8GiB\"\nfill = \"siblings\"\nlog_level = \"info\"\n[store]\nendpoint = "
@@ -21,5 +29,8 @@ std::vector<std::string> fuzz_seeds() {
       "[[\nx]]\n",
       "[\xef\xbb\xb7qtor",
       "caf\xc3\xa9 = 1\n",
-      "x =\xc3\xa9\n"};
+      "x =\xc3\xa9\n",
+      "x = " + std::string(20'000, '['),
+      R"(x = [']', "]", """]"]""", )" + std::string(20'000, '{'),
+      "a" + dotted(20'000) + " = 1\n"};
 }

@@ -92,13 +92,28 @@ TEST(Config, BadInputIsNamedInOneLine) {
       {"[[mount]]\npath = \"/a\"\nsource=\"s3://b\"\n[[mount]]\npath = \"/a/\"\nsource=\"s3://c\"", "twice"},
       {"mount = 5", "[[mount]]"},
       {"[store]\nx = [1]", "store.x"},
-      {"this is not toml", "larder.toml:1"},
+      {"this is not toml", "larder.toml:1: not valid TOML"},
+      {"fill = \"off\"\nsocket = ", "larder.toml:2"},
+      {"[[\n", "larder.toml:1"},
   };
   for (auto [toml, names] : cases) {
     std::string error = error_of(toml);
     EXPECT_THAT(error, HasSubstr(names)) << toml;
     EXPECT_EQ(error.find('\n'), error.npos) << error;
   }
+}
+
+// The parser follows nesting by recursion: what nests deeper than any configuration is refused before.
+TEST(Config, DeepNestingIsAnError) {
+  const std::string deep(100'000, '[');
+  EXPECT_THAT(error_of("x = " + deep), HasSubstr("levels"));
+  EXPECT_THAT(error_of("x = [']', \"]\", \"\\\"]\", " + deep), HasSubstr("levels"));
+  std::string keys = "a";
+  for (int i = 0; i < 100'000; ++i)
+    keys += ".a";
+  EXPECT_THAT(error_of(keys + " = 1"), HasSubstr("levels"));
+  EXPECT_THAT(error_of("log_file = \"" + deep + "\" # " + deep), testing::IsEmpty());
+  EXPECT_THAT(error_of("[[mount]]\npath = \"/a\"\nsource = \"s3://b/" + keys + "\""), testing::IsEmpty());
 }
 
 TEST(Config, Sizes) {
