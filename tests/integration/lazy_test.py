@@ -45,7 +45,8 @@ class LazyTest(LarderTest):
 
 
 class LostDescriptorTest(LazyTest):
-    """S13: What is in the cache stays readable while larderd is down, also to a program that closes descriptors."""
+    """S13: Programs that start while the daemon is away, and programs that close or replace the library's descriptor, reach
+    cached files and chunks through `LARDER_CACHE`."""
     PROGRAM = """
 import os, sys
 def read(path):
