@@ -22,7 +22,7 @@ FRAMEWORK_PACKAGES := python3-torch python3-torchvision libpython3.11-testsuite 
 DEMO_PACKAGES  := ca-certificates python3 python3-venv python3-pil plasma-workspace-wallpapers
 FUZZ_PACKAGES  := clang libclang-rt-14-dev
 LINT_PACKAGES  := clang clang-tidy clang-format
-CROSS_PACKAGES := g++-aarch64-linux-gnu
+CROSS_PACKAGES := g++-aarch64-linux-gnu libc6-arm64-cross qemu-user
 PEER_PACKAGES  := fuse3 libfuse3-dev s3fs
 
 WARN   := -Wall -Wextra -Werror -Wshadow -Wnon-virtual-dtor $(if $(findstring clang,$(CXX)),-Wno-unknown-warning-option)
@@ -65,7 +65,7 @@ help:
 	@echo 'make asan tsan       the unit tests, and those of large objects, under AddressSanitizer and UBSan; under ThreadSanitizer'
 	@echo 'make fuzz            what comes from outside, under libFuzzer, ASan and UBSan; FUZZ_SECONDS=10 a target'
 	@echo 'make lint            layers, lengths, locks, formatting, clang-tidy; make format formats in place'
-	@echo 'make cross           compile and link liblarder.so for aarch64'
+	@echo 'make cross           liblarder.so for aarch64: compile, link, and run under qemu-user'
 	@echo 'make install         DESTDIR= PREFIX=/usr/local; programs without symbols. make install-debug adds them in .debug folders'
 	@echo 'make clean'
 
@@ -104,7 +104,7 @@ $(BUILD)/larder: $(call obj,cached/main/larder.cc $(CLI_SRC)) $(BUILD)/libcached
 
 # Parts of liblarder.so that need nothing of the rest of it, and have tests of their own.
 PAGER_SRC := $(addprefix preload/lazy/,pager.cc paged_files.cc chunk_fetches.cc uffd.cc paged_mmap.cc pager_thread.cc) \
-             preload/resolve/daemon_client.cc
+             preload/resolve/daemon_client.cc preload/resolve/path_scan.cc
 
 $(BUILD)/unit_tests: $(call obj,$(TEST_SRC) $(CLI_SRC) $(PAGER_SRC)) $(BUILD)/libcached.a
 	$(CXX) $(OPT) -o $@ $^ $(DAEMON_LIBS) $(CLI_LIBS) -lgtest -lgmock -lgtest_main
@@ -220,10 +220,12 @@ format:
 # xxhash.h is the one header that liblarder.so needs besides libc's, and it is the same for every architecture.
 CROSS := aarch64-linux-gnu-
 cross:
-	@sh tests/tools/deps.sh $(CROSS_PACKAGES) libxxhash-dev binutils
+	@sh tests/tools/deps.sh $(BUILD_PACKAGES) $(CROSS_PACKAGES) binutils
+	$(submake) all
 	@mkdir -p build-cross/include && cp /usr/include/xxhash.h build-cross/include/
-	$(submake) BUILD=build-cross CXX='$(CCACHE)$(CROSS)g++ -isystem build-cross/include' build-cross/liblarder-aarch64.so
+	$(submake) BUILD=build-cross CXX='$(CCACHE)$(CROSS)g++ -isystem build-cross/include' $(addprefix build-cross/,liblarder-aarch64.so probe probe_twins)
 	@$(PYTHON) tests/integration/symbols_test.py --library build-cross/liblarder-aarch64.so --objdump $(CROSS)objdump
+	@$(PYTHON) tests/run.py --build $(BUILD) --only python tests/preload/aarch64_test.py
 
 build-cross/liblarder-aarch64.so: $(call obj,$(PRELOAD_SRC)) $(BUILD)/exports.map
 	$(CROSS)gcc -o $@ $(filter %.o,$^) $(PRELOAD_LINK)

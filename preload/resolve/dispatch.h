@@ -8,15 +8,13 @@
 #include <errno.h>
 #include <limits.h>
 #include <string.h>
-#if defined(__x86_64__)
-#include <emmintrin.h>
-#endif
 
 #include <new>
 #include <type_traits>
 
 #include "preload/base/libc_result.h"
 #include "preload/base/sys.h"
+#include "preload/resolve/path_scan.h"
 #include "preload/resolve/state.h"
 
 namespace larder {
@@ -104,9 +102,6 @@ int find_ancestor(const State* s, const struct stat& st);
 // Did the kernel's answer come from a directory that a mount covers (reached by a symlink)? Then f is what covers it.
 bool route_covered(const struct stat& st, Found* f);
 
-// True if a path has an empty, "." or ".." component after a slash, or a slash at its end.
-bool has_odd_component(const char* path);
-
 inline bool under_some_mount(const State* s, const char* path) {
   for (uint32_t i = 0; i < s->mount_count; ++i) {
     const MountView& m = s->mounts[i];
@@ -117,37 +112,6 @@ inline bool under_some_mount(const State* s, const char* path) {
   }
   return false;
 }
-
-// True: an absolute path that no mount is above, without odd components. Reads 16 bytes at a time, as far as the path's
-// page goes; false where that does not decide it.
-#if defined(__x86_64__)
-inline bool certainly_plain(const State* s, const char* path) {
-  auto last = reinterpret_cast<const char*>((reinterpret_cast<uintptr_t>(path) | 4095) -
-                                            16);  // 17 bytes from here are in the page
-  if (path > last) return false;
-  uint64_t word;
-  memcpy(&word, path, sizeof(word));
-  if (s->head.matches(word)) return false;
-  const __m128i slash = _mm_set1_epi8('/'), one = _mm_set1_epi8(1), zero = _mm_setzero_si128();
-  for (const char* p = path; p <= last; p += 16) {
-    __m128i here = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
-    __m128i after = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 1));
-    // A slash before another one or before a dot: '.' | 1 is '/'.
-    __m128i odd = _mm_and_si128(_mm_cmpeq_epi8(here, slash), _mm_cmpeq_epi8(_mm_or_si128(after, one), slash));
-    auto hits = static_cast<unsigned>(_mm_movemask_epi8(odd));
-    auto end = static_cast<unsigned>(_mm_movemask_epi8(_mm_cmpeq_epi8(here, zero)));
-    if (end != 0)
-      return (hits & (end - 1) & ~end) == 0 &&
-             p[__builtin_ctz(end) - 1] != '/';  // an absolute path has a byte before its end
-    if (hits != 0) return false;
-  }
-  return false;
-}
-#else
-inline bool certainly_plain(const State* s, const char* path) {
-  return !under_some_mount(s, path) && !has_odd_component(path);
-}
-#endif
 
 // Descriptors that were directories of ours, or real ones above mount points, when they were made. Only a hint: for the
 // former it saves a failing call for relative paths, for the latter it makes a mount cover what is on disk.
@@ -162,7 +126,8 @@ void set_directory_hint(int fd, bool on);
 __attribute__((noinline)) bool maybe_ours_slow(int dirfd, const char* path);
 inline bool maybe_ours(int dirfd, const char* path) {
   const State* s = unmoved_state();
-  if (__builtin_expect(s != nullptr && path != nullptr && path[0] == '/' && certainly_plain(s, path), 1)) return false;
+  if (__builtin_expect(s != nullptr && path != nullptr && path[0] == '/' && certainly_plain(s->head, path), 1))
+    return false;
   return maybe_ours_slow(dirfd, path);
 }
 

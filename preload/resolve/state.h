@@ -15,6 +15,7 @@
 
 #include "larder/catalog.h"
 #include "larder/shm.h"
+#include "preload/resolve/path_scan.h"
 
 namespace larder {
 
@@ -48,12 +49,6 @@ struct MountView {
   Fallback fallback;
   uint32_t path_len;
   char path[kMaxMountPath + 1];
-};
-
-// The first eight bytes of a path, to be compared in one go; the mask leaves out what a shorter path does not have.
-struct Head {
-  uint64_t bytes = 0, mask = 0;
-  bool matches(uint64_t word) const { return ((word ^ bytes) & mask) == 0; }
 };
 
 struct State {

@@ -52,6 +52,11 @@ char* __getcwd_chk(char*, size_t, size_t);
 
 namespace {
 
+// Under qemu-user: programs that this one starts are the host's, and some calls are not there.
+bool emulated() {
+  return getenv("PROBE_EMULATED") != nullptr;
+}
+
 std::string root;
 #if defined(__x86_64__)
 constexpr int kVer = 1;
@@ -528,7 +533,7 @@ void current_directory() {
     print("list", names(d));
     closedir(d);
     fflush(stdout);
-    if (system("pwd; ls | head -3; cat one 2>/dev/null | wc -c") < 0) say("system failed");
+    if (!emulated() && system("pwd; ls | head -3; cat one 2>/dev/null | wc -c") < 0) say("system failed");
   }
   CALL(chdir(p("a/b/deep")));
   CALL(chdir(".."));
