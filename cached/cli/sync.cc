@@ -3,10 +3,10 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
-#include <condition_variable>
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "cached/base/mutex.h"
 #include "cached/cli/progress.h"
 #include "cached/cli/report.h"
 #include "cached/cli/units.h"
@@ -22,7 +22,8 @@ constexpr std::chrono::milliseconds kDraw{200};
 constexpr size_t kFailuresInJson = 1000;
 constexpr int64_t kLeastSpeed = 1024;  // of a transfer: below, libcurl's own limit stands still for seconds
 
-// What a person, or a program, gets to see: failures as they come, a bar or lines meanwhile, a summary.
+// What the user sees: failures as they come, a progress bar or lines meanwhile, a summary. Sync's threads call the
+// events; the rest belongs to one thread.
 class SyncReport {
  public:
   explicit SyncReport(const SyncArgs& args) : args_(args), progress_("sync") {}
@@ -43,11 +44,12 @@ class SyncReport {
 
   void stop() {
     {
-      std::lock_guard lock(mutex_);
+      MutexLock lock(mutex_);
       stopping_ = true;
     }
     changed_.notify_all();
     if (ticker_.joinable()) ticker_.join();
+    MutexLock lock(mutex_);
     progress_.finish();
   }
 
@@ -74,7 +76,7 @@ class SyncReport {
  private:
   void acted(SyncAction action, const std::string& key, uint64_t size) {
     if (args_.json) return;
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     progress_.finish();
     const std::string what = action == SyncAction::kCopy ? "copy" : "remove";
     const std::string verb = args_.dry_run ? "would " + what : action == SyncAction::kCopy ? "copied" : "removed";
@@ -86,7 +88,7 @@ class SyncReport {
   }
 
   void failed(const std::string& key, const Error& error) {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     progress_.finish();
     fmt::print(stderr, "larder: failed: {}\n", printable(error.message));
     if (failures_.size() < kFailuresInJson)
@@ -94,8 +96,10 @@ class SyncReport {
   }
 
   void draw(const Sync& sync) {
-    std::unique_lock lock(mutex_);
-    while (!changed_.wait_for(lock, kDraw, [this] { return stopping_; })) {
+    MutexLock lock(mutex_);
+    while (!stopping_) {
+      changed_.wait_for(mutex_, kDraw);
+      if (stopping_) return;
       const SyncCounts c = sync.counts();
       progress_.update({c.copied, c.listed ? c.planned : 0, c.moved_bytes + c.resumed_bytes,
                         c.listed ? c.planned_bytes : 0, c.failed});
@@ -103,6 +107,7 @@ class SyncReport {
   }
 
   void print_json(const SyncCounts& c, double seconds) const {
+    MutexLock lock(mutex_);
     const nlohmann::json out{
         {"copied", c.copied},       {"copied_bytes", c.copied_bytes}, {"resumed_bytes", c.resumed_bytes},
         {"unchanged", c.unchanged}, {"removed", c.removed},           {"excluded", c.excluded},
@@ -113,11 +118,11 @@ class SyncReport {
 
   const SyncArgs& args_;
   const Clock::time_point begin_ = Clock::now();
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  bool stopping_ = false;
-  Progress progress_;
-  nlohmann::json failures_ = nlohmann::json::array();
+  mutable Mutex mutex_;
+  CondVar changed_;
+  bool stopping_ GUARDED_BY(mutex_) = false;
+  Progress progress_ GUARDED_BY(mutex_);
+  nlohmann::json failures_ GUARDED_BY(mutex_) = nlohmann::json::array();
   std::thread ticker_;
 };
 

@@ -7,7 +7,6 @@ import shutil
 import signal
 import struct
 import subprocess
-import time
 import unittest
 
 from harness import PYTHON, Daemon, clean_environment, run_program, scratch, wait_for, LARDER
@@ -119,7 +118,7 @@ class NodesTest(unittest.TestCase):
         self.assertNotEqual(failed.returncode, 0)
         self.assertIn(str(self.redis.port), failed.stderr)
         self.redis.start()  # empty
-        time.sleep(5)       # polls and heartbeats see it
+        wait_for(lambda: self.redis.command("PUBSUB", "NUMSUB", "larder:changes")[1] == 2, 30, "the subscriptions of both nodes")
         self.assertEqual(self.digest(two), warm)
         lost = one.larder("refresh", "shared", check=False)
         self.assertNotEqual(lost.returncode, 0)
