@@ -40,6 +40,7 @@ ChunkStore::ChunkStore(CacheDir& dir, InodeTableWriter& inodes, ObjectCache& cac
     : dir_(dir),
       inodes_(inodes),
       cache_(cache),
+      budget_(cache.budget()),
       meter_(meter),
       threshold_(threshold),
       share_(std::max(cache.limits().staging, std::min(kShare, cache.limits().cache_size / 4))) {
@@ -55,7 +56,7 @@ ChunkStore::~ChunkStore() {
 void ChunkStore::stop() {
   std::vector<WhenWhole> left;
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     stopping_ = true;
     left.swap(waiting_);
     wake_.notify_all();
@@ -90,7 +91,7 @@ Result<LazyPtr> ChunkStore::open(const Object& o) {
   for (;;) {
     Result<ObjectCache::Lazy> lazy = cache_.make_lazy(o);
     if (!lazy) return lazy.error();
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     LazyPtr f = of_object_locked(*o.dataset, o.oid);
     if (lazy->resident || (f && f->busy_completing)) return f;
     if (f && f->is_whole() && f != whole) {
@@ -98,9 +99,9 @@ Result<LazyPtr> ChunkStore::open(const Object& o) {
       continue;
     }
     if (!f || f->is_whole()) {
-      Result<LazyPtr> made =
-          f ? LazyFile::renew(*f, meter_)
-            : LazyFile::create(o, shift_for(o.size, cache_.limit_of(*o.dataset)), dir_.tmp_fd(), inodes_, meter_);
+      Result<LazyPtr> made = f ? LazyFile::renew(*f, meter_)
+                               : LazyFile::create(o, lazy->accounts, shift_for(o.size, cache_.limit_of(*o.dataset)),
+                                                  dir_.tmp_fd(), inodes_, meter_);
       if (!made) return made;
       f = *made;
       by_handle_[f->handle_inode()] = f;
@@ -115,11 +116,11 @@ Result<LazyPtr> ChunkStore::open(const Object& o) {
 Result<LazyPtr> ChunkStore::find(uint64_t handle_inode) {
   LazyPtr f;
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     auto it = by_handle_.find(handle_inode);
-    if (it != by_handle_.end()) f = it->second;
+    if (it != by_handle_.end() && !it->second->object.path.empty()) f = it->second;
   }
-  if (!f || f->object.path.empty()) return make_error(ESTALE, "the handle is of no object that is known");
+  if (!f) return make_error(ESTALE, "the handle is of no object that is known");
   if (f->is_whole()) {  // evicted meanwhile?
     Result<LazyPtr> again = open(f->object);
     if (!again || *again) return again;
@@ -146,36 +147,35 @@ uint32_t ChunkStore::joined(const LazyFile& file) const {
 // ----------------------------------------------------------------------------------------------------------
 
 bool ChunkStore::landed(const LazyPtr& f, uint32_t chunk, uint64_t sum, Room room) {
-  bool staged = room.staged();
-  uint64_t bytes = f->chunk_on_disk(chunk);
-  cache_.chunk_landed(std::move(room));
-  {
-    std::lock_guard lock(mutex_);
-    if (!f->dropped && !f->present(chunk)) {
-      f->set_present(chunk, sum);
-      ++f->present_chunks;
-      f->present_bytes += bytes;
-      if (staged && !f->pinned) {
-        std::vector<bool>& bits = staged_chunks_[f.get()];
-        bits.resize(f->chunk_count());
-        bits[chunk] = true;
-        ++f->staged_chunks;
-        staged_.push_back({f, chunk, std::chrono::steady_clock::now()});
-        staged_bytes_ += bytes;
-        f->object.dataset->staged_chunk_bytes += bytes;
-      }
-      if (f->present_chunks == f->chunk_count()) complete_soon_locked(f);
-      return true;
-    }
-    if (f->dropped) f->punch(chunk);
-    f->object.dataset->chunk_bytes -= bytes;
+  return cache_.land_chunk(f, chunk, sum, std::move(room));
+}
+
+bool ChunkStore::land(const LazyPtr& f, uint32_t chunk, uint64_t sum, bool staged) {
+  MutexLock lock(mutex_);
+  if (f->dropped) {
+    f->punch(chunk);
+    return false;
   }
-  cache_.chunks_gone(bytes);
-  return false;
+  if (f->present(chunk)) return false;
+  const uint64_t bytes = f->chunk_on_disk(chunk);
+  f->set_present(chunk, sum);
+  ++f->present_chunks;
+  f->present_bytes += bytes;
+  budget_.chunks_came(*f->accounts, bytes);
+  if (staged && !f->pinned) {
+    std::vector<bool>& bits = staged_chunks_[f.get()];
+    bits.resize(f->chunk_count());
+    bits[chunk] = true;
+    ++f->staged_chunks;
+    staged_.push_back({f, chunk, std::chrono::steady_clock::now()});
+    budget_.chunks_staged(*f->accounts, bytes);
+  }
+  if (f->present_chunks == f->chunk_count()) complete_soon_locked(f);
+  return true;
 }
 
 void ChunkStore::failed(const LazyPtr& f, uint32_t chunk) {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   if (!f->present(chunk) && !f->is_whole()) f->punch(chunk);
 }
 
@@ -183,18 +183,13 @@ void ChunkStore::set_mark(const LazyPtr& f, uint32_t chunk, bool on) {
   if (chunk < f->chunk_count()) f->set_mark(chunk, on);
 }
 
-void ChunkStore::follow_pins(Dataset& dataset, const CatalogVersion* v) {
-  std::lock_guard lock(mutex_);
+void ChunkStore::follow_pins(const Dataset& dataset, const CatalogVersion* v, const Pins& pins) {
+  MutexLock lock(mutex_);
   for (auto& [handle, f] : by_handle_) {
     if (f->object.dataset.get() != &dataset) continue;
-    f->pinned = v && dataset.pins->contains(v->find_file(f->object.path));
+    f->pinned = v && pins.contains(v->find_file(f->object.path));
     if (f->pinned) unstage_locked(*f);
   }
-}
-
-void ChunkStore::uncount_staged(LazyFile& f, uint32_t chunk) {
-  staged_bytes_ -= f.chunk_on_disk(chunk);
-  f.object.dataset->staged_chunk_bytes -= f.chunk_on_disk(chunk);
 }
 
 // What is there of it is not staged any more.
@@ -202,7 +197,7 @@ void ChunkStore::unstage_locked(LazyFile& f) {
   auto it = staged_chunks_.find(&f);
   if (it == staged_chunks_.end()) return;
   for (uint32_t i = 0; i < f.chunk_count(); ++i)
-    if (it->second[i]) uncount_staged(f, i);
+    if (it->second[i]) budget_.chunks_unstaged(*f.accounts, f.chunk_on_disk(i));
   staged_chunks_.erase(it);
   f.staged_chunks = 0;
   std::erase_if(staged_, [&](const Staged& s) { return s.file.get() == &f; });
@@ -218,12 +213,12 @@ uint64_t ChunkStore::punch_locked(LazyFile& f, uint32_t first, uint32_t count) {
     if (it == staged_chunks_.end() || !it->second[i]) continue;
     it->second[i] = false;
     --f.staged_chunks;
-    uncount_staged(f, i);
+    budget_.chunks_unstaged(*f.accounts, f.chunk_on_disk(i));
   }
   f.punch(first, count);
   f.present_chunks -= count;
   f.present_bytes -= bytes;
-  f.object.dataset->chunk_bytes -= bytes;
+  budget_.chunks_went(*f.accounts, bytes);
   return bytes;
 }
 
@@ -239,7 +234,7 @@ uint64_t ChunkStore::punch_all_locked(LazyFile& f) {
 
 // Whoever waited for a chunk gets a moment to read it: else many readers of few places push out each other's.
 uint64_t ChunkStore::evict_staged(const Dataset* of) {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   auto now = std::chrono::steady_clock::now();
   for (auto it = staged_.begin(); it != staged_.end() && now - it->landed >= kAMoment;) {
     LazyFile& f = *it->file;
@@ -270,11 +265,12 @@ LazyFile* ChunkStore::least_used_locked(const Dataset* of) const {
 // At most kMostEvicted: locks are held. From the end backwards, going on where it stopped: beginnings stay, and a
 // reader finds long runs.
 uint64_t ChunkStore::evict_kept(const Dataset* of, uint64_t enough) {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   LazyFile* f = least_used_locked(of);
   if (!f) return 0;
   auto staged = staged_chunks_.find(f);
   auto kept = [&](uint32_t chunk) {
+    mutex_.assert_held();
     return f->present(chunk) && (staged == staged_chunks_.end() || !staged->second[chunk]);
   };
   uint32_t& at = f->evict_cursor;  // all from here on were looked at
@@ -292,13 +288,13 @@ uint64_t ChunkStore::evict_kept(const Dataset* of, uint64_t enough) {
 }
 
 uint64_t ChunkStore::evict_object(const Dataset& dataset, ObjectId oid) {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   LazyPtr f = of_object_locked(dataset, oid);
   return f && !f->busy_completing ? punch_all_locked(*f) : 0;
 }
 
 ChunkHolder::Usage ChunkStore::usage_of(const Dataset& dataset) const {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   Usage u;
   for (auto& [handle, f] : by_handle_) {
     if (f->object.dataset.get() != &dataset || f->is_whole() || f->present_chunks == 0) continue;
@@ -312,9 +308,9 @@ ChunkHolder::Usage ChunkStore::usage_of(const Dataset& dataset) const {
 // ---- datasets
 // --------------------------------------------------------------------------------------------------------
 
-uint64_t ChunkStore::take_over(const std::shared_ptr<Dataset>& dataset) {
+void ChunkStore::take_over(const std::shared_ptr<Dataset>& dataset, const std::shared_ptr<Accounts>& accounts) {
   Result<Fd> folder = open_dir(dataset->folder_fd(), kLazyFolder);
-  if (!folder) return 0;
+  if (!folder) return;
   std::vector<ObjectId> oids;
   std::vector<std::string> names;
   (void)for_each_name(folder->get(), [&](const char* name) {
@@ -322,14 +318,12 @@ uint64_t ChunkStore::take_over(const std::shared_ptr<Dataset>& dataset) {
     names.emplace_back(name);
     if (parse_oid(name, &oid)) oids.push_back(oid);
   });
-  std::lock_guard lock(mutex_);
-  uint64_t bytes = 0;
+  MutexLock lock(mutex_);
   std::vector<std::string> known;
   for (ObjectId oid : oids) {
-    Result<LazyPtr> f = LazyFile::take_over(dataset, oid, inodes_, meter_);
+    Result<LazyPtr> f = LazyFile::take_over(dataset, accounts, oid, inodes_, meter_);
     if (!f) continue;
-    bytes += (*f)->present_bytes;
-    dataset->chunk_bytes += (*f)->present_bytes;
+    budget_.chunks_came(*accounts, (*f)->present_bytes);
     known.insert(known.end(), {oid_name(oid), std::string(chunk_map_name((*f)->handle_inode()))});
     if (!(*f)->is_whole()) known.emplace_back(chunk_data_name((*f)->handle_inode()));
     by_handle_[(*f)->handle_inode()] = *f;
@@ -339,66 +333,73 @@ uint64_t ChunkStore::take_over(const std::shared_ptr<Dataset>& dataset) {
     if (std::find(known.begin(), known.end(), name) != known.end()) continue;
     if (::unlinkat(folder->get(), name.c_str(), 0) != 0) ::unlinkat(folder->get(), name.c_str(), AT_REMOVEDIR);
   }
-  return bytes;
 }
 
-uint64_t ChunkStore::adopt(Dataset& dataset, CatalogVersion& v) {
-  std::lock_guard lock(mutex_);
+void ChunkStore::adopt(Dataset& dataset, CatalogVersion& v) {
+  MutexLock lock(mutex_);
   std::vector<LazyPtr> mine;
   for (auto& [handle, f] : by_handle_)
     if (f->object.dataset.get() == &dataset) mine.push_back(f);
-  if (mine.empty()) return 0;
+  if (mine.empty()) return;
   std::unordered_map<ObjectId, uint32_t, OidHash> entries;
   for (uint32_t i = 0; i < v.catalog().entry_count; ++i)
     if (v.catalog().entries[i].is_file() && v.catalog().entries[i].size > 0)
       entries.emplace(v.catalog().entries[i].oid, i);
-  uint64_t gone = 0;
   for (const LazyPtr& f : mine) {
     auto it = entries.find(f->object.oid);
     if (it == entries.end() || v.catalog().entries[it->second].size != f->map().size) {
-      gone += drop_locked(f);
+      drop_locked(f);
       continue;
     }
-    f->object = object_at(f->object.dataset, v, it->second);
+    if (f->object.path.empty()) f->object = object_at(f->object.dataset, v, it->second);  // once: others read it
     if (v.state(it->second) != kResident && !f->is_whole()) v.set_state(it->second, kLazy);
     if (f->present_chunks == f->chunk_count()) complete_soon_locked(f);
   }
-  return gone;
 }
 
-uint64_t ChunkStore::drop_locked(const LazyPtr& f) {
+void ChunkStore::drop_locked(const LazyPtr& f) {
   f->dropped = true;
-  const uint64_t bytes = punch_all_locked(*f);
+  punch_all_locked(*f);
   f->remove_files();
   unstage_locked(*f);
   by_object_.erase(key_of(f->object.dataset->id(), f->object.oid));
   by_handle_.erase(f->handle_inode());
-  return bytes;
 }
 
-uint64_t ChunkStore::drop(const Dataset& dataset, ObjectId oid) {
-  std::lock_guard lock(mutex_);
-  LazyPtr f = of_object_locked(dataset, oid);
-  return f ? drop_locked(f) : 0;
+void ChunkStore::drop(const Dataset& dataset, ObjectId oid) {
+  MutexLock lock(mutex_);
+  if (LazyPtr f = of_object_locked(dataset, oid)) drop_locked(f);
 }
 
-uint64_t ChunkStore::forget(const Dataset& dataset) {
-  std::lock_guard lock(mutex_);
-  uint64_t bytes = 0;
+void ChunkStore::forget(const Dataset& dataset) {
+  MutexLock lock(mutex_);
   std::vector<LazyPtr> mine;
   for (auto& [handle, f] : by_handle_)
     if (f->object.dataset.get() == &dataset) mine.push_back(f);
   for (const LazyPtr& f : mine) {
-    if (!f->is_whole()) {
-      bytes += f->present_bytes;
-      f->object.dataset->chunk_bytes -= f->present_bytes;
-    }
+    if (!f->is_whole()) budget_.chunks_went(*f->accounts, f->present_bytes);
     unstage_locked(*f);
     f->dropped = true;
     by_object_.erase(key_of(dataset.id(), f->object.oid));
     by_handle_.erase(f->handle_inode());
   }
-  return bytes;
+}
+
+void ChunkStore::recount(const std::vector<std::shared_ptr<Accounts>>& datasets) {
+  MutexLock lock(mutex_);
+  std::vector<Budget::FoundChunks> found;
+  for (auto& accounts : datasets)
+    found.push_back({accounts});
+  for (auto& each : by_handle_) {
+    const LazyFile& f = *each.second;
+    auto of = std::find_if(found.begin(), found.end(), [&](auto& one) { return one.of == f.accounts; });
+    if (of == found.end()) continue;
+    if (!f.is_whole()) of->chunks += f.present_bytes;
+    auto staged = staged_chunks_.find(&f);
+    for (uint32_t i = 0; staged != staged_chunks_.end() && i < f.chunk_count(); ++i)
+      if (staged->second[i]) of->staged += f.chunk_on_disk(i);
+  }
+  budget_.replace_chunks(found);
 }
 
 }  // namespace larder

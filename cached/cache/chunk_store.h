@@ -5,16 +5,16 @@
 // readers go first and what is kept gives its part of the hits in every epoch. A chunk can go at any time: its readers
 // notice (the word), mappings fault again.
 //
-// Sources: lazy_files.cc (which there are, which chunks come and go), lazy_whole.cc (checksums, becoming whole).
+// Sources: chunk_store.cc (which objects there are, which chunks come and go), promotion.cc (checksums, becoming
+// whole).
 //
-// Locks: ObjectCache's before this one. Callbacks of ObjectCache (ChunkHolder) come with its lock held.
+// Locks (docs/locks.md): ObjectCache's before this one. Calls of ChunkHolder come with ObjectCache's lock held.
+// when_whole() runs `done` without a lock, on the caller's thread or the completer's.
 #pragma once
 #include <chrono>
-#include <condition_variable>
 #include <deque>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <thread>
 #include <unordered_map>
 
@@ -55,19 +55,18 @@ class ChunkStore : public ChunkHolder {
   void stop();
 
   // ---- ChunkHolder
-  uint64_t take_over(const std::shared_ptr<Dataset>& dataset) override;
-  uint64_t adopt(Dataset& dataset, CatalogVersion& version) override;
-  uint64_t drop(const Dataset& dataset, ObjectId oid) override;
-  uint64_t forget(const Dataset& dataset) override;
-  void follow_pins(Dataset& dataset, const CatalogVersion* version) override;
+  void take_over(const std::shared_ptr<Dataset>& dataset, const std::shared_ptr<Accounts>& accounts) override;
+  void adopt(Dataset& dataset, CatalogVersion& version) override;
+  void drop(const Dataset& dataset, ObjectId oid) override;
+  void forget(const Dataset& dataset) override;
+  void follow_pins(const Dataset& dataset, const CatalogVersion* version, const Pins& pins) override;
+  bool land(const LazyPtr& file, uint32_t chunk, uint64_t sum, bool staged) override;
   uint64_t evict_staged(const Dataset* of) override;
   uint64_t evict_kept(const Dataset* of, uint64_t enough) override;
   uint64_t evict_object(const Dataset& dataset, ObjectId oid) override;
+  void recount(const std::vector<std::shared_ptr<Accounts>>& datasets) override;
   Scrubbed scrub(const Dataset& dataset, ObjectId oid) override;
   Usage usage_of(const Dataset& dataset) const override;
-  uint64_t staged_bytes(const Dataset* of) const override {
-    return of ? of->staged_chunk_bytes.load() : staged_bytes_.load();
-  }
   uint64_t staging_share() const override { return share_; }
 
  private:
@@ -80,14 +79,13 @@ class ChunkStore : public ChunkHolder {
     LazyPtr file;
     std::function<void(const Status&)> done;
   };
-  LazyPtr of_object_locked(const Dataset& dataset, ObjectId oid) const;
-  void uncount_staged(LazyFile& file, uint32_t chunk);
-  void unstage_locked(LazyFile& file);
-  uint64_t punch_locked(LazyFile& file, uint32_t first, uint32_t count = 1);
-  uint64_t punch_all_locked(LazyFile& file);
-  LazyFile* least_used_locked(const Dataset* of) const;
-  uint64_t drop_locked(const LazyPtr& file);
-  void complete_soon_locked(const LazyPtr& file);
+  LazyPtr of_object_locked(const Dataset& dataset, ObjectId oid) const REQUIRES(mutex_);
+  void unstage_locked(LazyFile& file) REQUIRES(mutex_);
+  uint64_t punch_locked(LazyFile& file, uint32_t first, uint32_t count = 1) REQUIRES(mutex_);
+  uint64_t punch_all_locked(LazyFile& file) REQUIRES(mutex_);
+  LazyFile* least_used_locked(const Dataset* of) const REQUIRES(mutex_);
+  void drop_locked(const LazyPtr& file) REQUIRES(mutex_);
+  void complete_soon_locked(const LazyPtr& file) REQUIRES(mutex_);
   void run_completer();
   Status complete(LazyFile& file);
   Result<std::optional<CrcSum>> crc_of(const Object& object);
@@ -98,19 +96,20 @@ class ChunkStore : public ChunkHolder {
   CacheDir& dir_;
   InodeTableWriter& inodes_;
   ObjectCache& cache_;
+  Budget& budget_;
   Meter& meter_;
   const uint64_t threshold_;
-  uint64_t share_;
-  mutable std::mutex mutex_;
-  std::unordered_map<uint64_t, LazyPtr> by_handle_;
-  std::map<std::pair<uint64_t, std::pair<uint64_t, uint64_t>>, LazyPtr> by_object_;  // dataset id, object id
-  std::deque<Staged> staged_;
-  std::unordered_map<const LazyFile*, std::vector<bool>> staged_chunks_;
-  std::atomic<uint64_t> staged_bytes_{0};
-  std::vector<WhenWhole> waiting_;
-  std::deque<LazyPtr> to_complete_;
-  std::condition_variable wake_;
-  bool stopping_ = false;
+  const uint64_t share_;
+  mutable Mutex mutex_;  // after ObjectCache's
+  std::unordered_map<uint64_t, LazyPtr> by_handle_ GUARDED_BY(mutex_);
+  std::map<std::pair<uint64_t, std::pair<uint64_t, uint64_t>>, LazyPtr> by_object_
+      GUARDED_BY(mutex_);  // dataset id, object id
+  std::deque<Staged> staged_ GUARDED_BY(mutex_);
+  std::unordered_map<const LazyFile*, std::vector<bool>> staged_chunks_ GUARDED_BY(mutex_);
+  std::vector<WhenWhole> waiting_ GUARDED_BY(mutex_);
+  std::deque<LazyPtr> to_complete_ GUARDED_BY(mutex_);
+  CondVar wake_;
+  bool stopping_ GUARDED_BY(mutex_) = false;
   std::thread completer_;
 };
 

@@ -82,8 +82,9 @@ Status LazyFile::make_sums(uint64_t chunks) {
   return sums_ ? Status() : make_error(ENOMEM, "no memory for the checksums of a lazy file");
 }
 
-Result<std::shared_ptr<LazyFile>> LazyFile::create(const Object& object, uint32_t chunk_shift, int tmp_fd,
-                                                   InodeTableWriter& inodes, Meter& meter) {
+Result<std::shared_ptr<LazyFile>> LazyFile::create(const Object& object, std::shared_ptr<Accounts> accounts,
+                                                   uint32_t chunk_shift, int tmp_fd, InodeTableWriter& inodes,
+                                                   Meter& meter) {
   Result<Fd> folder = lazy_folder(*object.dataset);
   if (!folder) return folder.error();
   std::string name = oid_name(object.oid);
@@ -93,6 +94,7 @@ Result<std::shared_ptr<LazyFile>> LazyFile::create(const Object& object, uint32_
   if (!inode) return inode.error();
   std::shared_ptr<LazyFile> f(new LazyFile());
   f->object = object;
+  f->accounts = std::move(accounts);
   f->shift_ = chunk_shift;
   Status s = f->make_files(folder->get(), *inode, meter);
   if (s) s = inodes.insert(*inode, file_inode(object.oid), object.dataset->id(), InodeKind::kLazyObject);
@@ -113,6 +115,7 @@ Result<std::shared_ptr<LazyFile>> LazyFile::renew(const LazyFile& old, Meter& me
   if (!folder) return folder.error();
   std::shared_ptr<LazyFile> f(new LazyFile());
   f->object = old.object;
+  f->accounts = old.accounts;
   f->shift_ = old.shift_;
   if (Status s = f->make_files(folder->get(), old.handle_inode(), meter); !s) return s.error();
   return f;
@@ -197,7 +200,8 @@ void LazyFile::punch_absent() {
   if (absent > 0) punch_bytes(chunk_count() - absent, absent);
 }
 
-Result<std::shared_ptr<LazyFile>> LazyFile::take_over(const std::shared_ptr<Dataset>& dataset, ObjectId oid,
+Result<std::shared_ptr<LazyFile>> LazyFile::take_over(const std::shared_ptr<Dataset>& dataset,
+                                                      std::shared_ptr<Accounts> accounts, ObjectId oid,
                                                       InodeTableWriter& inodes, Meter& meter) {
   Result<Fd> folder = lazy_folder(*dataset);
   if (!folder) return folder.error();
@@ -207,6 +211,7 @@ Result<std::shared_ptr<LazyFile>> LazyFile::take_over(const std::shared_ptr<Data
   if (!inode) return inode.error();
   std::shared_ptr<LazyFile> f(new LazyFile());
   f->object.dataset = dataset;
+  f->accounts = std::move(accounts);
   if (Status s = f->open_files(folder->get(), *inode, oid, meter); !s) return s.error();
   if (Status s = inodes.insert(*inode, file_inode(oid), dataset->id(), InodeKind::kLazyObject); !s) return s.error();
   if (!f->is_whole()) f->punch_absent();
@@ -222,9 +227,12 @@ void LazyFile::set_present(uint32_t chunk, uint64_t sum) {
   word(chunk).store(((before & ~kChunkPresent) + kChunkGeneration) | kChunkPresent, std::memory_order_release);
 }
 
-// TSan does not know fences; no other thread of this process reads a word without the lock, so it misses nothing here.
+// TSan does not know fences, and misses nothing here: the words are atomics, and what the fence orders after them is
+// the hole, which the kernel makes.
 #pragma GCC diagnostic push
+#ifndef __clang__
 #pragma GCC diagnostic ignored "-Wtsan"
+#endif
 void LazyFile::punch(uint32_t first, uint32_t count) {
   for (uint32_t i = first; i < first + count; ++i) {
     uint32_t before = word(i).load(std::memory_order_relaxed);

@@ -1,5 +1,6 @@
-// One lazy object on disk: handle, data file, chunk map (include/larder/chunks.h). The words are atomics that programs
-// read; who changes them, and when, is ChunkStore' business.
+// One lazy object on disk: handle, data file, chunk map (include/larder/chunks.h). The words are atomics: programs read
+// them, and any thread of the daemon may (present()). ChunkStore changes PRESENT and generation with its lock held, and
+// marks, which are hints, without.
 #pragma once
 #include <atomic>
 #include <cstdlib>
@@ -7,6 +8,7 @@
 
 #include "cached/base/charge.h"
 #include "cached/base/fd.h"
+#include "cached/cache/budget.h"
 #include "cached/catalog/dataset.h"
 #include "cached/catalog/inode_table.h"
 #include "larder/chunks.h"
@@ -16,11 +18,13 @@ namespace larder {
 class LazyFile {
  public:
   // Makes handle, data and map in the dataset's folder. The handle is known in the inode table before it has its name.
-  static Result<std::shared_ptr<LazyFile>> create(const Object& object, uint32_t chunk_shift, int tmp_fd,
-                                                  InodeTableWriter& inodes, Meter& meter);
+  static Result<std::shared_ptr<LazyFile>> create(const Object& object, std::shared_ptr<Accounts> accounts,
+                                                  uint32_t chunk_shift, int tmp_fd, InodeTableWriter& inodes,
+                                                  Meter& meter);
   // What a former daemon left under this object id, with its absent chunks punched. Of one that was whole, the handle
   // and the map, for programs that have the handle open. EBADMSG, ENOENT: it is damaged or not ours.
-  static Result<std::shared_ptr<LazyFile>> take_over(const std::shared_ptr<Dataset>& dataset, ObjectId oid,
+  static Result<std::shared_ptr<LazyFile>> take_over(const std::shared_ptr<Dataset>& dataset,
+                                                     std::shared_ptr<Accounts> accounts, ObjectId oid,
                                                      InodeTableWriter& inodes, Meter& meter);
   // For a handle whose object was whole and was evicted: the same handle with a new, empty data file and map.
   static Result<std::shared_ptr<LazyFile>> renew(const LazyFile& old, Meter& meter);
@@ -55,9 +59,10 @@ class LazyFile {
 
   // Path and etag may be missing after take_over() until the catalog is there; nothing is fetched before.
   Object object;
+  std::shared_ptr<Accounts> accounts;  // of its dataset
   std::atomic<int64_t> last_use_ns{0};
 
-  // Guarded by ChunkStore' lock.
+  // Guarded by ChunkStore's lock.
   uint32_t present_chunks = 0;
   uint32_t staged_chunks = 0;  // of them
   uint64_t present_bytes = 0;  // on disk

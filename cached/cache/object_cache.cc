@@ -1,218 +1,175 @@
 #include "cached/cache/object_cache.h"
 
-#include <fmt/format.h>
-#include <sys/stat.h>
-
-#include <algorithm>
-
 #include "cached/base/files.h"
 #include "cached/base/log.h"
 #include "cached/cache/lazy_file.h"
+#include "cached/cache/recount.h"
 #include "cached/catalog/oid_name.h"
 
 namespace larder {
 
 // ---- Room
-// ------------------------------------------------------------------------------------------------------------
 
 Room::Room(Room&& o) noexcept
-    : cache_(std::exchange(o.cache_, nullptr)),
-      dataset_(o.dataset_),
-      bytes_(o.bytes_),
-      unwritten_(o.unwritten_),
-      staged_(o.staged_),
-      chunk_(o.chunk_) {}
+    : cache_(std::exchange(o.cache_, nullptr)), reservation_(o.reservation_), staged_(o.staged_) {}
 
 Room& Room::operator=(Room&& o) noexcept {
   std::swap(cache_, o.cache_);
-  std::swap(dataset_, o.dataset_);
-  std::swap(bytes_, o.bytes_);
-  std::swap(unwritten_, o.unwritten_);
+  std::swap(reservation_, o.reservation_);
   std::swap(staged_, o.staged_);
-  std::swap(chunk_, o.chunk_);
   return *this;
 }
 
 Room::~Room() {
   if (!cache_) return;
-  std::lock_guard lock(cache_->mutex_);
+  MutexLock lock(cache_->mutex_);
   cache_->release(*this);
 }
 
 void Room::wrote(uint64_t bytes) {
-  uint64_t n = std::min(bytes, unwritten_);
-  unwritten_ -= n;
-  cache_->unwritten_.fetch_sub(n, std::memory_order_relaxed);
-}
-
-Room ObjectCache::reserve(Dataset& d, uint64_t bytes, Kind kind, bool chunk) {
-  Room room;
-  room.cache_ = this;
-  room.dataset_ = &d;
-  room.bytes_ = room.unwritten_ = bytes;
-  room.staged_ = kind != Kind::kKept;
-  room.chunk_ = chunk;
-  reserved_ += bytes;
-  d.reserved_bytes += bytes;
-  unwritten_ += bytes;
-  if (kind == Kind::kStaged) {
-    staged_bytes_ += bytes;
-    d.staged_bytes += bytes;
-  }
-  return room;
+  cache_->budget_.wrote(*reservation_, bytes);
 }
 
 void ObjectCache::release(Room& room) {
-  reserved_ -= room.bytes_;
-  room.dataset_->reserved_bytes -= room.bytes_;
-  unwritten_ -= room.unwritten_;
-  if (room.staged_ && !room.chunk_) {
-    staged_bytes_ -= room.bytes_;
-    room.dataset_->staged_bytes -= room.bytes_;
-  }
+  budget_.release(room.reservation_);
   room.cache_ = nullptr;
 }
 
-// ---- accounting
-// ------------------------------------------------------------------------------------------------------
+// ---- datasets
 
 ObjectCache::ObjectCache(CacheDir& dir, InodeTableWriter& inodes, Meter& meter, CacheLimits limits)
-    : dir_(dir), inodes_(inodes), meter_(meter), limits_(limits) {}
+    : dir_(dir),
+      inodes_(inodes),
+      meter_(meter),
+      budget_(dir, meter, limits),
+      staging_(budget_),
+      files_(inodes, budget_, staging_),
+      eviction_(known_, budget_, staging_, files_),
+      admission_(budget_, eviction_),
+      pinning_(known_, budget_, staging_),
+      takeover_(inodes, meter, budget_, files_, pinning_) {}
 
-void ObjectCache::uncount(Dataset& d, uint64_t bytes) {
-  d.cached_bytes -= std::min(d.cached_bytes, bytes);
-  d.cached_files -= std::min<uint64_t>(d.cached_files, 1);
-  cached_bytes_ -= std::min(cached_bytes_, bytes);
-  cached_files_ -= std::min<uint64_t>(cached_files_, 1);
+void ObjectCache::add(std::shared_ptr<Dataset> dataset) {
+  std::unique_ptr<Pins> pins = Pins::open(dataset->folder_fd(), dir_.tmp_fd(), meter_);
+  MutexLock lock(mutex_);
+  DatasetRecord& r = known_.add(dataset, std::move(pins));
+  takeover_.count_folder(r);
+  if (chunks_) chunks_->take_over(dataset, r.accounts);
 }
 
-void ObjectCache::forget_staged(Dataset& d, ObjectId oid) {
-  auto it = staged_sizes_.find(oid);
-  if (it == staged_sizes_.end()) return;
-  staged_bytes_ -= it->second;
-  d.staged_bytes -= it->second;
-  staged_sizes_.erase(it);
+void ObjectCache::remove(const Dataset& dataset) {
+  MutexLock lock(mutex_);
+  DatasetRecord* r = known_.find(dataset);
+  if (!r) return;
+  staging_.forget_if(*r, [](const Staging::File&) { return true; });
+  budget_.forget_files(*r->accounts);
+  if (chunks_) chunks_->forget(dataset);
+  known_.remove(*r);
 }
 
-CacheUsage ObjectCache::usage() {
-  std::lock_guard lock(mutex_);
-  return {limits_.cache_size, used_locked(), zombie_bytes_, staged_bytes_, cached_files_};
+std::vector<std::shared_ptr<Dataset>> ObjectCache::datasets() {
+  MutexLock lock(mutex_);
+  std::vector<std::shared_ptr<Dataset>> all;
+  for (auto& r : known_.all())
+    all.push_back(r->dataset);
+  return all;
 }
 
-ObjectCache::DatasetUsage ObjectCache::usage_of(const Dataset& d) {
-  std::lock_guard lock(mutex_);
-  ChunkHolder::Usage chunks = chunks_ ? chunks_->usage_of(d) : ChunkHolder::Usage{};
-  return {d.cached_files + chunks.files,
-          d.cached_bytes + chunks.bytes,
-          chunks.files,
-          static_cast<double>(d.cached_files) + chunks.shares,
-          d.pins->files(),
-          d.pins->bytes()};
+bool ObjectCache::make_table_room(uint64_t bytes) {
+  MutexLock lock(mutex_);
+  return eviction_.free_anything(bytes);
 }
 
-uint64_t ObjectCache::in_use(Dataset& d) {
-  std::lock_guard lock(mutex_);
-  take_touches_locked(d);
-  return d.in_use.count(d.folder_fd());
-}
-
-// ---- removing files
-// --------------------------------------------------------------------------------------------------
-
-ObjectCache::Removed ObjectCache::remove_file(Dataset& d, const char* name, bool even_if_used,
-                                              const std::function<void()>& before_unlink) {
-  Fd fd(::openat(d.folder_fd(), name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
-  struct stat st;
-  if (!fd.valid() || ::fstat(fd.get(), &st) != 0)
-    return errno == ENOENT ? (before_unlink(), Removed::kGone) : Removed::kBusy;
-  if (!even_if_used && !nobody_else_has(fd.get())) return Removed::kBusy;
-  before_unlink();
-  if (::unlinkat(d.folder_fd(), name, 0) != 0) {
-    spdlog::error("cannot unlink {} of {}: errno {}", name, d.label(), errno);
-    return Removed::kBusy;
-  }
-  uint64_t bytes = on_disk(static_cast<uint64_t>(st.st_size));
-  uncount(d, bytes);
-  ObjectId oid;
-  if (parse_oid(name, &oid)) forget_staged(d, oid);
-  if (nobody_else_has(fd.get())) return inodes_.remove(st.st_ino), Removed::kFreed;
-  zombie_bytes_ += bytes;  // somebody has it open, or slipped in between: it counts until they are done
-  zombies_.push_back(Zombie{std::move(fd), bytes, st.st_ino});
-  return Removed::kZombie;
-}
-
-ObjectCache::Removed ObjectCache::remove_entry(Dataset& d, CatalogVersion& v, uint32_t entry, bool even_if_used) {
-  const CatalogEntry& e = v.catalog().entries[entry];
-  bool was_resident = v.state(entry) == kResident;
-  Removed r = remove_file(d, oid_name(e.oid).c_str(), even_if_used, [&] { v.set_state(entry, kAbsent); });
-  if (r == Removed::kGone && was_resident) {
-    uncount(d, on_disk(e.size));
-    forget_staged(d, e.oid);
-  }
-  if (r != Removed::kBusy && d.sieve) d.sieve->remove(entry);
-  return r;
-}
-
-void ObjectCache::poll_zombies() {
-  std::lock_guard lock(mutex_);
-  for (auto it = zombies_.begin(); it != zombies_.end();) {
-    if (!nobody_else_has(it->fd.get())) {
-      ++it;
-      continue;
-    }
-    inodes_.remove(it->inode);
-    zombie_bytes_ -= it->bytes;
-    it = zombies_.erase(it);
-  }
-}
-
-// ---- publishing
-// ------------------------------------------------------------------------------------------------------
-
-Status ObjectCache::publish(const Object& o, ObjectWriter& writer, Room room) {
-  Dataset& d = *o.dataset;
-  std::string name = oid_name(o.oid);
-  std::lock_guard lock(mutex_);
-  std::shared_ptr<CatalogVersion> v = d.version();
-  uint32_t entry = v ? v->find_file(o.path) : kNoEntry;
-  Status s;
-  if (entry == kNoEntry || v->catalog().entries[entry].oid != o.oid)
-    s = make_error(ESTALE, "the object changed while it was fetched");
-  if (s) s = d.sums->append(o.oid, writer.sum());
-  if (uint64_t growth = inodes_.growth_bytes(); s && growth != 0) free_anything(growth);
-  if (s) s = inodes_.insert(writer.real_inode(), file_inode(o.oid), d.id(), InodeKind::kFile);
-  if (s) s = link_file(writer.fd(), d.folder_fd(), name);
-  if (!s && s.error().code == EEXIST) {  // a file that residency does not know: not to be trusted
-    remove_file(d, name.c_str(), true, [] {});
-    s = link_file(writer.fd(), d.folder_fd(), name);
-  }
-  bool staged = room.staged_;
-  uint64_t bytes = room.bytes_;
-  release(room);
-  if (!s) return inodes_.remove(writer.real_inode()), s;
-  d.cached_bytes += bytes;
-  d.cached_files += 1;
-  cached_bytes_ += bytes;
-  cached_files_ += 1;
-  if (staged) {
-    staged_sizes_[o.oid] = bytes;
-    staged_bytes_ += bytes;
-    d.staged_bytes += bytes;
-    staged_.push_back(Staged{o.dataset, o.path, o.oid});
-  }
-  v->set_state(entry, kResident);
-  if (Sieve* sieve = sieve_of(d, *v)) sieve->add(entry);
-  if (d.sums->records() > 2 * d.cached_files + 4096) compact_sums(d, *v);
+Status ObjectCache::adopt(Dataset& d, std::shared_ptr<CatalogVersion> v) {
+  Result<Sums> sums = d.sums->load();
+  if (!sums) return sums.error();
+  std::vector<uint32_t> files;  // a fresh node has none: millions need not be sorted
+  if (usage_of(d).files > 0) files = Takeover::files_by_oid(v->catalog());
+  MutexLock lock(mutex_);
+  DatasetRecord* r = known_.find(d);
+  if (!r) return make_error(ESTALE, "the dataset is not known any more");
+  takeover_.adopt(*r, std::move(v), files, *sums);
   return {};
 }
 
-void ObjectCache::compact_sums(Dataset& d, const CatalogVersion& v) {
-  std::vector<ObjectId> live;
-  for (uint32_t i = 0; i < v.catalog().entry_count; ++i)
-    if (v.state(i) == kResident) live.push_back(v.catalog().entries[i].oid);
-  std::sort(live.begin(), live.end(), oid_less);
-  if (Status s = d.sums->compact(live); !s)
-    spdlog::warn("checksums of {} were not compacted: {}", d.label(), s.error().message);
+std::shared_ptr<CatalogVersion> ObjectCache::switch_version(Dataset& d, std::shared_ptr<CatalogVersion> next,
+                                                            const std::vector<Match>& matches) {
+  MutexLock lock(mutex_);
+  DatasetRecord* r = known_.find(d);
+  return r ? takeover_.switch_version(*r, std::move(next), matches) : d.version();
+}
+
+void ObjectCache::remove_obsolete(Dataset& d, const CatalogVersion& old) {
+  std::shared_ptr<CatalogVersion> v = d.version();
+  if (!v) return;
+  const Catalog& c = old.catalog();
+  char path[4096];
+  for (uint32_t i = 0; i < c.entry_count; ++i) {
+    if (!c.entries[i].is_file() || old.state(i) == kAbsent) continue;
+    const long len = c.path_of(i, path, sizeof path);
+    const uint32_t entry = len < 0 ? kNoEntry : v->find_file({path, static_cast<size_t>(len)});
+    if (entry != kNoEntry && v->catalog().entries[entry].oid == c.entries[i].oid) continue;
+    MutexLock lock(mutex_);  // one file at a time: programs that miss go on
+    if (DatasetRecord* r = known_.find(d)) takeover_.remove_obsolete(*r, const_cast<CatalogVersion&>(old), i);
+  }
+}
+
+void ObjectCache::drop_version(Dataset& d) {
+  MutexLock lock(mutex_);
+  if (DatasetRecord* r = known_.find(d)) takeover_.drop_version(*r);
+}
+
+// ---- admission
+
+Result<Room> ObjectCache::admit_locked(const Object& o, uint64_t bytes, bool demand, bool chunk) {
+  recount_locked();
+  DatasetRecord* r = known_.find(*o.dataset);
+  if (!r) return make_error(ESTALE, "the dataset is not known any more");
+  const uint64_t need = on_disk(bytes);
+  Result<Admission::Kind> kind = admission_.find_room(*r, o.path, need, demand, chunk);
+  if (!kind) return kind.error();
+  Room room;
+  room.cache_ = this;
+  room.staged_ = *kind == Admission::Kind::kStaged;
+  room.reservation_ = budget_.reserve(r->accounts, need, room.staged_ && !chunk);
+  return room;
+}
+
+Result<Room> ObjectCache::admit(const Object& o, bool demand) {
+  MutexLock lock(mutex_);
+  return admit_locked(o, o.size, demand, false);
+}
+
+Result<Room> ObjectCache::admit_chunk(const Object& o, uint64_t bytes, bool demand) {
+  MutexLock lock(mutex_);
+  return admit_locked(o, bytes, demand, true);
+}
+
+bool ObjectCache::has_room(const Dataset& d, uint64_t size) {
+  MutexLock lock(mutex_);
+  DatasetRecord* r = known_.find(d);
+  return r && budget_.fits(d, *r->accounts, on_disk(size));
+}
+
+bool ObjectCache::make_space(uint64_t bytes) {
+  MutexLock lock(mutex_);
+  return eviction_.make_space(bytes);
+}
+
+// ---- whole files
+
+Status ObjectCache::publish(const Object& o, ObjectWriter& writer, Room room) {
+  MutexLock lock(mutex_);
+  std::shared_ptr<CatalogVersion> v = o.dataset->version();
+  const uint32_t entry = ResidentFiles::entry_of(v.get(), o);
+  DatasetRecord* r = known_.find(*o.dataset);
+  if (!r || entry == kNoEntry) {
+    release(room);
+    return make_error(ESTALE, "the object changed while it was fetched");
+  }
+  if (uint64_t growth = inodes_.growth_bytes(); growth != 0) eviction_.free_anything(growth);
+  release(room);
+  return files_.publish(*r, *v, entry, o, writer, room.staged());
 }
 
 Result<Fd> ObjectCache::open_resident(Dataset& d, uint32_t entry) {
@@ -222,124 +179,232 @@ Result<Fd> ObjectCache::open_resident(Dataset& d, uint32_t entry) {
   Fd fd(::openat(d.folder_fd(), oid_name(e.oid).c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
   if (fd.valid()) return fd;
   Error error = os_error("cannot open a cache file");
-  if (error.code == ENOENT) forget(d, *v, entry);
+  if (error.code != ENOENT) return error;
+  MutexLock lock(mutex_);
+  if (DatasetRecord* r = known_.find(d)) files_.forget(*r, *v, entry);
   return error;
 }
 
 Result<Fd> ObjectCache::open_for_program(Dataset& d, uint32_t entry) {
   Result<Fd> fd = open_resident(d, entry);
   if (!fd) return fd;
-  std::lock_guard lock(mutex_);
-  if (std::shared_ptr<CatalogVersion> v = d.version(); v && entry < v->catalog().entry_count)
-    d.in_use.opened(v->catalog().entries[entry].oid);
+  MutexLock lock(mutex_);
+  std::shared_ptr<CatalogVersion> v = d.version();
+  DatasetRecord* r = known_.find(d);
+  if (r && v && entry < v->catalog().entry_count) r->in_use.opened(v->catalog().entries[entry].oid);
   return fd;
 }
 
-// A resident file that somebody else removed.
-void ObjectCache::forget(Dataset& d, CatalogVersion& v, uint32_t entry) {
-  std::lock_guard lock(mutex_);
-  const CatalogEntry& e = v.catalog().entries[entry];
-  if (d.version().get() != &v || v.state(entry) != kResident) return;
-  if (::faccessat(d.folder_fd(), oid_name(e.oid).c_str(), F_OK, AT_SYMLINK_NOFOLLOW) == 0) return;
-  spdlog::warn("{}: the cache file of {} is gone", d.label(), shown(v.path_of(entry)));
-  v.set_state(entry, kAbsent);
-  uncount(d, on_disk(e.size));
-  forget_staged(d, e.oid);
-  if (d.sieve) d.sieve->remove(entry);
+void ObjectCache::drop_corrupt(Dataset& d, const CatalogVersion& version, uint32_t entry) {
+  MutexLock lock(mutex_);
+  std::shared_ptr<CatalogVersion> v = d.version();
+  DatasetRecord* r = known_.find(d);
+  if (!r || v.get() != &version || v->state(entry) != kResident) return;
+  files_.remove_entry(*r, *v, entry, true);
 }
 
-void ObjectCache::drop_corrupt(Dataset& d, const CatalogVersion& version, uint32_t entry) {
-  std::lock_guard lock(mutex_);
-  std::shared_ptr<CatalogVersion> v = d.version();
-  if (v.get() != &version || v->state(entry) != kResident) return;
-  remove_entry(d, *v, entry, true);
+static std::vector<uint32_t> files_below(const CatalogVersion& v, uint32_t top) {
+  const CatalogEntry* entries = v.catalog().entries;
+  std::vector<uint32_t> files, todo{top};
+  while (!todo.empty()) {
+    const uint32_t i = todo.back();
+    todo.pop_back();
+    if (!entries[i].is_dir()) files.push_back(i);
+    for (uint32_t k = 0; entries[i].is_dir() && k < entries[i].dir.child_count; ++k)
+      todo.push_back(entries[i].dir.first_child + k);
+  }
+  return files;
 }
 
 EvictCounts ObjectCache::evict(Dataset& d, const std::string& path) {
   EvictCounts counts;
   std::shared_ptr<CatalogVersion> v = d.version();
-  uint32_t top = v ? v->find(path) : kNoEntry;
+  const uint32_t top = v ? v->find(path) : kNoEntry;
   if (top == kNoEntry) return counts;
-  const CatalogEntry* entries = v->catalog().entries;
-  std::vector<uint32_t> todo{top};
-  while (!todo.empty()) {
-    uint32_t i = todo.back();
-    todo.pop_back();
-    if (entries[i].is_dir()) {
-      for (uint32_t k = 0; k < entries[i].dir.child_count; ++k)
-        todo.push_back(entries[i].dir.first_child + k);
-      continue;
-    }
+  for (uint32_t i : files_below(*v, top)) {
     if (v->state(i) == kAbsent) continue;
-    std::lock_guard lock(mutex_);  // one file at a time: programs that miss go on
-    if (d.version() != v) return counts;
-    if (d.pins->contains(i)) {
-      ++counts.pinned;
-      continue;
-    }
-    if (v->state(i) == kLazy) {
-      uint64_t bytes = chunks_ ? chunks_->evict_object(d, entries[i].oid) : 0;
-      chunk_bytes_ -= std::min(chunk_bytes_, bytes);
-      counts.files += bytes > 0;
-      counts.bytes += bytes;
-      continue;
-    }
-    Removed r = remove_entry(d, *v, i, false);
-    counts.busy += r == Removed::kBusy || r == Removed::kZombie;
-    counts.files += r == Removed::kFreed;
-    if (r == Removed::kFreed) counts.bytes += entries[i].size;
+    MutexLock lock(mutex_);  // one file at a time: programs that miss go on
+    DatasetRecord* r = known_.find(d);
+    if (!r || d.version() != v) return counts;
+    evict_one_locked(*r, *v, i, counts);
   }
   return counts;
 }
 
-// ---- chunks
-// ----------------------------------------------------------------------------------------------------------
-
-void ObjectCache::chunk_landed(Room room) {
-  std::lock_guard lock(mutex_);
-  chunk_bytes_ += room.bytes_;
-  room.dataset_->chunk_bytes += room.bytes_;
-  release(room);
+void ObjectCache::evict_one_locked(DatasetRecord& r, CatalogVersion& v, uint32_t entry, EvictCounts& counts) {
+  const CatalogEntry& e = v.catalog().entries[entry];
+  if (r.pins->contains(entry)) {
+    ++counts.pinned;
+    return;
+  }
+  if (v.state(entry) == kLazy) {
+    const uint64_t bytes = chunks_ ? chunks_->evict_object(*r.dataset, e.oid) : 0;
+    counts.files += bytes > 0;
+    counts.bytes += bytes;
+    return;
+  }
+  using Removed = ResidentFiles::Removed;
+  const Removed removed = files_.remove_entry(r, v, entry, false);
+  counts.busy += removed == Removed::kBusy || removed == Removed::kZombie;
+  counts.files += removed == Removed::kFreed;
+  if (removed == Removed::kFreed) counts.bytes += e.size;
 }
 
-void ObjectCache::chunks_gone(uint64_t bytes) {
-  std::lock_guard lock(mutex_);
-  chunk_bytes_ -= std::min(chunk_bytes_, bytes);
+// ---- chunks
+
+void ObjectCache::hold_chunks(ChunkHolder* holder) {
+  MutexLock lock(mutex_);
+  chunks_ = holder;
+  eviction_.hold_chunks(holder);
+  pinning_.hold_chunks(holder);
+  takeover_.hold_chunks(holder);
+}
+
+bool ObjectCache::land_chunk(const std::shared_ptr<LazyFile>& file, uint32_t chunk, uint64_t sum, Room room) {
+  MutexLock lock(mutex_);
+  release(room);
+  return chunks_ && chunks_->land(file, chunk, sum, room.staged());
 }
 
 Result<ObjectCache::Lazy> ObjectCache::make_lazy(const Object& o) {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   std::shared_ptr<CatalogVersion> v = o.dataset->version();
-  uint32_t entry = v ? v->find_file(o.path) : kNoEntry;
-  if (entry == kNoEntry || v->catalog().entries[entry].oid != o.oid)
-    return make_error(ESTALE, "the object is not in the current version");
-  if (v->state(entry) == kResident) return Lazy{true, false};
+  const uint32_t entry = ResidentFiles::entry_of(v.get(), o);
+  DatasetRecord* r = known_.find(*o.dataset);
+  if (!r || entry == kNoEntry) return make_error(ESTALE, "the object is not in the current version");
+  if (v->state(entry) == kResident) return Lazy{true, false, r->accounts};
   if (v->state(entry) != kLazy) v->set_state(entry, kLazy);
-  return Lazy{false, o.dataset->pins->contains(entry)};
+  return Lazy{false, r->pins->contains(entry), r->accounts};
+}
+
+// A whole file can be in use and stay; the chunks' share must remain for chunks, which can always go.
+bool ObjectCache::whole_fits_locked(const DatasetRecord& r, uint64_t bytes) {
+  const uint64_t share = chunks_ ? chunks_->staging_share() : 0;
+  const Dataset& d = *r.dataset;
+  if (d.quota != 0 && r.accounts->cached.value() + bytes + budget_.share_of(&d, share) > budget_.limit_of(d))
+    return false;
+  return budget_.total().cached.value() + budget_.zombies() + bytes + budget_.tables() + share <= limits().cache_size;
+}
+
+bool ObjectCache::has_room_for_whole(const Dataset& d, uint64_t bytes) {
+  MutexLock lock(mutex_);
+  DatasetRecord* r = known_.find(d);
+  return r && whole_fits_locked(*r, bytes);
 }
 
 Status ObjectCache::publish_whole(LazyFile& file, uint64_t sum, uint64_t bytes) {
   const Object& o = file.object;
-  Dataset& d = *o.dataset;
-  std::lock_guard lock(mutex_);
-  std::shared_ptr<CatalogVersion> v = d.version();
-  uint32_t entry = v ? v->find_file(o.path) : kNoEntry;
-  if (entry == kNoEntry || v->catalog().entries[entry].oid != o.oid)
-    return make_error(ESTALE, "the object is not in the current version");
-  if (!whole_fits(d, bytes)) return make_error(ENOSPC, "the cache is too full for another whole file");
-  if (Status s = d.sums->append(o.oid, sum); !s) return s;
-  if (uint64_t growth = inodes_.growth_bytes(); growth != 0) free_anything(growth);
-  if (Status s = inodes_.insert(file.data_inode(), file_inode(o.oid), d.id(), InodeKind::kFile); !s) return s;
-  if (Status s = file.rename_to_whole(); !s) return inodes_.remove(file.data_inode()), s;
-  chunk_bytes_ -= std::min(chunk_bytes_, bytes);
-  d.chunk_bytes -= bytes;
-  d.cached_bytes += bytes;
-  d.cached_files += 1;
-  cached_bytes_ += bytes;
-  cached_files_ += 1;
-  v->set_state(entry, kResident);
-  if (Sieve* sieve = sieve_of(d, *v)) sieve->add(entry);
-  return {};
+  MutexLock lock(mutex_);
+  std::shared_ptr<CatalogVersion> v = o.dataset->version();
+  const uint32_t entry = ResidentFiles::entry_of(v.get(), o);
+  DatasetRecord* r = known_.find(*o.dataset);
+  if (!r || entry == kNoEntry) return make_error(ESTALE, "the object is not in the current version");
+  if (!whole_fits_locked(*r, bytes)) return make_error(ENOSPC, "the cache is too full for another whole file");
+  if (uint64_t growth = inodes_.growth_bytes(); growth != 0) eviction_.free_anything(growth);
+  return files_.publish_whole(*r, *v, entry, file, sum, bytes);
+}
+
+ChunkHolder::Scrubbed ObjectCache::scrub_chunks(const Dataset& dataset, ObjectId oid) {
+  ChunkHolder* chunks;
+  {
+    MutexLock lock(mutex_);
+    chunks = chunks_;
+  }
+  return chunks ? chunks->scrub(dataset, oid) : ChunkHolder::Scrubbed{};
+}
+
+// ---- policies
+
+void ObjectCache::configure(Dataset& d, std::optional<Policy> policy, std::optional<uint64_t> quota) {
+  MutexLock lock(mutex_);
+  if (policy) d.policy = *policy;
+  if (!quota || *quota == d.quota) return;
+  d.quota = *quota;
+  if (DatasetRecord* r = known_.find(d)) pinning_.follow(*r);
+}
+
+void ObjectCache::keep_quota(Dataset& d) {
+  for (;;) {
+    MutexLock lock(mutex_);  // one file at a time: programs that miss go on
+    DatasetRecord* r = known_.find(d);
+    if (!r || budget_.within_quota(d, *r->accounts, 0)) return;
+    if (!eviction_.evict_own(*r, r->accounts->held() - d.quota)) return;
+  }
+}
+
+Status ObjectCache::pin(Dataset& d, const std::vector<std::string>& paths) {
+  MutexLock lock(mutex_);
+  DatasetRecord* r = known_.find(d);
+  return r ? pinning_.pin(*r, paths) : Status(make_error(ESTALE, "the dataset is not mounted any more"));
+}
+
+Result<size_t> ObjectCache::unpin(Dataset& d, const std::string& path) {
+  MutexLock lock(mutex_);
+  DatasetRecord* r = known_.find(d);
+  if (!r) return make_error(ESTALE, "the dataset is not mounted any more");
+  return pinning_.unpin(*r, path);
+}
+
+// ---- housekeeping
+
+void ObjectCache::recount_locked() {
+  recount_if_distrusted(budget_, known_, staging_, files_, chunks_);
+}
+
+void ObjectCache::keep_limits() {
+  {
+    MutexLock lock(mutex_);
+    recount_locked();
+  }
+  const uint64_t free = fs_space(dir_.fd()).free;
+  if (free < limits().reserve) make_space(limits().reserve - free);
+  for (auto& d : datasets())
+    keep_quota(*d);
+}
+
+void ObjectCache::poll_zombies() {
+  MutexLock lock(mutex_);
+  files_.poll_zombies();
+}
+
+void ObjectCache::note_use() {
+  for (auto& d : datasets()) {
+    MutexLock lock(mutex_);
+    DatasetRecord* r = known_.find(*d);
+    if (!r || !r->take_touches()) continue;
+    r->in_use.count(d->folder_fd());  // what was closed makes place for what is opened
+  }
+}
+
+CacheUsage ObjectCache::usage() {
+  MutexLock lock(mutex_);
+  return {limits().cache_size, budget_.used(), budget_.zombies(), budget_.total().staged.value(),
+          budget_.total().files.value()};
+}
+
+ObjectCache::DatasetUsage ObjectCache::usage_of(const Dataset& d) {
+  MutexLock lock(mutex_);
+  DatasetRecord* r = known_.find(d);
+  if (!r) return {};
+  const ChunkHolder::Usage chunks = chunks_ ? chunks_->usage_of(d) : ChunkHolder::Usage{};
+  const uint64_t files = r->accounts->files.value();
+  return {files + chunks.files, r->accounts->cached.value() + chunks.bytes,
+          chunks.files,         static_cast<double>(files) + chunks.shares,
+          r->pins->files(),     r->pins->bytes()};
+}
+
+std::shared_ptr<const Accounts> ObjectCache::accounts_of(const Dataset& d) {
+  MutexLock lock(mutex_);
+  DatasetRecord* r = known_.find(d);
+  return r ? r->accounts : std::make_shared<Accounts>();
+}
+
+uint64_t ObjectCache::in_use(Dataset& d) {
+  MutexLock lock(mutex_);
+  DatasetRecord* r = known_.find(d);
+  if (!r) return 0;
+  r->take_touches();
+  return r->in_use.count(d.folder_fd());
 }
 
 }  // namespace larder

@@ -47,24 +47,20 @@ ChunkHolder::Scrubbed ChunkStore::scrub(const Dataset& dataset, ObjectId oid) {
   Scrubbed done;
   LazyPtr f;
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     f = of_object_locked(dataset, oid);
     if (!f) return done;
   }
   std::vector<std::byte> buffer(1 << 20);
   for (uint32_t i = 0; i < f->chunk_count(); ++i) {
-    uint64_t gone = 0;
-    {
-      std::lock_guard lock(mutex_);  // not evicted, and not made whole, while it is read
-      if (f->is_whole() || f->dropped || f->busy_completing) return done;
-      if (!f->present(i) || f->sum(i) == 0) continue;  // taken over: its sum was the former daemon's
-      done.bytes += f->chunk_length(i);
-      if (hash_range(f->data_fd(), f->chunk_offset(i), f->chunk_length(i), buffer, nullptr) == f->sum(i)) continue;
-      spdlog::error("{}: chunk {} of {} is corrupt in the cache; it is dropped", f->object.dataset->label(), i,
-                    shown(f->object.path));
-      gone = punch_locked(*f, i);
-    }
-    cache_.chunks_gone(gone);
+    MutexLock lock(mutex_);  // not evicted, and not made whole, while it is read
+    if (f->is_whole() || f->dropped || f->busy_completing) return done;
+    if (!f->present(i) || f->sum(i) == 0) continue;  // taken over: its sum was the former daemon's
+    done.bytes += f->chunk_length(i);
+    if (hash_range(f->data_fd(), f->chunk_offset(i), f->chunk_length(i), buffer, nullptr) == f->sum(i)) continue;
+    spdlog::error("{}: chunk {} of {} is corrupt in the cache; it is dropped", f->object.dataset->label(), i,
+                  shown(f->object.path));
+    punch_locked(*f, i);
     ++done.bad;
   }
   return done;
@@ -82,7 +78,7 @@ void ChunkStore::complete_soon_locked(const LazyPtr& f) {
 
 void ChunkStore::when_whole(const LazyPtr& f, std::function<void(const Status&)> done) {
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     if (f->busy_completing) {
       waiting_.push_back({f, std::move(done)});
       return;
@@ -94,7 +90,7 @@ void ChunkStore::when_whole(const LazyPtr& f, std::function<void(const Status&)>
 void ChunkStore::answer(LazyFile& f, const Status& status) {
   std::vector<std::function<void(const Status&)>> done;
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     f.busy_completing = false;
     if (status) unstage_locked(f);
     for (WhenWhole& w : waiting_)
@@ -113,7 +109,7 @@ Result<std::optional<CrcSum>> ChunkStore::crc_of(const Object& o) {
   (*store)->crc_of({o.path, o.size, o.mtime_ns, o.etag}, [crc](std::optional<CrcSum> told) { crc->set_value(told); });
   auto answer = crc->get_future();
   while (answer.wait_for(std::chrono::milliseconds(50)) != std::future_status::ready) {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     if (stopping_) return make_error(ECANCELED, "larderd is ending");
   }
   return answer.get();
@@ -121,14 +117,9 @@ Result<std::optional<CrcSum>> ChunkStore::crc_of(const Object& o) {
 
 // The chunks are each what came, and together not what the store says: they are fetched again.
 Error ChunkStore::refuse_whole(LazyFile& f) {
-  uint64_t gone = 0;
-  bool again;
-  {
-    std::lock_guard lock(mutex_);
-    again = ++f.wrong_wholes < kMostWholes;
-    if (again) gone = punch_all_locked(f);
-  }
-  cache_.chunks_gone(gone);
+  MutexLock lock(mutex_);
+  const bool again = ++f.wrong_wholes < kMostWholes;
+  if (again) punch_all_locked(f);
   return make_error(EIO, fmt::format("its bytes do not match the store's checksum; {}",
                                      again ? "they are dropped" : "they stay unverified"));
 }
@@ -143,12 +134,8 @@ Result<uint64_t> ChunkStore::sum_whole(LazyFile& f) {
   for (uint32_t i = 0; i < f.chunk_count(); ++i) {
     uint64_t have = hash_range(f.data_fd(), f.chunk_offset(i), f.chunk_length(i), buffer, &whole);
     if (have == 0 || (f.sum(i) != 0 && f.sum(i) != have)) {
-      uint64_t gone;
-      {
-        std::lock_guard lock(mutex_);
-        gone = punch_locked(f, i);
-      }
-      cache_.chunks_gone(gone);
+      MutexLock lock(mutex_);
+      punch_locked(f, i);
       return make_error(EIO, fmt::format("chunk {} of {} is corrupt in the cache", i, shown(f.object.path)));
     }
   }
@@ -163,7 +150,7 @@ Status ChunkStore::complete(LazyFile& f) {
   if (!sum) return sum.error();
   uint64_t bytes;
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     if (f.dropped) return make_error(ESTALE, "the object is gone");
     bytes = f.present_bytes;
   }
@@ -171,10 +158,10 @@ Status ChunkStore::complete(LazyFile& f) {
 }
 
 void ChunkStore::run_completer() {
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   while (!stopping_) {
     if (to_complete_.empty()) {
-      wake_.wait(lock);
+      wake_.wait(mutex_);
       continue;
     }
     LazyPtr f = std::move(to_complete_.front());

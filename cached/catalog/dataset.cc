@@ -51,22 +51,21 @@ Result<std::shared_ptr<Dataset>> Dataset::open(const DatasetDef& def, int cache_
   if (!sums) return sums.error();
   std::shared_ptr<Dataset> d(new Dataset(def, *group, std::move(*folder), std::move(*mirrors), std::move(*sums)));
   d->last_use_ns = used;
-  d->pins = Pins::open(d->folder.get(), tmp_fd, meter);
   return d;
 }
 
 std::shared_ptr<CatalogVersion> Dataset::version() const {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   return version_;
 }
 
 void Dataset::set_version(std::shared_ptr<CatalogVersion> v) {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   version_ = std::move(v);
 }
 
 Result<std::shared_ptr<Store>> Dataset::store() const {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   if (!store_)
     return make_error(store_error_.code,
                       store_error_.message.empty() ? "no store for " + def.source : store_error_.message);
@@ -74,7 +73,7 @@ Result<std::shared_ptr<Store>> Dataset::store() const {
 }
 
 void Dataset::set_store(Result<std::shared_ptr<Store>> store) {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   if (store_) retired_.push_back(std::move(store_));
   if (store)
     store_ = std::move(*store);
@@ -84,19 +83,19 @@ void Dataset::set_store(Result<std::shared_ptr<Store>> store) {
 
 void Dataset::drop_retired_stores() {
   std::vector<std::shared_ptr<Store>> gone;
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   for (auto& s : retired_)
     if (s.use_count() == 1) gone.push_back(std::move(s));
   std::erase(retired_, nullptr);
 }
 
 std::string Dataset::trouble() const {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   return trouble_;
 }
 
 void Dataset::set_trouble(std::string what) {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   trouble_ = std::move(what);
 }
 

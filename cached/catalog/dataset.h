@@ -3,17 +3,14 @@
 #pragma once
 #include <atomic>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "cached/base/fd.h"
+#include "cached/base/mutex.h"
 #include "cached/catalog/catalog_version.h"
 #include "cached/catalog/checksum_log.h"
-#include "cached/catalog/in_use.h"
-#include "cached/catalog/pins.h"
-#include "cached/catalog/sieve.h"
 #include "cached/config/config.h"
 #include "cached/meta/meta.h"
 
@@ -57,30 +54,18 @@ class Dataset {
   std::atomic<uint64_t> quota{0};       // most bytes of files, chunks and reservations; 0: none
   std::atomic<int64_t> last_use_ns{0};  // CLOCK_REALTIME
   std::atomic<bool> verified{true};     // false: files of a former daemon that nobody has compared with their checksums
-  std::mutex refresh_mutex;             // one listing at a time
-
-  // Guarded by ObjectCache's lock.
-  uint64_t cached_bytes = 0;  // on disk, of files that have a name
-  uint64_t cached_files = 0;
-  uint64_t reserved_bytes = 0;                                  // of objects and chunks that are being fetched
-  uint64_t staged_bytes = 0;                                    // of the above, staged files and their reservations
-  std::atomic<uint64_t> chunk_bytes{0}, staged_chunk_bytes{0};  // of lazy objects
-  uint32_t evict_cursor = 0;
-  std::optional<Sieve> sieve;  // of the current version's resident files, with that policy
-  std::unique_ptr<Pins> pins;
-  InUse in_use;
-  Charge tables;  // of an unmounted dataset's catalog and residency on disk
+  Mutex refresh_mutex;  // one listing at a time: what lists or switches a version REQUIRES(refresh_mutex)
 
  private:
   Dataset(DatasetDef d, std::optional<gid_t> g, Fd f, Fd m, std::unique_ptr<ChecksumLog> s)
       : def(std::move(d)), group(g), folder(std::move(f)), mirrors(std::move(m)), sums(std::move(s)) {}
 
-  mutable std::mutex mutex_;
-  std::shared_ptr<CatalogVersion> version_;
-  std::shared_ptr<Store> store_;
-  Error store_error_;
-  std::string trouble_;
-  std::vector<std::shared_ptr<Store>> retired_;
+  mutable Mutex mutex_;
+  std::shared_ptr<CatalogVersion> version_ GUARDED_BY(mutex_);
+  std::shared_ptr<Store> store_ GUARDED_BY(mutex_);
+  Error store_error_ GUARDED_BY(mutex_);
+  std::string trouble_ GUARDED_BY(mutex_);
+  std::vector<std::shared_ptr<Store>> retired_ GUARDED_BY(mutex_);
 };
 
 // What a fetch needs to know of one file of a dataset version.

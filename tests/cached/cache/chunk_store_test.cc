@@ -283,7 +283,7 @@ TEST_F(Lazy, TheNextDaemonKnowsTheHandlesOfWholeOnes) {
   ASSERT_TRUE(again.ok());
   ASSERT_TRUE(in.want(*again, 2).ok());
   EXPECT_EQ(in.bytes(**again, 2), all.substr(2 * kChunk, kChunk));
-  EXPECT_EQ(d->chunk_bytes, (*again)->present_bytes);
+  EXPECT_EQ(in.cache.accounts_of(*d)->chunks.value(), (*again)->present_bytes);
 }
 
 TEST_F(Lazy, ADamagedMapIsNotTakenOver) {
@@ -359,15 +359,15 @@ TEST_F(Lazy, AQuotaHoldsForChunks) {
         got = in.bytes(*f, i);
       }
       ASSERT_EQ(got, all.substr(i * chunk, chunk)) << i;
-      ASSERT_LE(d->chunk_bytes, quota);
+      ASSERT_LE(in.cache.accounts_of(*d)->chunks.value(), quota);
     }
-  EXPECT_GT(d->chunk_bytes, quota / 2);
+  EXPECT_GT(in.cache.accounts_of(*d)->chunks.value(), quota / 2);
   EXPECT_GE(theirs->present_chunks, there);
-  EXPECT_EQ(d->chunk_bytes, f->present_bytes);
+  EXPECT_EQ(in.cache.accounts_of(*d)->chunks.value(), f->present_bytes);
   in.cache.configure(*d, {}, 2 * kChunk);
   EXPECT_TRUE(test::eventually([&] {  // at once, but for what was on its way
     in.cache.keep_limits();
-    return d->chunk_bytes <= 2 * kChunk;
+    return in.cache.accounts_of(*d)->chunks.value() <= 2 * kChunk;
   }));
 }
 
@@ -394,9 +394,9 @@ TEST_F(Lazy, PinnedChunksStayWhileOthersStream) {
   EXPECT_EQ(in.cache.evict(*d, "pinned").files, 1u);
   EXPECT_EQ(f->present_chunks, 0u);
   in.cache.evict(*d, "");
-  EXPECT_EQ(d->chunk_bytes, 0u);
-  EXPECT_EQ(d->staged_chunk_bytes, 0u);
-  EXPECT_EQ(in.lazy.staged_bytes(nullptr), 0u);
+  EXPECT_EQ(in.cache.accounts_of(*d)->chunks.value(), 0u);
+  EXPECT_EQ(in.cache.accounts_of(*d)->staged_chunks.value(), 0u);
+  EXPECT_EQ(in.cache.budget().total().staged_chunks.value(), 0u);
 }
 
 TEST_F(Lazy, WhatIsLargerThanTheCacheCannotBeWhole) {

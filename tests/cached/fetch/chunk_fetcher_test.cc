@@ -100,8 +100,8 @@ TEST_F(ChunkFetcherTest, AFailureInTheMiddleKeepsWhatArrived) {
   expect_right(f, 40, 2);
   EXPECT_FALSE(f->present(42));
   EXPECT_EQ(Lazily::bytes(*f, 42), std::string(kChunk, '\0')) << "half a chunk is given back";
-  EXPECT_EQ(d->chunk_bytes, 2 * kChunk);
-  EXPECT_EQ(d->reserved_bytes, 0u) << "and the room of what did not come";
+  EXPECT_EQ(in.cache.accounts_of(*d)->chunks.value(), 2 * kChunk);
+  EXPECT_EQ(in.cache.accounts_of(*d)->reserved.value(), 0u) << "and the room of what did not come";
   out.bucket->go_on();
   ASSERT_TRUE(in.want(f, 40, 8).ok());
   EXPECT_EQ(asked(), (Ranges{range(40, 8), range(42, 6)}));
@@ -210,7 +210,7 @@ TEST_F(ChunkFetcherTest, AnObjectThatIsDroppedEndsItsGet) {
   Status s = in.wait(*last);
   ASSERT_FALSE(s.ok());
   EXPECT_EQ(s.error().code, ESTALE);
-  EXPECT_TRUE(eventually([&] { return d->reserved_bytes == 0 && d->chunk_bytes == 0; }));
+  EXPECT_TRUE(eventually([&] { return in.cache.accounts_of(*d)->reserved.value() == 0 && in.cache.accounts_of(*d)->chunks.value() == 0; }));
   struct stat st;
   ASSERT_EQ(::fstat(f->data_fd(), &st), 0);
   EXPECT_EQ(st.st_blocks, 0) << "what had begun to arrive is given back";
