@@ -31,19 +31,24 @@ std::optional<uint64_t> Sums::find(ObjectId oid) const {
 
 Result<std::unique_ptr<ChecksumLog>> ChecksumLog::open(int folder, int tmp, Meter& meter) {
   std::unique_ptr<ChecksumLog> log(new ChecksumLog(folder, tmp, meter));
-  log->fd_ = Fd(::openat(folder, kChecksumFile, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
-  struct stat st;
-  if (!log->fd_.valid() || ::fstat(log->fd_.get(), &st) != 0) return os_error("cannot open the checksums of a dataset");
-  if (!S_ISREG(st.st_mode)) return make_error(EBADMSG, "the checksums of a dataset are not a file");
-  log->bytes_ =
-      static_cast<uint64_t>(st.st_size) / sizeof(SumRecord) * sizeof(SumRecord);  // a torn tail is written over
-  if (Status s = log->find_end(); !s) return s.error();
-  log->charge_ = Charge(meter, on_disk(log->bytes_));
+  if (Status s = log->open_file(); !s) return s.error();
   return log;
 }
 
+Status ChecksumLog::open_file() {
+  MutexLock lock(mutex_);
+  fd_ = Fd(::openat(folder_, kChecksumFile, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  struct stat st;
+  if (!fd_.valid() || ::fstat(fd_.get(), &st) != 0) return os_error("cannot open the checksums of a dataset");
+  if (!S_ISREG(st.st_mode)) return make_error(EBADMSG, "the checksums of a dataset are not a file");
+  bytes_ = static_cast<uint64_t>(st.st_size) / sizeof(SumRecord) * sizeof(SumRecord);  // a torn tail is written over
+  if (Status s = find_end_locked(); !s) return s;
+  charge_ = Charge(meter_, on_disk(bytes_));
+  return {};
+}
+
 // Leaves out the zeros of the last page.
-Status ChecksumLog::find_end() {
+Status ChecksumLog::find_end_locked() {
   static constexpr SumRecord kZeros{};
   while (bytes_ > 0) {
     SumRecord page[kPage / sizeof(SumRecord)];
@@ -57,7 +62,7 @@ Status ChecksumLog::find_end() {
 }
 
 // The page of bytes_.
-Status ChecksumLog::next_page() {
+Status ChecksumLog::next_page_locked() {
   page_ = Mapping();
   const uint64_t begin = bytes_ / kPage * kPage;
   if (int error = ::posix_fallocate(fd_.get(), static_cast<off_t>(begin), kPage); error != 0)
@@ -73,16 +78,16 @@ Status ChecksumLog::next_page() {
 Status ChecksumLog::append(ObjectId oid, uint64_t sum) {
   SumRecord r{oid, sum, 0};
   r.check = check_of(r);
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   if (!page_ || bytes_ % kPage == 0) {
-    if (Status s = next_page(); !s) return s;
+    if (Status s = next_page_locked(); !s) return s;
   }
   memcpy(static_cast<char*>(page_.data()) + bytes_ % kPage, &r, sizeof r);
   bytes_ += sizeof r;
   return {};
 }
 
-Result<std::vector<SumRecord>> ChecksumLog::read_records() const {
+Result<std::vector<SumRecord>> ChecksumLog::read_records_locked() const {
   std::vector<SumRecord> all(bytes_ / sizeof(SumRecord));
   if (Status s = pread_all(fd_.get(), all.data(), bytes_, 0); !s) return s.error();
   std::erase_if(all, [](const SumRecord& r) { return r.check != check_of(r); });
@@ -90,15 +95,15 @@ Result<std::vector<SumRecord>> ChecksumLog::read_records() const {
 }
 
 Result<Sums> ChecksumLog::load() const {
-  std::lock_guard lock(mutex_);
-  Result<std::vector<SumRecord>> all = read_records();
+  MutexLock lock(mutex_);
+  Result<std::vector<SumRecord>> all = read_records_locked();
   if (!all) return all.error();
   return Sums(std::move(*all));
 }
 
 Status ChecksumLog::compact(const std::vector<ObjectId>& live) {
-  std::lock_guard lock(mutex_);
-  Result<std::vector<SumRecord>> all = read_records();
+  MutexLock lock(mutex_);
+  Result<std::vector<SumRecord>> all = read_records_locked();
   if (!all) return all.error();
   Sums sums(std::move(*all));
   std::vector<SumRecord> kept;
@@ -121,7 +126,7 @@ Status ChecksumLog::compact(const std::vector<ObjectId>& live) {
 }
 
 uint64_t ChecksumLog::records() const {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   return bytes_ / sizeof(SumRecord);
 }
 

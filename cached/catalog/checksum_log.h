@@ -8,12 +8,12 @@
 // full tmpfs is ENOSPC, no SIGBUS.
 #pragma once
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <vector>
 
 #include "cached/base/charge.h"
 #include "cached/base/fd.h"
+#include "cached/base/mutex.h"
 #include "larder/hash.h"
 
 namespace larder {
@@ -44,6 +44,7 @@ class ChecksumLog {
  public:
   static Result<std::unique_ptr<ChecksumLog>> open(int folder, int tmp, Meter& meter);
 
+  // Adds a record. ENOSPC: there is no room for another page.
   Status append(ObjectId oid, uint64_t sum);
   Result<Sums> load() const;
   // Keeps the records of these ids (sorted by oid_less) only.
@@ -52,18 +53,19 @@ class ChecksumLog {
 
  private:
   ChecksumLog(int folder, int tmp, Meter& meter) : folder_(folder), tmp_(tmp), meter_(meter) {}
-  Result<std::vector<SumRecord>> read_records() const;
-  Status find_end();
-  Status next_page();
+  Status open_file() EXCLUDES(mutex_);
+  Result<std::vector<SumRecord>> read_records_locked() const REQUIRES(mutex_);
+  Status find_end_locked() REQUIRES(mutex_);
+  Status next_page_locked() REQUIRES(mutex_);
 
-  int folder_;
-  int tmp_;
+  const int folder_;
+  const int tmp_;
   Meter& meter_;
-  Charge charge_;
-  Fd fd_;
-  uint64_t bytes_ = 0;  // of records
-  Mapping page_;        // where the next one goes; none: it begins a page, or nothing was written yet
-  mutable std::mutex mutex_;
+  mutable Mutex mutex_;
+  Charge charge_ GUARDED_BY(mutex_);
+  Fd fd_ GUARDED_BY(mutex_);
+  uint64_t bytes_ GUARDED_BY(mutex_) = 0;  // of records
+  Mapping page_ GUARDED_BY(mutex_);  // where the next one goes; none: it begins a page, or nothing was written yet
 };
 
 }  // namespace larder

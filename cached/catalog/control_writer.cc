@@ -13,37 +13,48 @@ namespace larder {
 
 Result<std::unique_ptr<ControlWriter>> ControlWriter::start(CacheDir& dir, uint32_t wait_ms, Meter& meter) {
   std::unique_ptr<ControlWriter> p(new ControlWriter(dir, meter));
+  if (Status s = p->init(wait_ms); !s) return s.error();
+  return p;
+}
+
+Status ControlWriter::init(uint32_t wait_ms) {
   Result<Fd> stats = sealed_memory("larder-stats", kStatSlots * sizeof(StatSlot));
   if (!stats) return stats.error();
   Result<Mapping> map = Mapping::map(stats->get(), kStatSlots * sizeof(StatSlot), true);
   if (!map) return map.error();
-  p->stats_ = std::move(*stats);
-  p->stats_map_ = std::move(*map);
-  p->begin();
-  Control* c = dir.control();
+  stats_ = std::move(*stats);
+  stats_map_ = std::move(*map);
+  MutexLock lock(mutex_);
+  begin_locked();
+  Control* c = dir_.control();
   ++c->epoch;
   c->wait_ms = wait_ms;
   c->uid = ::geteuid();
   c->gid = ::getegid();
-  p->end();
-  return p;
+  end_locked();
+  return {};
 }
 
-// TSan does not know fences; no other thread of this process reads control, so it misses nothing here.
+// TSan does not know fences. These order the generation against the rest of control for other processes, which TSan
+// does not see; this process reads of control nothing but atomics and, with the lock held, what it wrote itself.
+#pragma GCC diagnostic push
+#ifndef __clang__
 #pragma GCC diagnostic ignored "-Wtsan"
+#endif
 
 // The seqlock's writer side (shm.h, control, invariant 1). An odd generation that a crash left is gone on from.
-void ControlWriter::begin() {
+void ControlWriter::begin_locked() {
   std::atomic<uint64_t>& g = dir_.control()->generation;
   g.store(g.load(std::memory_order_relaxed) | 1, std::memory_order_relaxed);
   std::atomic_thread_fence(std::memory_order_seq_cst);
 }
 
-void ControlWriter::end() {
+void ControlWriter::end_locked() {
   std::atomic<uint64_t>& g = dir_.control()->generation;
   std::atomic_thread_fence(std::memory_order_seq_cst);
   g.store(g.load(std::memory_order_relaxed) + 1, std::memory_order_release);
 }
+#pragma GCC diagnostic pop
 
 static bool same_paths(const std::vector<MountView>& a, const std::vector<MountView>& b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](auto& x, auto& y) { return x.path == y.path; });
@@ -67,20 +78,20 @@ Status ControlWriter::publish_mounts(std::vector<MountView> mounts) {
   std::sort(mounts.begin(), mounts.end(), [](auto& a, auto& b) {
     return a.path.size() != b.path.size() ? a.path.size() > b.path.size() : a.path < b.path;
   });
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   uint64_t names = dir_.control()->namespace_version;
   if (!published_ || !same_paths(mounts, mounts_)) {
-    Result<uint64_t> written = write_namespace(mounts);
+    Result<uint64_t> written = write_namespace_locked(mounts);
     if (!written) return written.error();
     names = *written;
   }
   Control* c = dir_.control();
-  begin();
+  begin_locked();
   c->namespace_version = mounts.empty() ? 0 : names;
   c->mount_count = static_cast<uint32_t>(mounts.size());
   for (size_t i = 0; i < mounts.size(); ++i)
     fill_mount(c->mounts[i], mounts[i]);
-  end();
+  end_locked();
   mounts_ = std::move(mounts);
   published_ = true;
   remove_old_namespaces(names);
@@ -88,10 +99,10 @@ Status ControlWriter::publish_mounts(std::vector<MountView> mounts) {
 }
 
 void ControlWriter::publish_inode_table(uint64_t id) {
-  std::lock_guard lock(mutex_);
-  begin();
+  MutexLock lock(mutex_);
+  begin_locked();
   dir_.control()->inode_table = id;
-  end();
+  end_locked();
 }
 
 // A version number that no file in the folder has: a crash may have left one that control never named.
@@ -105,7 +116,7 @@ static uint64_t next_namespace_version(const CacheDir& dir) {
   return version + 1;
 }
 
-Result<uint64_t> ControlWriter::write_namespace(const std::vector<MountView>& mounts) {
+Result<uint64_t> ControlWriter::write_namespace_locked(const std::vector<MountView>& mounts) {
   std::vector<std::string> keys;
   for (const MountView& m : mounts)
     keys.push_back(m.path.substr(1));
@@ -138,12 +149,12 @@ void ControlWriter::remove_old_namespaces(uint64_t current) {
 }
 
 HelloView ControlWriter::hello() const {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   return HelloView{generation(), mounts_};
 }
 
 std::shared_ptr<const Mapping> ControlWriter::namespace_catalog() const {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   return mounts_.empty() ? nullptr : namespace_;
 }
 

@@ -2,11 +2,11 @@
 // Thread-safe. The order of a publication: namespace catalog into place, control under the seqlock, old ones unlinked.
 #pragma once
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "cached/base/mutex.h"
 #include "cached/catalog/cache_dir.h"
 #include "cached/catalog/catalog_version.h"
 #include "larder/shm.h"
@@ -48,20 +48,21 @@ class ControlWriter {
 
  private:
   ControlWriter(CacheDir& dir, Meter& meter) : dir_(dir), meter_(meter) {}
-  void begin();
-  void end();
-  Result<uint64_t> write_namespace(const std::vector<MountView>& mounts);
+  Status init(uint32_t wait_ms);
+  void begin_locked() REQUIRES(mutex_);
+  void end_locked() REQUIRES(mutex_);
+  Result<uint64_t> write_namespace_locked(const std::vector<MountView>& mounts) REQUIRES(mutex_);
   void remove_old_namespaces(uint64_t current);
 
   CacheDir& dir_;
   Meter& meter_;
-  Charge charge_;
-  Fd stats_;
+  Fd stats_;  // these two: as init() made them
   Mapping stats_map_;
-  mutable std::mutex mutex_;
-  std::vector<MountView> mounts_;
-  std::shared_ptr<const Mapping> namespace_;
-  bool published_ = false;
+  mutable Mutex mutex_;  // also: what changes in control
+  Charge charge_ GUARDED_BY(mutex_);
+  std::vector<MountView> mounts_ GUARDED_BY(mutex_);
+  std::shared_ptr<const Mapping> namespace_ GUARDED_BY(mutex_);
+  bool published_ GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace larder

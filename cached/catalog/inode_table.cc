@@ -15,17 +15,23 @@ static constexpr uint32_t kMaxSlots = 1u << 30;
 Result<std::unique_ptr<InodeTableWriter>> InodeTableWriter::open(CacheDir& dir, ControlWriter& publisher,
                                                                  Meter& meter) {
   std::unique_ptr<InodeTableWriter> w(new InodeTableWriter(dir, publisher, meter));
-  uint64_t id = dir.control()->inode_table;
-  if (id != 0 && w->take_over(id)) return w;
-  Result<Mapping> map = w->make_file(id + 1, kFirstSlots);
-  if (!map) return map.error();
-  w->map_ = std::move(*map);
-  publisher.publish_inode_table(id + 1);
-  w->remove_others(id + 1);
+  if (Status s = w->init(); !s) return s.error();
   return w;
 }
 
-Status InodeTableWriter::take_over(uint64_t id) {
+Status InodeTableWriter::init() {
+  MutexLock lock(mutex_);
+  const uint64_t id = dir_.control()->inode_table;
+  if (id != 0 && take_over_locked(id)) return {};
+  Result<Mapping> map = make_file_locked(id + 1, kFirstSlots);
+  if (!map) return map.error();
+  map_ = std::move(*map);
+  publisher_.publish_inode_table(id + 1);
+  remove_others(id + 1);
+  return {};
+}
+
+Status InodeTableWriter::take_over_locked(uint64_t id) {
   Fd fd(::openat(dir_.fd(), inode_table_name(id).c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
   struct stat st;
   if (!fd.valid() || ::fstat(fd.get(), &st) != 0) return os_error("no inode table");
@@ -43,14 +49,17 @@ Status InodeTableWriter::take_over(uint64_t id) {
     used_ += key != 0;
     tombstones_ += key == kTombstone;
   }
-  if (used_ >= slots) return used_ = tombstones_ = 0, make_error(EBADMSG, "inode table is damaged");
+  if (used_ >= slots) {
+    used_ = tombstones_ = 0;
+    return make_error(EBADMSG, "inode table is damaged");
+  }
   map_ = std::move(*map);
   charge_ = Charge(meter_, on_disk(inode_table_bytes(slots)));
   remove_others(id);
   return {};
 }
 
-Result<Mapping> InodeTableWriter::make_file(uint64_t id, uint32_t slots) {
+Result<Mapping> InodeTableWriter::make_file_locked(uint64_t id, uint32_t slots) {
   Result<Fd> fd = unnamed_file(dir_.tmp_fd());
   if (!fd) return fd.error();
   uint64_t bytes = inode_table_bytes(slots);
@@ -89,45 +98,45 @@ void InodeTableWriter::put(InodeTable* t, uint64_t real, uint64_t inode, uint64_
 }
 
 Status InodeTableWriter::insert(uint64_t real, uint64_t inode, uint64_t dataset_id, InodeKind kind) {
-  std::lock_guard lock(mutex_);
-  auto* found = const_cast<InodeSlot*>(table()->find(real, table()->slot_count - 1));
+  MutexLock lock(mutex_);
+  auto* found = const_cast<InodeSlot*>(table_locked()->find(real, table_locked()->slot_count - 1));
   if (found) {  // taken over, or the kernel used the number again
     found->inode = inode;
     found->dataset_id = dataset_id;
     found->kind = kind;
     return {};
   }
-  if ((used_ + 1) * 2 > table()->slot_count)
-    if (Status s = grow(); !s) return s;
-  put(table(), real, inode, dataset_id, kind);
+  if ((used_ + 1) * 2 > table_locked()->slot_count)
+    if (Status s = grow_locked(); !s) return s;
+  put(table_locked(), real, inode, dataset_id, kind);
   ++used_;
   return {};
 }
 
 void InodeTableWriter::remove(uint64_t real) {
-  std::lock_guard lock(mutex_);
-  auto* found = const_cast<InodeSlot*>(table()->find(real, table()->slot_count - 1));
+  MutexLock lock(mutex_);
+  auto* found = const_cast<InodeSlot*>(table_locked()->find(real, table_locked()->slot_count - 1));
   if (!found) return;
   found->real_inode.store(kTombstone, std::memory_order_release);
   ++tombstones_;
 }
 
 // Twice as large, or the same size again if most of what fills it are tombstones.
-Status InodeTableWriter::grow() {
+Status InodeTableWriter::grow_locked() {
   uint64_t live = used_ - tombstones_;
-  uint32_t slots = table()->slot_count;
+  uint32_t slots = table_locked()->slot_count;
   if ((live + 1) * 4 > slots) slots *= 2;
   if (slots > kMaxSlots) return make_error(ENOSPC, "more cache files than the inode table can have");
   uint64_t id = dir_.control()->inode_table + 1;
   Charge before = std::move(charge_);
-  Result<Mapping> map = make_file(id, slots);
+  Result<Mapping> map = make_file_locked(id, slots);
   if (!map) {
     charge_ = std::move(before);
     return map.error();
   }
   auto* to = static_cast<InodeTable*>(map->data());
-  for (uint32_t s = 0; s < table()->slot_count; ++s) {
-    InodeSlot& slot = table()->slots[s];
+  for (uint32_t s = 0; s < table_locked()->slot_count; ++s) {
+    InodeSlot& slot = table_locked()->slots[s];
     uint64_t key = slot.real_inode.load(std::memory_order_relaxed);
     if (key != 0 && key != kTombstone) put(to, key, slot.inode, slot.dataset_id, slot.kind);
   }
@@ -140,14 +149,15 @@ Status InodeTableWriter::grow() {
 }
 
 uint64_t InodeTableWriter::growth_bytes() const {
-  std::lock_guard lock(mutex_);
-  bool grows = (used_ + 1) * 2 > table()->slot_count && (used_ - tombstones_ + 1) * 4 > table()->slot_count;
-  return grows ? inode_table_bytes(table()->slot_count) : 0;
+  MutexLock lock(mutex_);
+  bool grows =
+      (used_ + 1) * 2 > table_locked()->slot_count && (used_ - tombstones_ + 1) * 4 > table_locked()->slot_count;
+  return grows ? inode_table_bytes(table_locked()->slot_count) : 0;
 }
 
 uint32_t InodeTableWriter::slot_count() const {
-  std::lock_guard lock(mutex_);
-  return table()->slot_count;
+  MutexLock lock(mutex_);
+  return table_locked()->slot_count;
 }
 
 }  // namespace larder

@@ -2,8 +2,8 @@
 // A table that a crash left is taken over in place; it grows by a new file that control then names.
 #pragma once
 #include <memory>
-#include <mutex>
 
+#include "cached/base/mutex.h"
 #include "cached/catalog/cache_dir.h"
 #include "cached/catalog/control_writer.h"
 
@@ -24,22 +24,23 @@ class InodeTableWriter {
  private:
   InodeTableWriter(CacheDir& dir, ControlWriter& publisher, Meter& meter)
       : dir_(dir), publisher_(publisher), meter_(meter) {}
-  Status take_over(uint64_t id);
-  Result<Mapping> make_file(uint64_t id, uint32_t slots);
-  Status grow();
+  Status init() EXCLUDES(mutex_);
+  Status take_over_locked(uint64_t id) REQUIRES(mutex_);
+  Result<Mapping> make_file_locked(uint64_t id, uint32_t slots) REQUIRES(mutex_);
+  Status grow_locked() REQUIRES(mutex_);
   void remove_others(uint64_t current);
   static void put(InodeTable* table, uint64_t real, uint64_t inode, uint64_t dataset_id, InodeKind kind);
 
-  InodeTable* table() const { return static_cast<InodeTable*>(map_.data()); }
+  InodeTable* table_locked() const REQUIRES(mutex_) { return static_cast<InodeTable*>(map_.data()); }
 
   CacheDir& dir_;
   ControlWriter& publisher_;
   Meter& meter_;
-  Charge charge_;
-  Mapping map_;
-  uint64_t used_ = 0;        // slots that are not empty
-  uint64_t tombstones_ = 0;  // of them
-  mutable std::mutex mutex_;
+  mutable Mutex mutex_;  // before ControlWriter's
+  Charge charge_ GUARDED_BY(mutex_);
+  Mapping map_ GUARDED_BY(mutex_);
+  uint64_t used_ GUARDED_BY(mutex_) = 0;        // slots that are not empty
+  uint64_t tombstones_ GUARDED_BY(mutex_) = 0;  // of them
 };
 
 }  // namespace larder
