@@ -4,10 +4,10 @@
 
 namespace larder {
 
-static constexpr size_t kMaxFolders = 64;         // folders remembered; the rest come with the listing
-static constexpr uint32_t kMaxScan = 1u << 17;    // entries looked at in one call, which runs under the flights' lock
-static constexpr int kMaxRefused = 32;            // objects in a row that found no room: the cache is full
-static constexpr int kMaxFailed = 8;              // errors in a row: the store is ill
+static constexpr size_t kMaxFolders = 64;       // folders remembered; the rest come with the listing
+static constexpr uint32_t kMaxScan = 1u << 17;  // entries looked at in one call, which runs under ObjectFetcher's lock
+static constexpr int kMaxRefused = 32;          // objects in a row that found no room: the cache is full
+static constexpr int kMaxFailed = 8;            // errors in a row: the store is in trouble
 static constexpr std::chrono::seconds kRest{30};  // then wait so long
 
 void BackgroundFill::follow_version(Fill& f, const CatalogVersion& v) {
@@ -32,7 +32,7 @@ void BackgroundFill::push_folder(Fill& f, uint32_t folder) {
 
 void BackgroundFill::missed(const std::shared_ptr<Dataset>& dataset, const CatalogVersion& version, uint32_t entry) {
   if (dataset->fill == larder::Fill::kOff) return;
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   Fill& f = fills_[dataset->id()];
   if (!f.dataset) f.dataset = dataset;
   follow_version(f, version);
@@ -49,7 +49,7 @@ void BackgroundFill::missed(const std::shared_ptr<Dataset>& dataset, const Catal
 void BackgroundFill::resume(const std::shared_ptr<Dataset>& dataset) {
   std::shared_ptr<CatalogVersion> v = dataset->version();
   if (dataset->fill != larder::Fill::kEager || !v) return;
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   Fill& f = fills_[dataset->id()];
   if (!f.dataset) f.dataset = dataset;
   follow_version(f, *v);
@@ -57,12 +57,12 @@ void BackgroundFill::resume(const std::shared_ptr<Dataset>& dataset) {
 }
 
 void BackgroundFill::stop(const Dataset& dataset) {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   fills_.erase(dataset.id());
 }
 
 void BackgroundFill::tick() {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   for (auto& [id, f] : fills_) {
     if (!f.paused || Clock::now() < f.resume_at) continue;
     // At least a thousandth of the cache: not a pass over everything for each small file that goes.
@@ -78,7 +78,7 @@ void BackgroundFill::tick() {
 
 std::string BackgroundFill::state(const Dataset& dataset) const {
   if (dataset.fill == larder::Fill::kOff) return "off";
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   auto it = fills_.find(dataset.id());
   if (it == fills_.end() || !it->second.started) return "off";
   const Fill& f = it->second;
@@ -132,7 +132,7 @@ std::optional<Object> BackgroundFill::next_of(Fill& f) {
 
 // The datasets in turn.
 std::optional<Object> BackgroundFill::next() {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   auto at = fills_.upper_bound(last_served_);
   for (size_t n = 0; n < fills_.size(); ++n, ++at) {
     if (at == fills_.end()) at = fills_.begin();
@@ -143,7 +143,7 @@ std::optional<Object> BackgroundFill::next() {
 }
 
 void BackgroundFill::finished(const Object& object, const Status& status) {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   auto it = fills_.find(object.dataset->id());
   if (it == fills_.end()) return;
   Fill& f = it->second;

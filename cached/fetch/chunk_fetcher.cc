@@ -6,7 +6,6 @@
 #include <algorithm>
 
 #include "cached/base/files.h"
-#include "cached/fetch/chunk_fetcher_inside.h"
 
 namespace larder {
 
@@ -16,54 +15,35 @@ static constexpr size_t kMostReadaheads = 4096;
 static constexpr std::chrono::milliseconds kRecount{10};
 
 ChunkFetcher::ChunkFetcher(ChunkStore& files, ObjectCache& cache, uint32_t connections, uint32_t wait_ms)
-    : files_(files), cache_(cache), connections_(std::max(1u, connections)), wait_(wait_ms) {}
+    : FetchScheduler(
+          cache,
+          {.all = std::max(1u, connections), .background = std::max(1u, connections * 3 / 4), .demand_is_apart = false},
+          wait_ms),
+      files_(files) {}
 
-ChunkFetcher::~ChunkFetcher() = default;
-
-uint32_t ChunkFetcher::in_flight() const {
-  std::lock_guard lock(mutex_);
-  return running_;
+// A GET that begins with `chunk` goes no farther.
+static uint32_t end_of_get(uint32_t chunk, uint32_t joined, uint32_t chunks) {
+  return static_cast<uint32_t>(std::min<uint64_t>(chunks, (uint64_t{chunk} / joined + 1) * joined));
 }
 
 // ---- asking
-// ----------------------------------------------------------------------------------------------------------
-
-void ChunkFetcher::enqueue_locked(const FlightPtr& f, Rank rank, int64_t place) {
-  f->queue = rank;
-  f->place = place;
-  queues_[rank].emplace(place, f);
-}
-
-bool ChunkFetcher::is_queued(const Flight& f) {
-  return f.queue != Flight::kNone;
-}
-
-void ChunkFetcher::dequeue_locked(Flight& f) {
-  if (!is_queued(f)) return;
-  const int queue = std::exchange(f.queue, Flight::kNone);
-  queues_[queue].erase(f.place);
-}
 
 ChunkFetcher::FlightPtr ChunkFetcher::find_locked(const LazyPtr& file, uint32_t chunk) const {
   auto it = flights_.find({file.get(), chunk});
   return it == flights_.end() ? nullptr : it->second;
 }
 
-// The flight of a chunk that is absent, joined or made; a higher rank moves it up.
+// The flight of a chunk that is absent: the one there is, or a new one of this rank.
 ChunkFetcher::FlightPtr ChunkFetcher::flight_locked(const LazyPtr& file, uint32_t chunk, Rank rank) {
   FlightPtr f = find_locked(file, chunk);
   if (!f) {
-    f = std::make_shared<Flight>();
+    f = std::make_shared<ChunkFlight>();
     f->file = file;
     f->chunk = chunk;
     f->rank = rank;
     flights_.emplace(Key{file.get(), chunk}, f);
-    if (rank != kFill) enqueue_locked(f, rank, ++last_place_);
-  } else if (rank == kDemand && f->queue == kAhead) {
-    dequeue_locked(*f);
-    enqueue_locked(f, kDemand, ++last_place_);
+    if (rank != Rank::kFill) enqueue_locked(f, rank);
   }
-  f->rank = std::min(f->rank, rank);
   return f;
 }
 
@@ -91,9 +71,9 @@ Readahead::Limits ChunkFetcher::limits_locked(const LazyPtr& file) {
 
 void ChunkFetcher::ahead_locked(const LazyPtr& file, uint32_t first, uint32_t count) {
   for (uint32_t i = first; i < first + count && i < file->chunk_count(); ++i)
-    if (!file->present(i)) flight_locked(file, i, kAhead);
-  while (queues_[kAhead].size() > kMostAhead) {
-    FlightPtr oldest = queues_[kAhead].begin()->second;
+    if (!file->present(i)) flight_locked(file, i, Rank::kAhead);
+  while (queued_locked(Rank::kAhead) > kMostAhead) {
+    const FlightPtr oldest = first_locked(Rank::kAhead);
     dequeue_locked(*oldest);
     flights_.erase({oldest->file.get(), oldest->chunk});
   }
@@ -104,52 +84,58 @@ void ChunkFetcher::follow_locked(const LazyPtr& file, const Readahead::Plan& pla
   if (plan.count > 0) files_.set_mark(file, plan.mark, true);
 }
 
+// Those that are absent are awaited. True: some of them are under way as background work.
+bool ChunkFetcher::wait_locked(const GroupPtr& group, const LazyPtr& file, uint32_t first, uint32_t count) {
+  bool is_late = false;
+  for (uint32_t i = first; i < first + count; ++i) {
+    if (file->present(i)) continue;
+    FlightPtr f = flight_locked(file, i, Rank::kDemand);
+    f->groups.push_back(group);
+    is_late |= demand_locked(f);
+    ++group->left;
+  }
+  return is_late;
+}
+
 uint64_t ChunkFetcher::want(const LazyPtr& file, uint32_t first, uint32_t count, uint32_t waits, Done done) {
-  auto group = std::make_shared<Group>();
-  bool late = false;
+  auto group = std::make_shared<ChunkGroup>();
+  group->ticket = next_ticket_++;
+  bool is_late = false;
   {
-    std::lock_guard lock(mutex_);
-    group->ticket = next_ticket_++;
-    if (stopping_) group->status = make_error(ECANCELED, "larderd is ending");
-    const bool coming = file->present(first) || find_locked(file, first);
-    for (uint32_t i = first; !stopping_ && i < first + waits; ++i) {
-      if (file->present(i)) continue;
-      FlightPtr f = flight_locked(file, i, kDemand);
-      f->groups.push_back(group);
-      late |= f->get && f->get->behind;
-      ++group->left;
+    MutexLock lock(mutex_);
+    if (stopping_) {
+      lock.unlock();
+      done(make_error(ECANCELED, "larderd is ending"));
+      return group->ticket;
     }
+    const bool coming = file->present(first) || find_locked(file, first);
+    is_late = wait_locked(group, file, first, waits);
     if (group->left > 0) {
       group->done = std::move(done);
       groups_.emplace(group->ticket, group);
     }
     const Readahead::Limits limits = limits_locked(file);
     const uint32_t window = std::max(waits, static_cast<uint32_t>(limits.longest / limits.chunk_bytes));
-    if (!stopping_) ahead_locked(file, first + waits, std::min(count, window) - waits);
-    if (!stopping_) follow_locked(file, readahead_locked(file).asked(first, count, coming, limits, Clock::now()));
+    ahead_locked(file, first + waits, std::min(count, window) - waits);
+    follow_locked(file, readahead_locked(file).asked(first, count, coming, limits, Clock::now()));
   }
-  if (done) done(group->status);
-  if (late) hurry(*file);
+  if (done) done({});
+  if (is_late) hurry(file->object);  // chunks that are fetched ahead are wanted next
   pump();
   return group->ticket;
 }
 
-// It may lie in the store behind other background work. Chunks that are fetched ahead are wanted next.
-void ChunkFetcher::hurry(const LazyFile& file) {
-  if (Result<std::shared_ptr<Store>> store = file.object.dataset->store()) (*store)->hurry(file.object.path);
-}
-
 void ChunkFetcher::cancel(uint64_t ticket) {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   auto it = groups_.find(ticket);
   if (it == groups_.end()) return;
-  it->second->done = nullptr;  // its chunks come all the same: another reader is likely
+  it->second->done = nullptr;
   groups_.erase(it);
 }
 
 void ChunkFetcher::passed(const LazyPtr& file, uint32_t chunk) {
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     files_.set_mark(file, chunk, false);
     if (!stopping_) follow_locked(file, readahead_locked(file).passed(chunk, limits_locked(file), Clock::now()));
   }
@@ -158,7 +144,7 @@ void ChunkFetcher::passed(const LazyPtr& file, uint32_t chunk) {
 
 void ChunkFetcher::advise(const LazyPtr& file, uint32_t first, uint32_t count) {
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     const Readahead::Limits limits = limits_locked(file);
     const uint64_t window = std::max<uint64_t>(1, limits.longest / limits.chunk_bytes);
     if (!stopping_) ahead_locked(file, first, static_cast<uint32_t>(std::min<uint64_t>(count, window)));
@@ -173,74 +159,44 @@ void ChunkFetcher::fetch_whole(const LazyPtr& file, bool demand, Done done) {
     return done(make_error(
         demand ? EFBIG : ENOSPC,
         fmt::format("the object has {} bytes and the cache {}; give a larger cache_size or quota", bytes, most)));
-  auto w = std::make_shared<Whole>();
+  auto w = std::make_shared<WholeFetch>();
   w->file = file;
   w->demand = demand;
   w->done = std::move(done);
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     wholes_.push_back(std::move(w));
   }
   pump();
 }
 
-// ---- picking
-// ---------------------------------------------------------------------------------------------------------
+// ---- what goes into one GET
 
-void ChunkFetcher::pump() {
-  for (;;) {
-    GetPtr get;
-    {
-      std::lock_guard lock(mutex_);
-      get = pick_locked();
-      if (get) {
-        ++running_;
-        get->behind = std::all_of(get->flights.begin(), get->flights.end(), [](auto& f) { return f->rank != kDemand; });
-        running_behind_ += get->behind;
-      }
-    }
-    if (!get) break;
-    start(get);
+// A chunk, and those behind it that are wanted as well.
+ChunkFetcher::GetPtr ChunkFetcher::begin_locked(FlightPtr first) {
+  auto get = std::make_shared<ChunkGet>(first->file);
+  const uint32_t end = end_of_get(first->chunk, files_.joined(*first->file), first->file->chunk_count());
+  add_locked(get, first);
+  for (uint32_t next = first->chunk + 1; next < end; ++next) {
+    const FlightPtr f = find_locked(get->file, next);
+    if (!f || !f->queue) break;
+    add_locked(get, f);
   }
-  end_wholes();
+  return get;
 }
 
-bool ChunkFetcher::may_run_behind_locked() const {
-  return running_behind_ < std::max(1u, connections_ * 3 / 4);
-}
-
-// The chunk whose turn it is, and those behind it that are wanted as well.
-ChunkFetcher::GetPtr ChunkFetcher::pick_locked() {
-  if (stopping_ || running_ >= connections_) return nullptr;
-  for (Rank rank : {kDemand, kAhead}) {
-    if (queues_[rank].empty() || (rank == kAhead && !may_run_behind_locked())) continue;
-    auto get = std::make_shared<Get>(queues_[rank].begin()->second->file);
-    FlightPtr f = queues_[rank].begin()->second;
-    const uint32_t end = end_of_get(f->chunk, files_.joined(*f->file), f->file->chunk_count());
-    for (uint32_t next = f->chunk + 1;; ++next) {
-      dequeue_locked(*f);
-      get->add(f, get);
-      f = next < end ? find_locked(get->file, next) : nullptr;
-      if (!f || !is_queued(*f)) return get;
-    }
-  }
-  return pick_whole_locked();
-}
-
-ChunkFetcher::GetPtr ChunkFetcher::pick_whole_locked() {
-  if (!may_run_behind_locked()) return nullptr;
+ChunkFetcher::GetPtr ChunkFetcher::begin_fill_locked() {
   for (const WholePtr& w : wholes_) {
     const uint32_t most = kWholeAtOnce * files_.joined(*w->file);
     while (w->status && w->running < most && w->next < w->file->chunk_count()) {
       const uint32_t chunk = w->next++;
       if (w->file->present(chunk)) continue;
-      FlightPtr f = flight_locked(w->file, chunk, kFill);
+      const FlightPtr f = flight_locked(w->file, chunk, Rank::kFill);
       f->wholes.push_back(w);
       ++w->running;
       if (f->get || f->parked) continue;
-      auto get = std::make_shared<Get>(w->file);
-      dequeue_locked(*f);
-      get->add(f, get);
+      auto get = std::make_shared<ChunkGet>(w->file);
+      add_locked(get, f);
       add_to_whole_locked(w, get);
       return get;
     }
@@ -253,19 +209,19 @@ void ChunkFetcher::add_to_whole_locked(const WholePtr& w, const GetPtr& get) {
   const uint32_t end = end_of_get(get->first(), files_.joined(*w->file), w->file->chunk_count());
   for (; w->next < end && !w->file->present(w->next); ++w->next) {
     FlightPtr f = find_locked(w->file, w->next);
-    if (f && !is_queued(*f)) return;
-    f = flight_locked(w->file, w->next, kFill);
+    if (f && !f->queue) return;
+    f = flight_locked(w->file, w->next, Rank::kFill);
     f->wholes.push_back(w);
     ++w->running;
-    dequeue_locked(*f);
-    get->add(f, get);
+    add_locked(get, f);
   }
 }
 
+// Finds those of which nothing is left to fetch.
 void ChunkFetcher::end_wholes() {
   std::vector<WholePtr> ended;
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     for (auto it = wholes_.begin(); it != wholes_.end();) {
       const bool at_end =
           (*it)->running == 0 && ((*it)->next >= (*it)->file->chunk_count() || !(*it)->status || stopping_);
@@ -283,53 +239,10 @@ void ChunkFetcher::whole_ended(const WholePtr& w) {
   if (!w->status) return w->done(w->status);
   files_.when_whole(w->file, [this, w](const Status& s) {
     if (s || s.error().code != EAGAIN || w->file->dropped.load()) return w->done(s);
-    // Some of it was evicted meanwhile: background work lets it be, a program that waits tries on.
+    // Some of it was evicted meanwhile: background work stops, for a program that waits the rest is fetched again.
     if (!w->demand) return w->done(make_error(ENOSPC, "the cache is full"));
     fetch_whole(w->file, w->demand, w->done);
   });
-}
-
-void ChunkFetcher::tick() {
-  std::vector<FlightPtr> expired;
-  {
-    std::lock_guard lock(mutex_);
-    Clock::time_point now = Clock::now();
-    for (; !parked_.empty(); parked_.pop_back()) {
-      const FlightPtr& f = parked_.back();
-      f->parked = false;
-      if (*f->room_deadline > now)
-        enqueue_locked(f, kDemand, --first_place_);
-      else
-        expired.push_back(f);
-    }
-  }
-  const Status late =
-      make_error(EIO, fmt::format("no room came free in {} ms: cache_size is {}; give a larger cache_size",
-                                  wait_.count(), cache_.limits().cache_size));
-  for (const FlightPtr& f : expired)
-    log_failure(*f->file, f->chunk, 1, late.error());
-  settle(expired, late, false);
-  pump();
-}
-
-bool ChunkFetcher::stop(std::chrono::milliseconds limit) {
-  std::vector<FlightPtr> queued;
-  {
-    std::lock_guard lock(mutex_);
-    stopping_ = true;
-    queued.swap(parked_);
-    for (Queue& queue : queues_) {
-      for (auto& [place, f] : queue)
-        queued.push_back(f);
-      queue.clear();
-    }
-    for (const FlightPtr& f : queued)
-      f->queue = Flight::kNone;
-  }
-  settle(queued, make_error(ECANCELED, "larderd is ending"), false);
-  pump();
-  std::unique_lock lock(mutex_);
-  return idle_.wait_for(lock, limit, [this] { return running_ == 0 && callbacks_ == 0; });
 }
 
 }  // namespace larder

@@ -4,52 +4,46 @@
 #include <algorithm>
 
 #include "cached/base/files.h"
-#include "cached/base/log.h"
-#include "cached/fetch/chunk_fetcher_inside.h"
+#include "cached/fetch/chunk_fetcher.h"
 
 namespace larder {
 
-void log_failure(const LazyFile& file, uint32_t first, size_t count, const Error& error) {
-  for (int silent : {ECANCELED, ENOSPC, EAGAIN})
-    if (error.code == silent) return;
+static void log_chunks(const std::vector<std::shared_ptr<ChunkFlight>>& flights, const Error& error, bool background) {
+  if (flights.empty()) return;
+  const uint32_t first = flights.front()->chunk, last = flights.back()->chunk;
+  const Object& object = flights.front()->file->object;
   const std::string which =
-      count == 1 ? fmt::format("chunk {}", first) : fmt::format("chunks {} to {}", first, first + count - 1);
-  spdlog::warn("{}: {} of {} was not fetched: {}", file.object.dataset->label(), which, shown(file.object.path),
-               error.message);
+      first == last ? fmt::format("chunk {}", first) : fmt::format("chunks {} to {}", first, last);
+  log_failure(object, fmt::format("{} of {}", which, shown(object.path)), error, background);
 }
 
 // ---- starting
-// --------------------------------------------------------------------------------------------------------
 
 void ChunkFetcher::start(const GetPtr& get) {
-  Result<std::shared_ptr<Store>> store = get->file->object.dataset->store();
-  if (!store) return ended(get, store.error());
   Error refused;
   std::vector<Room> rooms = admit(*get, &refused);
   const std::vector<FlightPtr> without(get->flights.begin() + static_cast<ptrdiff_t>(rooms.size()), get->flights.end());
   get->flights.resize(rooms.size());
-  refuse(without, refused, get->behind);
-  if (get->flights.empty()) return free_slot(*get);
+  refuse(without, refused, get->background);
+  if (get->flights.empty()) return end_get(*get);
   auto land = [this, raw = get.get()](uint32_t chunk, uint64_t sum, Room room) {
     return landed(*raw, chunk, sum, std::move(room));
   };
   get->body.emplace(get->file, get->first(), std::move(rooms), cache_, std::move(land));
-  send_get(get, *store);
+  if (Status s = send(get, get->body->offset(), get->body->length()); !s) ended(get, s);
 }
 
 // Room for its chunks, or for as many of them as there is room for.
-std::vector<Room> ChunkFetcher::admit(const Get& get, Error* refused) {
-  std::vector<bool> waited_for;
+std::vector<Room> ChunkFetcher::admit(const ChunkGet& get, Error* refused) {
+  std::vector<bool> demand;
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     for (const FlightPtr& f : get.flights)
-      waited_for.push_back(f->rank != kFill ||
-                           std::any_of(f->wholes.begin(), f->wholes.end(), [](auto& w) { return w->demand; }));
+      demand.push_back(f->rank != Rank::kFill || f->waited_for());
   }
   std::vector<Room> rooms;
   for (const FlightPtr& f : get.flights) {
-    Result<Room> room =
-        cache_.admit_chunk(get.file->object, get.file->chunk_length(f->chunk), waited_for[rooms.size()]);
+    Result<Room> room = cache_.admit_chunk(get.object(), get.file->chunk_length(f->chunk), demand[rooms.size()]);
     if (!room) {
       *refused = room.error();
       break;
@@ -59,111 +53,51 @@ std::vector<Room> ChunkFetcher::admit(const Get& get, Error* refused) {
   return rooms;
 }
 
-// There is no room now. What somebody waits for is tried again, the rest is let be.
-void ChunkFetcher::refuse(const std::vector<FlightPtr>& flights, const Error& error, bool behind) {
+// There is no room now. Chunks that somebody waits for are tried again, the others end.
+void ChunkFetcher::refuse(const std::vector<FlightPtr>& flights, const Error& error, bool background) {
   std::vector<FlightPtr> ended;
   for (const FlightPtr& f : flights)
     if (!park(f, error)) ended.push_back(f);
-  if (!ended.empty()) log_failure(*ended.front()->file, ended.front()->chunk, ended.size(), error);
-  settle(ended, error, behind);
+  log_chunks(ended, error, background);
+  settle(ended, error, background);
 }
 
-bool ChunkFetcher::park(const FlightPtr& f, const Error& error) {
-  std::lock_guard lock(mutex_);
-  if (stopping_ || error.code != EAGAIN || f->rank == kAhead) return false;
-  if (!f->room_deadline) f->room_deadline = Clock::now() + wait_;
-  f->get = nullptr;
-  f->parked = true;
-  parked_.push_back(f);
-  return true;
-}
-
-void ChunkFetcher::send_get(const GetPtr& get, const std::shared_ptr<Store>& store) {
-  GetRequest request;
-  request.key = get->file->object.path;
-  request.etag = get->file->object.etag;
-  request.offset = get->body->offset();
-  request.length = get->body->length();
-  request.object_size = get->file->object.size;
-  request.demand = !get->behind;
-  auto held = std::make_shared<GetPtr>(get);
-  request.on_data = [this, held](std::span<const std::byte> bytes) -> Status {
-    if (stopping_) return make_error(ECANCELED, "larderd is ending");
-    return (*held)->body->take(bytes);
-  };
-  request.on_done = [this, held](Status status) {
-    {
-      std::lock_guard lock(mutex_);
-      ++callbacks_;
-    }
-    GetPtr mine = std::exchange(*held, nullptr);
-    if (status) status = mine->body->end();
-    ended(mine, std::move(status));
-    mine.reset();
-    pump();
-    std::lock_guard lock(mutex_);
-    if (--callbacks_ == 0) idle_.notify_all();
-  };
-  store->get(std::move(request));
-  std::unique_lock lock(mutex_);
-  const bool late =
-      get->behind && std::any_of(get->flights.begin(), get->flights.end(), [](auto& f) { return f->rank == kDemand; });
-  lock.unlock();  // whoever came before get() had nothing to hurry
-  if (late) hurry(*get->file);
+void ChunkFetcher::give_up(const std::vector<FlightPtr>& flights, const Error& error) {
+  for (const FlightPtr& f : flights)
+    log_chunks({f}, error, false);
+  settle(flights, error, false);
 }
 
 // ---- landing
-// ---------------------------------------------------------------------------------------------------------
 
-Status ChunkFetcher::landed(Get& get, uint32_t chunk, uint64_t sum, Room room) {
+// A chunk's own bytes are there.
+Status ChunkFetcher::landed(ChunkGet& get, uint32_t chunk, uint64_t sum, Room room) {
   const bool wanted = files_.landed(get.file, chunk, sum, std::move(room));
   const FlightPtr f = get.flights[get.landed++];
   Status status;
   if (!wanted && get.file->dropped.load()) status = make_error(ESTALE, "the object changed while it was fetched");
-  settle({f}, status, get.behind);
+  settle({f}, status, get.background);
   return status;
 }
 
-// What has not landed by then does not come.
-void ChunkFetcher::ended(const GetPtr& get, Status status) {
-  const std::vector<FlightPtr> left(get->flights.begin() + static_cast<ptrdiff_t>(get->landed), get->flights.end());
-  if (!left.empty() && get->body) files_.failed(get->file, left.front()->chunk);
+void ChunkFetcher::came(const GetPtr& get, Status status) {
+  ended(get, status ? get->body->end() : status);
+}
+
+// What has not landed by then does not come. A changed object: the dataset is listed again, and the readers of this
+// version get ESTALE.
+void ChunkFetcher::ended(const GetPtr& get, const Status& status) {
+  const std::vector<FlightPtr> left = get->left();
+  if (!left.empty()) files_.failed(get->file, left.front()->chunk);
   get->body.reset();  // its room, before somebody tries again
-  if (!status) {
-    if (!left.empty()) log_failure(*get->file, left.front()->chunk, left.size(), status.error());
-    report(*get, status.error());
-  }
-  settle(left, status, get->behind);
-  free_slot(*get);
+  if (!status) log_chunks(left, status.error(), get->background);
+  if (says_changed(status) && stale_) stale_(get->object().dataset, [](const Status&) {});
+  settle(left, status, get->background);
+  end_get(*get);
 }
 
-void ChunkFetcher::free_slot(const Get& get) {
-  std::lock_guard lock(mutex_);
-  --running_;
-  running_behind_ -= get.behind;
-  if (running_ == 0) idle_.notify_all();
-}
-
-// A changed object: the dataset is listed again, and the readers of this version get ESTALE.
-void ChunkFetcher::report(const Get& get, const Error& error) {
-  if (stale_ && (error.code == ESTALE || error.code == ENOENT)) stale_(get.file->object.dataset, [](const Status&) {});
-}
-
-// A program began to wait for a chunk that was fetched ahead, just as there was no room for that: again, as demand.
-bool ChunkFetcher::become_demand_locked(const FlightPtr& f, const Status& status, bool behind) {
-  if (status || stopping_ || f->groups.empty()) return false;
-  bool no_room = status.error().code == EAGAIN || (status.error().code == ENOSPC && behind);
-  if (!no_room) return false;
-  f->rank = kDemand;
-  if (!f->room_deadline) f->room_deadline = Clock::now() + wait_;
-  f->get = nullptr;
-  f->parked = true;
-  parked_.push_back(f);
-  return true;
-}
-
-// Who waits for nothing more.
-void ChunkFetcher::settle_locked(Flight& f, const Status& status, std::vector<GroupPtr>* ready) {
+// Finds those who wait for nothing more.
+void ChunkFetcher::settle_locked(ChunkFlight& f, const Status& status, std::vector<GroupPtr>* ready) {
   for (const GroupPtr& g : f.groups) {
     if (!status && g->status) g->status = status;
     if (--g->left > 0 && status) continue;
@@ -176,12 +110,12 @@ void ChunkFetcher::settle_locked(Flight& f, const Status& status, std::vector<Gr
 }
 
 // The end of flights. All are gone before anybody is told: who tries again must not join one that has failed.
-void ChunkFetcher::settle(const std::vector<FlightPtr>& flights, const Status& status, bool behind) {
+void ChunkFetcher::settle(const std::vector<FlightPtr>& flights, const Status& status, bool background) {
   std::vector<GroupPtr> ready;
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     for (const FlightPtr& f : flights) {
-      if (become_demand_locked(f, status, behind)) continue;
+      if (retry_as_demand_locked(f, status, background)) continue;
       flights_.erase({f->file.get(), f->chunk});
       f->get = nullptr;
       settle_locked(*f, status, &ready);
@@ -191,7 +125,7 @@ void ChunkFetcher::settle(const std::vector<FlightPtr>& flights, const Status& s
 }
 
 void ChunkFetcher::tell(const std::vector<GroupPtr>& ready, const Status& status) {
-  const bool stale = !status && (status.error().code == ESTALE || status.error().code == ENOENT);
+  const bool stale = says_changed(status);
   for (const GroupPtr& g : ready)
     if (g->done) g->done(stale ? make_error(ESTALE, status.error().message) : g->status);
 }

@@ -1,127 +1,94 @@
-// ObjectFetcher: one GET an object, however many wait for it. Demand goes before background work and may use every
-// connection; background work at most seven eighths of them. Thread-safe; callbacks run without locks held, on the
-// store's threads, the caller's, or the one that calls tick().
+// ObjectFetcher: whole objects, one GET an object, however many wait for it. miss_path.cc is the way from a miss to a
+// descriptor, step by step; object_fetcher.cc has what surrounds it. Demand has every connection besides what
+// background work has, which is at most seven eighths of them.
+//
+// Thread-safe; callbacks run without locks held, on the store's threads, the caller's, or the one that calls tick().
 #pragma once
-#include <atomic>
-#include <chrono>
-#include <condition_variable>
-#include <deque>
 #include <functional>
 #include <memory>
-#include <mutex>
-#include <optional>
 #include <unordered_map>
 #include <vector>
 
-#include "cached/cache/object_cache.h"
-#include "cached/catalog/dataset.h"
+#include "cached/fetch/fetch_scheduler.h"
+#include "cached/fetch/work_source.h"
 
 namespace larder {
 
-// Where background work comes from: asked when a connection is free. next() and accept() run under the flights' lock:
-// they must be quick and must not call ObjectFetcher.
-class WorkSource {
- public:
-  virtual ~WorkSource() = default;
-  // The next object that is not in the cache, or nothing for now (ObjectFetcher::kick() when that changes).
-  virtual std::optional<Object> next() = 0;
-  // An object that next() gave came in (or not). ENOSPC: the cache is full.
-  virtual void finished(const Object& object, const Status& status) = 0;
+// On success a descriptor of the whole file, which keeps it from eviction.
+using FileDone = std::function<void(const Status&, std::shared_ptr<Fd>)>;
+
+struct ObjectGet;
+
+// An object on its way, and who waits for it. Guarded by ObjectFetcher's lock until it has landed.
+struct ObjectFlight : Scheduled<ObjectGet> {
+  struct Waiter {
+    uint64_t ticket;
+    FileDone done;
+  };
+  bool waited_for() const { return !waiters.empty(); }
+
+  Object object;
+  std::vector<Waiter> waiters;                       // programs
+  std::vector<std::shared_ptr<WorkSource>> sources;  // whose background work it is
 };
 
-class ObjectFetcher {
- public:
-  // On success a descriptor of the whole file, which keeps it from eviction.
-  using Done = std::function<void(const Status&, std::shared_ptr<Fd>)>;
-  // The store says that an object changed or went: refreshes the dataset, then calls `then` (ESTALE, or why it could
-  // not).
-  using StaleHandler = std::function<void(std::shared_ptr<Dataset>, std::function<void(const Status&)> then)>;
+struct ObjectGet : ScheduledGet<ObjectFlight> {
+  const Object& object() const { return flights.front()->object; }
 
-  // Fetches a large object by chunks until it is resident, and says so; false: the object is not for it.
+  Room room;
+  std::unique_ptr<ObjectWriter> writer;  // as long as it lives, the file is not evicted
+  std::shared_ptr<Fd> file;              // of a large object, which came by chunks
+  int wrong_gets = 0;                    // that did not match the store's checksum
+  uint64_t wrong_sum = 0;                // of the last one's bytes
+};
+
+class ObjectFetcher : public FetchScheduler<ObjectFlight, ObjectGet> {
+ public:
+  using Done = FileDone;
+  // Fetches a large object by chunks until it is resident, and says so; false: the object is not large.
   using Large = std::function<bool(const Object&, bool demand, std::function<void(const Status&)> done)>;
 
   ObjectFetcher(ObjectCache& cache, uint32_t connections, uint32_t wait_ms);
-  ~ObjectFetcher();
   void on_large(Large large) { large_ = std::move(large); }
-  void on_stale(StaleHandler handler) { stale_ = std::move(handler); }
 
-  // Fetches an object for a program that waits; joins the flight there is. `done` is called exactly once, unless
-  // cancelled, and may be called before fetch returns. Errors: the store's; ENOSPC when no room could be made in
-  // wait_ms.
-  uint64_t fetch(const Object& object, Done done);
+  // A program misses an object and waits for it. `done` is called exactly once, unless cancelled, perhaps before
+  // fetch() returns. Errors: the store's; ESTALE, once the dataset was listed again; EIO: no room came free in wait_ms.
+  uint64_t fetch(const Object& object, Done done) EXCLUDES(mutex_);
   // The waiter has gone. A flight that has not started and has no other waiter goes too.
-  void cancel(uint64_t ticket);
+  void cancel(uint64_t ticket) EXCLUDES(mutex_);
 
-  void add_source(std::shared_ptr<WorkSource> source);
-  void remove_source(const std::shared_ptr<WorkSource>& source);
-  // Work or room may be there.
-  void kick();
-  // Tries those again that wait for room; ends those that waited too long. Call every 20 ms or so.
-  void tick();
-
-  struct Counts {
-    uint64_t in_flight, queued;
-  };
-  Counts counts() const;
-
-  // Ends every flight (ECANCELED) and waits for the stores to let go, at most so long. False if some did not.
-  bool stop(std::chrono::milliseconds limit);
+  void add_source(std::shared_ptr<WorkSource> source) EXCLUDES(mutex_);
+  void remove_source(const std::shared_ptr<WorkSource>& source) EXCLUDES(mutex_);
 
  private:
-  using Clock = std::chrono::steady_clock;
-  struct Waiter {
-    uint64_t ticket;
-    Done done;
-  };
-  struct Flight {
-    Object object;
-    bool background = false;  // started for a source, on the background share of connections
-    bool started = false;
-    bool wanted = false;  // a program waits for what was begun in the background
-    std::vector<Waiter> waiters;
-    std::vector<std::shared_ptr<WorkSource>> sources;
-    std::optional<Clock::time_point> room_deadline;
-    Room room;
-    std::unique_ptr<ObjectWriter> writer;
-    int wrong_gets = 0;      // that the store's checksum was against
-    uint64_t wrong_sum = 0;  // of the last one's bytes
-  };
-  using FlightPtr = std::shared_ptr<Flight>;
+  // ---- the way of a miss (miss_path.cc)
+  enum class Step { kFind, kAdmit, kFetch, kVerify, kPublish, kHandOut };
+  void run(const FlightPtr& f, Step step, Status status = {}) EXCLUDES(mutex_);
+  bool find_or_join(const FlightPtr& f) EXCLUDES(mutex_);
+  bool join_locked(const FlightPtr& to, ObjectFlight& from) REQUIRES(mutex_);
+  Result<std::shared_ptr<Fd>> open_resident(const Object& object);
+  bool fetch_by_chunks(const FlightPtr& f) EXCLUDES(mutex_);
+  Status admit(ObjectGet& get);
+  bool is_right(ObjectGet& get, Status* status) const;
+  Status publish(ObjectGet& get);
+  void hand_out(const FlightPtr& f, Status status) EXCLUDES(mutex_);
+  bool end_flight(const FlightPtr& f, const Status& status) EXCLUDES(mutex_);
+  void forget_locked(const ObjectFlight& f) REQUIRES(mutex_);
+  static void tell(ObjectFlight& f, const Status& status, std::shared_ptr<Fd> file);
 
-  Result<std::shared_ptr<Fd>> resident(const Object& object);
-  void pump();
-  FlightPtr pick_locked();
-  FlightPtr pick_background_locked();
-  void start(const FlightPtr& f);
-  bool park(const FlightPtr& f, const Error& error);
-  void send_get(const FlightPtr& f, const std::shared_ptr<Store>& store);
-  bool get_again(const FlightPtr& f, Status& status);
-  void hurry(const Object& object);
-  void landed(const FlightPtr& f, Status status);
-  void landed_by_chunks(const FlightPtr& f, const Status& status);
-  void finish(const FlightPtr& f, Status status, std::shared_ptr<Fd> file);
-  bool become_demand(const FlightPtr& f, const Status& status);
-  void report(Flight& f, const Status& status, std::shared_ptr<Fd> file);
-  void log_failure(const Flight& f, const Status& status);
+  // ---- FetchScheduler
+  GetPtr begin_locked(FlightPtr first) override REQUIRES(mutex_);
+  GetPtr begin_fill_locked() override REQUIRES(mutex_);
+  void start(const GetPtr& get) override { run(get->flights.front(), Step::kAdmit); }
+  Status take(ObjectGet& get, std::span<const std::byte> bytes) override;
+  void came(const GetPtr& get, Status s) override { run(get->flights.front(), Step::kVerify, std::move(s)); }
+  void give_up(const std::vector<FlightPtr>& flights, const Error& error) override;
 
-  ObjectCache& cache_;
-  const uint32_t connections_;
-  const std::chrono::milliseconds wait_;
-  StaleHandler stale_;
   Large large_;
-  mutable std::mutex mutex_;
-  std::condition_variable idle_;
-  std::unordered_map<ObjectId, FlightPtr, OidHash> flights_;
-  std::unordered_map<uint64_t, ObjectId> tickets_;
-  std::deque<FlightPtr> queue_;   // demand, not started
-  std::deque<FlightPtr> parked_;  // demand, waiting for room
-  std::vector<std::shared_ptr<WorkSource>> sources_;
-  size_t next_source_ = 0;
-  uint64_t next_ticket_ = 1;
-  uint32_t running_ = 0;
-  uint32_t running_background_ = 0;
-  uint32_t callbacks_ = 0;  // store callbacks that have not returned
-  std::atomic<bool> stopping_{false};
+  std::unordered_map<ObjectId, FlightPtr, OidHash> flights_ GUARDED_BY(mutex_);
+  std::unordered_map<uint64_t, ObjectId> tickets_ GUARDED_BY(mutex_);
+  std::vector<std::shared_ptr<WorkSource>> sources_ GUARDED_BY(mutex_);
+  size_t next_source_ GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace larder

@@ -24,8 +24,8 @@ void ProgramRequests::hello(const IncomingRequest& r) {
   r.reply->descriptors(std::move(fds), view.generation);
 }
 
-// What a program gets for an error of a fetch. ENOSPC would say that the program wrote too much.
-// Its own limits (EMFILE, ENOMEM) are not the program's.
+// What a program gets for an error of a fetch. ENOSPC would say that the program wrote too much; larderd's own limits
+// (EMFILE, ENOMEM) are not the program's.
 static int fetch_errno(const Error& e) {
   for (int theirs : {ENOSPC, EPROTO, ECANCELED, EMFILE, ENFILE, ENOMEM, EAGAIN, kWrongBytes, kDoubtfulBytes})
     if (e.code == theirs) return EIO;
@@ -44,9 +44,10 @@ void ProgramRequests::fetch(const IncomingRequest& r) {
   if (v->catalog().entries[entry].oid != r.header.oid) return r.reply->fail(ESTALE);
   d->used_now();
   if (v->state(entry) == kAbsent) p_.filler.missed(d, *v, entry);
-  Object object = object_at(d, *v, entry);
+  const Object object = object_at(d, *v, entry);
   if (v->state(entry) != kResident && p_.lazy.wants(object) && open_lazy(r, object)) return;
   std::shared_ptr<Replier> reply = r.reply;
+  // The miss path: cached/fetch/miss_path.cc.
   uint64_t ticket = p_.flights.fetch(object, [reply](const Status& s, std::shared_ptr<Fd> file) {
     if (s)
       reply->fresh_descriptor(std::move(file));

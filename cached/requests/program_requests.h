@@ -1,4 +1,5 @@
-// What a program under the preload asks: greeting, a file, a folder. Runs on the server's thread.
+// What a program under the preload asks for: the greeting, a file, a folder, chunks of a lazy object. Runs on the
+// server's thread and never blocks it; replies come later, from any thread. Errors are errnos for the program.
 #pragma once
 #include <memory>
 

@@ -8,7 +8,7 @@ static constexpr size_t kMaxErrors = 20;
 
 void WarmJob::add(std::shared_ptr<Dataset> dataset, std::shared_ptr<CatalogVersion> version, uint32_t entry,
                   std::string mount_path) {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   const CatalogEntry* entries = version->catalog().entries;
   uint32_t target = static_cast<uint32_t>(targets_.size());
   std::vector<uint32_t> todo{entry};
@@ -28,7 +28,7 @@ void WarmJob::add(std::shared_ptr<Dataset> dataset, std::shared_ptr<CatalogVersi
 }
 
 std::optional<Object> WarmJob::next() {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   if (in_flight_ >= jobs_) return std::nullopt;
   while (at_ < items_.size()) {
     const Item& item = items_[at_++];
@@ -46,7 +46,7 @@ std::optional<Object> WarmJob::next() {
 }
 
 void WarmJob::finished(const Object& object, const Status& status) {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   --in_flight_;
   counts_.done += 1;
   if (status) {
@@ -59,18 +59,19 @@ void WarmJob::finished(const Object& object, const Status& status) {
     if (counts_.errors.size() < kMaxErrors)
       counts_.errors.emplace_back(target->mount_path + "/" + object.path, status.error().message);
   }
-  if (at_ >= items_.size() && in_flight_ == 0) changed_.notify_all();  // not for each: that wakes a thread an object
+  if (is_done_locked()) changed_.notify_all();  // not for each: that wakes a thread an object
 }
 
 std::pair<WarmCounts, bool> WarmJob::wait(std::chrono::milliseconds time) {
-  std::unique_lock lock(mutex_);
-  auto done = [this] { return at_ >= items_.size() && in_flight_ == 0; };
-  changed_.wait_for(lock, time, done);
-  return {counts_, done()};
+  const auto deadline = std::chrono::steady_clock::now() + time;
+  MutexLock lock(mutex_);
+  while (!is_done_locked())
+    if (!changed_.wait_until(mutex_, deadline)) break;
+  return {counts_, is_done_locked()};
 }
 
 void WarmJob::cancel() {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   at_ = items_.size();
 }
 

@@ -1,12 +1,15 @@
-// `larder warm`: fetches everything below some paths, as background work, and counts. Thread-safe.
+// `larder warm`: fetches everything below some paths, as background work, and counts. Thread-safe; its lock is taken
+// after ObjectFetcher's.
 #pragma once
-#include <condition_variable>
-#include <mutex>
+#include <chrono>
+#include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "cached/fetch/object_fetcher.h"
+#include "cached/base/mutex.h"
+#include "cached/fetch/work_source.h"
 
 namespace larder {
 
@@ -34,6 +37,8 @@ class WarmJob : public WorkSource {
   void cancel();
 
  private:
+  bool is_done_locked() const REQUIRES(mutex_) { return at_ >= items_.size() && in_flight_ == 0; }
+
   struct Item {
     uint32_t target;
     uint32_t entry;
@@ -45,13 +50,13 @@ class WarmJob : public WorkSource {
   };
 
   const uint32_t jobs_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::vector<Target> targets_;
-  std::vector<Item> items_;
-  size_t at_ = 0;
-  uint32_t in_flight_ = 0;
-  WarmCounts counts_;
+  Mutex mutex_;
+  CondVar changed_;
+  std::vector<Target> targets_ GUARDED_BY(mutex_);
+  std::vector<Item> items_ GUARDED_BY(mutex_);
+  size_t at_ GUARDED_BY(mutex_) = 0;  // the next of items_
+  uint32_t in_flight_ GUARDED_BY(mutex_) = 0;
+  WarmCounts counts_ GUARDED_BY(mutex_);
 };
 
 }  // namespace larder

@@ -135,6 +135,16 @@ TEST_F(ObjectFetcherTest, AWaiterThatWentIsNotCalledAndWhatHasNotStartedIsNotFet
   EXPECT_EQ(out.bucket->get_count(), 2u);
 }
 
+// Else the program that asked waits for as long as its connection lives.
+TEST_F(ObjectFetcherTest, WhoAsksWhenTheDaemonEndsIsTold) {
+  fill_bucket(1);
+  Inside in(out);
+  auto d = in.mount();
+  EXPECT_TRUE(in.flights.stop(std::chrono::seconds(5)));
+  EXPECT_EQ(in.read(d, name(0)), fmt::format("errno {}", ECANCELED));
+  EXPECT_EQ(out.bucket->get_count(), 0u);
+}
+
 TEST_F(ObjectFetcherTest, DemandWaitsForNoBackgroundWork) {
   fill_bucket(100);
   Inside in(out, 8);
