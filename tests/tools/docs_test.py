@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""README, CONTRIBUTING and docs/ name what exists, wrap at 120 columns, and hold every promise that a test quotes.
+"""Pages and comments name files that exist; pages wrap at 120 columns and hold every promise that a test quotes.
 
 Without it a reader is sent to files that were renamed, and a promise changes while its test still proves the old one.
 A test quotes a promise as "S16: words of docs/semantics.md"; "S16" alone only refers to it."""
@@ -17,6 +17,9 @@ SOURCE_NAME = re.compile(r"(?!\.\./)[\w*./-]+\.(?:cc|h|py|md|sh|def|in)$")
 SOURCE_WORD = re.compile(r"`(k?(?:[A-Z][a-z0-9]+){2,})`")
 TREE_PATH = re.compile(r"(?<![\w/.-])(?:%s)/[\w*./-]*" % "|".join(TOPS))
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+COMMENT = re.compile(r"(?://|^\s*#|\"\"\")(.*)")
+COMMENTED_NAME = re.compile(r"(?<![\w./<>*$-])\w[\w/.-]*\.(?:cc|h|py|md|sh)\b(?![\w/*])")
+OTHERS_FILES = {"xxhash.h", "linux/openat2.h", "tests/fuzz/NAME.cc"}
 PROMISE = re.compile(r"\*\*(S\d+[a-z]?)\*\*")
 NUMBER = re.compile(r"(?<![\w./-])S\d+[a-z]?\b(?![/.-]\w)")
 QUOTE = re.compile(r"(?<![\w./-])(S\d+[a-z]?): (.*?)(?:\.(?=\s|\"|$)|\"\"\"|\Z)", re.S)
@@ -68,6 +71,16 @@ def missing_files(text):
         named = [word for word in quoted if SOURCE_NAME.match(word)]
         named += [word.rstrip(".") for word in TREE_PATH.findall(line)]
         found += [f"line {number}: {name}" for name in sorted(set(named)) if not exists(name)]
+    return found
+
+
+def files_missing_in_comments(text):
+    """Files that comments and one-line docstrings name and the tree does not have."""
+    found = []
+    for number, line in enumerate(text.split("\n"), 1):
+        comment = COMMENT.search(line)
+        named = COMMENTED_NAME.findall(comment.group(1)) if comment and "#include" not in line else []
+        found += [f"line {number}: {name}" for name in named if name not in OTHERS_FILES and not exists(name)]
     return found
 
 
@@ -143,6 +156,12 @@ class PagesTest(unittest.TestCase):
     def test_files_that_pages_name_exist(self):
         self.check(lambda page: missing_files(read(page)))
 
+    def test_files_that_comments_name_exist(self):
+        sources = [path for path in sorted(tree()) if path.startswith(TOPS) and path.endswith((".cc", ".h", ".def", ".py", ".in"))]
+        own = ("docs_test.py", "lint_test.py")  # they name files that are not there on purpose
+        found = [f"{path}: {what}" for path in sources if not path.endswith(own) for what in files_missing_in_comments(read(path))]
+        self.assertEqual([], found)
+
     def test_classes_that_pages_name_exist(self):
         self.check(lambda page: missing_words(read(page)))
 
@@ -170,6 +189,10 @@ class CheckersTest(unittest.TestCase):
         self.assertEqual(["line 1: cached/gone/x.cc"], missing_files("See cached/gone/x.cc."))
         self.assertEqual(["line 1: docs/*.txt"], missing_files("Beside docs/*.md lies docs/*.txt"))
         self.assertEqual([], missing_files("```\nls gone.cc\n```\n    vi docs/gone.md\n"))
+
+    def test_a_file_that_is_gone_from_a_comment_is_found(self):
+        text = "// See gone.cc, docs_test.py.\n#include \"gone.h\"\nint a;  // cached/gone.h has more\n"
+        self.assertEqual(["line 1: gone.cc", "line 3: cached/gone.h"], files_missing_in_comments(text))
 
     def test_a_class_that_is_gone_is_found(self):
         self.assertEqual(["line 1: GoneClass"], missing_words("`GoneClass`, `ChunkStore`, `kFetch`, `stat`, `EIO`"))
