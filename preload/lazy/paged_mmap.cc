@@ -85,22 +85,15 @@ long ensure_pager() {
   return r;
 }
 
-long describe(const LazyFiles& files, PagedFile* what) {
-  struct stat data, map;
-  if (sys::fstat(files.data, &data) != 0 || sys::fstat(files.map, &map) != 0) return -EIO;
-  if (map.st_size < static_cast<long>(sizeof(ChunkMap))) return -EIO;
-  void* shown = sys::mmap(nullptr, static_cast<size_t>(map.st_size), PROT_READ, MAP_SHARED, files.map, 0);
-  if (shown == nullptr) return -ENOMEM;
+// False: what is at the descriptor's number is not the data file any more.
+bool describe(const LazyFiles& files, PagedFile* what) {
+  struct stat data;
+  if (sys::fstat(files.data, &data) != 0 || data.st_ino != files.map->data_inode) return false;
   what->dev = data.st_dev;
   what->inode = data.st_ino;
-  what->map = static_cast<const ChunkMap*>(shown);
-  what->map_bytes = static_cast<uint64_t>(map.st_size);
-  if (what->map->magic == kChunkMapMagic && what->map_bytes >= chunk_map_bytes(what->map->chunk_count) &&
-      static_cast<uint64_t>(data.st_size) == what->map->size && what->map->data_inode == what->inode) {
-    return 0;
-  }
-  sys::munmap(shown, what->map_bytes);
-  return -EIO;
+  what->map = files.map;
+  what->map_bytes = files.map_bytes;
+  return true;
 }
 
 // The mapping, out of everybody's reach: PROT_NONE keeps other threads (and mlockall's populating) off until it is
@@ -120,24 +113,35 @@ long reserve(void* at, size_t length, int flags, const LazyFiles& files, const P
 
 }  // namespace
 
+namespace {
+
+// The mapping without anybody who serves it: an address or -errno.
+long prepare_mapping(void* at, size_t length, int flags, const LazyFiles& files, PagedFile* what, uint64_t offset) {
+  if (const long r = ensure_pager(); r != 0) return r;
+  return describe(files, what) ? reserve(at, length, flags, files, *what, offset) : -EIO;
+}
+
+}  // namespace
+
 long map_paged(void* at, size_t length, int prot, int flags, uint64_t offset, const LazyFiles& files, PagedFile what) {
-  if (started.load(std::memory_order_acquire) && !pager_runs())
-    return -EAGAIN;  // a vfork child, or one that libc does not know of
-  ProcessLock lock(errand_lock);
-  if (const long r = ensure_pager()) return r;
-  if (const long r = describe(files, &what)) return r;
-  const long address = reserve(at, length, flags, files, what, offset);
-  long r = address;
-  if (address >= 0) {
-    const uint64_t page = paged_page();
-    const Errand e = {Order::kMap, static_cast<uint64_t>(address), (length + page - 1) & ~(page - 1), offset, what, 0};
-    r = run_errand(e);
-    if (r == 0 && prot != PROT_NONE) r = sys::call(SYS_mprotect, address, static_cast<long>(length), prot);
-    if (r != 0) sys::munmap(reinterpret_cast<void*>(address), length);
-  } else {
-    sys::munmap(const_cast<ChunkMap*>(what.map), what.map_bytes);
+  const bool foreign = started.load(std::memory_order_acquire) && !pager_runs();
+  if (foreign) {  // a vfork child, or one that libc does not know of
+    sys::munmap(const_cast<ChunkMap*>(files.map), files.map_bytes);
+    return -EAGAIN;
   }
-  return r == 0 ? address : r;
+  ProcessLock lock(errand_lock);
+  const long address = prepare_mapping(at, length, flags, files, &what, offset);
+  if (address < 0 && address > -4096) {
+    sys::munmap(const_cast<ChunkMap*>(files.map), files.map_bytes);
+    return address;
+  }
+  const uint64_t page = paged_page();
+  const Errand e = {Order::kMap, static_cast<uint64_t>(address), (length + page - 1) & ~(page - 1), offset, what, 0};
+  long r = run_errand(e);
+  if (r == 0 && prot != PROT_NONE) r = sys::call(SYS_mprotect, address, static_cast<long>(length), prot);
+  if (r == 0) return address;
+  sys::munmap(reinterpret_cast<void*>(address), length);
+  return r;
 }
 
 bool advise_paged(const void* start, size_t length) {

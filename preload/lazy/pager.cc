@@ -6,6 +6,7 @@
 #include <sys/prctl.h>
 
 #include "preload/lazy/chunk_fetches.h"
+#include "preload/lazy/chunk_run.h"
 #include "preload/lazy/paged_files.h"
 #include "preload/lazy/pager_thread.h"
 #include "preload/lazy/proc_maps.h"
@@ -25,8 +26,7 @@ constexpr unsigned long kStack = 64 * 1024;
 // Pages shown at a fault: as many as the kernel maps around one of its own, doubled for a sequential reader. One page
 // costs about 1 us, a fault about 10; at 1 MiB another thread's fault waits 0.3 ms for its turn.
 constexpr uint32_t kFirstWindow = 64 * 1024, kLastWindow = 1024 * 1024;
-constexpr uint32_t kMaxAdvices = 8;   // messages for one advice: 1 GiB of chunks of 256 KiB
-constexpr uint32_t kMostChunks = 16;  // shown at a fault
+constexpr uint32_t kMaxAdvices = 8;  // messages for one advice: 1 GiB of chunks of 256 KiB
 
 constexpr uint32_t kIdle = 0, kPosted = 1, kDone = 2;
 constexpr uint32_t kStarting = 0, kRunning = 1, kFailed = 2;
@@ -157,64 +157,37 @@ void give_up(uint64_t address) {
   uffd::wake(address, page);
 }
 
-// Chunks in a row that were PRESENT, with their words then.
-struct Run {
-  uint32_t first, count;
-  uint32_t words[kMostChunks];
-};
-
-// From a chunk whose word was PRESENT on, those with bytes before `end`.
-Run find_run(const PagedFile& f, uint32_t chunk, uint32_t word, uint64_t end) {
-  Run run = {chunk, 1, {word}};
-  for (; run.count < kMostChunks; ++run.count) {
-    const uint32_t next = chunk + run.count;
-    if (next >= f.map->chunk_count || uint64_t{next} << f.map->chunk_shift >= end) break;
-    const uint32_t there = f.map->words[next].load(std::memory_order_acquire);
-    if (!(there & kChunkPresent)) break;
-    run.words[run.count] = there;
-  }
-  return run;
+ChunkWords chunk_words(const PagedFile& f) {
+  return {f.map->words, f.map->chunk_shift, f.map->size};
 }
 
-// How many of them are as they were.
-uint32_t still(const PagedFile& f, const Run& run) {
-  std::atomic_thread_fence(std::memory_order_seq_cst);
-  uint32_t n = 0;
-  while (n < run.count && same_chunk(run.words[n], f.map->words[run.first + n].load(std::memory_order_acquire)))
-    ++n;
-  return n;
-}
-
-uint64_t end_of(const PagedFile& f, const Run& run, uint32_t chunks) {
-  const uint64_t end = uint64_t{run.first + chunks} << f.map->chunk_shift;
-  return end < f.map->size ? end : round_up(f.map->size);
-}
-
-// Whoever reads a marked chunk tells larderd.
-void tell_marks(const PagedFile& f, const Run& run, uint64_t shown_end) {
-  for (uint32_t i = 0; i < run.count && uint64_t{run.first + i} << f.map->chunk_shift < shown_end; ++i)
-    if (run.words[i] & kChunkMark) advise_chunks(f.dataset_id, f.handle_inode, run.first + i, 1);
+// Where the pages of the first `count` chunks of a run end, in the file.
+uint64_t end_of(const ChunkWords& chunks, const ChunkRun& run, uint32_t count) {
+  const uint64_t end = chunks.start_of(run.first + count);
+  return end < chunks.size ? end : round_up(chunks.size);
 }
 
 // Shows the page, and those after it in chunks that are there: 0. -ENOENT: not there. -EAGAIN: the mappings change.
-int show(MappedRange& r, const PagedFile& f, uint64_t address, uint32_t chunk, uint32_t word) {
+int show(MappedRange& r, const PagedFile& f, uint64_t address) {
   const uint64_t offset = r.file_offset(address);
   const bool sequential = address == r.next && r.window >= kFirstWindow;
   r.window = sequential && r.window < kLastWindow ? r.window * 2 : sequential ? r.window : kFirstWindow;
-  const Run run = find_run(f, chunk, word, offset + r.window);
-  uint64_t end = address + (end_of(f, run, run.count) - offset);
+  const ChunkWords chunks = chunk_words(f);
+  const ChunkRun run = find_run(chunks, offset, offset + r.window);
+  if (run.count == 0) return -ENOENT;
+  uint64_t end = address + (end_of(chunks, run, run.count) - offset);
   if (end > r.end) end = r.end;
   if (end - address > r.window) end = address + r.window;
   if (auto told = pager_about_to_show.load(std::memory_order_relaxed)) told(offset);
   const long n = uffd::show(address, end, page);
   if (n == -EAGAIN) return -EAGAIN;
-  const uint32_t same = still(f, run);
+  const uint32_t same = unchanged(chunks, run);
   if (n < 0 || same == 0) return -ENOENT;
-  const uint64_t shown = same < run.count ? end_of(f, run, same) - offset : static_cast<uint64_t>(n);
+  const uint64_t shown = same < run.count ? end_of(chunks, run, same) - offset : static_cast<uint64_t>(n);
   const uint64_t length = shown < static_cast<uint64_t>(n) ? shown : static_cast<uint64_t>(n);
   r.next = address + length;
   uffd::wake(address, length);
-  tell_marks(f, run, offset + length);
+  tell_marks(chunks, run, offset + length, f.dataset_id, f.handle_inode);
   return 0;
 }
 
@@ -290,7 +263,7 @@ bool serve(Waiter& w) {
   const uint32_t chunk = static_cast<uint32_t>(offset >> f.map->chunk_shift);
   const uint32_t word = f.map->words[chunk].load(std::memory_order_acquire);
   if (word & kChunkPresent) {
-    const int e = uffd::has_minor() ? show(*r, f, w.address, chunk, word) : wake_to_look(w.address, word);
+    const int e = uffd::has_minor() ? show(*r, f, w.address) : wake_to_look(w.address, word);
     if (e == 0 && !uffd::has_minor() && (word & kChunkMark)) advise_chunks(f.dataset_id, f.handle_inode, chunk, 1);
     if (e == 0) return true;
     if (e == -EAGAIN) return settle(), false;

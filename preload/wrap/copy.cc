@@ -7,7 +7,7 @@
 
 #include "preload/base/next.h"
 #include "preload/base/sys.h"
-#include "preload/lazy/handle.h"
+#include "preload/lazy/handle_hints.h"
 #include "preload/wrap/read.h"
 
 namespace larder {

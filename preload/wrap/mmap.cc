@@ -5,6 +5,7 @@
 
 #include "preload/base/next.h"
 #include "preload/base/sys.h"
+#include "preload/lazy/lazy_files.h"
 #include "preload/lazy/lazy_read.h"
 #include "preload/lazy/paged_mmap.h"
 
@@ -26,7 +27,7 @@ long map_whole(const Lazy& lazy, void* at, size_t length, int prot, int flags, o
 long map_lazy(const Lazy& lazy, void* at, size_t length, int prot, int flags, off_t offset) {
   LazyFiles files;
   if (const int error = open_lazy_files(lazy.dataset_id, lazy.handle_inode, &files)) return error;
-  sys::Fd data(files.data), map(files.map);
+  sys::Fd data(files.data);
   const Patience p = patience(lazy.dataset_id);
   PagedFile what;
   what.dataset_id = lazy.dataset_id;

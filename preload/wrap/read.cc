@@ -8,7 +8,7 @@
 
 #include "preload/base/next.h"
 #include "preload/base/sys.h"
-#include "preload/lazy/handle.h"
+#include "preload/lazy/handle_hints.h"
 #include "preload/lazy/small_reads.h"
 
 namespace larder {

@@ -53,7 +53,7 @@ class FakeChunks {
   }
   ~FakeChunks() {
     stop();
-    for (int fd : {data_, map_fd_, files_.data, files_.map})
+    for (int fd : {data_, map_fd_, files_data_})
       ::close(fd);
     ::munmap(map_, chunk_map_bytes(map_->chunk_count));
     ::munmap(knobs_, 4096);
@@ -79,7 +79,10 @@ class FakeChunks {
     what.dataset_id = 7;
     what.handle_inode = map_->handle_inode;
     what.wait_ms = wait_ms;
-    return map_paged(at, length, prot, flags, offset, files_, what);
+    LazyFiles files = {files_data_, nullptr, chunk_map_bytes(map_->chunk_count)};
+    files.map = static_cast<ChunkMap*>(::mmap(nullptr, files.map_bytes, PROT_READ, MAP_SHARED, map_fd_, 0));
+    if (files.map == MAP_FAILED) throw std::runtime_error("no chunk map");
+    return map_paged(at, length, prot, flags, offset, files, what);
   }
 
   bool present(uint64_t offset) const { return map_->words[offset >> shift_].load() & kChunkPresent; }
@@ -131,8 +134,7 @@ class FakeChunks {
     map_->handle_inode = 4711;
     map_->data_inode = st.st_ino;
     map_->chunk_count = chunks;
-    files_.data = ::open((folder_ + "/data").c_str(), O_RDONLY | O_CLOEXEC);
-    files_.map = ::open((folder_ + "/map").c_str(), O_RDONLY | O_CLOEXEC);
+    files_data_ = ::open((folder_ + "/data").c_str(), O_RDONLY | O_CLOEXEC);
   }
 
   // ---- the daemon's process ----
@@ -226,7 +228,7 @@ class FakeChunks {
   Knobs* knobs_;
   int data_ = -1, map_fd_ = -1, listen_ = -1;
   ChunkMap* map_ = nullptr;
-  LazyFiles files_;
+  int files_data_ = -1;  // as a program opens it
   pid_t daemon_ = -1;
   std::deque<Question> questions_;  // the daemon's
 };

@@ -4,7 +4,7 @@
 
 #include <atomic>
 
-#include "preload/lazy/lazy_read.h"
+#include "preload/lazy/handle_table.h"
 
 namespace larder {
 
