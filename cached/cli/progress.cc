@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 
@@ -18,7 +19,7 @@ constexpr double kPlainSeconds = 5;   // between two lines of a log file
 constexpr int kBarColumns = 24;
 
 std::string bar(double fraction) {
-  int full = static_cast<int>(std::clamp(fraction, 0.0, 1.0) * kBarColumns + 0.5);
+  int full = static_cast<int>(std::lround(std::clamp(fraction, 0.0, 1.0) * kBarColumns));
   return "[" + std::string(full, '#') + std::string(kBarColumns - full, '.') + "]";
 }
 
@@ -35,7 +36,7 @@ std::string count_of(const ProgressState& s) {
 
 std::string rate_of(const RateMeter& meter) {
   if (meter.bytes_per_second() > 0) return format_bytes(meter.bytes_per_second()) + "/s";
-  return format_count(static_cast<uint64_t>(meter.items_per_second() + 0.5)) + "/s";
+  return format_count(static_cast<uint64_t>(std::llround(meter.items_per_second()))) + "/s";
 }
 
 int terminal_width() {

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cmath>
 #include <csignal>
 #include <cstring>
 #include <thread>
@@ -79,7 +80,7 @@ constexpr Counter kCounters[] = {
 };
 
 std::string value_of(const Counter& c, double value, const char* suffix) {
-  return (c.bytes ? format_bytes(value) : format_count(static_cast<uint64_t>(value + 0.5))) + suffix;
+  return (c.bytes ? format_bytes(value) : format_count(static_cast<uint64_t>(std::llround(value)))) + suffix;
 }
 
 bool g_stop_is_installed = false;
