@@ -12,7 +12,6 @@ namespace larder::cli {
 struct MountSpec {
   std::string source;  // a URL, or a dataset's name
   std::string path;    // absolute
-  bool is_name() const { return source.find("://") == std::string::npos; }
 };
 
 // Splits SRC=PATH. PATH is absolute, so the split is at "=/"; a dataset's name has no '=', so there it is the first

@@ -105,11 +105,6 @@ std::pair<Mount, std::string> Datasets::at_path(const std::string& path) const {
   return {*best, path.size() > best->path.size() ? path.substr(best->path.size() + 1) : ""};
 }
 
-size_t Datasets::pending_mounts() const {
-  std::lock_guard lock(mutex_);
-  return retry_.size();
-}
-
 // ---- registering
 // -----------------------------------------------------------------------------------------------------
 

@@ -113,7 +113,6 @@ class Datasets {
   std::vector<std::shared_ptr<Dataset>> all() const;
   // The mount an absolute path is in, and the rest of the path; null dataset if none.
   std::pair<Mount, std::string> at_path(const std::string& path) const;
-  size_t pending_mounts() const;
 
  private:
   struct Listing {

@@ -82,7 +82,8 @@ void ProgramRequests::chunks(const IncomingRequest& r) {
   if (!may_read(r.peer, f->object.dataset->group)) return r.reply->fail(EACCES);
   std::shared_ptr<Replier> reply = r.reply;
   auto answer = [reply](const Status& s) {
-    reply->fail(s ? 0 : s.error().code == EFBIG ? EFBIG : fetch_errno(s.error()));
+    if (s) return reply->done();
+    reply->fail(s.error().code == EFBIG ? EFBIG : fetch_errno(s.error()));
   };
   f->object.dataset->used_now();
   if (q.flags & kChunksWhole) {
@@ -97,9 +98,9 @@ void ProgramRequests::chunks(const IncomingRequest& r) {
       p_.chunks.passed(f, q.first);
     else
       p_.chunks.advise(f, q.first, q.count);
-    return r.reply->fail(0);
+    return r.reply->done();
   }
-  if (f->is_whole()) return r.reply->fail(0);
+  if (f->is_whole()) return r.reply->done();
   uint64_t ticket = p_.chunks.want(f, q.first, q.count, q.flags & kChunksAhead ? 1 : q.count, answer);
   reply->when_gone([this, ticket] { p_.chunks.cancel(ticket); });
 }

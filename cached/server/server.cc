@@ -48,6 +48,10 @@ void Replier::send(Packet packet) {
   if (server_) server_->post(connection_, std::move(packet));
 }
 
+void Replier::done() {
+  send({});
+}
+
 void Replier::fail(int status) {
   Packet p;
   p.header.status = status;

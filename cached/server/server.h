@@ -44,6 +44,9 @@ class Replier {
   };
   Replier(Server* server, uint64_t connection, Op op) : server_(server), connection_(connection), op_(op) {}
 
+  // The final reply of success, without descriptors or payload.
+  void done();
+  // The final reply of failure: an errno, never 0.
   void fail(int status);
   void text(int status, std::string payload, bool more = false);
   void descriptors(std::vector<std::shared_ptr<Fd>> fds, uint64_t generation);
@@ -57,7 +60,6 @@ class Replier {
   friend class Server;
   void send(Packet packet);
   void set_gone();
-  void set_done();
 
   Server* server_;
   const uint64_t connection_;
@@ -142,7 +144,6 @@ class Server {
   std::atomic<Clock::rep> last_request_{0};
   std::mutex posted_mutex_;
   std::vector<std::pair<uint64_t, Replier::Packet>> posted_;
-  bool closed_ = false;
 };
 
 }  // namespace larder

@@ -164,9 +164,6 @@ bool cwd_is_ours();
 // Finds out again how the current directory lies to the mounts.
 CwdClass classify_cwd();
 
-// Current directory as a program shall see it. Returns the length, or -errno. out has PATH_MAX bytes.
-long current_directory(char* out);
-
 // ---- the frame of all path wrappers ---------------------------------------------------------------------------------
 
 template <typename R>

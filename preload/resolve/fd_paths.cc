@@ -164,14 +164,4 @@ CwdClass classify_cwd() {
   return answer;
 }
 
-long current_directory(char* out) {
-  long n = any_base(AT_FDCWD, out);
-  if (n == 0) {
-    out[0] = '/';
-    out[1] = 0;
-    n = 1;
-  }
-  return n;
-}
-
 }  // namespace larder

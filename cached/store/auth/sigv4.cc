@@ -148,20 +148,4 @@ std::string SigV4::authorization(const SigningRequest& request, const Credential
   return out;
 }
 
-std::string SigV4::presign(SigningRequest request, const Credentials& who, std::string_view region, int64_t time,
-                           int expires) {
-  const std::string date = amz_date(time);
-  request.query.emplace_back("X-Amz-Algorithm", "AWS4-HMAC-SHA256");
-  const auto key = day_key(who, date, region);
-  request.query.emplace_back("X-Amz-Credential", who.access_key + "/" + key->scope);
-  request.query.emplace_back("X-Amz-Date", date);
-  request.query.emplace_back("X-Amz-Expires", std::to_string(expires));
-  request.query.emplace_back("X-Amz-SignedHeaders", signed_headers(request.headers));
-  if (!who.session_token.empty()) request.query.emplace_back("X-Amz-Security-Token", who.session_token);
-  request.payload_hash = kUnsignedPayload;
-  std::string out = canonical_query(request.query) + "&X-Amz-Signature=";
-  append_signature(out, canonical_request(request), *key, date);
-  return out;
-}
-
 }  // namespace larder

@@ -44,9 +44,6 @@ class SigV4 {
   // Value of the Authorization header.
   std::string authorization(const SigningRequest& request, const Credentials& who, std::string_view region,
                             int64_t time);
-  // The query string (sorted, encoded, with X-Amz-Signature last) of a URL that anybody may use for `expires` seconds.
-  std::string presign(SigningRequest request, const Credentials& who, std::string_view region, int64_t time,
-                      int expires);
 
  private:
   struct DayKey {

@@ -79,7 +79,7 @@ Result<HttpStoreOptions> http_store_options(const StoreOptions& options, bool ht
 }
 
 StoreExchange::StoreExchange(std::shared_ptr<StoreContext> store, bool demand)
-    : store_(std::move(store)), demand_(demand), started_(Clock::now()), last_progress_(started_) {}
+    : store_(std::move(store)), demand_(demand), last_progress_(Clock::now()) {}
 
 Error StoreExchange::again(std::string message) {
   curable_ = true;

@@ -89,7 +89,6 @@ class StoreExchange : public HttpAttempt {
   void end_with(Error error);
 
   const bool demand_;
-  const std::chrono::steady_clock::time_point started_;
   std::chrono::steady_clock::time_point last_progress_;
   uint64_t progress_seen_ = 0;
   int attempts_ = 0;   // in all

@@ -67,7 +67,7 @@ TEST_F(ServerTest, ARepliesCarriesPayloadDescriptorsAndTheStamp) {
 
 TEST_F(ServerTest, GarbageIsAnsweredOrClosedAndHarmsNobody) {
   std::atomic<int> handled{0};
-  serve([&](IncomingRequest r) { ++handled, r.reply->fail(0); });
+  serve([&](IncomingRequest r) { ++handled, r.reply->done(); });
   Request good = {kWireMagic, kWireVersion, Op::kHello, 0, {}, 0, 0, 0};
   auto with = [&](auto change) {
     Request r = good;
@@ -104,7 +104,7 @@ TEST_F(ServerTest, GarbageIsAnsweredOrClosedAndHarmsNobody) {
 }
 
 TEST_F(ServerTest, ThousandsOfSilentClientsDoNotStandInTheWay) {
-  serve([&](IncomingRequest r) { r.reply->fail(0); });
+  serve([&](IncomingRequest r) { r.reply->done(); });
   std::vector<Fd> silent;
   for (int i = 0; i < 3000; ++i)
     silent.push_back(connect_to(path));
@@ -116,7 +116,7 @@ TEST_F(ServerTest, ThousandsOfSilentClientsDoNotStandInTheWay) {
 }
 
 TEST_F(ServerTest, WithoutDescriptorsClientsWaitInsteadOfFailing) {
-  serve([&](IncomingRequest r) { r.reply->fail(0); });
+  serve([&](IncomingRequest r) { r.reply->done(); });
   struct rlimit before, low;
   ::getrlimit(RLIMIT_NOFILE, &before);
   std::vector<Fd> mine;
@@ -155,12 +155,12 @@ TEST_F(ServerTest, WhoAsksIsToldWhenTheClientGoes) {
   }
   EXPECT_TRUE(eventually([&] { return gone == 1; }));
   EXPECT_TRUE(kept->gone());
-  kept->fail(0);  // harmless
+  kept->done();  // harmless
 }
 
 TEST_F(ServerTest, AClientThatDoesNotReadCostsNothingElse) {
   serve([&](IncomingRequest r) {
-    if (r.payload != "flood") return r.reply->fail(0);
+    if (r.payload != "flood") return r.reply->done();
     for (int i = 0; i < 1000; ++i)
       r.reply->text(0, std::string(100000, 'x'), true);
     r.reply->text(0, "end");
@@ -176,7 +176,7 @@ TEST_F(ServerTest, AClientThatDoesNotReadCostsNothingElse) {
 }
 
 TEST_F(ServerTest, TheSocketHasOneOwner) {
-  serve([&](IncomingRequest r) { r.reply->fail(0); });
+  serve([&](IncomingRequest r) { r.reply->done(); });
   auto second = Server::listen(path, true);
   ASSERT_FALSE(second.ok());
   EXPECT_THAT(second.error().message, HasSubstr(fmt::format("pid {}", ::getpid())));
@@ -196,7 +196,7 @@ TEST_F(ServerTest, AStaleSocketIsReplacedAndAFolderForAllIsRefused) {
     memcpy(a.sun_path, path.c_str(), path.size());
     ASSERT_EQ(::bind(fd.get(), reinterpret_cast<struct sockaddr*>(&a), sizeof a), 0);
   }
-  serve([&](IncomingRequest r) { r.reply->fail(0); });
+  serve([&](IncomingRequest r) { r.reply->done(); });
   EXPECT_EQ(ask(path, Op::kHello).header.status, 0);
   std::filesystem::create_directory(t / "open");
   ::chmod((t / "open").c_str(), 0777);
