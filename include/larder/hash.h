@@ -33,22 +33,28 @@ inline uint64_t file_inode(ObjectId id) {
   return (id.lo & kInodeMask) ? id.lo & kInodeMask : 1;
 }
 
-// File name of an object in its dataset's folder: 32 lower-case hex digits, hi first. `out` holds 33 bytes.
-inline void object_name(ObjectId id, char* out) {
-  static const char kHex[] = "0123456789abcdef";
-  for (int i = 0; i < 16; ++i)
-    out[i] = kHex[(id.hi >> (60 - 4 * i)) & 15];
-  for (int i = 0; i < 16; ++i)
-    out[16 + i] = kHex[(id.lo >> (60 - 4 * i)) & 15];
-  out[32] = 0;
+// Eight hex digits of a number, the first in the lowest byte: names are made on every open, so without a loop.
+inline uint64_t hex_digits(uint32_t number) {
+  uint64_t x = number;  // becomes one digit a byte
+  x = (x << 16 | x) & 0x0000ffff0000ffffULL;
+  x = (x << 8 | x) & 0x00ff00ff00ff00ffULL;
+  x = (x << 4 | x) & 0x0f0f0f0f0f0f0f0fULL;
+  const uint64_t letters = (x + 0x0606060606060606ULL) >> 4 & 0x0101010101010101ULL;
+  return __builtin_bswap64(x + 0x3030303030303030ULL + letters * ('a' - '0' - 10));
 }
 
 // 16 lower-case hex digits. `out` holds 17 bytes.
 inline void hex16(uint64_t v, char* out) {
-  static const char kHex[] = "0123456789abcdef";
-  for (int i = 0; i < 16; ++i)
-    out[i] = kHex[(v >> (60 - 4 * i)) & 15];
+  const uint64_t digits[2] = {hex_digits(static_cast<uint32_t>(v >> 32)), hex_digits(static_cast<uint32_t>(v))};
+  static_assert(sizeof(digits) == 16);
+  __builtin_memcpy(out, digits, sizeof(digits));
   out[16] = 0;
+}
+
+// File name of an object in its dataset's folder: 32 lower-case hex digits, hi first. `out` holds 33 bytes.
+inline void object_name(ObjectId id, char* out) {
+  hex16(id.hi, out);
+  hex16(id.lo, out + 16);
 }
 
 // st_dev of a dataset: an anonymous device number (major 0), the same for ever, far above the kernel's own small ones.
