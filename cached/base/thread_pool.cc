@@ -3,7 +3,7 @@
 namespace larder {
 
 bool ThreadPool::run(std::function<void()> job) {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   if (stopping_ || jobs_.size() >= limit_) return false;
   jobs_.push_back(std::move(job));
   if (idle_ < jobs_.size() && threads_.size() < limit_) threads_.emplace_back([this] { work(); });
@@ -12,10 +12,11 @@ bool ThreadPool::run(std::function<void()> job) {
 }
 
 void ThreadPool::work() {
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   for (;;) {
     ++idle_;
-    wake_.wait(lock, [this] { return stopping_ || !jobs_.empty(); });
+    while (!stopping_ && jobs_.empty())
+      wake_.wait(mutex_);
     --idle_;
     if (stopping_) return;
     std::function<void()> job = std::move(jobs_.front());
@@ -30,7 +31,7 @@ void ThreadPool::work() {
 void ThreadPool::stop() {
   std::vector<std::thread> threads;
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     stopping_ = true;
     jobs_.clear();
     threads.swap(threads_);

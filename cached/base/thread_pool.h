@@ -1,12 +1,12 @@
 // Threads for long operations. At most `limit` jobs run at once, and as many may wait; further jobs are refused.
 // Threads: run() from any thread; stop() not from a job.
 #pragma once
-#include <condition_variable>
 #include <deque>
 #include <functional>
-#include <mutex>
 #include <thread>
 #include <vector>
+
+#include "cached/base/mutex.h"
 
 namespace larder {
 
@@ -24,12 +24,12 @@ class ThreadPool {
   void work();
 
   const size_t limit_;
-  std::mutex mutex_;
-  std::condition_variable wake_;
-  std::deque<std::function<void()>> jobs_;
-  std::vector<std::thread> threads_;
-  size_t idle_ = 0;
-  bool stopping_ = false;
+  Mutex mutex_;
+  CondVar wake_;
+  std::deque<std::function<void()>> jobs_ GUARDED_BY(mutex_);
+  std::vector<std::thread> threads_ GUARDED_BY(mutex_);
+  size_t idle_ GUARDED_BY(mutex_) = 0;
+  bool stopping_ GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace larder
