@@ -14,7 +14,7 @@ extern void* __dso_handle __attribute__((visibility("hidden")));
 namespace larder {
 namespace {
 
-constinit std::atomic<int> errand_lock{0};   // ProcessLock: one errand at a time
+constinit std::atomic<int> request_lock{0};  // ProcessLock: one request at a time
 constinit std::atomic<int> forks{0};         // between their prepare and parent handlers
 constinit std::atomic<bool> started{false};  // once: the rest of this file costs a load for who maps nothing
 constinit long refused = 0;                  // -errno of userfaultfd, for good
@@ -30,21 +30,21 @@ bool can_list_mappings() {
   return fd.get() >= 0;
 }
 
-void simple_errand(Order order) {
+void simple_request(Order order) {
   if (!started.load(std::memory_order_acquire) || !pager_runs()) return;
-  ProcessLock lock(errand_lock);
-  Errand e;
+  ProcessLock lock(request_lock);
+  PagerRequest e;
   e.order = order;
-  run_errand(e);
+  run_request(e);
 }
 
 void before_fork() {
   forks.fetch_add(1, std::memory_order_acq_rel);
-  if (started.load(std::memory_order_acquire) && can_list_mappings()) simple_errand(Order::kAllowFork);
+  if (started.load(std::memory_order_acquire) && can_list_mappings()) simple_request(Order::kAllowFork);
 }
 
 void parent_after_fork() {
-  if (forks.fetch_sub(1, std::memory_order_acq_rel) == 1) simple_errand(Order::kForbidFork);
+  if (forks.fetch_sub(1, std::memory_order_acq_rel) == 1) simple_request(Order::kForbidFork);
 }
 
 // No pager in the child: what it inherited must not be touched.
@@ -56,7 +56,7 @@ void unmap_inherited() {
 
 void child_after_fork() {
   forks.store(0, std::memory_order_relaxed);
-  errand_lock.store(0, std::memory_order_relaxed);
+  request_lock.store(0, std::memory_order_relaxed);
   if (!started.load(std::memory_order_relaxed)) return;
   started.store(false, std::memory_order_relaxed);
   if (!pager_has_files()) return;
@@ -129,15 +129,16 @@ long map_paged(void* at, size_t length, int prot, int flags, uint64_t offset, co
     sys::munmap(const_cast<ChunkMap*>(files.map), files.map_bytes);
     return -EAGAIN;
   }
-  ProcessLock lock(errand_lock);
+  ProcessLock lock(request_lock);
   const long address = prepare_mapping(at, length, flags, files, &what, offset);
   if (address < 0 && address > -4096) {
     sys::munmap(const_cast<ChunkMap*>(files.map), files.map_bytes);
     return address;
   }
   const uint64_t page = paged_page();
-  const Errand e = {Order::kMap, static_cast<uint64_t>(address), (length + page - 1) & ~(page - 1), offset, what, 0};
-  long r = run_errand(e);
+  const PagerRequest e = {
+      Order::kMap, static_cast<uint64_t>(address), (length + page - 1) & ~(page - 1), offset, what, 0};
+  long r = run_request(e);
   if (r == 0 && prot != PROT_NONE) r = sys::call(SYS_mprotect, address, static_cast<long>(length), prot);
   if (r == 0) return address;
   sys::munmap(reinterpret_cast<void*>(address), length);
@@ -146,12 +147,12 @@ long map_paged(void* at, size_t length, int prot, int flags, uint64_t offset, co
 
 bool advise_paged(const void* start, size_t length) {
   if (!started.load(std::memory_order_acquire) || !pager_runs()) return false;
-  ProcessLock lock(errand_lock);
-  Errand e;
+  ProcessLock lock(request_lock);
+  PagerRequest e;
   e.order = Order::kAdvise;
   e.start = reinterpret_cast<uint64_t>(start);
   e.length = length;
-  return run_errand(e) == 0;
+  return run_request(e) == 0;
 }
 
 }  // namespace larder

@@ -41,19 +41,19 @@ struct Waiter {
 };
 
 // What the program's threads and the pager share.
-struct Desk {
+struct Shared {
   std::atomic<uint32_t> state{kIdle};
-  Errand errand;
+  PagerRequest request;
   std::atomic<uint32_t> status{kStarting};
   std::atomic<int> tid{0};  // the kernel clears it
   int pid = 0;
   long start_error = 0;
   bool adopt = false;
   char* stack = nullptr;
-  char* doorbell = nullptr;  // a page registered like the mappings: MADV_DONTNEED on it is a message
+  char* wakeup_page = nullptr;  // a page registered like the mappings: MADV_DONTNEED on it is a message
 };
 
-constinit Desk desk;
+constinit Shared shared;
 constexpr auto& ranges = PagedFiles::ranges;
 Waiter waiters[kWaiters];
 constinit uint32_t waiter_count = 0;
@@ -96,7 +96,7 @@ void take_message(const uffd_msg& m) {
     case UFFD_EVENT_REMAP:
       return ranges.move(m.arg.remap.from, m.arg.remap.to, m.arg.remap.len);
     default:
-      return;  // UFFD_EVENT_REMOVE: its pages fault again. That of the doorbell: the errand is looked for anyway
+      return;  // UFFD_EVENT_REMOVE: its pages fault again. That of the wake-up page: the request is looked for anyway
   }
 }
 
@@ -291,9 +291,9 @@ void serve_new() {
   }
 }
 
-// ---- errands --------------------------------------------------------------------------------------------------------
+// ---- requests -------------------------------------------------------------------------------------------------------
 
-long start_serving(const Errand& e) {
+long start_serving(const PagerRequest& e) {
   settle();
   const int file = PagedFiles::intern(e.file);
   if (file < 0) return -ENOMEM;
@@ -329,7 +329,7 @@ long advise_range(uint64_t start, uint64_t length) {
   return 0;
 }
 
-long carry_out(const Errand& e) {
+long carry_out(const PagerRequest& e) {
   switch (e.order) {
     case Order::kMap:
       return start_serving(e);
@@ -343,11 +343,11 @@ long carry_out(const Errand& e) {
   return -EINVAL;
 }
 
-void look_at_desk() {
-  if (desk.state.load(std::memory_order_acquire) != kPosted) return;
-  desk.errand.result = carry_out(desk.errand);
-  desk.state.store(kDone, std::memory_order_release);
-  futex_wake(&desk.state);
+void take_request() {
+  if (shared.state.load(std::memory_order_acquire) != kPosted) return;
+  shared.request.result = carry_out(shared.request);
+  shared.state.store(kDone, std::memory_order_release);
+  futex_wake(&shared.state);
 }
 
 // ---- the thread -----------------------------------------------------------------------------------------------------
@@ -372,8 +372,8 @@ long prepare() {
   if (const long r = leave_descriptors()) return r;
   page = paged_page();
   if (const long r = uffd::open()) return r;
-  if (const long r = uffd::add(reinterpret_cast<uint64_t>(desk.doorbell), page, false)) return r;
-  return desk.adopt ? adopt_mappings() : 0;
+  if (const long r = uffd::add(reinterpret_cast<uint64_t>(shared.wakeup_page), page, false)) return r;
+  return shared.adopt ? adopt_mappings() : 0;
 }
 
 // Waits for the kernel, for larderd, or until something is due.
@@ -394,13 +394,13 @@ void wait_for_work() {
 void pager_main() {
   sys::call(SYS_prctl, PR_SET_NAME, sys::arg("larder-pager"));
   const long r = prepare();
-  desk.start_error = r;
-  desk.status.store(r == 0 ? kRunning : kFailed, std::memory_order_release);
-  futex_wake(&desk.status);
+  shared.start_error = r;
+  shared.status.store(r == 0 ? kRunning : kFailed, std::memory_order_release);
+  futex_wake(&shared.status);
   while (r == 0) {
     wait_for_work();
     read_messages();
-    look_at_desk();
+    take_request();
     serve_new();
   }
   for (;;)
@@ -412,29 +412,31 @@ void pager_main() {
 // ---- the program's side ---------------------------------------------------------------------------------------------
 
 long start_pager(bool adopt) {
-  desk.state.store(kIdle, std::memory_order_relaxed);
-  desk.status.store(kStarting, std::memory_order_relaxed);
-  desk.adopt = adopt;
+  shared.state.store(kIdle, std::memory_order_relaxed);
+  shared.status.store(kStarting, std::memory_order_relaxed);
+  shared.adopt = adopt;
   ranges.clear();
   waiter_count = 0;
   ChunkFetches::forget_all();
-  if (desk.doorbell == nullptr) {
-    desk.doorbell = static_cast<char*>(sys::mmap(nullptr, paged_page(), PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-    if (desk.doorbell == nullptr) return -ENOMEM;
+  if (shared.wakeup_page == nullptr) {
+    shared.wakeup_page =
+        static_cast<char*>(sys::mmap(nullptr, paged_page(), PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    if (shared.wakeup_page == nullptr) return -ENOMEM;
   }
-  if (desk.stack == nullptr && (desk.stack = make_stack(kStack)) == nullptr) return -ENOMEM;
-  while (desk.pid == sys::getpid() && desk.tid.load(std::memory_order_acquire) != 0)
+  if (shared.stack == nullptr) shared.stack = make_stack(kStack);
+  if (shared.stack == nullptr) return -ENOMEM;
+  while (shared.pid == sys::getpid() && shared.tid.load(std::memory_order_acquire) != 0)
     sys::sleep_ms(1);  // one that failed is leaving
-  desk.pid = sys::getpid();
-  const long tid = spawn_thread(pager_main, desk.stack, &desk.tid);
+  shared.pid = sys::getpid();
+  const long tid = spawn_thread(pager_main, shared.stack, &shared.tid);
   if (tid < 0) return tid;
-  while (desk.status.load(std::memory_order_acquire) == kStarting)
-    futex_wait(&desk.status, kStarting, 1000);
-  return desk.start_error;
+  while (shared.status.load(std::memory_order_acquire) == kStarting)
+    futex_wait(&shared.status, kStarting, 1000);
+  return shared.start_error;
 }
 
 bool pager_runs() {
-  return desk.status.load(std::memory_order_acquire) == kRunning && desk.pid == sys::getpid();
+  return shared.status.load(std::memory_order_acquire) == kRunning && shared.pid == sys::getpid();
 }
 
 bool pager_has_files() {
@@ -449,17 +451,17 @@ uint64_t paged_page() {
   return getauxval(AT_PAGESZ);
 }
 
-long run_errand(const Errand& errand) {
-  desk.errand = errand;
-  desk.state.store(kPosted, std::memory_order_release);
-  // Rings: the kernel holds us here until the pager has read of it.
-  sys::call(SYS_madvise, sys::arg(desk.doorbell), static_cast<long>(paged_page()), MADV_DONTNEED);
-  while (desk.state.load(std::memory_order_acquire) != kDone) {
-    if (desk.tid.load(std::memory_order_relaxed) == 0) return -EIO;
-    futex_wait(&desk.state, kPosted, 1000);
+long run_request(const PagerRequest& request) {
+  shared.request = request;
+  shared.state.store(kPosted, std::memory_order_release);
+  // Wakes the pager: the kernel holds us here until the pager has read of it.
+  sys::call(SYS_madvise, sys::arg(shared.wakeup_page), static_cast<long>(paged_page()), MADV_DONTNEED);
+  while (shared.state.load(std::memory_order_acquire) != kDone) {
+    if (shared.tid.load(std::memory_order_relaxed) == 0) return -EIO;
+    futex_wait(&shared.state, kPosted, 1000);
   }
-  const long result = desk.errand.result;
-  desk.state.store(kIdle, std::memory_order_relaxed);
+  const long result = shared.request.result;
+  shared.state.store(kIdle, std::memory_order_relaxed);
   return result;
 }
 

@@ -37,7 +37,7 @@ enum class Order : uint32_t {
   kAdvise,      // [start, start + length) will be read
 };
 
-struct Errand {
+struct PagerRequest {
   Order order = Order::kMap;
   uint64_t start = 0, length = 0, offset = 0;
   PagedFile file;
@@ -61,7 +61,7 @@ bool pager_knows_file(uint64_t dev, uint64_t inode);
 uint64_t paged_page();
 
 // Waits until the pager has served it. Call it with signals blocked, one at a time.
-long run_errand(const Errand& errand);
+long run_request(const PagerRequest& request);
 
 // Called by the pager between its look at a chunk's word and the showing of the page, with the page's place in the
 // file: for tests have something changed just then, by another thread: the pager has no descriptors, and nothing of
