@@ -94,8 +94,4 @@ class CatalogBuilder {
 // its memory serves the file.
 Status write_catalog(CatalogImage&& image, int fd);
 
-// Everything a catalog promises (invariants 1-5, the checksum, that each entry is found under its path), for files that
-// come from the disk. EBADMSG with what is wrong.
-Status valid_catalog(const void* base, uint64_t bytes, uint64_t dataset_id, uint64_t version);
-
 }  // namespace larder

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "cached/base/files.h"
+#include "cached/catalog/catalog_check.h"
 #include "larder/names.h"
 
 namespace larder {

@@ -10,6 +10,7 @@
 
 #include "cached/base/fd.h"
 #include "cached/base/files.h"
+#include "cached/catalog/catalog_check.h"
 
 namespace larder {
 namespace {
