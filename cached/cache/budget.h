@@ -93,6 +93,8 @@ class Budget {
 
   // ---- what fits
   bool fits(uint64_t need) const;
+  // More is used than cache_size: the former daemon had a larger one, or tables grew.
+  bool exceeded() const { return used() > limits_.cache_size; }
   bool within_quota(const Dataset& dataset, const Accounts& of, uint64_t need) const;
   bool fits(const Dataset& dataset, const Accounts& of, uint64_t need) const {
     return within_quota(dataset, of, need) && fits(need);

@@ -190,16 +190,18 @@ bool Eviction::make_chunk_room(DatasetRecord& r, uint64_t need) {
   return true;
 }
 
+bool Eviction::free_something(uint64_t need) {
+  if (evict_oldest_staged() || evict_staged_chunk()) return true;
+  const uint64_t before = budget_.total().held();
+  for (auto& r : known_.all())
+    if (!r->dataset->version() && r->accounts->held() > 0) free_leftovers_of(*r, need);
+  if (budget_.total().held() < before) return true;
+  return evict_kept_chunks(need) || evict_kept_of_all();
+}
+
 bool Eviction::free_anything(uint64_t need) {
-  while (!budget_.fits(need)) {
-    if (evict_oldest_staged() || evict_staged_chunk()) continue;
-    const uint64_t before = budget_.total().cached.value();
-    for (auto& r : known_.all())
-      if (!r->dataset->version() && r->accounts->files.value() > 0) free_leftovers_of(*r, need);
-    if (budget_.total().cached.value() < before) continue;
-    if (evict_kept_chunks(need)) continue;
-    if (!evict_kept_of_all()) return false;
-  }
+  while (!budget_.fits(need))
+    if (!free_something(need)) return false;
   return true;
 }
 

@@ -15,7 +15,7 @@ class Eviction {
       : known_(known), budget_(budget), staging_(staging), files_(files) {}
   void hold_chunks(ChunkHolder* holder) { chunks_ = holder; }
 
-  // From datasets that are not mounted or not used for kIdleAfterNs (object_cache.h).
+  // From datasets that are not mounted or not used for ten minutes.
   bool free_leftovers(const DatasetRecord& for_whom, uint64_t need);
   // For what is to stay.
   bool make_room(DatasetRecord& record, uint64_t need);
@@ -23,6 +23,8 @@ class Eviction {
   bool make_staging_room(DatasetRecord& record, uint64_t need);
   // For a chunk that passes through: chunks have a staging share of their own.
   bool make_chunk_room(DatasetRecord& record, uint64_t need);
+  // One step towards it: a file, some chunks, or leftovers until it fits. False: nothing more can go.
+  bool free_something(uint64_t need);
   // For the cache's own tables.
   bool free_anything(uint64_t need);
   // Frees `bytes` whatever the budget says; true: something came free.

@@ -351,11 +351,19 @@ void ObjectCache::recount_locked() {
   recount_if_distrusted(budget_, known_, staging_, files_, chunks_);
 }
 
+void ObjectCache::keep_size() {
+  for (;;) {
+    MutexLock lock(mutex_);  // a step at a time: programs that miss go on
+    if (!budget_.exceeded() || !eviction_.free_something(0)) return;
+  }
+}
+
 void ObjectCache::keep_limits() {
   {
     MutexLock lock(mutex_);
     recount_locked();
   }
+  keep_size();
   const uint64_t free = fs_space(dir_.fd()).free;
   if (free < limits().reserve) make_space(limits().reserve - free);
   for (auto& d : datasets())

@@ -146,8 +146,9 @@ class ObjectCache {
   Result<size_t> unpin(Dataset& dataset, const std::string& path) EXCLUDES(mutex_);
 
   // ---- housekeeping
-  // Another program fills the file system: makes room until `reserve` is free again. Quotas that were exceeded (by
-  // files in use) too. Counts anew if an account went wrong.
+  // Makes room, as far as nothing is in use, until cache_size, the quotas and `reserve` are kept again: the former
+  // daemon had a larger cache_size, another program fills the file system, what was in use is not any more. Counts anew
+  // if an account went wrong.
   void keep_limits() EXCLUDES(mutex_);
   void poll_zombies() EXCLUDES(mutex_);
   void note_use() EXCLUDES(mutex_);  // reads the touch bytes of mounted datasets
@@ -173,6 +174,7 @@ class ObjectCache {
       REQUIRES(mutex_);
   bool whole_fits_locked(const DatasetRecord& record, uint64_t bytes) REQUIRES(mutex_);
   void recount_locked() REQUIRES(mutex_);
+  void keep_size() EXCLUDES(mutex_);
   void release(Room& room) REQUIRES(mutex_);
   std::vector<std::shared_ptr<Dataset>> datasets() EXCLUDES(mutex_);
 

@@ -174,6 +174,7 @@ Status Daemon::open_parts(const CacheLimits& limits) {
   admin_ = std::make_unique<Admin>(
       Admin::Parts{config_, *dir_, *publisher_, *cache_, *datasets_, *flights_, *filler_, *server_, *meta_});
   if (Status s = datasets_->start(); !s) return s;
+  cache_->keep_limits();  // the former daemon's may have been larger
   link_ = std::make_unique<NodeLink>(*meta_, *datasets_, *cache_, node_name(config_.is_private));
   dir_->keep();
   resume_fills();
