@@ -11,14 +11,15 @@
 
 namespace larder {
 
-ObjectId make_object_id(uint64_t dataset_id, std::string_view path, uint64_t size, std::string_view etag) {
-  char frame[24 + kMaxPath + kMaxName];
-  uint64_t head[3] = {dataset_id, size, path.size()};
-  size_t path_len = std::min(path.size(), kMaxPath), etag_len = std::min(etag.size(), kMaxName);
+ObjectId make_object_id(uint64_t dataset_id, const ObjectView& object) {
+  const uint64_t head[] = {dataset_id, object.size, static_cast<uint64_t>(object.mtime_ns), object.key.size()};
+  char frame[sizeof head + kMaxPath + kMaxName];
+  const size_t path_len = std::min(object.key.size(), kMaxPath);
+  const size_t etag_len = std::min(object.etag.size(), kMaxName);
   memcpy(frame, head, sizeof head);
-  memcpy(frame + 24, path.data(), path_len);
-  memcpy(frame + 24 + path_len, etag.data(), etag_len);
-  XXH128_hash_t h = XXH3_128bits(frame, 24 + path_len + etag_len);
+  memcpy(frame + sizeof head, object.key.data(), path_len);
+  memcpy(frame + sizeof head + path_len, object.etag.data(), etag_len);
+  const XXH128_hash_t h = XXH3_128bits(frame, sizeof head + path_len + etag_len);
   return ObjectId{h.low64, h.high64};
 }
 
@@ -151,7 +152,7 @@ Status CatalogBuilder::add_file(const ObjectView& object) {
   CatalogEntry& e = nodes_[node];
   e.size = object.size;
   e.mtime_ns = object.mtime_ns;
-  e.oid = make_object_id(dataset_id_, path, object.size, object.etag);
+  e.oid = make_object_id(dataset_id_, object);
   e.etag_len = static_cast<uint8_t>(object.etag.size());
   names_.insert(names_.end(), object.etag.begin(), object.etag.end());
   return {};

@@ -19,8 +19,9 @@
 
 namespace larder {
 
-// The name of one version of one object. Framed: no two different tuples give the hash the same input.
-ObjectId make_object_id(uint64_t dataset_id, std::string_view path, uint64_t size, std::string_view etag);
+// The name of one version of one object: everything its listing tells. Framed: no two different objects give the hash
+// the same input.
+ObjectId make_object_id(uint64_t dataset_id, const ObjectView& object);
 
 // A catalog in memory.
 struct CatalogImage {

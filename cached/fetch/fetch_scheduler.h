@@ -309,6 +309,7 @@ Status FetchScheduler<Flight, Get>::send(const GetPtr& get, uint64_t offset, uin
   GetRequest request;
   request.key = object.path;
   request.etag = object.etag;
+  request.mtime_ns = object.mtime_ns;
   request.offset = offset;
   request.length = length;
   request.object_size = object.size;

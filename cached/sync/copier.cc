@@ -84,7 +84,7 @@ class Copier::Large : public std::enable_shared_from_this<Large> {
         source_(std::move(source)),
         object_(copier.new_object(source_)),
         sum_(*copier.ends_.source.store, source_, object_.part_bytes),
-        within_(copier.one_service_ && !source_.etag.empty()),
+        within_(copier.one_service_ && copier.ends_.source.store->can_range(source_.etag)),
         writer_(*copier.ends_.target.writer),
         done_(std::move(done)) {}
 
@@ -114,7 +114,7 @@ class Copier::Large : public std::enable_shared_from_this<Large> {
     if (scheme != "http" && scheme != "https") return {};
     auto head = copier_.ends_.source.store->head(source_.key);
     if (!head.ok()) return head.error();
-    if (head->etag.empty())
+    if (!copier_.ends_.source.store->can_range(head->etag))
       return make_error(ENOTSUP,
                         fmt::format("{}: the server gives no strong ETag, so that parts of it might be of different "
                                     "versions: objects above {} MiB need one",
@@ -338,7 +338,7 @@ class Copier::Large : public std::enable_shared_from_this<Large> {
 
 // Lets the store copy by itself. False: the object must go through this process.
 bool Copier::copied_within(const ObjectInfo& object, Status* status) {
-  if (!copies_.load() || object.size > ends_.target.writer->max_copy() || object.etag.empty()) return false;
+  if (!copies_.load() || object.size > ends_.target.writer->max_copy() || !ends_.source.store->can_range(object.etag)) return false;
   if (stopped_.load()) return *status = make_error(ECANCELED, object.key + ": the sync was stopped"), true;
   *status = ends_.target.writer->copy(new_object(object), original(object));
   const int code = status->ok() ? 0 : status->error().code;

@@ -94,6 +94,7 @@ Status Endpoint::get(const ObjectInfo& object, uint64_t offset, std::span<std::b
   GetRequest request;
   request.key = object.key;
   request.etag = object.etag;
+  request.mtime_ns = object.mtime_ns;
   request.offset = offset;
   request.length = out.size();
   request.object_size = object.size;

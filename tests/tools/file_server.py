@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A folder over http on loopback, as nginx serves it: GET and HEAD with Range, If-Match and ETag. For tests.
 
-    python3 tests/tools/file_server.py --dir DIR [--port 0] [--weak-etags] [--no-etags]
+    python3 tests/tools/file_server.py --dir DIR [--port 0] [--weak-etags] [--no-etags] [--no-dates]
 
 Prints one JSON line {"endpoint","pid"} and runs until its stdin closes.
 """
@@ -38,7 +38,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def serve(self, data, st):
         etag = f"{st.st_mtime_ns:x}-{st.st_size:x}"
-        headers = {"Last-Modified": email.utils.formatdate(st.st_mtime, usegmt=True)}
+        headers = {"Last-Modified": email.utils.formatdate(int(st.st_mtime), usegmt=True)} if self.server.dates else {}
         if self.server.etags != "none":
             headers["ETag"] = ("W/" if self.server.etags == "weak" else "") + f'"{etag}"'
         match = self.headers.get("If-Match")  # strong comparison: a weak etag matches nothing
@@ -77,9 +77,10 @@ def main():
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--weak-etags", dest="etags", action="store_const", const="weak", default="strong")
     parser.add_argument("--no-etags", dest="etags", action="store_const", const="none")
+    parser.add_argument("--no-dates", dest="dates", action="store_false")
     args = parser.parse_args()
     server = Server(("127.0.0.1", args.port), Handler)
-    server.root, server.etags = os.path.realpath(args.dir), args.etags
+    server.root, server.etags, server.dates = os.path.realpath(args.dir), args.etags, args.dates
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(json.dumps({"endpoint": f"http://127.0.0.1:{server.server_address[1]}", "pid": os.getpid()}), flush=True)
     while os.read(0, 4096):

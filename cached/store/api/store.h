@@ -28,8 +28,10 @@ namespace larder {
 struct ObjectInfo {
   std::string key;       // relative to the source's prefix, as stored (any bytes)
   uint64_t size = 0;     // bytes
-  int64_t mtime_ns = 0;  // Last-Modified
-  std::string etag;      // without quotes, at most 255 bytes; changes whenever the content does; sent back in If-Match
+  int64_t mtime_ns = 0;  // Last-Modified; 0: unknown
+  // What the store calls this version: without quotes, at most 255 bytes; a weak ETag keeps its "W/". Stores without
+  // ETags leave it empty, and some give one that never changes: size, mtime_ns and etag together name a version.
+  std::string etag;
 };
 
 // The same without owning its texts, for passing millions.
@@ -54,7 +56,7 @@ inline constexpr int kMostGets = 5;  // of one object, when each ends so
 
 struct GetRequest {
   std::string key;   // relative to the prefix
-  std::string etag;  // If-Match; empty: whatever is there
+  std::string etag;  // as listed
   uint64_t offset = 0;
   uint64_t length = 0;       // bytes wanted from offset; 0 only for an empty object
   uint64_t object_size = 0;  // as listed; a reply that says otherwise is ESTALE
@@ -66,6 +68,8 @@ struct GetRequest {
   // If given: set when a reply says that the etag is no sum of the bytes (SSE-KMS, SSE-C), or when its own checksum was
   // compared.
   std::shared_ptr<std::atomic<bool>> etag_is_no_sum{};
+  // As listed; 0: unknown. Where the etag alone does not name the content, a reply with another Last-Modified is ESTALE.
+  int64_t mtime_ns = 0;
 };
 
 // Counters since start, for `larder status` and tests.

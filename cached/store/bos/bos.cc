@@ -183,7 +183,7 @@ Result<ObjectInfo> parse_object(const Json& entry) {
   if (size == entry.end() || !size->is_number_unsigned() || size->get<uint64_t>() > uint64_t{1} << 62)
     return make_error(EIO, fmt::format("the list gives '{}' no valid size", printable(out.key)));
   out.size = size->get<uint64_t>();
-  out.etag = clean_etag(text_of(entry, "eTag"));
+  out.etag = listed_etag(text_of(entry, "eTag"));
   out.mtime_ns = iso_date_ns(text_of(entry, "lastModified"));
   return out;
 }

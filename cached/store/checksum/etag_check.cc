@@ -11,6 +11,7 @@ namespace larder {
 namespace {
 
 constexpr uint64_t kMiB = 1 << 20;
+constexpr std::string_view kMd5OfNothing = "d41d8cd98f00b204e9800998ecf8427e";
 
 // N of "<32 digits>-N"; 0: it is no such ETag.
 uint64_t parts_of_etag(std::string_view etag) {
@@ -32,6 +33,12 @@ std::optional<Md5> md5_of_etag(std::string_view etag) {
   for (size_t i = 0; i < out.size(); ++i)
     std::from_chars(etag.data() + 2 * i, etag.data() + 2 * i + 2, out[i], 16);
   return out;
+}
+
+bool names_content(std::string_view etag) {
+  const std::string_view digits = etag.substr(0, 32);
+  if (!is_md5_etag(etag) && parts_of_etag(etag) == 0) return false;
+  return digits != kMd5OfNothing && digits.find_first_not_of(digits.front()) != std::string_view::npos;
 }
 
 std::vector<uint64_t> likely_part_bytes(std::string_view etag, uint64_t object_size) {

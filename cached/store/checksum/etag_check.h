@@ -18,6 +18,9 @@ namespace larder {
 std::vector<uint64_t> likely_part_bytes(std::string_view etag, uint64_t object_size);
 bool is_md5_etag(std::string_view etag);
 std::optional<Md5> md5_of_etag(std::string_view etag);
+// Is it made of the content, as S3's are (an MD5, or one of parts)? Gateways fill in zeros or the MD5 of no bytes for
+// files that did not come through them: those are not.
+bool names_content(std::string_view etag);
 
 // Takes an object's bytes in order. Not thread-safe.
 class EtagCheck {

@@ -29,8 +29,18 @@ struct CloseDir {
   void operator()(DIR* dir) const { closedir(dir); }
 };
 
-int64_t mtime_ns(const struct stat& st) {
-  return as_ns(st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
+constexpr unsigned kFields = STATX_TYPE | STATX_MODE | STATX_SIZE | STATX_INO | STATX_MTIME | STATX_CTIME | STATX_BTIME;
+
+// 0, or -1 with errno.
+int look(int at, const char* name, int flags, struct statx& out) {
+  return statx(at, name, flags, kFields, &out);
+}
+int look(const Fd& fd, struct statx& out) {
+  return look(fd.get(), "", AT_EMPTY_PATH, out);
+}
+
+int64_t ns(const statx_timestamp& time) {
+  return as_ns(time.tv_sec, time.tv_nsec);
 }
 
 Error system_error(int code, std::string_view object) {
@@ -50,8 +60,8 @@ Fd open_below(const std::string& directory, std::string_view key, int flags) {
   return Fd(openat(at.get(), std::string(key).c_str(), flags | O_CLOEXEC));
 }
 
-ObjectInfo info_of(std::string key, const struct stat& st) {
-  return {std::move(key), static_cast<uint64_t>(st.st_size), mtime_ns(st), file_etag(st)};
+ObjectInfo info_of(std::string key, const struct statx& file) {
+  return {std::move(key), file.stx_size, ns(file.stx_mtime), file_etag(file)};
 }
 
 // One walk over the tree.
@@ -74,7 +84,7 @@ class Lister {
  private:
   struct Entry {
     std::string name;  // a directory's ends in '/': so they sort as their keys do ("a-b" before "a/b")
-    struct stat st;
+    struct statx file;
   };
   struct Ancestor {
     dev_t device;
@@ -103,7 +113,7 @@ class Lister {
     for (auto& entry : all) {
       const size_t before = path.size();
       path += entry.name;
-      Status status = S_ISDIR(entry.st.st_mode) ? descend(fd, entry, path) : emit(path, entry.st);
+      Status status = S_ISDIR(entry.file.stx_mode) ? descend(fd, entry, path) : emit(path, entry.file);
       path.resize(before);
       if (!status.ok()) return status;
     }
@@ -135,16 +145,16 @@ class Lister {
       return {};
     }
     Entry entry{name, {}};
-    if (fstatat(fd.get(), name, &entry.st, symlinks_ == Symlinks::kFollow ? 0 : AT_SYMLINK_NOFOLLOW) != 0) {
+    if (look(fd.get(), name, symlinks_ == Symlinks::kFollow ? 0 : AT_SYMLINK_NOFOLLOW, entry.file) != 0) {
       // Gone since readdir, or a symlink that leads nowhere.
       if (errno != ENOENT && errno != ENOTDIR && errno != ELOOP) return system_error(errno, full(path + name));
       struct stat link {};
       if (fstatat(fd.get(), name, &link, AT_SYMLINK_NOFOLLOW) == 0) ++skipped_;
       return {};
     }
-    if (S_ISDIR(entry.st.st_mode)) {
+    if (S_ISDIR(entry.file.stx_mode)) {
       entry.name.push_back('/');
-    } else if (!S_ISREG(entry.st.st_mode)) {
+    } else if (!S_ISREG(entry.file.stx_mode)) {
       ++skipped_;
       return {};
     }
@@ -160,8 +170,8 @@ class Lister {
     return folder(std::move(child), path);
   }
 
-  Status emit(const std::string& path, const struct stat& st) {
-    page_now_.push_back(info_of(path, st));
+  Status emit(const std::string& path, const struct statx& file) {
+    page_now_.push_back(info_of(path, file));
     return page_now_.size() >= kPage ? flush() : Status();
   }
 
@@ -183,9 +193,14 @@ class Lister {
 
 }  // namespace
 
-std::string file_etag(const struct stat& st) {
-  return fmt::format("{:x}-{:x}-{:x}", static_cast<uint64_t>(mtime_ns(st)), static_cast<uint64_t>(st.st_size),
-                     static_cast<uint64_t>(st.st_ino));
+std::string file_etag(const struct statx& file) {
+  const bool has_birth = (file.stx_mask & STATX_BTIME) != 0;
+  const uint64_t birth = has_birth ? static_cast<uint64_t>(ns(file.stx_btime)) : 0;
+  // Major 0 is given to NFS, FUSE and the like in the order of their mounts: another one after each.
+  const bool has_device = file.stx_dev_major != 0;
+  const uint64_t device = has_device ? uint64_t{file.stx_dev_major} << 32 | file.stx_dev_minor : 0;
+  return fmt::format("{:x}-{:x}-{:x}-{:x}-{:x}-{:x}", static_cast<uint64_t>(ns(file.stx_mtime)), file.stx_size,
+                     file.stx_ino, static_cast<uint64_t>(ns(file.stx_ctime)), birth, device);
 }
 
 FileStore::FileStore(std::string directory, int threads, Symlinks symlinks)
@@ -225,10 +240,10 @@ Status FileStore::list(const std::function<Status(std::vector<ObjectInfo>&&)>& p
 Result<ObjectInfo> FileStore::head(std::string_view key) {
   if (!plain_key(key)) return make_error(ENOENT, name(key) + ": no such object");
   const Fd fd = open_below(directory_, key, O_PATH);
-  struct stat st {};
-  if (!fd.valid() || fstat(fd.get(), &st) != 0) return system_error(errno, name(key));
-  if (!S_ISREG(st.st_mode)) return make_error(ENOENT, printable(name(key), 1200) + ": no regular file");
-  return info_of(std::string(key), st);
+  struct statx file {};
+  if (!fd.valid() || look(fd, file) != 0) return system_error(errno, name(key));
+  if (!S_ISREG(file.stx_mode)) return make_error(ENOENT, printable(name(key), 1200) + ": no regular file");
+  return info_of(std::string(key), file);
 }
 
 void FileStore::get(GetRequest request) {
@@ -281,10 +296,10 @@ Status FileStore::open_listed(const ObjectInfo& object, OpenFile& out) {
 }
 
 Status FileStore::unchanged(const ObjectInfo& object, const OpenFile& file) {
-  struct stat st {};
-  if (fstat(file.fd.get(), &st) != 0) return system_error(errno, file.object);
-  const bool same = S_ISREG(st.st_mode) && static_cast<uint64_t>(st.st_size) == object.size &&
-                    (object.etag.empty() || object.etag == file_etag(st));
+  struct statx now {};
+  if (look(file.fd, now) != 0) return system_error(errno, file.object);
+  const bool same = S_ISREG(now.stx_mode) && now.stx_size == object.size &&
+                    (object.etag.empty() || object.etag == file_etag(now));
   if (!same) return make_error(ESTALE, printable(file.object, 1200) + ": changed since it was listed");
   return {};
 }

@@ -2,9 +2,8 @@
 //
 // Keys are paths relative to the directory, any bytes but NUL. Symlinks are followed unless the option symlinks=skip
 // says otherwise; a symlink to a directory above itself, a symlink to nothing, symlinks that are not followed, sockets,
-// pipes and devices are passed over and counted. So are the unfinished files of larder sync (file_writer.h). An
-// object's etag is made of mtime, size and inode number: a file that was replaced or written since the listing is
-// ESTALE, also when it changes while it is read.
+// pipes and devices are passed over and counted. So are the unfinished files of larder sync (file_writer.h). A file
+// that was replaced or written since the listing is ESTALE, also when it changes while it is read: file_etag() tells.
 #pragma once
 #include <sys/stat.h>
 
@@ -22,7 +21,10 @@
 
 namespace larder {
 
-std::string file_etag(const struct stat& st);
+// What names a version of a file: its times of change and of status change (ctime, which programs cannot set), size,
+// inode number, birth and device, where the file system has them. A file that is written twice within one tick of the
+// kernel's clock (4 ms at most; none since Linux 6.13), or through a mapping that was already dirty, keeps them all.
+std::string file_etag(const struct statx& file);
 
 enum class Symlinks { kFollow, kSkip };
 

@@ -51,6 +51,7 @@ class ParallelGet : public std::enable_shared_from_this<ParallelGet> {
     GetRequest one;
     one.key = request_.key;
     one.etag = request_.etag;
+    one.mtime_ns = request_.mtime_ns;
     one.offset = request_.offset + index * kPartBytes;
     one.length = std::min(kPartBytes, request_.offset + request_.length - one.offset);
     one.object_size = request_.object_size;

@@ -7,11 +7,22 @@
 #include <vector>
 
 #include "cached/base/files.h"
+#include "cached/store/checksum/etag_check.h"
 
 namespace larder {
 
 std::string StoreProtocol::etag(const HttpReply& head) const {
-  return clean_etag(head.header("etag"));
+  return listed_etag(head.header("etag"));
+}
+
+ObjectVersion StoreProtocol::version(std::string_view etag) const {
+  ObjectVersion out;
+  if (etag.starts_with(kWeak))
+    out.weak = etag.substr(kWeak.size());
+  else
+    out.if_match = etag;
+  out.compare_date = !names_content(etag);
+  return out;
 }
 
 StoreCall StoreProtocol::folder_call(std::string_view folder, bool split, std::string_view next) const {
@@ -53,8 +64,14 @@ int64_t iso_date_ns(std::string_view text) {
   return to_ns(timegm(&utc), fraction);
 }
 
+std::string listed_etag(std::string_view text) {
+  if (!text.starts_with(kWeak)) return clean_etag(text);
+  const std::string etag = clean_etag(text);
+  return etag.empty() ? etag : std::string(kWeak) + etag.substr(0, 255 - kWeak.size());
+}
+
 std::string clean_etag(std::string_view text) {
-  if (text.starts_with("W/")) text.remove_prefix(2);
+  if (text.starts_with(kWeak)) text.remove_prefix(kWeak.size());
   if (text.size() >= 2 && text.front() == '"' && text.back() == '"') text = text.substr(1, text.size() - 2);
   std::string out;
   out.reserve(text.size());

@@ -48,8 +48,10 @@ struct BodyChecksum {
 
 // What an object's etag, as listed, holds for a GET.
 struct ObjectVersion {
-  std::string if_match;  // what the store itself calls this version; empty: it gave none
-  BodyChecksum sum;      // of the whole object, if the listing knew it
+  std::string if_match;       // the strong ETag of this version; empty: it has none
+  std::string weak;           // its weak one: may be compared, but If-Match never matches it
+  BodyChecksum sum;           // of the whole object, if the listing knew it
+  bool compare_date = false;  // all this may stay the same while the content changes: so must Last-Modified
 };
 
 class WriteProtocol;
@@ -81,7 +83,7 @@ class StoreProtocol {
   virtual bool head_tells_checksum() const { return false; }       // of a HEAD: one that is not in the list
   virtual bool etags_are_sums() const { return false; }  // as S3's are (etag_check.h), unless a reply says otherwise:
   virtual bool etag_is_sum(const HttpReply&) const { return etags_are_sums(); }
-  virtual ObjectVersion version(std::string_view etag) const { return {std::string(etag), {}}; }
+  virtual ObjectVersion version(std::string_view etag) const;
   virtual std::string etag(const HttpReply& head) const;            // as a listing would give it
   virtual const WriteProtocol* writing() const { return nullptr; }  // null: a store that is only read
   // 1,000 keys of 1 KiB, each byte as %XX, need 4 MiB.
@@ -94,5 +96,8 @@ int64_t iso_date_ns(std::string_view text);
 
 // Without the quotes and the weakness mark; at most 255 bytes.
 std::string clean_etag(std::string_view text);
+// The same, but a weak one keeps its "W/": ObjectInfo::etag.
+std::string listed_etag(std::string_view text);
+inline constexpr std::string_view kWeak = "W/";
 
 }  // namespace larder

@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "cached/store/http/body_check.h"
+#include "cached/store/http/expected_version.h"
 
 namespace larder {
 namespace {
@@ -112,7 +113,7 @@ class RangeGet final : public StoreExchange {
         request_(race_->request()),
         cancelled_(std::move(cancelled)),
         version_(store_->dialect->version(request_.etag)),
-        etag_(version_.if_match),
+        expected_(version_, request_.length > 0 ? request_.mtime_ns : 0),
         whole_(request_.offset == 0 && request_.length == request_.object_size),
         buffered_(request_.length <= kDeliverAtOnce || (whole_ && expects_sum() && request_.length <= kVerifyFirst)) {}
 
@@ -145,7 +146,7 @@ class RangeGet final : public StoreExchange {
   StoreCall call() const override {
     StoreCall call;
     call.key = request_.key;
-    if (!etag_.empty() && strong_) call.headers.emplace_back("if-match", "\"" + etag_ + "\"");
+    if (!expected_.if_match().empty()) call.headers.emplace_back("if-match", "\"" + expected_.if_match() + "\"");
     if (received_ == 0 && whole_) {
       call.tell_checksum = store_->options.verify;
     } else {
@@ -160,17 +161,13 @@ class RangeGet final : public StoreExchange {
   bool cancelled() const override { return race_->lost(this) || (cancelled_ && cancelled_()); }
 
   Status head(const HttpReply& reply) override {
-    const std::string etag = clean_etag(reply.header("etag"));
-    if (!etag_.empty() && !etag.empty() && etag != etag_)
-      return changed(fmt::format("its etag is {}, not {}", printable(etag), etag_));
+    if (const std::string how = expected_.difference(reply); !how.empty()) return changed(how);
+    if (received_ > 0 && !expected_.knows_others()) return start_over();
     // rclone's server says 200 for a range that it sent, with the Content-Range of a 206.
     const bool part = reply.status == 206 || !reply.header("content-range").empty();
     if (auto status = part ? check_range(reply) : check_whole(reply); !status.ok()) return status;
-    if (etag_.empty()) {  // resumes must get the rest of this version
-      etag_ = etag;
-      strong_ = !reply.header("etag").starts_with("W/");
-    }
     if (received_ == 0) {
+      expected_.keep(reply);
       wanted_ = whole_ ? wanted_checksum(reply) : BodyChecksum{};
       check_ = BodyCheck(md5_at_end() ? BodyChecksum{} : wanted_);
     }
@@ -272,6 +269,14 @@ class RangeGet final : public StoreExchange {
     return wanted;
   }
 
+  // Neither an ETag nor a date tells whether the rest of a body that was cut is of the same version.
+  Error start_over() {
+    const std::string message = object() + ": cut short, and the store tells nothing by which to go on";
+    if (!buffered_) return make_error(kWrongBytes, message);
+    received_ = 0;
+    return again(message);
+  }
+
   // Nothing was delivered yet: fetch it again from the start. Otherwise the receiver has wrong bytes and must be told.
   Status wrong_checksum() {
     std::string message = object() + ": the bytes do not match the store's checksum";
@@ -285,8 +290,7 @@ class RangeGet final : public StoreExchange {
   const GetRequest& request_;  // the race's; its callbacks are the race's business
   const std::function<bool()> cancelled_;
   const ObjectVersion version_;
-  std::string etag_;
-  bool strong_ = true;  // a weak etag may be compared, but If-Match never matches it
+  ExpectedVersion expected_;
   const bool whole_;
   const bool buffered_;
   uint64_t received_ = 0;

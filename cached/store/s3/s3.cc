@@ -286,7 +286,7 @@ Result<ObjectInfo> parse_object(const pugi::xml_node& node, bool encoded) {
   ObjectInfo out;
   const std::string_view key = node.child_value("Key");
   out.key = encoded ? percent_decode(key, true) : std::string(key);
-  out.etag = clean_etag(node.child_value("ETag"));
+  out.etag = listed_etag(node.child_value("ETag"));
   out.mtime_ns = iso_date_ns(node.child_value("LastModified"));
   const std::string_view size = node.child_value("Size");
   auto [end, failure] = std::from_chars(size.data(), size.data() + size.size(), out.size);

@@ -41,7 +41,7 @@ Status read_version(const Json& line, ObjectInfo& out) {
   if (!crc32.empty() && !hex_digits(crc32, 8)) return make_error(EIO, "crc32 must have 8 hex digits");
   if (etag.size() > kMaxEtag) return make_error(EIO, fmt::format("etag has more than {} bytes", kMaxEtag));
   const std::string sum = !md5.empty() ? "md5:" + md5 : !crc32.empty() ? "crc32:" + crc32 : "";
-  etag = etag.starts_with("W/") ? "" : clean_etag(etag);
+  etag = listed_etag(etag);
   if (!sum.empty() || !etag.empty()) out.etag = sum + ";" + etag;
   return {};
 }
@@ -105,13 +105,16 @@ class ManifestProtocol final : public StoreProtocol {
 
   ObjectVersion version(std::string_view etag) const override {
     ObjectVersion out = manifest_version(etag);
-    if (!verify_) out.sum = {};
+    if (!verify_) {
+      out.sum = {};
+      out.compare_date = out.if_match.empty();
+    }
     return out;
   }
 
   std::string etag(const HttpReply& head) const override {
     const std::string_view text = head.header("etag");
-    return text.empty() || text.starts_with("W/") ? std::string() : ";" + clean_etag(text);
+    return text.empty() ? std::string() : ";" + listed_etag(text);
   }
 
   size_t max_list_body() const override { return kMaxManifest; }
@@ -127,12 +130,17 @@ ObjectVersion manifest_version(std::string_view etag) {
   const size_t end = std::min(etag.find(';'), etag.size());
   const std::string_view sum = etag.substr(0, end);
   ObjectVersion out;
-  out.if_match = etag.substr(std::min(end + 1, etag.size()));
+  const std::string_view server = etag.substr(std::min(end + 1, etag.size()));
+  if (server.starts_with(kWeak))
+    out.weak = server.substr(kWeak.size());
+  else
+    out.if_match = server;
   if (sum.starts_with("md5:") && hex_digits(sum.substr(4), 32)) out.sum.md5 = md5_of_etag(sum.substr(4));
   if (uint32_t crc = 0; sum.starts_with("crc32:") && hex_digits(sum.substr(6), 8)) {
     std::from_chars(sum.data() + 6, sum.data() + sum.size(), crc, 16);
     out.sum.crc = {CrcKind::kCrc32, crc};
   }
+  out.compare_date = out.if_match.empty() && !out.sum.known();
   return out;
 }
 

@@ -4,9 +4,9 @@
 //   {"path": "train/0001.jpg", "size": 110123, "etag": "5f2a-61b3", "crc32": "d87f7db5", "mtime":
 //   "2026-01-02T03:04:05Z"}
 // path (relative, not percent-encoded) and size are needed. etag: what the server sends, with or without quotes; used
-// in If-Match (a weak one is not: servers refuse it). crc32 or md5, in hex: whole objects are compared with it. mtime:
-// for programs that look; 1970 without. Other members are for others. An object whose etag and sum stay the same is not
-// fetched again, one without both only when its size or mtime changes.
+// in If-Match (a weak one is compared only: servers refuse it). crc32 or md5, in hex: whole objects are compared with
+// it. mtime: Last-Modified, which a reply must have if neither etag nor sum is given; 1970 without. Other members are
+// passed over. An object is fetched again when its size, mtime, etag or sum differs.
 #pragma once
 #include <memory>
 #include <string>

@@ -70,7 +70,7 @@ TEST(CatalogBuilder, EveryFileAndFolderIsFoundWithItsAttributes) {
   EXPECT_EQ(e.size, 10u);
   EXPECT_EQ(e.mtime_ns, 100);
   EXPECT_EQ(std::string(c.etag(e), e.etag_len), "tag1");
-  EXPECT_EQ(e.oid, make_object_id(7, "a/b/c.jpg", 10, "tag1"));
+  EXPECT_EQ(e.oid, make_object_id(7, {"a/b/c.jpg", 10, 100, "tag1"}));
   EXPECT_TRUE(c.entries[find(c, "a/b")].is_dir());
   EXPECT_EQ(c.entries[find(c, "a")].mtime_ns, 300);
   EXPECT_EQ(c.entries[find(c, "a")].dir.subdirectory_count, 1u);
@@ -165,10 +165,17 @@ TEST(CatalogBuilder, MountPointsAndTheFoldersAboveThem) {
   EXPECT_EQ(c.entries[find(c, "mnt/deep")].type, EntryType::kDirectory);
 }
 
-TEST(ObjectId, PathSizeAndEtagAreFramed) {
-  EXPECT_NE(make_object_id(1, "ab", 1, "c"), make_object_id(1, "a", 1, "bc"));
-  EXPECT_NE(make_object_id(1, "a", 1, "c"), make_object_id(2, "a", 1, "c"));
-  EXPECT_NE(make_object_id(1, "a", 1, "c"), make_object_id(1, "a", 2, "c"));
+// A store whose etags are missing or constant shows a change by the time alone.
+TEST(ObjectId, EverythingThatAListingTellsNamesTheVersion) {
+  const ObjectId id = make_object_id(1, {"a", 1, 5, "c"});
+  EXPECT_EQ(id, make_object_id(1, {"a", 1, 5, "c"}));
+  EXPECT_NE(id, make_object_id(2, {"a", 1, 5, "c"}));
+  EXPECT_NE(id, make_object_id(1, {"b", 1, 5, "c"}));
+  EXPECT_NE(id, make_object_id(1, {"a", 2, 5, "c"}));
+  EXPECT_NE(id, make_object_id(1, {"a", 1, 6, "c"}));
+  EXPECT_NE(id, make_object_id(1, {"a", 1, 5, "d"}));
+  EXPECT_NE(make_object_id(1, {"a", 1, 5, ""}), make_object_id(1, {"a", 1, 6, ""}));
+  EXPECT_NE(make_object_id(1, {"ab", 1, 5, "c"}), make_object_id(1, {"a", 1, 5, "bc"})) << "framed";
 }
 
 // Random trees against a plain map.

@@ -198,6 +198,7 @@ Got get_range(Store& store, const ObjectInfo& object, uint64_t offset, uint64_t 
   GetRequest request;
   request.key = object.key;
   request.etag = object.etag;
+  request.mtime_ns = object.mtime_ns;
   request.offset = offset;
   request.length = length;
   request.object_size = object.size;

@@ -26,7 +26,7 @@ TEST(Manifest, LinesOfAllKinds) {
   EXPECT_EQ(page->objects[0].size, 7u);
   EXPECT_EQ(page->objects[0].etag, "crc32:D87F7DB5;e-1");
   EXPECT_EQ(page->objects[0].mtime_ns, 1402639056'000'000'000);
-  EXPECT_EQ(page->objects[1].etag, "") << "a weak etag is of no use";
+  EXPECT_EQ(page->objects[1].etag, ";W/weak");
   EXPECT_TRUE(parse_manifest("")->objects.empty());
 }
 
@@ -45,6 +45,8 @@ TEST(Manifest, BadLinesAreNamed) {
 TEST(Manifest, Versions) {
   EXPECT_EQ(manifest_version("crc32:00000001;e;f").if_match, "e;f");
   EXPECT_EQ(manifest_version("crc32:00000001;").sum.crc->value, 1u);
+  EXPECT_EQ(manifest_version(";W/e").if_match, "") << "If-Match never matches a weak etag";
+  EXPECT_EQ(manifest_version(";W/e").weak, "e");
   EXPECT_EQ(manifest_version("md5:00000000000000000000000000000000;").sum.md5, Md5{});
   for (const char* none : {"", ";", "crc32:1;", "md5:;"}) {
     EXPECT_EQ(manifest_version(none).if_match, "") << none;
@@ -85,6 +87,11 @@ class ManifestTest : public ::testing::Test {
   std::string etag(const std::string& path) {  // what the server says
     const std::string full = open()->head(path)->etag;
     return full.substr(full.find(';') + 1);
+  }
+
+  static void set_date(const std::filesystem::path& file, time_t seconds) {
+    std::filesystem::last_write_time(file, std::filesystem::file_time_type::clock::from_sys(
+                                               std::chrono::system_clock::from_time_t(seconds)));
   }
 
   static std::string crc(const std::string& data) {
@@ -168,6 +175,60 @@ TEST_F(ManifestTest, AReplacedFileIsStale) {
   EXPECT_EQ(get_all(*store, listed[1]).status.error().code, ESTALE) << "by its size";
   std::filesystem::remove(dir_.path() + "/data set/f");
   EXPECT_EQ(get_all(*store, listed[0]).status.error().code, ENOENT);
+}
+
+// Neither etag nor sum: the date tells, or nothing does.
+TEST_F(ManifestTest, AReplacedFileOfTheSameSizeIsStaleByItsDate) {
+  for (auto& flags : std::vector<std::vector<std::string>>{{}, {"--weak-etags"}, {"--no-etags"}}) {
+    serve(flags);
+    json line = put("f", "first");
+    const std::filesystem::path file = dir_.path() + "/data set/f";
+    set_date(file, 1'700'000'000);
+    line["mtime"] = "2023-11-14T22:13:20.7Z";
+    manifest({line});
+    auto store = open();
+    auto listed = *list_all(*store);
+    EXPECT_EQ(get_all(*store, listed[0]).data, "first");
+    put("f", "newer");
+    set_date(file, 1'700'000'100);
+    const Got got = get_all(*store, listed[0]);
+    EXPECT_EQ(got.status.error().code, ESTALE) << got.data;
+    line["mtime"] = "2023-11-14T22:15:00Z";
+    manifest({line});
+    EXPECT_EQ(get_all(*store, list_all(*store)->front()).data, "newer");
+  }
+}
+
+TEST_F(ManifestTest, AWeakEtagIsComparedThoughItIsNotSent) {
+  serve({"--weak-etags"});
+  json line = put("f", "first");
+  line["etag"] = "W/\"" + etag("f").substr(2) + "\"";
+  manifest({line});
+  auto store = open();
+  auto listed = *list_all(*store);
+  EXPECT_EQ(get_all(*store, listed[0]).data, "first");
+  put("f", "newer");
+  EXPECT_EQ(get_all(*store, listed[0]).status.error().code, ESTALE);
+}
+
+// A body that was cut, of a server that tells nothing by which to know the rest: it is fetched from the start, or whoever
+// has its first bytes is told so.
+TEST_F(ManifestTest, WithoutEtagAndDateACutBodyIsNotGoneOnWith) {
+  for (size_t size : {size_t{500'000}, size_t{9'000'000}}) {
+    serve({"--no-etags", "--no-dates"});
+    const std::string data = pattern(size);
+    manifest({put("f", data)});
+    FaultProxy proxy(endpoint_);
+    auto store = open({}, proxy.endpoint);
+    auto object = list_all(*store)->front();
+    proxy.rules(json::array({{{"match", "/f$"}, {"fault", "reset"}, {"at", 300'000}, {"count", 1}}}));
+    auto got = get_all(*store, object);
+    if (got.status.ok())
+      EXPECT_TRUE(got.data == data);
+    else
+      EXPECT_EQ(got.status.error().code, kWrongBytes) << got.status.error().message;
+    EXPECT_EQ(got.status.ok(), size < 1'000'000);
+  }
 }
 
 // A cut body is resumed by a range. If-Match with a weak etag would be refused, so it is not sent.
