@@ -175,7 +175,9 @@ int sync_ends(const SyncArgs& args) {
   auto target = open_endpoint(args.target,
                               {with_limits(args.target_options, args, options->bytes_per_second), true, args.dry_run});
   if (!target) return fail(target.error());
-  if (overlap(*source, *target))
+  auto one_place = overlap(*source, *target, args.dry_run);
+  if (!one_place) return fail(one_place.error());
+  if (*one_place)
     return fail(make_error(
         EINVAL, fmt::format("'{}' and '{}' are the same or one lies within the other", args.source, args.target)));
   SyncReport report(args);

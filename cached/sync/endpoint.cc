@@ -2,12 +2,15 @@
 
 #include <fmt/format.h>
 
+#include <unistd.h>
+
 #include <cstring>
 #include <filesystem>
 #include <future>
 #include <optional>
 
 #include "cached/store/api/errors.h"
+#include "cached/store/http/http_store.h"
 #include "larder/hash.h"
 
 namespace larder {
@@ -55,8 +58,6 @@ Result<Endpoint> open_endpoint(const std::string& text, const EndpointOptions& o
   Endpoint out;
   out.url = *url;
   out.options = options.store;
-  auto it = options.store.find("endpoint");
-  if (url->scheme != "file" && it != options.store.end()) out.server = it->second;
   if (url->scheme == "file" && options.target) {
     if (options.dry && !fs::exists(url->prefix)) return out;
     if (auto status = make_folder(url->prefix); !status.ok()) return status.error();
@@ -65,6 +66,7 @@ Result<Endpoint> open_endpoint(const std::string& text, const EndpointOptions& o
   if (!store.ok()) return store.error();
   out.store = std::move(*store);
   if (url->scheme == "file") out.files = static_cast<FileStore*>(out.store.get());
+  if (auto* http = dynamic_cast<HttpStore*>(out.store.get()); http != nullptr) out.server = http->endpoint();
   out.writer = out.store->writer();
   if (options.target && out.writer == nullptr)
     return make_error(EROFS, fmt::format("{}: {}:// can only be read", printable(url->text()), url->scheme));
@@ -120,12 +122,55 @@ bool same_service(const Endpoint& a, const Endpoint& b) {
          a.options == b.options;
 }
 
-bool overlap(const Endpoint& a, const Endpoint& b) {
-  if (a.url.scheme != b.url.scheme || a.server != b.server || a.url.bucket != b.url.bucket) return false;
-  auto folder = [](const Endpoint& e) {
-    return e.url.prefix.empty() || e.url.prefix.ends_with('/') ? e.url.prefix : e.url.prefix + '/';
-  };
-  return folder(a).starts_with(folder(b)) || folder(b).starts_with(folder(a));
+namespace {
+
+std::string folder_of(const Endpoint& end) {
+  const std::string& prefix = end.url.prefix;
+  return prefix.empty() || prefix.ends_with('/') ? prefix : prefix + '/';
+}
+
+// A bind mount or another mount of the same file system has a path of its own.
+bool lies_in(const fs::path& inner, const fs::path& outer) {
+  std::error_code failure;
+  for (fs::path at = inner;; at = at.parent_path()) {
+    if (fs::equivalent(at, outer, failure)) return true;
+    if (at == at.parent_path()) return false;
+  }
+}
+
+std::string probe_name() {
+  uint64_t random = 0;
+  if (getentropy(&random, sizeof random) != 0) random = static_cast<uint64_t>(getpid());
+  return fmt::format(".larder-sync-probe-{:016x}", random);
+}
+
+// Writes where both would see it, in the folder further down.
+Result<bool> finds_probe(const Endpoint& source, const Endpoint& target) {
+  const std::string from = folder_of(source), to = folder_of(target), name = probe_name();
+  NewObject probe;
+  probe.key = from.size() > to.size() ? from.substr(to.size()) + name : name;
+  const std::string seen_as = to.size() > from.size() ? to.substr(from.size()) + name : name;
+  if (auto status = target.writer->put(probe, {}); !status.ok())
+    return make_error(status.error().code,
+                      "cannot tell whether SRC and DST are one bucket: " + status.error().message);
+  const bool found = source.store->head(seen_as).ok();
+  for (auto& failure : target.writer->remove({probe.key}))
+    return make_error(failure.error.code, fmt::format("{} is left in DST: {}", name, failure.error.message));
+  return found;
+}
+
+}  // namespace
+
+Result<bool> overlap(const Endpoint& source, const Endpoint& target, bool dry) {
+  if (source.is_directory() && target.is_directory() &&
+      (lies_in(source.url.prefix, target.url.prefix) || lies_in(target.url.prefix, source.url.prefix)))
+    return true;
+  const std::string from = folder_of(source), to = folder_of(target);
+  const bool nested = from.starts_with(to) || to.starts_with(from);
+  if (!nested || source.url.bucket != target.url.bucket) return false;
+  if (source.url.scheme == target.url.scheme && source.server == target.server) return true;
+  if (dry || source.server.empty() || target.server.empty()) return false;
+  return finds_probe(source, target);
 }
 
 }  // namespace larder

@@ -12,7 +12,7 @@ namespace larder {
 
 struct Endpoint {
   SourceUrl url;
-  std::string server;  // the option `endpoint` of a store, if it has one
+  std::string server;  // of a store over HTTP: scheme://host, as its requests go there
   StoreOptions options;
   std::unique_ptr<Store> store;
   FileStore* files = nullptr;  // of a directory
@@ -43,7 +43,9 @@ Result<Endpoint> open_endpoint(const std::string& text, const EndpointOptions& o
 // True if both are one service, opened by the same keys, which can copy by itself.
 bool same_service(const Endpoint& a, const Endpoint& b);
 
-// True if one lies within the other, so that a copy would find its own copies.
-bool overlap(const Endpoint& a, const Endpoint& b);
+// True if one lies within the other, so that a copy would find its own copies and --delete its own originals. A server
+// has many names: where only those of the servers differ, an object is written below the target, looked for below the
+// source and removed again (not with `dry`). Blocks.
+Result<bool> overlap(const Endpoint& source, const Endpoint& target, bool dry);
 
 }  // namespace larder

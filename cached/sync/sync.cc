@@ -32,7 +32,11 @@ Sync::Sync(Endpoint& source, Endpoint& target, SyncOptions options, SyncEvents e
       options_(std::move(options)),
       events_(std::move(events)),
       queue_(options_.jobs, kMaxWaiting),
-      copier_({source, target}, queue_, options_.bytes_per_second, options_.state_directory) {}
+      copier_({source, target}, queue_, options_.bytes_per_second, options_.state_directory) {
+  for (Endpoint* end : {&source_, &target_}) {
+    if (end->files != nullptr) end->files->set_unwanted(options_.filter);
+  }
+}
 
 void Sync::run() {
   plan();
@@ -157,6 +161,9 @@ void Sync::remove_extra() {
   if (extra_.count() == 0) return;
   if (!source_listed_)
     return fail("", make_error(ECANCELED, fmt::format("nothing was removed: SRC could not be listed to its end")));
+  if (const uint64_t unread = source_.files ? source_.files->unreadable() : 0; unread > 0)
+    return fail("", make_error(EACCES, fmt::format("nothing was removed: {} folders of SRC may not be read, and what is "
+                                                   "in them is not known", unread)));
   if (counters_.found == 0 && counters_.excluded == 0 && !options_.remove_all)
     return fail(
         "",

@@ -14,7 +14,7 @@
 #include "cached/sync/compare.h"
 #include "cached/sync/copier.h"
 #include "cached/sync/endpoint.h"
-#include "cached/sync/filter.h"
+#include "cached/store/api/filter.h"
 #include "cached/sync/key_spool.h"
 #include "cached/sync/work_queue.h"
 

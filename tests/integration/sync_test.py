@@ -388,6 +388,49 @@ class NamesTest(SyncCase):
         self.assertEqual(os.listdir(t), ["sub"])
 
 
+class SameBucketTest(SyncCase):
+    def test_a_bucket_by_another_name_of_its_server_is_not_emptied(self):
+        """SRC lies below DST, and only their servers' names differ: --delete would remove what it copies."""
+        client = S3Client(self.server.endpoint, self.server.access_key, self.server.secret_key)
+        for name in ("p/keep", "p/sub/a", "p/sub/b"):
+            client.put(self.bucket, name, b"x")
+        other = self.server.endpoint.replace("127.0.0.1", "localhost")
+        for source, target in (("p/sub", "p"), ("p", "p/sub"), ("p", "p")):
+            for more in ((), ("--delete",)):
+                with self.subTest(source=source, target=target, more=more):
+                    result = self.larder(*more, "--src-option", f"endpoint={other}", self.s3(source), self.s3(target))
+                    self.assert_one_line(result, "lies within")
+        self.assertEqual(sorted(self.names("")), ["p/keep", "p/sub/a", "p/sub/b"], "nothing is gone, and no probe is left")
+
+
+class UnreadableTest(SyncCase):
+    @unittest.skipIf(os.geteuid() != 0, "needs root, to become somebody else")
+    def test_a_folder_that_may_not_be_read(self):
+        os.chmod(self.work, 0o755)
+        write(self.path("t", "train/1"), b"1")
+        write(self.path("t", "lost+found/x"), b"x")
+        os.chmod(self.path("t", "lost+found"), 0o700)
+        write(self.path("copy", "lost+found/old"), b"old")
+        subprocess.run(["chown", "-R", "65534", self.path("copy")], check=True)
+        who = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+
+        def sync(*words):
+            return subprocess.run([*who, LARDER, "sync", *words, self.path("t"), self.path("copy")], env=self.env, capture_output=True, text=True,
+                                  timeout=60, check=False)
+
+        refused = sync()
+        self.assertNotEqual(refused.returncode, 0)
+        self.assertIn("lost+found", refused.stderr)
+        self.assertIn("exclude", refused.stderr)
+        done = sync("--exclude", "lost+found/")
+        self.assertEqual((done.returncode, done.stderr), (0, ""), done.stderr)
+        self.assertEqual(read(self.path("copy", "train/1")), b"1")
+        kept = sync("--delete", "--src-option", "unreadable=skip")
+        self.assertNotEqual(kept.returncode, 0)
+        self.assertIn("nothing was removed", kept.stderr)
+        self.assertEqual(read(self.path("copy", "lost+found/old")), b"old")
+
+
 class ReportTest(SyncCase):
     def test_a_terminal_gets_a_bar_and_a_file_gets_lines(self):
         for i in range(40):

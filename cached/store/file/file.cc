@@ -68,8 +68,8 @@ ObjectInfo info_of(std::string key, const struct statx& file) {
 class Lister {
  public:
   using Page = std::function<Status(std::vector<ObjectInfo>&&)>;
-  Lister(const std::string& directory, Symlinks symlinks, const Page& page)
-      : directory_(directory), symlinks_(symlinks), page_(page) {}
+  Lister(const std::string& directory, const FileListing& what, const Filter& unwanted, const Page& page)
+      : directory_(directory), what_(what), unwanted_(unwanted), page_(page) {}
 
   Status run() {
     Fd root(open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -79,6 +79,8 @@ class Lister {
     return flush();
   }
   uint64_t skipped() const { return skipped_; }
+  uint64_t unreadable() const { return unreadable_; }
+  const std::string& first_unreadable() const { return first_unreadable_; }
   std::vector<std::string>& unfinished() { return unfinished_; }
 
  private:
@@ -125,8 +127,9 @@ class Lister {
     if (copy < 0) return system_error(errno, full(path));
     const std::unique_ptr<DIR, CloseDir> dir(fdopendir(copy));
     if (!dir) {
+      const int code = errno;
       close(copy);
-      return system_error(errno, full(path));
+      return unreadable(code, path);
     }
     errno = 0;
     while (const dirent* d = readdir(dir.get())) {
@@ -135,8 +138,7 @@ class Lister {
       }
       errno = 0;
     }
-    if (errno != 0) return system_error(errno, full(path));
-    return {};
+    return errno == 0 ? Status() : unreadable(errno, path);
   }
 
   Status read_entry(const Fd& fd, const char* name, const std::string& path, std::vector<Entry>& out) {
@@ -145,9 +147,9 @@ class Lister {
       return {};
     }
     Entry entry{name, {}};
-    if (look(fd.get(), name, symlinks_ == Symlinks::kFollow ? 0 : AT_SYMLINK_NOFOLLOW, entry.file) != 0) {
+    if (look(fd.get(), name, what_.symlinks == Symlinks::kFollow ? 0 : AT_SYMLINK_NOFOLLOW, entry.file) != 0) {
       // Gone since readdir, or a symlink that leads nowhere.
-      if (errno != ENOENT && errno != ENOTDIR && errno != ELOOP) return system_error(errno, full(path + name));
+      if (errno != ENOENT && errno != ENOTDIR && errno != ELOOP) return unreadable(errno, path + name);
       struct stat link {};
       if (fstatat(fd.get(), name, &link, AT_SYMLINK_NOFOLLOW) == 0) ++skipped_;
       return {};
@@ -164,13 +166,31 @@ class Lister {
 
   Status descend(const Fd& fd, const Entry& entry, std::string& path) {
     const std::string name = entry.name.substr(0, entry.name.size() - 1);
+    if (what_.exclude.excludes_folder(std::string_view(path).substr(0, path.size() - 1))) return {};
     Fd child(openat(fd.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (!child.valid() && (errno == ENOENT || errno == ENOTDIR)) return {};  // gone meanwhile
-    if (!child.valid()) return system_error(errno, full(path));
+    if (!child.valid()) return unreadable(errno, path);
     return folder(std::move(child), path);
   }
 
+  // A folder that cannot be read, or an entry of one that may not be entered (path: with or without a slash at the end).
+  Status unreadable(int code, std::string_view path) {
+    const std::string_view name = path.ends_with('/') ? path.substr(0, path.size() - 1) : path;
+    if (!name.empty() && unwanted_.excludes_folder(name)) return {};
+    const bool forbidden = code == EACCES || code == EPERM;
+    if (forbidden && what_.skip_unreadable && !name.empty()) {
+      if (unreadable_++ == 0) first_unreadable_ = name;
+      return {};
+    }
+    Error error = system_error(code, full(path));
+    if (forbidden)
+      error.message += "; exclude (a pattern such as lost+found/) leaves it out, and the source option unreadable=skip "
+                       "all that may not be read";
+    return error;
+  }
+
   Status emit(const std::string& path, const struct statx& file) {
+    if (!what_.exclude.includes(path)) return {};
     page_now_.push_back(info_of(path, file));
     return page_now_.size() >= kPage ? flush() : Status();
   }
@@ -183,12 +203,14 @@ class Lister {
   std::string full(std::string_view path) const { return fmt::format("file://{}/{}", directory_, path); }
 
   const std::string& directory_;
-  const Symlinks symlinks_;
+  const FileListing& what_;
+  const Filter& unwanted_;
   const Page& page_;
   std::vector<std::string> unfinished_;
   std::vector<Ancestor> above_;
   std::vector<ObjectInfo> page_now_;
-  uint64_t skipped_ = 0;
+  uint64_t skipped_ = 0, unreadable_ = 0;
+  std::string first_unreadable_;
 };
 
 }  // namespace
@@ -203,8 +225,8 @@ std::string file_etag(const struct statx& file) {
                      file.stx_ino, static_cast<uint64_t>(ns(file.stx_ctime)), birth, device);
 }
 
-FileStore::FileStore(std::string directory, int threads, Symlinks symlinks)
-    : directory_(std::move(directory)), symlinks_(symlinks), writer_(directory_) {
+FileStore::FileStore(std::string directory, int threads, FileListing listing)
+    : directory_(std::move(directory)), listing_(std::move(listing)), writer_(directory_) {
   for (int i = 0; i < threads; ++i)
     threads_.emplace_back([this] { work(); });
 }
@@ -225,10 +247,14 @@ FileStore::~FileStore() {
 
 Status FileStore::list(const std::function<Status(std::vector<ObjectInfo>&&)>& page) {
   lists_.fetch_add(1, std::memory_order_relaxed);
-  Lister lister(directory_, symlinks_, page);
+  Lister lister(directory_, listing_, unwanted_, page);
   Status status = lister.run();
   unfinished_ = std::move(lister.unfinished());
   skipped_.store(lister.skipped());
+  unreadable_.store(lister.unreadable());
+  if (lister.unreadable() > 0)
+    spdlog::warn("file://{}: {} folders or entries may not be read and are not shown (unreadable=skip), the first is {}",
+                 printable(directory_), lister.unreadable(), printable(lister.first_unreadable()));
   if (lister.skipped() > 0) {
     spdlog::warn(
         "file://{}: {} entries are no files (special files, dangling or looping symlinks) and were passed over",
@@ -361,11 +387,17 @@ Result<std::unique_ptr<Store>> open_file(const SourceUrl& source, const StoreOpt
   if (!threads.ok()) return threads.error();
   auto symlinks = choice_option(options, "symlinks", {"follow", "skip"});
   if (!symlinks.ok()) return symlinks.error();
+  auto unreadable = choice_option(options, "unreadable", {"fail", "skip"});
+  if (!unreadable.ok()) return unreadable.error();
+  auto exclude = exclude_filter(option(options, "exclude"));
+  if (!exclude.ok()) return make_error(EINVAL, "store option exclude: " + exclude.error().message);
+  FileListing listing{*symlinks == "skip" ? Symlinks::kSkip : Symlinks::kFollow, std::move(*exclude),
+                      *unreadable == "skip"};
   struct stat st {};
   if (stat(source.prefix.c_str(), &st) != 0) return system_error(errno, source.text());
   if (!S_ISDIR(st.st_mode)) return make_error(ENOTDIR, printable(source.text()) + ": no directory");
-  return std::unique_ptr<Store>(std::make_unique<FileStore>(source.prefix, static_cast<int>(*threads),
-                                                            *symlinks == "skip" ? Symlinks::kSkip : Symlinks::kFollow));
+  return std::unique_ptr<Store>(
+      std::make_unique<FileStore>(source.prefix, static_cast<int>(*threads), std::move(listing)));
 }
 
 }  // namespace larder

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "cached/base/fd.h"
+#include "cached/store/api/filter.h"
 #include "cached/store/api/store.h"
 #include "cached/store/file/file_writer.h"
 
@@ -28,9 +29,16 @@ std::string file_etag(const struct statx& file);
 
 enum class Symlinks { kFollow, kSkip };
 
+// What list() shows.
+struct FileListing {
+  Symlinks symlinks = Symlinks::kFollow;
+  Filter exclude;                // neither shown nor entered
+  bool skip_unreadable = false;  // folders that may not be read are counted and passed over; else list() fails
+};
+
 class FileStore final : public Store {
  public:
-  FileStore(std::string directory, int threads, Symlinks symlinks = Symlinks::kFollow);
+  FileStore(std::string directory, int threads, FileListing listing = {});
   ~FileStore() override;
   Status list(const std::function<Status(std::vector<ObjectInfo>&&)>& page) override;
   Result<ObjectInfo> head(std::string_view key) override;
@@ -38,7 +46,10 @@ class FileStore final : public Store {
   void hurry(std::string_view key) override;
   StoreCounters counters() const override;
   FileWriter* writer() override { return &writer_; }
-  uint64_t skipped() const { return skipped_.load(); }  // by the latest list()
+  uint64_t skipped() const { return skipped_.load(); }        // by the latest list()
+  uint64_t unreadable() const { return unreadable_.load(); }  // folders that the latest list() passed over
+  // Keys that whoever lists has no use for: list() need not be able to read such folders. Before the first list().
+  void set_unwanted(Filter filter) { unwanted_ = std::move(filter); }
   // Unfinished files that the latest list() met, the first 10,000; not while one is under way.
   const std::vector<std::string>& unfinished() const { return unfinished_; }
   // Fills `out` with the bytes from `offset` on, on the caller's thread. ESTALE if it is not the file that was listed.
@@ -58,10 +69,11 @@ class FileStore final : public Store {
   std::string name(std::string_view key) const { return "file://" + directory_ + "/" + std::string(key); }
 
   const std::string directory_;
-  const Symlinks symlinks_;
+  const FileListing listing_;
+  Filter unwanted_;
   FileWriter writer_;
   std::vector<std::string> unfinished_;
-  std::atomic<uint64_t> skipped_{0}, gets_{0}, lists_{0}, bytes_{0}, errors_{0}, reading_{0};
+  std::atomic<uint64_t> skipped_{0}, unreadable_{0}, gets_{0}, lists_{0}, bytes_{0}, errors_{0}, reading_{0};
   mutable std::mutex mutex_;
   std::condition_variable ready_;
   std::deque<GetRequest> demand_, fill_;

@@ -73,6 +73,9 @@ Result<HttpStoreOptions> http_store_options(const StoreOptions& options, bool ht
   out.content_md5 = out.verify_md5;
   out.engine.max_transfer_speed = *speed;
   out.max_copy = static_cast<uint64_t>(*max_copy);
+  auto exclude = exclude_filter(option(options, "exclude"));
+  if (!exclude.ok()) return make_error(EINVAL, "store option exclude: " + exclude.error().message);
+  out.exclude = std::move(*exclude);
   out.any_order = *order == "any";
   out.parallel_lists = *parallel;
   return out;
@@ -102,6 +105,8 @@ Result<HttpRequest> StoreExchange::prepare() {
   request->body = next.body;
   // Without it libcurl asks first, above 1 MiB, and waits a second where nobody answers.
   if (!next.body.empty()) request->headers.append("Expect:\r\n");
+  // Not signed: Google's front end changes it. Without it a server may send another form of the bytes than the listed.
+  request->headers.append("Accept-Encoding: ").append(accepted_encoding()).append("\r\n");
   request->patience = next.patience;
   ++attempts_;
   count_attempt();
@@ -238,7 +243,13 @@ Result<ListPage> HttpStore::list_page(StoreCall call) {
 }
 
 Status HttpStore::list(const std::function<Status(std::vector<ObjectInfo>&&)>& page) {
-  ListOrder order(context_->dialect->name(""), context_->dialect->prefix(), context_->options.any_order, page);
+  const Filter& exclude = context_->options.exclude;
+  const auto kept = [&](std::vector<ObjectInfo>&& objects) -> Status {
+    std::erase_if(objects, [&](auto& object) { return !exclude.includes(object.key); });
+    return objects.empty() ? Status() : page(std::move(objects));
+  };
+  ListOrder order(context_->dialect->name(""), context_->dialect->prefix(), context_->options.any_order,
+                  exclude.empty() ? page : kept);
   std::string next;
   const bool in_parallel = context_->options.parallel_lists && context_->dialect->lists_folders();
   int pages = 0;

@@ -12,6 +12,7 @@
 #include <memory>
 #include <string>
 
+#include "cached/store/api/filter.h"
 #include "cached/store/api/store.h"
 #include "cached/store/api/upload.h"
 #include "cached/store/http/body_buffers.h"
@@ -33,6 +34,7 @@ struct HttpStoreOptions {
   uint64_t max_copy = uint64_t{5} << 30;  // what one request copies within the store: 5 GiB, S3 and BOS
   bool any_order = false;                 // the store may list in another order than that of bytes: sort here
   bool parallel_lists = true;
+  Filter exclude;  // keys that lists leave out
 };
 
 Result<HttpStoreOptions> http_store_options(const StoreOptions& options, bool https);
@@ -44,6 +46,7 @@ struct StoreContext {
   HttpEngine* engine = nullptr;  // null once the store is being destroyed
   std::atomic<uint64_t> gets{0}, lists{0}, retries{0}, bytes{0}, errors{0}, hedges{0};
   std::atomic<bool> gives_crc{false};  // the last whole object's reply had one
+  std::atomic<bool> unpacks{false};    // unless gzip is accepted: what is stored with Content-Encoding: gzip
   std::atomic<int> parts_ahead{0};     // of parallel gets: bounds their memory
   BodyBuffers buffers;
 };
@@ -73,6 +76,7 @@ class StoreExchange : public HttpAttempt {
   virtual uint64_t progress() const = 0;            // bytes that need not be fetched again
   virtual bool has_all() const { return false; }    // every byte is there, however the reply ended
   virtual bool cancelled() const { return false; }  // nobody waits any more
+  virtual std::string_view accepted_encoding() const { return "identity"; }
   virtual int connect_retries() const { return store_->options.retries; }
 
   // An error that another attempt may cure.
@@ -115,6 +119,7 @@ class HttpStore final : public Store {
   bool verifies() const override { return context_->options.verify_md5; }
   void crc_of(const ObjectInfo& object, std::function<void(std::optional<CrcSum>)> done) override;
   StoreWriter* writer() override { return writer_.get(); }
+  std::string endpoint() const { return context_->dialect->endpoint(); }  // scheme://host, as requests go there
 
  private:
   Result<ListPage> list_page(StoreCall call);

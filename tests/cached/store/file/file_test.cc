@@ -40,6 +40,48 @@ class FileTest : public ::testing::Test {
       out.push_back(object.key);
     return out;
   }
+  // Waits until a change of `file` would get another time than the last one.
+  void pass_a_tick(const std::string& file) {
+    const std::string probe = file + ".tick";
+    struct stat last {}, now {};
+    ASSERT_EQ(stat(file.c_str(), &last), 0);
+    do {
+      std::ofstream(probe) << "x";
+      ASSERT_EQ(stat(probe.c_str(), &now), 0);
+      fs::remove(probe);
+    } while (now.st_ctim.tv_sec == last.st_ctim.tv_sec && now.st_ctim.tv_nsec == last.st_ctim.tv_nsec);
+  }
+  // 0, or the number of the check that failed. In a child: no threads of the parent's may be needed.
+  int unreadable_folder() {
+    const std::vector<std::string> rest{"train/1", "train/lost+found"};
+    const auto listing = [&](const StoreOptions& options, uint64_t* unreadable, Error* error) {
+      auto store = open_store("file://" + dir_.path(), options);
+      auto listed = list_all(**store);
+      if (unreadable) *unreadable = dynamic_cast<FileStore&>(**store).unreadable();
+      std::vector<std::string> out;
+      if (!listed.ok()) return *error = listed.error(), out;
+      for (auto& object : *listed)
+        out.push_back(object.key);
+      return out;
+    };
+    Error error;
+    uint64_t unreadable = 0;
+    listing({}, nullptr, &error);
+    if (error.code != EACCES || error.message.find("lost+found") == std::string::npos) return 1;
+    if (error.message.find("unreadable=skip") == std::string::npos) return 2;
+    if (listing({{"exclude", "lost+found/"}}, &unreadable, &error) != rest || unreadable != 0) return 3;
+    if (listing({{"unreadable", "skip"}}, &unreadable, &error) != rest || unreadable != 1) return 4;
+    FileStore unwanted(dir_.path(), 1);
+    Filter filter;
+    if (!filter.add(false, "/lost+found/").ok()) return 5;
+    unwanted.set_unwanted(filter);
+    if (!list_all(unwanted).ok()) return 6;
+    Filter includes_below;
+    if (!includes_below.add(true, "*.jpg").ok() || !includes_below.add(false, "/lost+found/").ok()) return 7;
+    unwanted.set_unwanted(includes_below);
+    return list_all(unwanted).ok() ? 8 : 0;
+  }
+
   uint64_t skipped() { return dynamic_cast<FileStore&>(*store_).skipped(); }
 
   TempDir dir_;
@@ -151,6 +193,72 @@ TEST_F(FileTest, AFileThatChangesWhileItIsReadIsStale) {
   object = (*list_all(*store_))[0];
   fs::resize_file(dir_.path() + "/f", 10);
   EXPECT_EQ(get_all(*store_, object).status.error().code, ESTALE);
+}
+
+// Size and mtime are the program's to set, and a file system gives inode numbers again. What is left is the ctime.
+TEST_F(FileTest, AVersionWithTheSameSizeAndTimeIsAnother) {
+  const std::string f = dir_.path() + "/f", other = dir_.path() + "/other";
+  const auto put_back = [&](const std::string& path, const struct stat& was) {
+    const timespec times[] = {was.st_atim, was.st_mtim};
+    ASSERT_EQ(utimensat(AT_FDCWD, path.c_str(), times, 0), 0);
+  };
+  const auto in_place = [&](const std::string& path, const std::string& data) {
+    const int fd = ::open(path.c_str(), O_WRONLY);
+    ASSERT_EQ(pwrite(fd, data.data(), data.size(), 0), static_cast<ssize_t>(data.size()));
+    close(fd);
+  };
+  const std::vector<std::pair<const char*, std::function<void(const struct stat&)>>> ways = {
+      {"written in place, as rsync --inplace -t", [&](auto&) { in_place(f, "newer"); }},
+      {"unpacked over it", [&](auto&) { fs::remove(f), write("f", "newer"); }},
+      {"moved over it, as rsync -t", [&](auto& was) { write("other", "newer"), put_back(other, was), fs::rename(other, f); }},
+      {"hard links swapped",
+       [&](auto& was) {
+         write("other", "newer");
+         put_back(other, was);
+         fs::remove(f);
+         fs::create_hard_link(other, f);
+         fs::remove(other);
+       }},
+      {"written through another of its names",
+       [&](auto&) {
+         fs::create_hard_link(f, other);
+         in_place(other, "newer");
+         fs::remove(other);
+       }},
+  };
+  for (const auto& [how, change] : ways) {
+    write("f", "first");
+    const auto listed = list_all(*store_)->front();
+    struct stat was {};
+    ASSERT_EQ(stat(f.c_str(), &was), 0);
+    pass_a_tick(f);
+    change(was);
+    put_back(f, was);
+    const auto now = list_all(*store_)->front();
+    EXPECT_EQ(now.mtime_ns, listed.mtime_ns) << how;
+    EXPECT_EQ(now.size, listed.size) << how;
+    EXPECT_NE(now.etag, listed.etag) << how;
+    EXPECT_EQ(get_all(*store_, listed).status.error().code, ESTALE) << how;
+    EXPECT_EQ(get_all(*store_, now).data, "newer") << how;
+  }
+}
+
+// What may not be read fails the listing, unless it is left out or the option says to go on; both are told.
+TEST_F(FileTest, AFolderThatMayNotBeRead) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root, to become somebody else";
+  write("lost+found/x", "x");
+  write("train/1", "1");
+  write("train/lost+found", "a file of that name");
+  fs::permissions(dir_.path(), fs::perms(0755));
+  fs::permissions(dir_.path() + "/lost+found", fs::perms(0700));
+  const pid_t child = fork();
+  if (child == 0) {
+    const bool other = setgid(65534) == 0 && setuid(65534) == 0;
+    _exit(other ? unreadable_folder() : 99);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
 TEST_F(FileTest, KeysThatLeadOutOfTheDirectoryAreNotOpened) {

@@ -1,5 +1,5 @@
-// Selects the keys of a sync by ordered rules: the first rule that matches decides; a key that none matches is
-// included.
+// Selects the keys that a listing shows or a sync looks at by ordered rules: the first rule that matches decides; a key
+// that none matches is included.
 //
 // A pattern is written as in gitignore:
 //   *        any run of bytes but '/'          **      any run of bytes ("**/": any number of folders, or none)
@@ -25,6 +25,8 @@ class Filter {
   // EINVAL: a pattern that could never match: it is empty, or has a class without an end.
   Status add(bool include, std::string_view pattern);
   bool includes(std::string_view key) const;
+  // Is everything below this folder (no slash at its end) excluded?
+  bool excludes_folder(std::string_view folder) const;
   bool empty() const { return rules_.empty(); }
 
  private:
@@ -38,5 +40,8 @@ class Filter {
   };
   std::vector<Rule> rules_;
 };
+
+// Excludes what the patterns match, which are separated by blanks ("\ " is a blank within a pattern).
+Result<Filter> exclude_filter(std::string_view patterns);
 
 }  // namespace larder

@@ -1,4 +1,4 @@
-#include "cached/sync/filter.h"
+#include "cached/store/api/filter.h"
 
 #include <fmt/format.h>
 
@@ -178,6 +178,31 @@ bool Filter::includes(std::string_view key) const {
     if (rule.matches(key)) return rule.include;
   }
   return true;
+}
+
+bool Filter::excludes_folder(std::string_view folder) const {
+  const std::string below = std::string(folder) + "/";
+  for (auto& rule : rules_) {
+    if (rule.include) return false;  // it may include something below
+    if (rule.matches(below)) return true;
+  }
+  return false;
+}
+
+Result<Filter> exclude_filter(std::string_view patterns) {
+  Filter out;
+  std::string pattern;
+  for (size_t i = 0; i <= patterns.size(); ++i) {
+    const bool escaped = i + 1 < patterns.size() && patterns[i] == '\\';
+    if (i < patterns.size() && patterns[i] != ' ') {
+      pattern.push_back(patterns[i]);
+      if (escaped) pattern.push_back(patterns[++i]);
+      continue;
+    }
+    if (pattern.empty()) continue;
+    if (auto status = out.add(false, std::exchange(pattern, {})); !status.ok()) return status.error();
+  }
+  return out;
 }
 
 // The key itself, or any folder that it lies in.

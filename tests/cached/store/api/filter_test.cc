@@ -1,5 +1,5 @@
 // --include and --exclude: a rule that is misread copies what must stay, or omits what is needed.
-#include "cached/sync/filter.h"
+#include "cached/store/api/filter.h"
 
 #include <gtest/gtest.h>
 
@@ -123,6 +123,30 @@ TEST(FilterTest, PatternsThatCannotMatchAreRefused) {
     EXPECT_FALSE(f.add(true, bad).ok()) << bad;
   EXPECT_TRUE(f.add(true, "\\[abc").ok());
   EXPECT_TRUE(f.includes("[abc"));
+}
+
+// Only a folder whose every key is excluded need not be read.
+TEST(Filter, FoldersThatAreExcludedWithAllThatIsInThem) {
+  Filter filter;
+  ASSERT_TRUE(filter.add(false, "lost+found/").ok());
+  ASSERT_TRUE(filter.add(false, "/a/b/").ok());
+  ASSERT_TRUE(filter.add(true, "*.jpg").ok());
+  ASSERT_TRUE(filter.add(false, "cache").ok());
+  for (const char* folder : {"lost+found", "x/lost+found", "lost+found/deep", "a/b", "a/b/c"})
+    EXPECT_TRUE(filter.excludes_folder(folder)) << folder;
+  for (const char* folder : {"a", "b", "x/a/b", "cache", "lost"})
+    EXPECT_FALSE(filter.excludes_folder(folder)) << folder;
+}
+
+TEST(Filter, PatternsOfTheOptionExclude) {
+  auto filter = exclude_filter("  *.tmp lost+found/  with\\ blank ");
+  ASSERT_TRUE(filter.ok()) << filter.error().message;
+  for (const char* key : {"a.tmp", "d/a.tmp", "lost+found/x", "with blank"})
+    EXPECT_FALSE(filter->includes(key)) << key;
+  for (const char* key : {"with", "blank", "a.jpg"})
+    EXPECT_TRUE(filter->includes(key)) << key;
+  EXPECT_TRUE(exclude_filter("")->empty());
+  EXPECT_EQ(exclude_filter("good [bad").error().code, EINVAL);
 }
 
 }  // namespace
