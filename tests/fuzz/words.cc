@@ -4,7 +4,7 @@
 #include "cached/store/api/store.h"
 #include "cached/store/file/beneath.h"
 #include "cached/store/s3/s3.h"
-#include "cached/sync/filter.h"
+#include "cached/store/api/filter.h"
 #include "tests/fuzz/fuzz.h"
 
 using namespace larder;

@@ -49,7 +49,8 @@ class BosProtocol final : public StoreProtocol {
   Result<HttpRequest> sign(const StoreCall& call) override {
     auto who = credentials_->current();
     if (!who.ok()) return who.error();
-    const int64_t now = time(nullptr) + clock_offset_.load(std::memory_order_relaxed);
+    const int64_t offset = clock_offset_.load(std::memory_order_relaxed);
+    const int64_t now = time(nullptr) + offset;
     BceRequest request = addressed(call);
     if (*who) {
       request.headers.emplace_back("x-bce-date", bce_date(now));
@@ -57,7 +58,7 @@ class BosProtocol final : public StoreProtocol {
       request.headers.emplace_back("authorization", signer_.authorization(request, **who, now));
     }
     HttpRequest out = wire(request);
-    out.signer = std::move(*who);
+    out.signer = std::make_shared<const Signature>(Signature{std::move(*who), offset});
     return out;
   }
 
@@ -68,9 +69,10 @@ class BosProtocol final : public StoreProtocol {
     return out;
   }
 
-  bool repair(const HttpReply& reply, const ServiceError&, const void* signer) override {
-    return may_be_signature(reply) &&
-           (repair_clock(reply) || credentials_->refused(static_cast<const Credentials*>(signer), false));
+  bool repair(const HttpReply& reply, const ServiceError& error, const void* signer) override {
+    if (signer == nullptr || !may_be_signature(reply)) return false;
+    const auto& signature = *static_cast<const Signature*>(signer);
+    return repair_clock(reply, error, signature) || credentials_->refused(signature.credentials.get(), false);
   }
 
   std::string hint(int status, const ServiceError& error) const override {
@@ -107,6 +109,11 @@ class BosProtocol final : public StoreProtocol {
   bool head_tells_checksum() const override { return true; }
 
  private:
+  struct Signature {  // what a request was signed with: a repair compares
+    std::shared_ptr<const Credentials> credentials;  // null: anonymous
+    int64_t clock_offset = 0;
+  };
+
   BceRequest addressed(const StoreCall& call) const {
     BceRequest out;
     out.method = call.method;
@@ -159,12 +166,12 @@ class BosProtocol final : public StoreProtocol {
     return reply.status == 400 || reply.status == 401 || reply.status == 403;
   }
 
-  bool repair_clock(const HttpReply& reply) {
-    const int64_t theirs = http_date_ns(reply.header("date")) / 1'000'000'000;
-    if (theirs == 0) return false;
-    const int64_t offset = theirs - time(nullptr);
-    if (std::abs(offset - clock_offset_.load()) < kSkewWorthFixing) return false;
-    clock_offset_.store(offset);
+  bool repair_clock(const HttpReply& reply, const ServiceError& error, const Signature& signature) {
+    const bool silent = reply.body.empty() && reply.header("age").empty();
+    if (!silent && error.code != "RequestExpired" && error.code != "RequestTimeTooSkewed") return false;
+    const auto offset = clock_offset(reply);
+    if (!offset || std::abs(*offset - signature.clock_offset) < kSkewWorthFixing) return false;
+    clock_offset_.store(*offset);
     return true;
   }
 

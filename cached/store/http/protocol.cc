@@ -2,6 +2,8 @@
 
 #include <curl/curl.h>
 
+#include <algorithm>
+#include <charconv>
 #include <cstdio>
 #include <ctime>
 #include <vector>
@@ -10,6 +12,8 @@
 #include "cached/store/checksum/etag_check.h"
 
 namespace larder {
+
+static constexpr int64_t kMostAge = int64_t{10} * 365 * 86400;  // seconds; more is nonsense
 
 std::string StoreProtocol::etag(const HttpReply& head) const {
   return listed_etag(head.header("etag"));
@@ -40,6 +44,15 @@ static int64_t to_ns(time_t seconds, int64_t fraction) {
 
 int64_t http_date_ns(std::string_view text) {
   return to_ns(curl_getdate(std::string(text).c_str(), nullptr), 0);
+}
+
+std::optional<int64_t> clock_offset(const HttpReply& reply) {
+  const int64_t date = http_date_ns(reply.header("date")) / 1'000'000'000;
+  if (date == 0) return std::nullopt;
+  int64_t age = 0;
+  const std::string_view text = reply.header("age");
+  std::from_chars(text.data(), text.data() + text.size(), age);
+  return date + std::clamp<int64_t>(age, 0, kMostAge) - time(nullptr);
 }
 
 int64_t iso_date_ns(std::string_view text) {

@@ -64,8 +64,8 @@ class StoreProtocol {
   virtual const std::string& prefix() const = 0;                // of every key; empty or ends in '/'
   virtual Result<HttpRequest> sign(const StoreCall& call) = 0;  // EAGAIN: credentials are on their way
   virtual ServiceError service_error(const HttpReply& reply) const = 0;
-  // Puts right what made the store refuse (wrong region, clock, expired credentials: those that signed the request).
-  // True: try again at once.
+  // Puts right what made the store refuse: wrong region or clock, expired credentials. `signer` is the request's
+  // (HttpRequest::signer): what was repaired since it was signed counts, too. True: try again at once.
   virtual bool repair(const HttpReply& reply, const ServiceError& error, const void* signer) = 0;
   virtual std::string hint(int status, const ServiceError& error) const = 0;  // what the user can do; may be empty
   virtual StoreCall list_call(std::string_view next) const = 0;
@@ -93,6 +93,9 @@ class StoreProtocol {
 // "Wed, 12 Oct 2009 17:50:00 GMT" and "2009-10-12T17:50:00.000Z" as nanoseconds since the epoch; 0 if it is neither.
 int64_t http_date_ns(std::string_view text);
 int64_t iso_date_ns(std::string_view text);
+
+// The server's clock - ours in seconds, by the reply's Date; a cache that kept the reply says for how long (Age).
+std::optional<int64_t> clock_offset(const HttpReply& reply);
 
 // Without the quotes and the weakness mark; at most 255 bytes.
 std::string clean_etag(std::string_view text);

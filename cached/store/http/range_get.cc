@@ -155,12 +155,14 @@ class RangeGet final : public StoreExchange {
     return call;
   }
   std::string object() const override { return store_->dialect->name(request_.key); }
+  std::string_view accepted_encoding() const override { return accepts_gzip_ ? "gzip" : "identity"; }
   void count_attempt() override { store_->gets.fetch_add(1, std::memory_order_relaxed); }
   uint64_t progress() const override { return received_; }
   bool has_all() const override { return request_.length > 0 && received_ == request_.length; }
   bool cancelled() const override { return race_->lost(this) || (cancelled_ && cancelled_()); }
 
   Status head(const HttpReply& reply) override {
+    if (unpacked(reply)) return ask_packed();
     if (const std::string how = expected_.difference(reply); !how.empty()) return changed(how);
     if (received_ > 0 && !expected_.knows_others()) return start_over();
     // rclone's server says 200 for a range that it sent, with the Content-Range of a 206.
@@ -179,6 +181,7 @@ class RangeGet final : public StoreExchange {
   Status body(std::span<const std::byte> data) override {
     if (data.size() > request_.length - received_) {
       if (buffered_) received_ = 0;  // which of them are right?
+      accepts_gzip_ = !accepts_gzip_;
       return again(object() + ": more bytes than announced");
     }
     if (buffered_ && (md5_at_end() || data.size() < request_.length)) {
@@ -239,7 +242,9 @@ class RangeGet final : public StoreExchange {
   Error wrong_size(std::string_view has, const HttpReply& reply) {
     const bool same = !version_.if_match.empty() && clean_etag(reply.header("etag")) == version_.if_match;
     std::string how = fmt::format("it has {} bytes, not {}", printable(has, 40), request_.object_size);
-    return same ? again(object() + ": bad length in a reply: " + how) : changed(how);
+    if (!same) return changed(how);
+    accepts_gzip_ = !accepts_gzip_;  // the bytes may have been sent in another form
+    return again(object() + ": bad length in a reply: " + how);
   }
 
   Status check_range(const HttpReply& reply) {
@@ -269,6 +274,20 @@ class RangeGet final : public StoreExchange {
     return wanted;
   }
 
+  // Google's store unpacks what is stored with Content-Encoding: gzip for clients that do not accept gzip, and says so.
+  static bool unpacked(const HttpReply& reply) {
+    return reply.header("warning").starts_with("214") ||
+           (reply.header("x-goog-stored-content-encoding") == "gzip" && reply.header("content-encoding") != "gzip");
+  }
+  // The stored bytes are those that were listed.
+  Error ask_packed() {
+    if (accepts_gzip_)
+      return make_error(EIO, object() + ": it is stored packed (Content-Encoding: gzip), and the store unpacks it");
+    accepts_gzip_ = true;
+    store_->unpacks.store(true);
+    return again(object() + ": the store sent it unpacked");
+  }
+
   // Neither an ETag nor a date tells whether the rest of a body that was cut is of the same version.
   Error start_over() {
     const std::string message = object() + ": cut short, and the store tells nothing by which to go on";
@@ -291,6 +310,7 @@ class RangeGet final : public StoreExchange {
   const std::function<bool()> cancelled_;
   const ObjectVersion version_;
   ExpectedVersion expected_;
+  bool accepts_gzip_ = store_->unpacks.load();
   const bool whole_;
   const bool buffered_;
   uint64_t received_ = 0;

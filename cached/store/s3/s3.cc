@@ -6,9 +6,9 @@
 #include <atomic>
 #include <charconv>
 #include <ctime>
-#include <mutex>
 #include <pugixml.hpp>
 
+#include "cached/base/mutex.h"
 #include "cached/store/api/options.h"
 #include "cached/store/api/percent.h"
 #include "cached/store/auth/sigv4.h"
@@ -20,6 +20,10 @@ namespace larder {
 namespace {
 
 constexpr int64_t kSkewWorthFixing = 60;  // S3 tolerates 15 minutes
+// What ListPage::next begins with: what follows is a key (version 1) or the store's own token (version 2). Lists of many
+// folders go on while the store turns out to know version 1 alone.
+constexpr std::string_view kMarker = "m", kToken = "t";
+static_assert(kMarker.size() == kToken.size());
 
 bool amazon_host(std::string_view host) {
   return host.ends_with(".amazonaws.com") || host.ends_with(".amazonaws.com.cn") || host.ends_with(".amazonaws.eu");
@@ -48,6 +52,7 @@ class S3Protocol final : public StoreProtocol {
   S3Protocol(S3Config config, std::unique_ptr<CredentialsProvider> credentials)
       : config_(std::move(config)),
         credentials_(std::move(credentials)),
+        list_v1_(config_.list_v1),
         place_(std::make_shared<const Place>(Place{config_.address, config_.region})) {}
 
   std::string name(std::string_view key) const override {
@@ -63,7 +68,8 @@ class S3Protocol final : public StoreProtocol {
     auto who = credentials_->current();
     if (!who.ok()) return who.error();
     const std::shared_ptr<const Place> at = place();
-    const int64_t now = time(nullptr) + clock_offset_.load(std::memory_order_relaxed);
+    const int64_t offset = clock_offset_.load(std::memory_order_relaxed);
+    const int64_t now = time(nullptr) + offset;
     SigningRequest request = addressed(call, at->address);
     if (*who) {
       request.headers.emplace_back("x-amz-content-sha256", request.payload_hash);
@@ -72,7 +78,7 @@ class S3Protocol final : public StoreProtocol {
       request.headers.emplace_back("authorization", signer_.authorization(request, **who, at->region, now));
     }
     HttpRequest out = wire(request, at->address);
-    out.signer = std::move(*who);
+    out.signer = std::make_shared<const Signature>(Signature{std::move(*who), offset, at->region});
     return out;
   }
 
@@ -85,9 +91,10 @@ class S3Protocol final : public StoreProtocol {
   }
 
   bool repair(const HttpReply& reply, const ServiceError& error, const void* signer) override {
-    if (reply.status == 503 || reply.status == 404) return false;
-    return repair_clock(reply, error) || repair_credentials(error, static_cast<const Credentials*>(signer)) ||
-           repair_region(reply, error);
+    if (signer == nullptr || reply.status == 503 || reply.status == 404) return false;
+    const auto& signature = *static_cast<const Signature*>(signer);
+    return repair_clock(reply, error, signature) || repair_credentials(error, signature) ||
+           repair_region(reply, error, signature);
   }
 
   std::string hint(int status, const ServiceError& error) const override {
@@ -108,17 +115,23 @@ class S3Protocol final : public StoreProtocol {
     StoreCall call;
     call.bucket = true;
     // Stores that know version 1 alone do not all encode names, and some then lose the marker (Huawei OBS).
-    if (config_.list_v1)
+    const bool v1 = next.empty() ? list_v1_.load() : next.starts_with(kMarker);
+    if (v1)
       call.query = {{"max-keys", "1000"}};
     else
       call.query = {{"list-type", "2"}, {"encoding-type", "url"}, {"max-keys", "1000"}};
     if (!config_.prefix.empty()) call.query.emplace_back("prefix", config_.prefix);
-    if (!next.empty()) call.query.emplace_back(config_.list_v1 ? "marker" : "continuation-token", next);
+    if (!next.empty()) call.query.emplace_back(v1 ? "marker" : "continuation-token", next.substr(kMarker.size()));
     return call;
   }
 
+  // A store that knows version 1 alone does not look at list-type=2. Its first page that is not the last one tells.
   Result<ListPage> parse_list(std::string_view body) const override {
-    return config_.list_v1 ? parse_list_v1(body) : parse_list_v2(body);
+    if (!list_v1_.load() && is_list_v1(body)) list_v1_.store(true);
+    const bool v1 = list_v1_.load();
+    auto page = v1 ? parse_list_v1(body) : parse_list_v2(body);
+    if (page.ok() && !page->next.empty()) page->next.insert(0, v1 ? kMarker : kToken);
+    return page;
   }
   bool lists_folders() const override { return true; }
   StoreCall first_after_call(std::string_view folder, std::string_view after) const override {
@@ -126,7 +139,8 @@ class S3Protocol final : public StoreProtocol {
     for (auto& [name, value] : call.query) {
       if (name == "max-keys") value = "1";
     }
-    call.query.emplace_back(config_.list_v1 ? "marker" : "start-after", after);
+    const bool v2 = std::ranges::any_of(call.query, [](auto& one) { return one.first == "list-type"; });
+    call.query.emplace_back(v2 ? "start-after" : "marker", after);
     return call;
   }
 
@@ -171,8 +185,15 @@ class S3Protocol final : public StoreProtocol {
     EndpointAddress address;
     std::string region;
   };
+  // What a request was signed with. Of many that are refused at once the first one repairs; the others see by this that
+  // it was repaired since.
+  struct Signature {
+    std::shared_ptr<const Credentials> credentials;  // null: anonymous
+    int64_t clock_offset = 0;
+    std::string region;
+  };
   std::shared_ptr<const Place> place() const {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     return place_;
   }
 
@@ -232,30 +253,29 @@ class S3Protocol final : public StoreProtocol {
     }
   }
 
-  bool repair_clock(const HttpReply& reply, const ServiceError& error) {
-    if (reply.status != 403 && error.code != "RequestTimeTooSkewed") return false;
-    const int64_t theirs = http_date_ns(reply.header("date")) / 1'000'000'000;
-    if (theirs == 0) return false;
-    const int64_t offset = theirs - time(nullptr);
-    if (std::abs(offset - clock_offset_.load()) < kSkewWorthFixing) return false;
-    clock_offset_.store(offset);
+  bool repair_clock(const HttpReply& reply, const ServiceError& error, const Signature& signature) {
+    if (error.code != "RequestTimeTooSkewed") return false;
+    const auto offset = clock_offset(reply);
+    if (!offset || std::abs(*offset - signature.clock_offset) < kSkewWorthFixing) return false;
+    clock_offset_.store(*offset);
     return true;
   }
 
-  bool repair_credentials(const ServiceError& error, const Credentials* signer) {
+  bool repair_credentials(const ServiceError& error, const Signature& signature) {
     const bool expired =
         error.code == "ExpiredToken" || error.code == "ExpiredTokenException" || error.code == "TokenRefreshRequired";
     const bool unknown = error.code == "InvalidAccessKeyId" || error.code == "InvalidToken" ||
                          error.code == "InvalidClientTokenId" || error.code == "SignatureDoesNotMatch";
-    return (expired || unknown) && credentials_->refused(signer, expired);
+    return (expired || unknown) && credentials_->refused(signature.credentials.get(), expired);
   }
 
-  bool repair_region(const HttpReply& reply, const ServiceError& error) {
+  bool repair_region(const HttpReply& reply, const ServiceError& error, const Signature& signature) {
     const bool redirect = reply.status == 301 || reply.status == 302 || reply.status == 307 || reply.status == 400;
     if (!redirect || error.region.empty() || error.region.size() > 64) return false;
     if (error.region.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-") != std::string::npos) return false;
-    std::lock_guard lock(mutex_);
-    if (place_->region == error.region) return false;
+    if (signature.region == error.region) return false;
+    MutexLock lock(mutex_);
+    if (place_->region == error.region) return true;
     Place other{place_->address, error.region};
     if (!config_.own_endpoint) {
       if (auto address = parse_endpoint(default_endpoint(other.region)); address.ok()) {
@@ -272,8 +292,9 @@ class S3Protocol final : public StoreProtocol {
   const S3Writing writing_;
   SigV4 signer_;
   std::atomic<int64_t> clock_offset_{0};  // the store's clock - ours, seconds
-  mutable std::mutex mutex_;
-  std::shared_ptr<const Place> place_;
+  mutable std::atomic<bool> list_v1_;
+  mutable Mutex mutex_;
+  std::shared_ptr<const Place> place_ GUARDED_BY(mutex_);
 };
 
 bool load(pugi::xml_document& document, std::string_view xml) {
@@ -412,6 +433,15 @@ Result<ListPage> parse_page(std::string_view xml, Next next) {
 }
 
 }  // namespace
+
+// Version 2 has a KeyCount in every page.
+bool is_list_v1(std::string_view xml) {
+  pugi::xml_document document;
+  if (xml.find("<KeyCount>") != std::string_view::npos || !load(document, xml)) return false;
+  const auto root = document.child("ListBucketResult");
+  const bool more = std::string_view(root.child_value("IsTruncated")) == "true";
+  return more && !root.child("KeyCount") && !root.child("NextContinuationToken");
+}
 
 Result<ListPage> parse_list_v2(std::string_view xml) {
   return parse_page(xml, [](const pugi::xml_node& root, bool, const ListPage&) {

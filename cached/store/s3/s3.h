@@ -17,6 +17,8 @@ bool wants_path_style(std::string_view addressing, const EndpointAddress& addres
 
 // One page of ListObjectsV2, or of ListObjects (version 1), where the next page begins after NextMarker or, since
 // without a delimiter there is none, after the last name of this one. Untrusted text.
+// A page that is not the last one, of a store that knows ListObjects version 1 alone.
+bool is_list_v1(std::string_view xml);
 Result<ListPage> parse_list_v2(std::string_view xml);
 Result<ListPage> parse_list_v1(std::string_view xml);
 ServiceError parse_s3_error(std::string_view xml);
