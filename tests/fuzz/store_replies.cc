@@ -3,6 +3,7 @@
 #include "cached/store/bos/bos.h"
 #include "cached/store/bos/bos_write.h"
 #include "cached/store/s3/s3.h"
+#include "cached/store/s3/s3_replies.h"
 #include "cached/store/s3/s3_write.h"
 #include "cached/store/web/manifest.h"
 #include "tests/fuzz/fuzz.h"

@@ -9,6 +9,7 @@
 #include "cached/store/api/percent.h"
 #include "cached/store/checksum/etag_check.h"
 #include "cached/store/s3/s3.h"
+#include "cached/store/s3/s3_replies.h"
 
 namespace larder {
 namespace {

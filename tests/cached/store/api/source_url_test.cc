@@ -4,6 +4,7 @@
 #include "cached/store/api/options.h"
 #include "cached/store/api/store.h"
 #include "cached/store/s3/s3.h"
+#include "cached/store/s3/s3_replies.h"
 
 namespace larder {
 namespace {
