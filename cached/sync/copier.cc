@@ -338,7 +338,8 @@ class Copier::Large : public std::enable_shared_from_this<Large> {
 
 // Lets the store copy by itself. False: the object must go through this process.
 bool Copier::copied_within(const ObjectInfo& object, Status* status) {
-  if (!copies_.load() || object.size > ends_.target.writer->max_copy() || !ends_.source.store->can_range(object.etag)) return false;
+  if (!copies_.load() || object.size > ends_.target.writer->max_copy() || !ends_.source.store->can_range(object.etag))
+    return false;
   if (stopped_.load()) return *status = make_error(ECANCELED, object.key + ": the sync was stopped"), true;
   *status = ends_.target.writer->copy(new_object(object), original(object));
   const int code = status->ok() ? 0 : status->error().code;

@@ -151,8 +151,7 @@ Result<bool> finds_probe(const Endpoint& source, const Endpoint& target) {
   probe.key = from.size() > to.size() ? from.substr(to.size()) + name : name;
   const std::string seen_as = to.size() > from.size() ? to.substr(from.size()) + name : name;
   if (auto status = target.writer->put(probe, {}); !status.ok())
-    return make_error(status.error().code,
-                      "cannot tell whether SRC and DST are one bucket: " + status.error().message);
+    return make_error(status.error().code, "cannot tell whether SRC and DST are one bucket: " + status.error().message);
   const bool found = source.store->head(seen_as).ok();
   for (auto& failure : target.writer->remove({probe.key}))
     return make_error(failure.error.code, fmt::format("{} is left in DST: {}", name, failure.error.message));

@@ -162,8 +162,10 @@ void Sync::remove_extra() {
   if (!source_listed_)
     return fail("", make_error(ECANCELED, fmt::format("nothing was removed: SRC could not be listed to its end")));
   if (const uint64_t unread = source_.files ? source_.files->unreadable() : 0; unread > 0)
-    return fail("", make_error(EACCES, fmt::format("nothing was removed: {} folders of SRC may not be read, and what is "
-                                                   "in them is not known", unread)));
+    return fail("",
+                make_error(EACCES, fmt::format("nothing was removed: {} folders of SRC may not be read, and what is "
+                                               "in them is not known",
+                                               unread)));
   if (counters_.found == 0 && counters_.excluded == 0 && !options_.remove_all)
     return fail(
         "",

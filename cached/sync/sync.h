@@ -11,10 +11,10 @@
 #include <string>
 #include <vector>
 
+#include "cached/store/api/filter.h"
 #include "cached/sync/compare.h"
 #include "cached/sync/copier.h"
 #include "cached/sync/endpoint.h"
-#include "cached/store/api/filter.h"
 #include "cached/sync/key_spool.h"
 #include "cached/sync/work_queue.h"
 

@@ -1,10 +1,10 @@
 // What a person, a script or a bucket's keys write: source URLs, endpoints, patterns of larder sync, names of files.
 #include "cached/store/api/content_type.h"
+#include "cached/store/api/filter.h"
 #include "cached/store/api/percent.h"
 #include "cached/store/api/store.h"
 #include "cached/store/file/beneath.h"
 #include "cached/store/s3/s3.h"
-#include "cached/store/api/filter.h"
 #include "tests/fuzz/fuzz.h"
 
 using namespace larder;

@@ -60,6 +60,24 @@ class Compatible(CompatibleServer):
                               "larder,larder-secret", "--config", "/dev/null", folder)
         self.compare(endpoint, {})
 
+    def test_rclone_without_etags(self):
+        """What names a version: an object replaced by one of the same size is seen by its time alone."""
+        folder = self.enterContext(scratch())
+        name = os.path.join(folder, "bucket", "p", "f")
+        self.write_tree(os.path.join(folder, "bucket", "p"), {"f": b"version 1", "g": b"the same"})
+        os.utime(name, (1_700_000_000, 1_700_000_000))
+        endpoint = self.serve(os.path.join(VENV, "bin", "rclone"), "serve", "s3", "--etag-hash", "", "--addr", "127.0.0.1:PORT", "--auth-key",
+                              "larder,larder-secret", "--vfs-cache-mode", "off", "--dir-cache-time", "0s", "--config", "/dev/null", folder)
+        daemon = self.enterContext(Daemon(env=KEYS, fill="off"))
+        daemon.mount("s3://bucket/p", "/data/x", endpoint=endpoint)
+        read = [PYTHON, "-c", "print(open('/data/x/f').read(), end='')"]
+        self.assertEqual(run_program(read, daemon.preload_env()).stdout, b"version 1")
+        with open(name, "wb") as f:
+            f.write(b"VERSION 2")
+        os.utime(name, (1_700_000_500, 1_700_000_500))
+        daemon.larder("refresh", daemon.status()["mounts"][0]["dataset"])
+        self.assertEqual(run_program(read, daemon.preload_env()).stdout, b"VERSION 2")
+
     def test_moto(self):
         endpoint = self.serve(os.path.join(VENV, "bin", "moto_server"), "-H", "127.0.0.1", "-p", "PORT")
         import s3_put

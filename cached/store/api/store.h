@@ -68,7 +68,8 @@ struct GetRequest {
   // If given: set when a reply says that the etag is no sum of the bytes (SSE-KMS, SSE-C), or when its own checksum was
   // compared.
   std::shared_ptr<std::atomic<bool>> etag_is_no_sum{};
-  // As listed; 0: unknown. Where the etag alone does not name the content, a reply with another Last-Modified is ESTALE.
+  // As listed; 0: unknown. Where the etag alone does not name the content, a reply with another Last-Modified is
+  // ESTALE.
   int64_t mtime_ns = 0;
 };
 

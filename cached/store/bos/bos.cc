@@ -109,7 +109,7 @@ class BosProtocol final : public StoreProtocol {
   bool head_tells_checksum() const override { return true; }
 
  private:
-  struct Signature {  // what a request was signed with: a repair compares
+  struct Signature {                                 // what a request was signed with: a repair compares
     std::shared_ptr<const Credentials> credentials;  // null: anonymous
     int64_t clock_offset = 0;
   };

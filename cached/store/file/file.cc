@@ -173,7 +173,8 @@ class Lister {
     return folder(std::move(child), path);
   }
 
-  // A folder that cannot be read, or an entry of one that may not be entered (path: with or without a slash at the end).
+  // A folder that cannot be read, or an entry of one that may not be entered (path: with or without a slash at the
+  // end).
   Status unreadable(int code, std::string_view path) {
     const std::string_view name = path.ends_with('/') ? path.substr(0, path.size() - 1) : path;
     if (!name.empty() && unwanted_.excludes_folder(name)) return {};
@@ -184,8 +185,9 @@ class Lister {
     }
     Error error = system_error(code, full(path));
     if (forbidden)
-      error.message += "; exclude (a pattern such as lost+found/) leaves it out, and the source option unreadable=skip "
-                       "all that may not be read";
+      error.message +=
+          "; exclude (a pattern such as lost+found/) leaves it out, and the source option unreadable=skip "
+          "all that may not be read";
     return error;
   }
 
@@ -253,8 +255,9 @@ Status FileStore::list(const std::function<Status(std::vector<ObjectInfo>&&)>& p
   skipped_.store(lister.skipped());
   unreadable_.store(lister.unreadable());
   if (lister.unreadable() > 0)
-    spdlog::warn("file://{}: {} folders or entries may not be read and are not shown (unreadable=skip), the first is {}",
-                 printable(directory_), lister.unreadable(), printable(lister.first_unreadable()));
+    spdlog::warn(
+        "file://{}: {} folders or entries may not be read and are not shown (unreadable=skip), the first is {}",
+        printable(directory_), lister.unreadable(), printable(lister.first_unreadable()));
   if (lister.skipped() > 0) {
     spdlog::warn(
         "file://{}: {} entries are no files (special files, dangling or looping symlinks) and were passed over",
@@ -324,8 +327,8 @@ Status FileStore::open_listed(const ObjectInfo& object, OpenFile& out) {
 Status FileStore::unchanged(const ObjectInfo& object, const OpenFile& file) {
   struct statx now {};
   if (look(file.fd, now) != 0) return system_error(errno, file.object);
-  const bool same = S_ISREG(now.stx_mode) && now.stx_size == object.size &&
-                    (object.etag.empty() || object.etag == file_etag(now));
+  const bool same =
+      S_ISREG(now.stx_mode) && now.stx_size == object.size && (object.etag.empty() || object.etag == file_etag(now));
   if (!same) return make_error(ESTALE, printable(file.object, 1200) + ": changed since it was listed");
   return {};
 }

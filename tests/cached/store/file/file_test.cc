@@ -43,7 +43,8 @@ class FileTest : public ::testing::Test {
   // Waits until a change of `file` would get another time than the last one.
   void pass_a_tick(const std::string& file) {
     const std::string probe = file + ".tick";
-    struct stat last {}, now {};
+    struct stat last {
+    }, now{};
     ASSERT_EQ(stat(file.c_str(), &last), 0);
     do {
       std::ofstream(probe) << "x";
@@ -210,7 +211,8 @@ TEST_F(FileTest, AVersionWithTheSameSizeAndTimeIsAnother) {
   const std::vector<std::pair<const char*, std::function<void(const struct stat&)>>> ways = {
       {"written in place, as rsync --inplace -t", [&](auto&) { in_place(f, "newer"); }},
       {"unpacked over it", [&](auto&) { fs::remove(f), write("f", "newer"); }},
-      {"moved over it, as rsync -t", [&](auto& was) { write("other", "newer"), put_back(other, was), fs::rename(other, f); }},
+      {"moved over it, as rsync -t",
+       [&](auto& was) { write("other", "newer"), put_back(other, was), fs::rename(other, f); }},
       {"hard links swapped",
        [&](auto& was) {
          write("other", "newer");

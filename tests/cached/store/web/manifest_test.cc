@@ -90,8 +90,8 @@ class ManifestTest : public ::testing::Test {
   }
 
   static void set_date(const std::filesystem::path& file, time_t seconds) {
-    std::filesystem::last_write_time(file, std::filesystem::file_time_type::clock::from_sys(
-                                               std::chrono::system_clock::from_time_t(seconds)));
+    std::filesystem::last_write_time(
+        file, std::filesystem::file_time_type::clock::from_sys(std::chrono::system_clock::from_time_t(seconds)));
   }
 
   static std::string crc(const std::string& data) {
@@ -211,8 +211,8 @@ TEST_F(ManifestTest, AWeakEtagIsComparedThoughItIsNotSent) {
   EXPECT_EQ(get_all(*store, listed[0]).status.error().code, ESTALE);
 }
 
-// A body that was cut, of a server that tells nothing by which to know the rest: it is fetched from the start, or whoever
-// has its first bytes is told so.
+// A body that was cut, of a server that tells nothing by which to know the rest: it is fetched from the start, or
+// whoever has its first bytes is told so.
 TEST_F(ManifestTest, WithoutEtagAndDateACutBodyIsNotGoneOnWith) {
   for (size_t size : {size_t{500'000}, size_t{9'000'000}}) {
     serve({"--no-etags", "--no-dates"});
