@@ -91,7 +91,7 @@ void ChunkFetcher::ended(const GetPtr& get, const Status& status) {
   if (!left.empty()) files_.failed(get->file, left.front()->chunk);
   get->body.reset();  // its room, before somebody tries again
   if (!status) log_chunks(left, status.error(), get->background);
-  if (says_changed(status) && stale_) stale_(get->object().dataset, [](const Status&) {});
+  if (says_changed(status)) list_again(get->object(), status, [](const Status&) {});
   settle(left, status, get->background);
   end_get(*get);
 }

@@ -25,6 +25,7 @@
 #include "cached/base/mutex.h"
 #include "cached/cache/object_cache.h"
 #include "cached/catalog/dataset.h"
+#include "cached/fetch/missing_objects.h"
 
 namespace larder {
 
@@ -130,6 +131,9 @@ class FetchScheduler {
   // there is no store, and nothing follows.
   Status send(const GetPtr& get, uint64_t offset, uint64_t length) EXCLUDES(mutex_);
   void end_get(const Get& get) EXCLUDES(mutex_);
+  // The store says that an object has changed or gone. `then` gets what its readers are told, once the dataset was
+  // listed again if need be: ESTALE, or ENOENT for what the newest listing has all the same.
+  void list_again(const Object& object, const Status& status, std::function<void(const Status&)> then) EXCLUDES(mutex_);
   void end_get_locked(const Get& get) REQUIRES(mutex_);
 
   ObjectCache& cache_;
@@ -168,6 +172,7 @@ class FetchScheduler {
 
   std::map<int64_t, FlightPtr> queues_[2] GUARDED_BY(mutex_);  // demand, ahead; by place
   std::vector<FlightPtr> parked_ GUARDED_BY(mutex_);
+  MissingObjects missing_;
   const Connections connections_;
   const std::chrono::milliseconds wait_;
   CondVar idle_;
@@ -345,6 +350,18 @@ void FetchScheduler<Flight, Get>::landed(GetPtr get, Status status) {
   came(get, std::move(status));
   get.reset();
   pump();
+}
+
+template <typename Flight, typename Get>
+void FetchScheduler<Flight, Get>::list_again(const Object& object, const Status& status,
+                                             std::function<void(const Status&)> then) {
+  const bool gone = status.error().code == ENOENT;
+  if (!stale_ || (gone && is_listed(object) && !missing_.is_listing_due(*object.dataset, Clock::now())))
+    return then(status);
+  stale_(object.dataset, [object, status, gone, then](const Status& refreshed) {
+    const bool listed_all_the_same = gone && !refreshed && refreshed.error().code == ESTALE && is_listed(object);
+    then(listed_all_the_same ? status : refreshed);
+  });
 }
 
 template <typename Flight, typename Get>

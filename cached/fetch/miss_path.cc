@@ -168,8 +168,8 @@ void ObjectFetcher::hand_out(const FlightPtr& f, Status status) {
   }
   writer.reset();
   if (!status) log_failure(f->object, shown(f->object.path), status.error(), background);
-  if (!says_changed(status) || !stale_) return tell(*f, status, std::move(file));
-  stale_(f->object.dataset, [f](const Status& refreshed) { tell(*f, refreshed, nullptr); });
+  if (!says_changed(status)) return tell(*f, status, std::move(file));
+  list_again(f->object, status, [f](const Status& told) { tell(*f, told, nullptr); });
 }
 
 // False: it goes on, as demand.

@@ -210,7 +210,9 @@ TEST_F(ChunkFetcherTest, AnObjectThatIsDroppedEndsItsGet) {
   Status s = in.wait(*last);
   ASSERT_FALSE(s.ok());
   EXPECT_EQ(s.error().code, ESTALE);
-  EXPECT_TRUE(eventually([&] { return in.cache.accounts_of(*d)->reserved.value() == 0 && in.cache.accounts_of(*d)->chunks.value() == 0; }));
+  EXPECT_TRUE(eventually([&] {
+    return in.cache.accounts_of(*d)->reserved.value() == 0 && in.cache.accounts_of(*d)->chunks.value() == 0;
+  }));
   struct stat st;
   ASSERT_EQ(::fstat(f->data_fd(), &st), 0);
   EXPECT_EQ(st.st_blocks, 0) << "what had begun to arrive is given back";

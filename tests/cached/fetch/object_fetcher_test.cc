@@ -117,6 +117,25 @@ TEST_F(ObjectFetcherTest, AChangedObjectIsEstaleAfterTheDatasetWasListedAgain) {
   EXPECT_EQ(in.fetch(gone).first, fmt::format("errno {}", ESTALE));
 }
 
+// Stores list keys that they cannot serve. Else each open of one lists the whole bucket again.
+TEST_F(ObjectFetcherTest, AListedKeyThatTheStoreDoesNotHaveIsEnoentAndNotListedAgain) {
+  fill_bucket(4);
+  Inside in(out);
+  auto d = in.mount();
+  ASSERT_TRUE(in.datasets.start().ok());
+  auto lists = [&] {
+    std::lock_guard lock(out.bucket->mutex);
+    return out.bucket->lists;
+  };
+  const uint64_t before = lists();
+  out.bucket->get_error = make_error(ENOENT, "NoSuchKey");
+  for (int i : {0, 1, 2, 0})
+    EXPECT_EQ(in.read(d, name(i)), fmt::format("errno {}", ENOENT));
+  EXPECT_EQ(lists(), before + 1) << "once, to see whether they were deleted";
+  out.bucket->get_error.reset();
+  EXPECT_EQ(in.read(d, name(0)), "body of 0") << "and it is asked for again when somebody asks";
+}
+
 TEST_F(ObjectFetcherTest, AWaiterThatWentIsNotCalledAndWhatHasNotStartedIsNotFetched) {
   fill_bucket(3);
   Inside in(out, 1);
