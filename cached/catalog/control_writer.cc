@@ -24,7 +24,7 @@ Status ControlWriter::init(uint32_t wait_ms) {
   if (!map) return map.error();
   stats_ = std::move(*stats);
   stats_map_ = std::move(*map);
-  MutexLock lock(mutex_);
+  MutexLock lock(view_);
   begin_locked();
   Control* c = dir_.control();
   ++c->epoch;
@@ -78,13 +78,21 @@ Status ControlWriter::publish_mounts(std::vector<MountView> mounts) {
   std::sort(mounts.begin(), mounts.end(), [](auto& a, auto& b) {
     return a.path.size() != b.path.size() ? a.path.size() > b.path.size() : a.path < b.path;
   });
-  MutexLock lock(mutex_);
+  MutexLock one(publishing_);
   uint64_t names = dir_.control()->namespace_version;
-  if (!published_ || !same_paths(mounts, mounts_)) {
+  if (!published_ || !same_paths(mounts, hello().mounts)) {
     Result<uint64_t> written = write_namespace_locked(mounts);
     if (!written) return written.error();
     names = *written;
   }
+  publish(std::move(mounts), names);
+  published_ = true;
+  remove_old_namespaces(names);
+  return {};
+}
+
+void ControlWriter::publish(std::vector<MountView> mounts, uint64_t names) {
+  MutexLock lock(view_);
   Control* c = dir_.control();
   begin_locked();
   c->namespace_version = mounts.empty() ? 0 : names;
@@ -92,14 +100,11 @@ Status ControlWriter::publish_mounts(std::vector<MountView> mounts) {
   for (size_t i = 0; i < mounts.size(); ++i)
     fill_mount(c->mounts[i], mounts[i]);
   end_locked();
-  mounts_ = std::move(mounts);
-  published_ = true;
-  remove_old_namespaces(names);
-  return {};
+  mounts_.swap(mounts);
 }
 
 void ControlWriter::publish_inode_table(uint64_t id) {
-  MutexLock lock(mutex_);
+  MutexLock lock(view_);
   begin_locked();
   dir_.control()->inode_table = id;
   end_locked();
@@ -136,7 +141,9 @@ Result<uint64_t> ControlWriter::write_namespace_locked(const std::vector<MountVi
   if (Status s = link_file_over(fd->get(), dir_.tmp_fd(), dir_.namespace_fd(), std::string(catalog_name(version))); !s)
     return s.error();
   charge_ = Charge(meter_, on_disk(image->file_bytes()));
-  namespace_ = std::make_shared<const Mapping>(std::move(*map));
+  auto names = std::make_shared<const Mapping>(std::move(*map));
+  MutexLock lock(view_);
+  namespace_.swap(names);
   return version;
 }
 
@@ -149,12 +156,12 @@ void ControlWriter::remove_old_namespaces(uint64_t current) {
 }
 
 HelloView ControlWriter::hello() const {
-  MutexLock lock(mutex_);
+  MutexLock lock(view_);
   return HelloView{generation(), mounts_};
 }
 
 std::shared_ptr<const Mapping> ControlWriter::namespace_catalog() const {
-  MutexLock lock(mutex_);
+  MutexLock lock(view_);
   return mounts_.empty() ? nullptr : namespace_;
 }
 

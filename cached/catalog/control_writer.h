@@ -1,5 +1,6 @@
 // What programs see of the whole: the control file (mounts, generation), the namespace catalog, the stats memory.
 // Thread-safe. The order of a publication: namespace catalog into place, control under the seqlock, old ones unlinked.
+// Readers (hello(), namespace_catalog()) never wait for a system call.
 #pragma once
 #include <memory>
 #include <optional>
@@ -49,20 +50,22 @@ class ControlWriter {
  private:
   ControlWriter(CacheDir& dir, Meter& meter) : dir_(dir), meter_(meter) {}
   Status init(uint32_t wait_ms);
-  void begin_locked() REQUIRES(mutex_);
-  void end_locked() REQUIRES(mutex_);
-  Result<uint64_t> write_namespace_locked(const std::vector<MountView>& mounts) REQUIRES(mutex_);
+  void begin_locked() REQUIRES(view_);
+  void end_locked() REQUIRES(view_);
+  Result<uint64_t> write_namespace_locked(const std::vector<MountView>& mounts) REQUIRES(publishing_);
+  void publish(std::vector<MountView> mounts, uint64_t names) EXCLUDES(view_);
   void remove_old_namespaces(uint64_t current);
 
   CacheDir& dir_;
   Meter& meter_;
-  Fd stats_;  // these two: as init() made them
+  Fd stats_;
   Mapping stats_map_;
-  mutable Mutex mutex_;  // also: what changes in control
-  Charge charge_ GUARDED_BY(mutex_);
-  std::vector<MountView> mounts_ GUARDED_BY(mutex_);
-  std::shared_ptr<const Mapping> namespace_ GUARDED_BY(mutex_);
-  bool published_ GUARDED_BY(mutex_) = false;
+  Mutex publishing_;  // one publication at a time; held over system calls
+  Charge charge_ GUARDED_BY(publishing_);
+  bool published_ GUARDED_BY(publishing_) = false;
+  mutable Mutex view_ ACQUIRED_AFTER(publishing_);  // held over memory alone, the seqlock's writes too
+  std::vector<MountView> mounts_ GUARDED_BY(view_);
+  std::shared_ptr<const Mapping> namespace_ GUARDED_BY(view_);
 };
 
 }  // namespace larder

@@ -14,6 +14,7 @@
 #include "cached/cli/report.h"
 #include "cached/cli/units.h"
 #include "cached/config/config.h"
+#include "cached/store/open/source_meaning.h"
 
 namespace larder::cli {
 namespace {
@@ -130,10 +131,30 @@ int format_dataset(const Client& client, const FormatArgs& args) {
   return kExitOk;
 }
 
+// A listing that began after this process did shows all that who started it may expect.
+static const auto kStarted = std::chrono::steady_clock::now();
+
+static uint64_t age_ms() {
+  return static_cast<uint64_t>(
+      std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - kStarted).count());
+}
+
+static Json meaning_environment() {
+  Json out = {{"HOME", ""}};
+  const Environment env = process_environment();
+  for (size_t i = 0; i < kMeaningVariableCount; ++i) {
+    const std::string name = kMeaningVariables[i];
+    if (auto value = env(name.c_str())) out[name] = name.ends_with("_TOKEN") ? "set" : *value;
+  }
+  return out;
+}
+
 Result<Json> request_mount(const Client& client, const MountArgs& args, bool persist) {
   bool name = args.source.find("://") == std::string::npos;
   Json request = {{"op", "mount"}, {"path", args.path}, {"refresh", args.refresh}, {"persist", persist}};
   request[name ? "name" : "source"] = args.source;
+  request["age_ms"] = age_ms();
+  if (args.own_environment) request["environment"] = meaning_environment();
   if (!name) request["options"] = args.options;
   if (!args.fill.empty()) request["fill"] = args.fill;
   if (!args.fallback.empty()) request["fallback"] = args.fallback;

@@ -30,6 +30,7 @@ struct MountArgs {
   std::string policy;    // empty: the daemon's default
   std::string quota;     // empty: as it is
   bool refresh = false;
+  bool own_environment = false;  // the source means what it means in this process' environment, or nothing
 };
 int mount_dataset(const Client& client, const MountArgs& args);
 int umount_path(const Client& client, const std::string& path);

@@ -89,6 +89,7 @@ Status mount_all(const Client& client, const std::vector<MountSpec>& mounts, con
     mount.fill = args.fill;
     mount.policy = args.policy;
     mount.refresh = true;
+    mount.own_environment = true;
     auto reply = request_mount(client, mount, false);
     if (!reply) {
       for (const std::string& path : made)

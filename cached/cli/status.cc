@@ -115,6 +115,11 @@ std::string render_status(const Json& s) {
                      count_of(store, "errors"), count_of(store, "in_flight"), count_of(store, "queued"));
   for (const Json& m : list(s, "mounts"))
     out += render_mount(m);
+  for (const Json& w : list(s, "waiting_mounts")) {
+    const std::string source = text(w, "source");
+    out += fmt::format("\nnot mounted at {}: {}: {}\n", printable(text(w, "path")),
+                       printable(source.empty() ? text(w, "dataset") : source), printable(text(w, "trouble")));
+  }
   for (const Json& d : list(s, "datasets"))
     if (!truth(d, "mounted"))
       out += fmt::format("\nnot mounted: {} ({})\n", printable(text(d, "name")), printable(text(d, "source")));

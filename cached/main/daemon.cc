@@ -76,7 +76,6 @@ class Daemon {
   Status serve();
 
  private:
-  Status check_before();
   Status open_parts(const CacheLimits& limits);
   void resume_fills();
   void handle(IncomingRequest request);
@@ -109,22 +108,9 @@ class Daemon {
   Clock::time_point last_present_ = Clock::now();
 };
 
-// What can be found wrong before anything is made.
-Status Daemon::check_before() {
-  for (const MountConfig& m : config_.mounts) {
-    if (m.source.empty()) continue;
-    Result<SourceUrl> url = parse_source(m.source);
-    if (!url) return make_error(url.error().code, fmt::format("mount of {}: {}", m.path, url.error().message));
-    Result<std::unique_ptr<Store>> store = open_store_(m.source, options_for(config_, url->text(), {}));
-    if (!store) return make_error(store.error().code, fmt::format("mount of {}: {}", m.path, store.error().message));
-  }
-  return {};
-}
-
 Status Daemon::start() {
   for (const std::string& w : config_.warnings)
     spdlog::warn("{}", w);
-  if (Status s = check_before(); !s) return s;
   Result<FsSpace> space = fs_space(config_.cache_dir);
   if (!space) return space.error();
   uint64_t used = config_.cache_size ? 0 : disk_usage(config_.cache_dir);

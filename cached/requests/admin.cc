@@ -31,6 +31,7 @@ struct Admin::Call {
   Peer peer;
   std::shared_ptr<Replier> reply;
   const std::atomic<bool>* stopping;
+  Clock::time_point received = Clock::now();
 
   bool cancelled() const { return reply->gone() || stopping->load(); }
   Result<std::string> text(const char* key, bool needed = true) const {
@@ -48,16 +49,24 @@ struct Admin::Call {
     if (!it->is_boolean()) return make_error(EINVAL, fmt::format("\"{}\" is not true or false", key));
     return it->get<bool>();
   }
-  Result<StoreOptions> options() const {
-    StoreOptions options;
-    auto it = args.find("options");
-    if (it == args.end() || it->is_null()) return options;
-    if (!it->is_object()) return make_error(EINVAL, "\"options\" is not an object");
+  // An object whose values are texts; absent: empty.
+  Result<StoreOptions> texts(const char* name) const {
+    StoreOptions texts;
+    auto it = args.find(name);
+    if (it == args.end() || it->is_null()) return texts;
+    if (!it->is_object()) return make_error(EINVAL, fmt::format("\"{}\" is not an object", name));
     for (auto& [key, value] : it->items()) {
-      if (!value.is_string()) return make_error(EINVAL, fmt::format("option \"{}\" is not a text", shown(key)));
-      options[key] = value.get<std::string>();
+      if (!value.is_string()) return make_error(EINVAL, fmt::format("{}: \"{}\" is not a text", name, shown(key)));
+      texts[key] = value.get<std::string>();
     }
-    return options;
+    return texts;
+  }
+  // How long ago the request was decided on, as its sender says: at most an hour.
+  Clock::time_point asked() const {
+    auto it = args.find("age_ms");
+    const bool given = it != args.end() && it->is_number_unsigned();
+    const uint64_t age_ms = given ? std::min<uint64_t>(it->get<uint64_t>(), 3'600'000) : 0;
+    return received - std::chrono::milliseconds(age_ms);
   }
   // A reporter that sends at most five packets a second.
   Progress progress() const {
@@ -194,6 +203,15 @@ json Admin::mounts_status() {
   return list;
 }
 
+// Mounts of the configuration or of the last run that cannot be made now.
+json Admin::waiting_status() {
+  json list = json::array();
+  for (const WaitingMount& w : p_.datasets.waiting())
+    list.push_back(
+        {{"path", w.request.path}, {"dataset", w.request.name}, {"source", w.request.source}, {"trouble", w.trouble}});
+  return list;
+}
+
 json Admin::store_status() {
   StoreCounters sum;
   for (auto& d : p_.datasets.all()) {
@@ -248,6 +266,7 @@ Admin::Answer Admin::status(const Call&) {
                 {"errors", s.errors}}},
               {"store", store_status()},
               {"mounts", mounts},
+              {"waiting_mounts", waiting_status()},
               {"datasets", datasets}};
 }
 
@@ -256,7 +275,7 @@ Admin::Answer Admin::status(const Call&) {
 
 Admin::Answer Admin::format(const Call& call) {
   Result<std::string> name = call.text("name"), source = call.text("source"), group = call.text("group", false);
-  Result<StoreOptions> options = call.options();
+  Result<StoreOptions> options = call.texts("options");
   if (!name) return name.error();
   if (!source) return source.error();
   if (!group) return group.error();
@@ -314,16 +333,19 @@ Admin::Answer Admin::mount(const Call& call) {
   Result<std::string> path = call.text("path"), name = call.text("name", false), source = call.text("source", false);
   Result<std::string> fallback = call.text("fallback", false), fill = call.text("fill", false);
   Result<std::string> policy = call.text("policy", false), quota = call.text("quota", false);
-  Result<StoreOptions> options = call.options();
+  Result<StoreOptions> options = call.texts("options"), environment = call.texts("environment");
   Result<bool> refresh = call.flag("refresh", false), persist = call.flag("persist", !p_.config.is_private);
   for (const Result<std::string>* r : {&path, &name, &source, &fallback, &fill, &policy, &quota})
     if (!*r) return r->error();
   if (!options) return options.error();
+  if (!environment) return environment.error();
   if (!refresh) return refresh.error();
   if (!persist) return persist.error();
   Result<MountRequest> request = mount_request(*path, *name, *source);
   if (!request) return request.error();
   request->options = *options;
+  request->environment = *environment;
+  request->asked = call.asked();
   request->refresh = *refresh;
   request->persist = *persist;
   std::optional<Fallback> what_if_away;

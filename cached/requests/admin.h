@@ -69,6 +69,7 @@ class Admin {
   Answer shutdown(const Call& call);
 
   nlohmann::json mounts_status();
+  nlohmann::json waiting_status();
   nlohmann::json store_status();
   Result<uint64_t> fetch_again(const CheckCounts& counts, const Call& call);
   Status pin(const std::vector<std::string>& paths, const Call& call);

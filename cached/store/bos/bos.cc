@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <atomic>
 #include <charconv>
 #include <cstdlib>
@@ -271,6 +272,24 @@ Result<ListPage> parse_bos_list(std::string_view json) {
   if (page.next.empty() && !page.objects.empty()) page.next = page.objects.back().key;
   if (page.next.empty()) return make_error(EIO, "the list of objects is truncated but has no marker");
   return page;
+}
+
+Result<SourceMeaning> bos_meaning(const SourceUrl& source, const StoreOptions& options, const Environment& env) {
+  auto config = bos_config(source, options, env);
+  if (!config.ok()) return config.error();
+  SourceMeaning out;
+  out.endpoint = config->scheme + "://" + config->host;
+  std::transform(out.endpoint.begin(), out.endpoint.end(), out.endpoint.begin(),
+                 [](unsigned char c) { return static_cast<char>(tolower(c)); });
+  out.configured = !option(options, "endpoint").empty();
+  out.region = bos_region(options, env);
+  out.addressing = config->style == BosStyle::kPath ? "path" : "virtual";
+  const std::string key = option(options, "access_key");
+  if (!key.empty())
+    out.account = option(options, "session_token").empty() ? key : "";
+  else if (!env("BDCLOUD_SESSION_TOKEN"))
+    out.account = env("BDCLOUD_ACCESS_KEY").value_or("");
+  return out;
 }
 
 Result<std::unique_ptr<Store>> open_bos(const SourceUrl& source, const StoreOptions& options, const Environment& env) {

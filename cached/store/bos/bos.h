@@ -4,6 +4,7 @@
 #include <string>
 #include <string_view>
 
+#include "cached/store/api/source_meaning.h"
 #include "cached/store/api/store.h"
 #include "cached/store/auth/credentials.h"
 #include "cached/store/http/protocol.h"
@@ -24,6 +25,7 @@ ServiceError parse_bos_error(std::string_view json);
 // "3632233909" as its four bytes, big-endian; nothing if it is not a 32-bit number.
 std::optional<uint32_t> parse_crc32(std::string_view decimal);
 
+Result<SourceMeaning> bos_meaning(const SourceUrl& source, const StoreOptions& options, const Environment& env);
 Result<std::unique_ptr<Store>> open_bos(const SourceUrl& source, const StoreOptions& options, const Environment& env);
 
 }  // namespace larder

@@ -365,6 +365,47 @@ bool wants_path_style(std::string_view addressing, const EndpointAddress& addres
   return !amazon_host(std::string_view(address.host).substr(0, address.host.rfind(':')));
 }
 
+// The first ten characters after the prefix are base32; bits 1 to 40 of their first six bytes are the account's number.
+std::string account_of_key(std::string_view key, bool session) {
+  constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+  const bool amazons = key.size() == 20 && (key.starts_with("AKIA") || key.starts_with("ASIA")) && key[4] >= 'Q' &&
+                       key.substr(4).find_first_not_of(kDigits) == key.npos;
+  if (!amazons) return session ? std::string() : std::string(key);
+  uint64_t bits = 0;
+  for (char c : key.substr(4, 10))
+    bits = bits << 5 | kDigits.find(c);
+  return fmt::format("{:012}", (bits >> 2 & 0x7fffffffff80) >> 7);
+}
+
+static std::string account_of(const StoreOptions& options, const Environment& env, const Profile& profile) {
+  if (const std::string key = option(options, "access_key"); !key.empty())
+    return account_of_key(key, !option(options, "session_token").empty());
+  if (auto key = env("AWS_ACCESS_KEY_ID")) return account_of_key(*key, env("AWS_SESSION_TOKEN").has_value());
+  if (auto role = env("AWS_ROLE_ARN")) return *role;
+  for (const char* name : {"role_arn", "sso_account_id"})
+    if (const std::string value = setting(profile, name); !value.empty()) return value;
+  if (const std::string key = setting(profile, "aws_access_key_id"); !key.empty())
+    return account_of_key(key, !setting(profile, "aws_session_token").empty());
+  return env("AWS_PROFILE").value_or("");
+}
+
+Result<SourceMeaning> s3_meaning(const SourceUrl& source, const StoreOptions& options, const Environment& environment) {
+  const Environment env = with_profile(options, environment);
+  const Profile profile = load_profile(env);
+  auto config = s3_config(source, options, env, profile);
+  if (!config.ok()) return config.error();
+  SourceMeaning out;
+  out.endpoint = config->address.scheme + "://" + config->address.host;
+  std::transform(out.endpoint.begin(), out.endpoint.end(), out.endpoint.begin(),
+                 [](unsigned char c) { return static_cast<char>(tolower(c)); });
+  out.configured = config->own_endpoint;
+  out.region = config->region;
+  out.addressing = config->address.path_style ? "path" : "virtual";
+  const bool anonymous = bool_option(options, "anonymous", false).ok() && *bool_option(options, "anonymous", false);
+  out.account = anonymous ? "" : account_of(options, env, profile);
+  return out;
+}
+
 Result<std::unique_ptr<Store>> open_s3(const SourceUrl& source, const StoreOptions& options,
                                        const Environment& environment) {
   const Environment env = with_profile(options, environment);
