@@ -66,8 +66,7 @@ void ChunkStore::stop() {
     w.done(make_error(ECANCELED, "larderd is ending"));
 }
 
-// ---- finding and making
-// ----------------------------------------------------------------------------------------------
+// ---- finding and making -------------------------------------------------------------------------
 
 static std::pair<uint64_t, std::pair<uint64_t, uint64_t>> key_of(uint64_t dataset, ObjectId oid) {
   return {dataset, {oid.hi, oid.lo}};
@@ -143,8 +142,7 @@ uint32_t ChunkStore::joined(const LazyFile& file) const {
       std::max<uint64_t>(1, get_bytes(cache_.limit_of(*file.object.dataset)) >> file.map().chunk_shift));
 }
 
-// ---- chunks
-// ----------------------------------------------------------------------------------------------------------
+// ---- chunks -------------------------------------------------------------------------------------
 
 bool ChunkStore::landed(const LazyPtr& f, uint32_t chunk, uint64_t sum, Room room) {
   return cache_.land_chunk(f, chunk, sum, std::move(room));
@@ -305,8 +303,7 @@ ChunkHolder::Usage ChunkStore::usage_of(const Dataset& dataset) const {
   return u;
 }
 
-// ---- datasets
-// --------------------------------------------------------------------------------------------------------
+// ---- datasets -----------------------------------------------------------------------------------
 
 void ChunkStore::take_over(const std::shared_ptr<Dataset>& dataset, const std::shared_ptr<Accounts>& accounts) {
   Result<Fd> folder = open_dir(dataset->folder_fd(), kLazyFolder);

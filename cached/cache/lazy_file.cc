@@ -36,8 +36,7 @@ uint64_t LazyFile::chunk_on_disk(uint32_t chunk) const {
   return larder::on_disk(chunk_length(chunk));
 }
 
-// ---- making
-// ----------------------------------------------------------------------------------------------------------
+// ---- making -------------------------------------------------------------------------------------
 
 // Data and map get their names whole: a map that a program finds is complete.
 Status LazyFile::make_files(int folder, uint64_t handle_inode, Meter& meter) {
@@ -135,8 +134,7 @@ void LazyFile::remove_files() {
   charge_ = Charge();
 }
 
-// ---- taking over
-// -----------------------------------------------------------------------------------------------------
+// ---- taking over --------------------------------------------------------------------------------
 
 Status LazyFile::open_files(int folder, uint64_t handle, ObjectId oid, Meter& meter) {
   Fd found(::openat(folder, chunk_map_name(handle).c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
@@ -218,8 +216,7 @@ Result<std::shared_ptr<LazyFile>> LazyFile::take_over(const std::shared_ptr<Data
   return f;
 }
 
-// ---- chunks
-// ----------------------------------------------------------------------------------------------------------
+// ---- chunks -------------------------------------------------------------------------------------
 
 void LazyFile::set_present(uint32_t chunk, uint64_t sum) {
   sums_[chunk] = sum;

@@ -66,8 +66,7 @@ ChunkHolder::Scrubbed ChunkStore::scrub(const Dataset& dataset, ObjectId oid) {
   return done;
 }
 
-// ---- becoming whole
-// --------------------------------------------------------------------------------------------------
+// ---- becoming whole -----------------------------------------------------------------------------
 
 void ChunkStore::complete_soon_locked(const LazyPtr& f) {
   if (f->busy_completing || f->is_whole()) return;

@@ -19,8 +19,7 @@ static Error bad(const std::string& key, std::string_view value, std::string_vie
   return make_error(EINVAL, fmt::format("{} = \"{}\": {}", key, shown(value), remedy));
 }
 
-// ---- values
-// ----------------------------------------------------------------------------------------------------------
+// ---- values -------------------------------------------------------------------------------------
 
 static bool unit_factor(std::string unit, double* factor) {
   static const std::map<std::string, double> kUnits = {{"", 1},
@@ -112,8 +111,7 @@ Result<std::string> normal_mount_path(std::string_view path) {
   return out;
 }
 
-// ---- defaults
-// --------------------------------------------------------------------------------------------------------
+// ---- defaults -----------------------------------------------------------------------------------
 
 static std::string env(const char* name) {
   const char* v = std::getenv(name);
@@ -200,8 +198,7 @@ StoreOptions options_for(const Config& config, const std::string& source, const 
   return all;
 }
 
-// ---- sizes
-// -----------------------------------------------------------------------------------------------------------
+// ---- sizes --------------------------------------------------------------------------------------
 
 static std::string human(uint64_t bytes) {
   return bytes >= kGiB ? fmt::format("{:.1f} GiB", double(bytes) / double(kGiB))

@@ -30,8 +30,7 @@ static constexpr int kTicksASecond = 50;
 static constexpr auto kFlightsEnd = std::chrono::seconds(5);
 static constexpr unsigned kEndSeconds = 15;  // a store that hangs must not keep the daemon from ending
 
-// ---- the process
-// -----------------------------------------------------------------------------------------------------
+// ---- the process --------------------------------------------------------------------------------
 
 void prepare_process() {
   sigset_t set;
@@ -63,8 +62,7 @@ static void notify_systemd(std::string_view text) {
   (void)!::sendto(fd.get(), text.data(), text.size(), MSG_NOSIGNAL, reinterpret_cast<struct sockaddr*>(&address), len);
 }
 
-// ---- the daemon
-// ------------------------------------------------------------------------------------------------------
+// ---- the daemon ---------------------------------------------------------------------------------
 
 namespace {
 
@@ -220,8 +218,7 @@ Status Daemon::serve() {
   return s;
 }
 
-// ---- housekeeping
-// ----------------------------------------------------------------------------------------------------
+// ---- housekeeping -------------------------------------------------------------------------------
 
 void Daemon::keep_house() {
   for (int tick = 0; !ending_; ++tick) {

@@ -153,8 +153,7 @@ void Admin::run(const Call& call, const OpEntry& op) {
   if (!op.quick) --running_;
 }
 
-// ---- questions
-// -------------------------------------------------------------------------------------------------------
+// ---- questions ----------------------------------------------------------------------------------
 
 // redis://user:password@host without the password.
 static std::string without_password(const std::string& url) {
@@ -270,8 +269,7 @@ Admin::Answer Admin::status(const Call&) {
               {"datasets", datasets}};
 }
 
-// ---- datasets
-// --------------------------------------------------------------------------------------------------------
+// ---- datasets -----------------------------------------------------------------------------------
 
 Admin::Answer Admin::format(const Call& call) {
   Result<std::string> name = call.text("name"), source = call.text("source"), group = call.text("group", false);
@@ -390,8 +388,7 @@ Admin::Answer Admin::refresh(const Call& call) {
               {"skipped", r->skipped.count}, {"examples", examples}};
 }
 
-// ---- files
-// -----------------------------------------------------------------------------------------------------------
+// ---- files --------------------------------------------------------------------------------------
 
 static Result<std::vector<std::string>> paths_of(const json& args) {
   std::vector<std::string> paths;

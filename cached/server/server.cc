@@ -30,8 +30,7 @@ bool Peer::in_group(gid_t g) const {
   return gid == g || std::find(groups.begin(), groups.end(), g) != groups.end();
 }
 
-// ---- Replier
-// ---------------------------------------------------------------------------------------------------------
+// ---- Replier ------------------------------------------------------------------------------------
 
 void Replier::send(Packet packet) {
   packet.header.magic = kWireMagic;
@@ -103,8 +102,7 @@ void Replier::set_gone() {
   if (callback) callback();
 }
 
-// ---- listening
-// -------------------------------------------------------------------------------------------------------
+// ---- listening ----------------------------------------------------------------------------------
 
 static Status check_private_folder(const std::string& folder) {
   struct stat st;
@@ -223,8 +221,7 @@ void Server::post(uint64_t connection, Replier::Packet packet) {
   if (posted_.size() == 1) (void)!::write(wake_.get(), &one, sizeof one);
 }
 
-// ---- the loop
-// --------------------------------------------------------------------------------------------------------
+// ---- the loop -----------------------------------------------------------------------------------
 
 Status Server::run(Handler handler, std::function<Stamp()> stamp) {
   handler_ = std::move(handler);

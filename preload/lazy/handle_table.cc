@@ -32,8 +32,7 @@ Slot& slot_of(uint64_t handle_inode) {
   return slots[(handle_inode ^ handle_inode >> 7) % kSlots];
 }
 
-// ---- descriptors of ours
-// ----------------------------------------------------------------------------------------------
+// ---- descriptors of ours ------------------------------------------------------------------------
 
 // Above the numbers that programs count on. Takes the descriptor over.
 int parked(int fd) {
@@ -66,8 +65,7 @@ bool make_ours(int fd, long cookie, uint64_t dev, uint64_t inode) {
   return false;
 }
 
-// ---- the table
-// --------------------------------------------------------------------------------------------------------
+// ---- the table ----------------------------------------------------------------------------------
 
 bool is_whole(const Slot& s) {
   return s.map != nullptr && s.map->whole.load(std::memory_order_acquire) != 0;

@@ -202,8 +202,7 @@ int wake_to_look(uint64_t address, uint32_t word) {
   return 0;
 }
 
-// ---- chunks that were asked for
-// --------------------------------------------------------------------------------------
+// ---- chunks that were asked for -----------------------------------------------------------------
 
 // Calls f for the waiters of a chunk; those for which it returns true are done.
 template <typename Each>

@@ -11,8 +11,7 @@
 namespace larder {
 namespace {
 
-// ---- glob: it can be told what to open directories with
-// ---------------------------------------------------------------
+// ---- glob: it can be told what to open directories with -----------------------------------------
 
 void use_our_calls(glob_t* g) {
   g->gl_closedir = [](void* d) { larder_closedir(static_cast<DIR*>(d)); };
@@ -39,8 +38,7 @@ int glob_wrapper(const char* pattern, int flags, int (*on_error)(const char*, in
   return r;
 }
 
-// ---- nftw
-// -------------------------------------------------------------------------------------------------------------
+// ---- nftw ---------------------------------------------------------------------------------------
 
 template <typename Stat>
 struct WalkCall {

@@ -82,8 +82,7 @@ void compare(const char* what, const Outcome& plain, const Outcome& ours, unsign
          ours.bytes.size(), at);
 }
 
-// ---- open files
-// ------------------------------------------------------------------------------------------------------
+// ---- open files ---------------------------------------------------------------------------------
 
 std::string roots[2];
 std::vector<std::string> names;
@@ -175,8 +174,7 @@ void open_pair(Pair& p) {
     differ("fstat of %s", names[p.file].c_str());
 }
 
-// ---- calls on descriptors
-// --------------------------------------------------------------------------------------------
+// ---- calls on descriptors -----------------------------------------------------------------------
 
 void do_read(Pair& p) {
   size_t n = some_size();
@@ -407,8 +405,7 @@ void do_exec(Pair& p) {
     lseek(p.fd[side], at, SEEK_SET);
 }
 
-// ---- streams
-// ---------------------------------------------------------------------------------------------------------
+// ---- streams ------------------------------------------------------------------------------------
 
 void open_streams(StreamPair& s) {
   s.file = below(names.size());
@@ -485,8 +482,7 @@ void do_ifstream() {
   if (got[0] != got[1]) differ("ifstream of %s at %ld", names[file].c_str(), static_cast<long>(at));
 }
 
-// ---- mappings
-// --------------------------------------------------------------------------------------------------------
+// ---- mappings -----------------------------------------------------------------------------------
 
 void unmap(MapPair& m) {
   for (char*& base : m.base) {

@@ -160,8 +160,7 @@ void list(const char* what, std::vector<std::string> names) {
   say(all);
 }
 
-// ---- one path, every function that takes one
-// ----------------------------------------------------------------------------
+// ---- one path, every function that takes one ----------------------------------------------------
 
 void looking(const char* p) {
   struct stat64 s64;
@@ -282,8 +281,7 @@ void listing(const char* p) {
       std::to_string(fts ? fts64_close(fts) : -1));
 }
 
-// ---- descriptors
-// ----------------------------------------------------------------------------------------------------------
+// ---- descriptors --------------------------------------------------------------------------------
 
 void mapping(int fd) {
   struct stat st;
@@ -395,8 +393,7 @@ void reading(const char* p) {
   close(fd);
 }
 
-// ---- changes
-// --------------------------------------------------------------------------------------------------------------
+// ---- changes ------------------------------------------------------------------------------------
 
 void changing(const char* p) {
   say("-- change " + std::string(p));
@@ -443,8 +440,7 @@ void changing(const char* p) {
       (r < 0 && (errno == EOPNOTSUPP || errno == EOVERFLOW) ? "there" : strerrorname_np(errno)));
 }
 
-// ---- as system calls
-// --------------------------------------------------------------------------------------------------------
+// ---- as system calls ----------------------------------------------------------------------------
 
 void raw(const char* p) {
   say("-- raw " + std::string(p));
@@ -503,8 +499,7 @@ void raw(const char* p) {
   close(fd);
 }
 
-// ---- programs
-// -------------------------------------------------------------------------------------------------------------
+// ---- programs -----------------------------------------------------------------------------------
 
 // In a child: exec's error, or what the program did.
 template <typename Exec>

@@ -51,8 +51,7 @@ RedisLogin RedisClient::login() const {
   return {url_.user, url_.password, mode_ == Mode::kCluster ? 0 : url_.db, url_.tls};
 }
 
-// ---- connections
-// -----------------------------------------------------------------------------------------------------
+// ---- connections --------------------------------------------------------------------------------
 
 std::unique_ptr<RedisConnection> RedisClient::idle_at(const RedisEndpoint& endpoint) {
   std::lock_guard lock(mutex_);
@@ -178,8 +177,7 @@ Result<std::unique_ptr<RedisConnection>> RedisClient::dedicated(Deadline deadlin
   return RedisConnection::connect(*node, login(), deadline);
 }
 
-// ---- attempts
-// --------------------------------------------------------------------------------------------------------
+// ---- attempts -----------------------------------------------------------------------------------
 
 RedisClient::Attempt RedisClient::judge(RedisReply reply, const RedisEndpoint& from,
                                         std::optional<RedisEndpoint>* ask) {

@@ -63,8 +63,7 @@ Result<std::unique_ptr<Meta>> RedisMeta::open(std::string_view text, RedisSteps 
   return std::unique_ptr<Meta>(new RedisMeta(std::move(shared)));
 }
 
-// ---- datasets
-// --------------------------------------------------------------------------------------------------------
+// ---- datasets -----------------------------------------------------------------------------------
 
 Status RedisMeta::put_dataset(const DatasetDef& def) {
   if (auto status = check_definition(def); !status) return status;
@@ -143,8 +142,7 @@ Status RedisMeta::remove_dataset(std::string_view name) {
   return unlisted ? Status() : Status(unlisted.error());
 }
 
-// ---- versions
-// --------------------------------------------------------------------------------------------------------
+// ---- versions -----------------------------------------------------------------------------------
 
 Result<std::optional<VersionInfo>> RedisMeta::current(std::string_view name) {
   if (!valid_dataset_name(name)) return std::optional<VersionInfo>();
@@ -179,8 +177,7 @@ void RedisMeta::watch(std::function<void(const std::string& name)> changed) {
   watcher_ = std::make_unique<RedisWatcher>(*this, shared_, std::move(changed));
 }
 
-// ---- nodes
-// -----------------------------------------------------------------------------------------------------------
+// ---- nodes --------------------------------------------------------------------------------------
 
 Status RedisMeta::publish_node(std::string_view name, const NodeInfo& node) {
   if (!valid_dataset_name(name)) return no_dataset(name);

@@ -86,8 +86,7 @@ Result<int64_t> RedisWriter::number_of(const RedisCommand& command) {
   return reply->integer;
 }
 
-// ---- segments
-// --------------------------------------------------------------------------------------------------------
+// ---- segments -----------------------------------------------------------------------------------
 
 Status RedisWriter::add(const ObjectInfo& object) {
   if (ended_) return make_error(EINVAL, "this version is already ended");
@@ -131,8 +130,7 @@ Status RedisWriter::keep_alive() {
   return {};
 }
 
-// ---- publishing
-// ------------------------------------------------------------------------------------------------------
+// ---- publishing ---------------------------------------------------------------------------------
 
 Status RedisWriter::lock() {
   step("lock");

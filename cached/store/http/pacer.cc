@@ -6,8 +6,7 @@
 
 namespace larder {
 
-// ---- Concurrency
-// -----------------------------------------------------------------------------------------------------
+// ---- Concurrency --------------------------------------------------------------------------------
 
 Concurrency::Concurrency(int cap) : cap_(cap), limit_(std::min(kStart, cap)) {}
 
@@ -99,8 +98,7 @@ void Concurrency::wait_for(Step step) {
   settling_ = 2 * limit();
 }
 
-// ---- SlowestRequests
-// -------------------------------------------------------------------------------------------------
+// ---- SlowestRequests ----------------------------------------------------------------------------
 
 void SlowestRequests::add(std::chrono::microseconds first_byte) {
   const double ms = std::max(1.0, static_cast<double>(first_byte.count()) / 1000);
@@ -120,8 +118,7 @@ std::chrono::milliseconds SlowestRequests::after() const {
   return std::max(at_least_, std::chrono::milliseconds(static_cast<int64_t>(std::exp2(i / 4.0))));
 }
 
-// ---- RateCap
-// ---------------------------------------------------------------------------------------------------------
+// ---- RateCap ------------------------------------------------------------------------------------
 
 RateCap::Clock::duration RateCap::wait(bool demand, Clock::time_point now) const {
   if (rate_ <= 0) return {};

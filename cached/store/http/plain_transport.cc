@@ -89,8 +89,7 @@ int HttpEngine::PlainTransport::wait_ms(Clock::time_point now) const {
   return static_cast<int>(may_wait(now, most).count());
 }
 
-// ---- starting
-// --------------------------------------------------------------------------------------------------------
+// ---- starting -----------------------------------------------------------------------------------
 
 void HttpEngine::PlainTransport::start_ready() {
   Job job;
@@ -191,8 +190,7 @@ void HttpEngine::PlainTransport::watch(Connection& c, uint32_t events, int opera
   ::epoll_ctl(epoll_.get(), operation, c.fd.get(), &e);
 }
 
-// ---- events
-// ----------------------------------------------------------------------------------------------------------
+// ---- events -------------------------------------------------------------------------------------
 
 void HttpEngine::PlainTransport::on_event(Connection& c, uint32_t events) {
   if (!c.fd.valid()) return;  // dropped earlier in this turn
@@ -317,8 +315,7 @@ bool HttpEngine::PlainTransport::tell_body(Connection& c, std::span<const std::b
   return more;
 }
 
-// ---- ends
-// ------------------------------------------------------------------------------------------------------------
+// ---- ends ---------------------------------------------------------------------------------------
 
 // The connection broke. Before any byte of a reply on a kept connection the store had just closed it: once more, on a
 // new one.
@@ -403,8 +400,7 @@ void HttpEngine::PlainTransport::conclude_finished(size_t count) {
   }
 }
 
-// ---- timeouts
-// --------------------------------------------------------------------------------------------------------
+// ---- timeouts -----------------------------------------------------------------------------------
 
 void HttpEngine::PlainTransport::sweep(Clock::time_point now) {
   if (now - last_sweep_ < kSweepEvery) return;

@@ -43,8 +43,7 @@ class RedisMetaTest : public ::testing::Test {
   std::unique_ptr<Meta> meta_;
 };
 
-// ---- publishing
-// ------------------------------------------------------------------------------------------------------
+// ---- publishing ---------------------------------------------------------------------------------
 
 TEST_F(RedisMetaTest, KilledBeforeEachStepThereIsAWholeVersion) {
   const uint64_t first = publish(*meta_, "a", 20'000, 1).version;
@@ -152,8 +151,7 @@ TEST_F(RedisMetaTest, ANumberNeverComesBack) {
   EXPECT_GT(publish(*meta_, "a", 10).version, second);
 }
 
-// ---- faults
-// ----------------------------------------------------------------------------------------------------------
+// ---- faults -------------------------------------------------------------------------------------
 
 TEST_F(RedisMetaTest, ARestartedRedisIsUsedAgain) {
   const uint64_t version = publish(*meta_, "a", 100).version;
@@ -281,8 +279,7 @@ TEST_F(RedisMetaTest, ANewerSchemaIsRefused) {
   EXPECT_EQ(meta_->put_dataset(definition("a")).error().code, EPROTO) << "and is not written over";
 }
 
-// ---- what bytes a hostile peer may send
-// --------------------------------------------------------------------------------
+// ---- what bytes a hostile peer may send ---------------------------------------------------------
 
 class HostilePeer {
  public:
@@ -363,8 +360,7 @@ TEST(RedisReplies, NestedArraysComeBackAsTheyWere) {
   connection = make_error(EIO, "");
 }
 
-// ---- who may, and where
-// ----------------------------------------------------------------------------------------------
+// ---- who may, and where -------------------------------------------------------------------------
 
 TEST_F(RedisMetaTest, TenantsDoNotMeet) {
   auto one = open(server_->url("/0?prefix=team-a")), two = open(server_->url("/0?prefix=team-b")),
@@ -406,8 +402,7 @@ TEST_F(RedisMetaTest, PasswordsAndAclUsers) {
   EXPECT_EQ(open_meta("redis://alice:s3cret@" + at, "").error().code, EACCES) << "not hers";
 }
 
-// ---- notification
-// ----------------------------------------------------------------------------------------------------
+// ---- notification -------------------------------------------------------------------------------
 
 class Heard {
  public:
@@ -486,8 +481,7 @@ TEST_F(RedisMetaTest, NodesExpire) {
   EXPECT_GT(ttl, 0);
 }
 
-// ---- size
-// ------------------------------------------------------------------------------------------------------------
+// ---- size ---------------------------------------------------------------------------------------
 
 TEST_F(RedisMetaTest, AnObjectTakesAtMostSixtyBytesAndNoValueIsLarge) {
   publish(*meta_, "a", 300'000);

@@ -29,8 +29,7 @@ bool eventually(int ms, F condition) {
   return false;
 }
 
-// ---- Sentinel
-// --------------------------------------------------------------------------------------------------------
+// ---- Sentinel -----------------------------------------------------------------------------------
 
 class RedisSentinelTest : public ::testing::Test {
  protected:
@@ -107,8 +106,7 @@ TEST_F(RedisSentinelTest, AKilledPrimaryIsReplacedAndNothingIsLost) {
   EXPECT_EQ(current_version(*meta, "a"), second);
 }
 
-// ---- Cluster
-// ---------------------------------------------------------------------------------------------------------
+// ---- Cluster ------------------------------------------------------------------------------------
 
 class RedisClusterTest : public ::testing::Test {
  protected:
@@ -219,8 +217,7 @@ TEST_F(RedisClusterTest, AMessageReachesNodesOnOtherShards) {
   EXPECT_TRUE(eventually(60'000, [&] { return heard >= 3; })) << "the message, and the poll";
 }
 
-// ---- TLS
-// -------------------------------------------------------------------------------------------------------------
+// ---- TLS ----------------------------------------------------------------------------------------
 
 class RedisTlsTest : public ::testing::Test {
  protected:
