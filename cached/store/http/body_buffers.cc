@@ -7,7 +7,7 @@ BodyBuffers::Buffer BodyBuffers::get(size_t size) {
   out.pool_ = this;
   out.capacity_ = (size / kStep + 1) * kStep;
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     auto& idle = idle_[out.capacity_];
     if (!idle.empty()) {
       out.memory_ = std::move(idle.back());
@@ -25,7 +25,7 @@ void BodyBuffers::Buffer::reset() {
 }
 
 void BodyBuffers::give_back(std::unique_ptr<std::byte[]> memory, size_t capacity) {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   if (idle_bytes_ + capacity > kKeep) return;
   idle_bytes_ += capacity;
   idle_[capacity].push_back(std::move(memory));

@@ -4,9 +4,10 @@
 #include <cstddef>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <span>
 #include <vector>
+
+#include "cached/base/mutex.h"
 
 namespace larder {
 
@@ -41,9 +42,10 @@ class BodyBuffers {
   static constexpr size_t kKeep = 32 << 20;  // bytes of idle memory
   void give_back(std::unique_ptr<std::byte[]> memory, size_t capacity);
 
-  std::mutex mutex_;
-  std::map<size_t, std::vector<std::unique_ptr<std::byte[]>>> idle_;  // by capacity; the last one used first
-  size_t idle_bytes_ = 0;
+  Mutex mutex_;
+  // By capacity; the last one used first.
+  std::map<size_t, std::vector<std::unique_ptr<std::byte[]>>> idle_ GUARDED_BY(mutex_);
+  size_t idle_bytes_ GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace larder

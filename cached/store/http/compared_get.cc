@@ -2,9 +2,9 @@
 
 #include <atomic>
 #include <memory>
-#include <mutex>
 #include <optional>
 
+#include "cached/base/mutex.h"
 #include "cached/store/checksum/etag_check.h"
 #include "cached/store/http/body_check.h"
 #include "cached/store/http/parallel_get.h"
@@ -38,17 +38,23 @@ class Comparison : public std::enable_shared_from_this<Comparison> {
   void ask_crc(const std::shared_ptr<StoreContext>& store, const std::string& key, const std::string& if_match) {
     for (CrcKind kind : {CrcKind::kCrc64Nvme, CrcKind::kCrc32c, CrcKind::kCrc32})
       crcs_.push_back({kind, 0});
-    answer_awaited_ = true;
+    {
+      MutexLock lock(mutex_);
+      answer_awaited_ = true;
+    }
     larder::ask_crc(store, key, if_match,
                     [self = shared_from_this()](std::optional<CrcSum> crc) { self->answered(crc); });
   }
 
  private:
   void update(std::span<const std::byte> bytes) {
-    std::unique_lock lock(mutex_);
-    const bool awaited = answer_awaited_;
-    const auto crc = crc_;
-    lock.unlock();
+    bool awaited = false;
+    std::optional<CrcSum> crc;
+    {
+      MutexLock lock(mutex_);
+      awaited = answer_awaited_;
+      crc = crc_;
+    }
     if (known_) known_->update(bytes);
     for (auto& one : crcs_) {
       if (awaited || (crc && crc->kind == one.kind)) one.value = crc_update(one.kind, one.value, bytes);
@@ -57,27 +63,31 @@ class Comparison : public std::enable_shared_from_this<Comparison> {
   }
 
   void answered(std::optional<CrcSum> crc) {
-    std::unique_lock lock(mutex_);
-    if (!std::exchange(answer_awaited_, false)) return;  // the GET failed meanwhile
-    crc_ = crc;
-    if (!over_) return;
-    lock.unlock();
-    end();
+    {
+      MutexLock lock(mutex_);
+      if (!std::exchange(answer_awaited_, false)) return;  // the GET failed meanwhile
+      crc_ = crc;
+      if (!has_all_) return;
+    }
+    end({}, crc);
   }
 
   void done(Status status) {
-    std::unique_lock lock(mutex_);
-    over_ = std::move(status);
-    if (over_->ok() && answer_awaited_) return;
-    answer_awaited_ = false;
-    lock.unlock();
-    end();
+    std::optional<CrcSum> crc;
+    {
+      MutexLock lock(mutex_);
+      has_all_ = status.ok();
+      if (has_all_ && answer_awaited_) return;
+      answer_awaited_ = false;
+      crc = crc_;
+    }
+    end(std::move(status), crc);
   }
 
-  void end() {
-    Status status = std::exchange(*over_, Status());
+  // `crc`: the answer to the HEAD.
+  void end(Status status, const std::optional<CrcSum>& crc) {
     if (status.ok()) {
-      if (int code = differs(); code != 0)
+      if (int code = differs(crc); code != 0)
         status = make_error(code, name_ + ": the bytes do not match the store's checksum");
     }
     auto on_done = std::move(on_done_);
@@ -85,11 +95,11 @@ class Comparison : public std::enable_shared_from_this<Comparison> {
     on_done(std::move(status));
   }
 
-  // The code of the error; 0: they are right, or nothing tells.
-  int differs() {
-    if (crc_) {
+  // The code of the error; 0: the bytes are right, or nothing tells.
+  int differs(const std::optional<CrcSum>& crc) {
+    if (crc) {
       for (auto& one : crcs_) {
-        if (one.kind == crc_->kind) return one.value == crc_->value ? 0 : kWrongBytes;
+        if (one.kind == crc->kind) return one.value == crc->value ? 0 : kWrongBytes;
       }
     }
     if (known_) return known_->matches() ? 0 : kWrongBytes;
@@ -105,10 +115,10 @@ class Comparison : public std::enable_shared_from_this<Comparison> {
   EtagCheck by_etag_;
   std::vector<CrcSum> crcs_;
 
-  std::mutex mutex_;
-  bool answer_awaited_ = false;
-  std::optional<CrcSum> crc_;  // the answer
-  std::optional<Status> over_;
+  Mutex mutex_;
+  bool answer_awaited_ GUARDED_BY(mutex_) = false;
+  std::optional<CrcSum> crc_ GUARDED_BY(mutex_);  // the answer
+  bool has_all_ GUARDED_BY(mutex_) = false;       // the GET succeeded
 };
 
 }  // namespace

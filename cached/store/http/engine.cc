@@ -30,7 +30,7 @@ HttpEngine::HttpEngine(EngineOptions options)
 
 HttpEngine::~HttpEngine() {
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     closing_ = true;
   }
   for (auto& workers : workers_) {
@@ -47,7 +47,7 @@ HttpEngine::~HttpEngine() {
 }
 
 void HttpEngine::submit(std::shared_ptr<HttpAttempt> exchange, bool demand) {
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   if (closing_) {
     lock.unlock();
     return exchange->abandoned(closed());
@@ -62,7 +62,7 @@ void HttpEngine::submit(std::shared_ptr<HttpAttempt> exchange, bool demand) {
 void HttpEngine::hurry(std::string_view key) {
   bool moved[2] = {};
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     for (bool plain : {false, true}) {
       auto& fill = queue(false, plain);
       for (auto it = fill.begin(); it != fill.end();) {
@@ -82,7 +82,7 @@ void HttpEngine::hurry(std::string_view key) {
 
 bool HttpEngine::take(const TransportThread& who, bool plain, Job& job, Clock::time_point& ask_again) {
   ask_again = Clock::time_point::max();
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   TransportThread& first = *workers_[plain].front();
   if (&who != &first && !first.busy()) {  // one thread that does it all costs less than two that share it
     if (queue(true, plain).empty() && queue(false, plain).empty()) return false;
@@ -109,7 +109,7 @@ bool HttpEngine::take(const TransportThread& who, bool plain, Job& job, Clock::t
 }
 
 void HttpEngine::put_back(Job job) {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   auto& jobs = queue(job.demand, job.plain);
   jobs.push_front(std::move(job));
 }
@@ -118,7 +118,7 @@ void HttpEngine::put_back(Job job) {
 void HttpEngine::release(const Job& job, Concurrency::Outcome outcome, std::chrono::microseconds first_byte) {
   bool others;
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     concurrency_.ended(job.demand, outcome, first_byte, Clock::now());
     if (first_byte.count() > 0) slowest_.add(first_byte);
     others = !queue(true, !job.plain).empty() || !queue(false, !job.plain).empty();
@@ -133,22 +133,22 @@ void HttpEngine::wake_one(bool plain) {
 }
 
 int HttpEngine::concurrency_limit() const {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   return concurrency_.limit();
 }
 
 std::chrono::milliseconds HttpEngine::slow_after() const {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   return slowest_.after();
 }
 
 uint64_t HttpEngine::in_flight() const {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   return static_cast<uint64_t>(concurrency_.active());
 }
 
 uint64_t HttpEngine::queued() const {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   uint64_t count = 0;
   for (auto& by_kind : queues_) {
     for (auto& jobs : by_kind)

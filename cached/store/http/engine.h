@@ -10,11 +10,11 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "cached/base/mutex.h"
 #include "cached/store/http/attempt.h"
 #include "cached/store/http/pacer.h"
 
@@ -66,16 +66,17 @@ class HttpEngine {
   void put_back(Job job);  // after its wait: goes before the others of its kind
   void release(const Job& job, Concurrency::Outcome outcome, std::chrono::microseconds first_byte);
   void wake_one(bool plain);
-  std::deque<Job>& queue(bool demand, bool plain) { return queues_[demand][plain]; }
+  std::deque<Job>& queue(bool demand, bool plain) REQUIRES(mutex_) { return queues_[demand][plain]; }
 
   const EngineOptions options_;
-  mutable std::mutex mutex_;
-  bool closing_ = false;
-  Concurrency concurrency_;
-  SlowestRequests slowest_;
-  RateCap request_cap_, byte_cap_;
-  std::deque<Job> queues_[2][2];
-  std::vector<std::unique_ptr<TransportThread>> workers_[2];  // [plain]
+  mutable Mutex mutex_;
+  bool closing_ GUARDED_BY(mutex_) = false;
+  Concurrency concurrency_ GUARDED_BY(mutex_);
+  SlowestRequests slowest_ GUARDED_BY(mutex_);
+  RateCap request_cap_ GUARDED_BY(mutex_);
+  RateCap byte_cap_ GUARDED_BY(mutex_);
+  std::deque<Job> queues_[2][2] GUARDED_BY(mutex_);
+  std::vector<std::unique_ptr<TransportThread>> workers_[2];  // [plain]; constant once they run
 };
 
 }  // namespace larder

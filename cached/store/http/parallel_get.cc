@@ -1,8 +1,8 @@
 #include "cached/store/http/parallel_get.h"
 
 #include <map>
-#include <mutex>
 
+#include "cached/base/mutex.h"
 #include "cached/store/http/range_get.h"
 
 namespace larder {
@@ -19,20 +19,19 @@ class ParallelGet : public std::enable_shared_from_this<ParallelGet> {
         count_((request_.length + kPartBytes - 1) / kPartBytes) {}
 
   void start() {
-    std::unique_lock lock(mutex_);
-    start_parts(lock);
+    MutexLock lock(mutex_);
+    start_parts();
   }
 
  private:
-  using Lock = std::unique_lock<std::mutex>;
   struct Part {
     std::vector<std::byte> data;  // arrived, not yet delivered
     bool complete = false;
     bool ahead = false;  // counted in parts_ahead
   };
 
-  // Starts what window and memory allow; at least one part is always under way.
-  void start_parts(Lock& lock) {
+  // Starts what window and memory allow; at least one part is always under way. Releases the lock meanwhile.
+  void start_parts() REQUIRES(mutex_) {
     while (!failed_ && next_ < count_ && next_ - head_ < kPartsAhead) {
       const bool ahead = next_ != head_;
       if (ahead && store_->parts_ahead.fetch_add(1) >= kStorePartsAhead) {
@@ -41,9 +40,9 @@ class ParallelGet : public std::enable_shared_from_this<ParallelGet> {
       }
       const uint64_t index = next_++;
       parts_[index].ahead = ahead;
-      lock.unlock();
+      mutex_.unlock();
       engine_.submit(part(index), request_.demand);
-      lock.lock();
+      mutex_.lock();
     }
   }
 
@@ -64,74 +63,75 @@ class ParallelGet : public std::enable_shared_from_this<ParallelGet> {
   }
 
   bool failed() {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     return failed_;
   }
 
   Status arrived(uint64_t index, std::span<const std::byte> data) {
-    Lock lock(mutex_);
+    MutexLock lock(mutex_);
     if (failed_) return error_;
     Part& part = parts_[index];
     if (index == head_ && part.data.empty() && !delivering_) {
-      deliver(lock, data);
+      deliver(data);
     } else {
       part.data.insert(part.data.end(), data.begin(), data.end());
     }
-    drain(lock);
+    drain();
     return failed_ ? Status(error_) : Status();
   }
 
   void ended(uint64_t index, Status status) {
-    Lock lock(mutex_);
+    MutexLock lock(mutex_);
     if (status.ok()) {
       parts_[index].complete = true;
     } else {
       fail(status.error());
     }
-    drain(lock);
+    drain();
   }
 
-  void fail(const Error& error) {
+  void fail(const Error& error) REQUIRES(mutex_) {
     if (failed_) return;
     failed_ = true;
     error_ = error;
   }
 
   // Calls the receiver without the lock; nobody else does meanwhile.
-  void deliver(Lock& lock, std::span<const std::byte> data) {
+  void deliver(std::span<const std::byte> data) REQUIRES(mutex_) {
     delivering_ = true;
-    lock.unlock();
+    mutex_.unlock();
     const Status status = request_.on_data(data);
-    lock.lock();
+    mutex_.lock();
     delivering_ = false;
     if (!status.ok()) fail(status.error());
   }
 
   // Delivers whatever is next in order, starts further parts, tells the end.
-  void drain(Lock& lock) {
+  void drain() REQUIRES(mutex_) {
     while (!delivering_ && !failed_ && head_ < next_) {
       Part& part = parts_[head_];
       if (!part.data.empty()) {
         std::vector<std::byte> data;
         data.swap(part.data);
-        deliver(lock, data);
+        deliver(data);
       } else if (part.complete) {
         drop_head();
-        start_parts(lock);
+        start_parts();
       } else {
         break;
       }
     }
-    tell_end(lock);
+    tell_end();
   }
 
-  void drop_head() {
+  void drop_head() REQUIRES(mutex_) {
     if (parts_[head_].ahead) store_->parts_ahead.fetch_sub(1);
     parts_.erase(head_);
     ++head_;
   }
 
-  void tell_end(Lock& lock) {
+  // Calls on_done without the lock.
+  void tell_end() REQUIRES(mutex_) {
     if (told_ || delivering_ || !(failed_ || head_ == count_)) return;
     told_ = true;
     for (auto& [index, part] : parts_) {
@@ -140,23 +140,23 @@ class ParallelGet : public std::enable_shared_from_this<ParallelGet> {
     }
     auto done = std::move(request_.on_done);
     Status status = failed_ ? Status(error_) : Status();
-    lock.unlock();
+    mutex_.unlock();
     done(std::move(status));
-    lock.lock();
+    mutex_.lock();
   }
 
   const std::shared_ptr<StoreContext> store_;
   HttpEngine& engine_;
   GetRequest request_;
   const uint64_t count_;
-  std::mutex mutex_;
-  uint64_t head_ = 0;  // the part whose turn it is
-  uint64_t next_ = 0;  // the next to start
-  std::map<uint64_t, Part> parts_;
-  bool delivering_ = false;
-  bool failed_ = false;
-  bool told_ = false;
-  Error error_;
+  Mutex mutex_;
+  uint64_t head_ GUARDED_BY(mutex_) = 0;  // the part whose turn it is
+  uint64_t next_ GUARDED_BY(mutex_) = 0;  // the next to start
+  std::map<uint64_t, Part> parts_ GUARDED_BY(mutex_);
+  bool delivering_ GUARDED_BY(mutex_) = false;
+  bool failed_ GUARDED_BY(mutex_) = false;
+  bool told_ GUARDED_BY(mutex_) = false;
+  Error error_ GUARDED_BY(mutex_);
 };
 
 }  // namespace

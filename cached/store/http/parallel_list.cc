@@ -1,10 +1,10 @@
 #include "cached/store/http/parallel_list.h"
 
 #include <algorithm>
-#include <condition_variable>
 #include <list>
-#include <mutex>
 #include <thread>
+
+#include "cached/base/mutex.h"
 
 namespace larder {
 namespace {
@@ -38,17 +38,18 @@ struct ParallelList::Node {
 };
 
 struct ParallelList::State {
-  explicit State(const ParallelList& of) : list(of) {}
+  explicit State(const ParallelList& of) : list(of), nodes(1) {}
 
   const ParallelList& list;
-  std::mutex mutex;
-  std::condition_variable changed;
-  std::list<Node> nodes;
-  Status failed;
-  bool over = false;
+  Mutex mutex;
+  CondVar changed;
+  // A node that is started and not done belongs to the thread that lists it.
+  std::list<Node> nodes GUARDED_BY(mutex);
+  Status failed GUARDED_BY(mutex);
+  bool over GUARDED_BY(mutex) = false;
 
   // The first folder that nobody lists yet, near the front.
-  Node* pick() {
+  Node* pick() REQUIRES(mutex) {
     size_t looked = 0;
     for (auto it = nodes.begin(); it != nodes.end() && looked < kNodesAhead; ++it, ++looked) {
       if (!it->started) return &*it;
@@ -56,12 +57,18 @@ struct ParallelList::State {
     return nullptr;
   }
 
+  // The next folder to list; null: there is nothing more to do.
+  Node* await_folder() REQUIRES(mutex) {
+    while (!over && failed.ok()) {
+      if (Node* node = pick(); node != nullptr) return node;
+      changed.wait(mutex);
+    }
+    return nullptr;
+  }
+
   void work() {
-    std::unique_lock lock(mutex);
-    for (;;) {
-      Node* node = nullptr;
-      changed.wait(lock, [&] { return over || !failed.ok() || (node = pick()) != nullptr; });
-      if (over || !failed.ok()) return;
+    MutexLock lock(mutex);
+    while (Node* node = await_folder()) {
       node->started = true;
       lock.unlock();
       Status status = list_folder(*node);
@@ -86,7 +93,7 @@ struct ParallelList::State {
       std::move(page->objects.begin(), page->objects.end(), std::back_inserter(objects));
     }
     std::sort(objects.begin(), objects.end(), by_key);  // stores on top of folders have another order
-    std::lock_guard lock(mutex);
+    MutexLock lock(mutex);
     node.objects = std::move(objects);
     node.done = true;
     return {};
@@ -185,16 +192,17 @@ struct ParallelList::State {
       n.patience = std::max(kPatience, 2 * folders.size());  // what one more split would ask for must be worth it
     }
     objects_before(nullptr);
-    std::lock_guard lock(mutex);
+    MutexLock lock(mutex);
     auto at = std::find_if(nodes.begin(), nodes.end(), [&](auto& n) { return &n == &node; });
     nodes.splice(std::next(at), in);
     at->done = true;  // it has nothing of its own any more
   }
 
   Status hand_on() {
-    std::unique_lock lock(mutex);
+    MutexLock lock(mutex);
     while (!nodes.empty()) {
-      changed.wait(lock, [&] { return !failed.ok() || nodes.front().done; });
+      while (failed.ok() && !nodes.front().done)
+        changed.wait(mutex);
       if (!failed.ok()) return failed;
       std::vector<ObjectInfo> objects = std::move(nodes.front().objects);
       nodes.pop_front();
@@ -213,13 +221,12 @@ ParallelList::ParallelList(std::string prefix, Ask ask, FirstAfter first_after, 
 
 Status ParallelList::run() {
   State state(*this);
-  state.nodes.emplace_back();
   std::vector<std::thread> threads;
   for (int i = 0; i < kAtOnce; ++i)
     threads.emplace_back([&] { state.work(); });
   const Status status = state.hand_on();
   {
-    std::lock_guard lock(state.mutex);
+    MutexLock lock(state.mutex);
     state.over = true;
   }
   state.changed.notify_all();

@@ -4,9 +4,9 @@
 
 #include <charconv>
 #include <cstring>
-#include <mutex>
 #include <optional>
 
+#include "cached/base/mutex.h"
 #include "cached/store/http/body_check.h"
 #include "cached/store/http/expected_version.h"
 
@@ -62,18 +62,18 @@ class Race {
 
   // Another runner. False: there is a second one already, or somebody delivers.
   bool join() {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     if (runners_ != 1 || hedged_ || winner_ != nullptr || over_) return false;
     ++runners_;
     return hedged_ = true;
   }
   bool lost(const void* who) const {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     return over_ || (winner_ != nullptr && winner_ != who);
   }
   Status deliver(const void* who, std::span<const std::byte> data) {
     {
-      std::lock_guard lock(mutex_);
+      MutexLock lock(mutex_);
       if (over_ || (winner_ != nullptr && winner_ != who)) return make_error(ECANCELED, "the other GET was faster");
       winner_ = who;
     }
@@ -83,7 +83,7 @@ class Race {
   void finished(const void* who, Status status) {
     std::function<void(Status)> done;
     {
-      std::lock_guard lock(mutex_);
+      MutexLock lock(mutex_);
       --runners_;
       const bool loser = over_ || (winner_ != nullptr && winner_ != who);
       const bool final_word =
@@ -97,12 +97,12 @@ class Race {
   }
 
  private:
-  mutable std::mutex mutex_;
-  GetRequest request_;
-  int runners_ = 1;
-  bool hedged_ = false;
-  bool over_ = false;
-  const void* winner_ = nullptr;
+  GetRequest request_;  // its callbacks are called, and dropped, by whoever delivers or ends it
+  mutable Mutex mutex_;
+  int runners_ GUARDED_BY(mutex_) = 1;
+  bool hedged_ GUARDED_BY(mutex_) = false;
+  bool over_ GUARDED_BY(mutex_) = false;
+  const void* winner_ GUARDED_BY(mutex_) = nullptr;
 };
 
 class RangeGet final : public StoreExchange {

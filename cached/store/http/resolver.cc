@@ -2,8 +2,9 @@
 
 #include <netdb.h>
 
-#include <mutex>
 #include <thread>
+
+#include "cached/base/mutex.h"
 
 namespace larder {
 namespace {
@@ -37,14 +38,13 @@ struct Resolver::Shared {
     std::optional<Answer> answer;
     Clock::time_point until{};
   };
-  std::mutex mutex;
-  std::map<std::string, Entry> entries;
-  std::function<void()> wake;
+  explicit Shared(std::function<void()> waker) : wake(std::move(waker)) {}
+  const std::function<void()> wake;
+  Mutex mutex;
+  std::map<std::string, Entry> entries GUARDED_BY(mutex);
 };
 
-Resolver::Resolver(std::function<void()> wake) : shared_(std::make_shared<Shared>()) {
-  shared_->wake = std::move(wake);
-}
+Resolver::Resolver(std::function<void()> wake) : shared_(std::make_shared<Shared>(std::move(wake))) {}
 Resolver::~Resolver() = default;
 
 // RFC 6761: names below localhost are this machine, whatever a resolver says of them (libcurl does the same).
@@ -60,7 +60,7 @@ std::optional<Answer> Resolver::lookup(const std::string& host, const std::strin
     return here;
   }
   const std::string name = host + " " + port;
-  std::lock_guard lock(shared_->mutex);
+  MutexLock lock(shared_->mutex);
   auto it = shared_->entries.find(name);
   if (it != shared_->entries.end()) {
     if (!it->second.answer) return std::nullopt;  // being asked
@@ -78,7 +78,7 @@ std::optional<Answer> Resolver::lookup(const std::string& host, const std::strin
   std::thread([shared = shared_, host, port, name] {
     Answer answer = ask(host, port, AI_NUMERICSERV | AI_ADDRCONFIG);
     {
-      std::lock_guard inner(shared->mutex);
+      MutexLock inner(shared->mutex);
       shared->entries[name] = {std::move(answer), Clock::now() + kKeep};
     }
     shared->wake();
