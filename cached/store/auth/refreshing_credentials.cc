@@ -28,7 +28,7 @@ RefreshingCredentials::RefreshingCredentials(FetchCredentials fetch, std::shared
 
 RefreshingCredentials::~RefreshingCredentials() {
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     stop_ = true;
   }
   changed_.notify_all();
@@ -36,14 +36,14 @@ RefreshingCredentials::~RefreshingCredentials() {
 }
 
 Result<std::shared_ptr<const Credentials>> RefreshingCredentials::current() {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   if (renewing_ || (!credentials_ && failure_.empty())) return make_error(EAGAIN, "credentials are being fetched");
   if (credentials_) return credentials_;
   return make_error(EACCES, "cannot get credentials: " + failure_);
 }
 
 bool RefreshingCredentials::refused(const Credentials* used, bool expired) {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   if (renewing_ || credentials_.get() != used) return true;
   if (in_vain_ != Clock::time_point() && Clock::now() - in_vain_ < kRest) return false;
   renewing_ = wanted_ = true;
@@ -53,40 +53,47 @@ bool RefreshingCredentials::refused(const Credentials* used, bool expired) {
 }
 
 std::string RefreshingCredentials::trouble() {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   return failure_;
 }
 
 void RefreshingCredentials::run() {
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   while (!stop_) {
-    changed_.wait_for(lock, until_refresh(), [this] { return stop_ || wanted_; });
+    const auto refresh_at = Clock::now() + until_refresh();
+    while (!stop_ && !wanted_) {
+      if (!changed_.wait_until(mutex_, refresh_at)) break;
+    }
     if (stop_) return;
     wanted_ = false;
     if (renewing_)
-      renew(lock);
+      renew();
     else
-      fetch_once(lock);
+      fetch_once();
   }
 }
 
 // Until there are others than those that were refused, or it is too late.
-void RefreshingCredentials::renew(std::unique_lock<std::mutex>& lock) {
+void RefreshingCredentials::renew() {
   const std::shared_ptr<const Credentials> old = credentials_;
   for (;;) {
-    fetch_once(lock);
+    fetch_once();
     if (credentials_ != old || Clock::now() + kAskAgain > renew_until_) break;
-    if (changed_.wait_for(lock, kAskAgain, [this] { return stop_; })) break;
+    const auto ask_at = Clock::now() + kAskAgain;
+    while (!stop_) {
+      if (!changed_.wait_until(mutex_, ask_at)) break;
+    }
+    if (stop_) break;
   }
   if (credentials_ == old) in_vain_ = Clock::now();
   renewing_ = wanted_ = false;
 }
 
 // Old credentials stay when a fetch fails: they may still be good, and the store says so if not.
-void RefreshingCredentials::fetch_once(std::unique_lock<std::mutex>& lock) {
-  lock.unlock();
+void RefreshingCredentials::fetch_once() {
+  mutex_.unlock();
   Result<Credentials> fresh = fetch_();
-  lock.lock();
+  mutex_.lock();
   if (!fresh.ok()) {
     failure_ = fresh.error().message;
     ++failures_;

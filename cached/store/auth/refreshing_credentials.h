@@ -6,13 +6,12 @@
 // there is no other one at once: requests are refused meanwhile. Threads: any.
 #pragma once
 #include <chrono>
-#include <condition_variable>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <thread>
 
+#include "cached/base/mutex.h"
 #include "cached/store/auth/credentials.h"
 
 namespace larder {
@@ -31,21 +30,21 @@ class RefreshingCredentials final : public CredentialsProvider {
  private:
   using Clock = std::chrono::steady_clock;
   void run();
-  void fetch_once(std::unique_lock<std::mutex>& lock);
-  void renew(std::unique_lock<std::mutex>& lock);
-  std::chrono::milliseconds until_refresh() const;
+  void fetch_once() REQUIRES(mutex_);  // releases the lock while it fetches
+  void renew() REQUIRES(mutex_);
+  std::chrono::milliseconds until_refresh() const REQUIRES(mutex_);
 
   const FetchCredentials fetch_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::shared_ptr<const Credentials> credentials_;
-  std::string failure_;  // of the last fetch
-  int failures_ = 0;
-  bool wanted_;
-  bool renewing_ = false;  // the current keys were refused
-  Clock::time_point renew_until_{};
-  Clock::time_point in_vain_{};  // when a renewal brought nothing new
-  bool stop_ = false;
+  Mutex mutex_;
+  CondVar changed_;
+  std::shared_ptr<const Credentials> credentials_ GUARDED_BY(mutex_);
+  std::string failure_ GUARDED_BY(mutex_);  // of the last fetch
+  int failures_ GUARDED_BY(mutex_) = 0;
+  bool wanted_ GUARDED_BY(mutex_);
+  bool renewing_ GUARDED_BY(mutex_) = false;  // the current keys were refused
+  Clock::time_point renew_until_ GUARDED_BY(mutex_){};
+  Clock::time_point in_vain_ GUARDED_BY(mutex_){};  // when a renewal brought nothing new
+  bool stop_ GUARDED_BY(mutex_) = false;
   std::thread thread_;
 };
 

@@ -111,7 +111,7 @@ std::string amz_date(int64_t time) {
 std::shared_ptr<const SigV4::DayKey> SigV4::day_key(const Credentials& who, std::string_view date,
                                                     std::string_view region) {
   const std::string_view day = date.substr(0, 8);
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   if (key_ && key_->date == day && key_->region == region && key_->secret == who.secret_key) return key_;
   const Sha256 date_key = HmacSha256("AWS4" + who.secret_key).sign(day);
   const Sha256 region_key = HmacSha256(date_key).sign(region);

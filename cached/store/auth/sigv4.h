@@ -5,12 +5,12 @@
 #pragma once
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "cached/base/mutex.h"
 #include "cached/store/auth/credentials.h"
 #include "cached/store/checksum/digest.h"
 #include "cached/store/http/http_headers.h"
@@ -55,8 +55,8 @@ class SigV4 {
                                std::string_view date);
 
   const std::string service_;
-  std::mutex mutex_;
-  std::shared_ptr<const DayKey> key_;
+  Mutex mutex_;
+  std::shared_ptr<const DayKey> key_ GUARDED_BY(mutex_);
 };
 
 }  // namespace larder

@@ -68,7 +68,7 @@ std::string bce_date(int64_t time) {
 
 std::shared_ptr<const BceSigner::Key> BceSigner::key(const Credentials& who, int64_t time) {
   std::string prefix = fmt::format("bce-auth-v1/{}/{}/{}", who.access_key, bce_date(time), kExpireSeconds);
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   if (key_ && key_->prefix == prefix && key_->secret == who.secret_key) return key_;
   const std::string derived = hex(HmacSha256(who.secret_key).sign(prefix));
   key_ = std::make_shared<const Key>(Key{who.secret_key, std::move(prefix), HmacSha256(derived)});

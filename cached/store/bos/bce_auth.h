@@ -6,10 +6,10 @@
 #pragma once
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <string_view>
 
+#include "cached/base/mutex.h"
 #include "cached/store/auth/credentials.h"
 #include "cached/store/auth/sigv4.h"
 #include "cached/store/checksum/digest.h"
@@ -39,8 +39,8 @@ class BceSigner {
   };
   std::shared_ptr<const Key> key(const Credentials& who, int64_t time);
 
-  std::mutex mutex_;
-  std::shared_ptr<const Key> key_;
+  Mutex mutex_;
+  std::shared_ptr<const Key> key_ GUARDED_BY(mutex_);
 };
 
 }  // namespace larder

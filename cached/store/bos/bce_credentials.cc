@@ -6,9 +6,9 @@
 #include <algorithm>
 #include <cstring>
 #include <fstream>
-#include <mutex>
 
 #include "cached/base/files.h"
+#include "cached/base/mutex.h"
 #include "cached/store/api/errors.h"
 #include "cached/store/api/options.h"
 #include "cached/store/http/http_headers.h"
@@ -52,6 +52,24 @@ class FileCredentials final : public CredentialsProvider {
   explicit FileCredentials(std::string path) : path_(std::move(path)) {}
 
   Status load() {
+    MutexLock lock(mutex_);
+    return load_locked();
+  }
+
+  Result<std::shared_ptr<const Credentials>> current() override {
+    MutexLock lock(mutex_);
+    if (!(stamp_of(path_) == stamp_)) (void)load_locked();  // unreadable or half written: the last good keys stay
+    return credentials_;
+  }
+
+  bool refused(const Credentials* used, bool) override {
+    MutexLock lock(mutex_);
+    (void)load_locked();
+    return credentials_.get() != used;
+  }
+
+ private:
+  Status load_locked() REQUIRES(mutex_) {
     stamp_ = stamp_of(path_);
     std::ifstream file(path_, std::ios::binary);
     if (!file) {
@@ -70,27 +88,14 @@ class FileCredentials final : public CredentialsProvider {
     return {};
   }
 
-  Result<std::shared_ptr<const Credentials>> current() override {
-    std::lock_guard lock(mutex_);
-    if (!(stamp_of(path_) == stamp_)) (void)load();  // unreadable or half written: the last good keys stay
-    return credentials_;
-  }
-
-  bool refused(const Credentials* used, bool) override {
-    std::lock_guard lock(mutex_);
-    (void)load();
-    return credentials_.get() != used;
-  }
-
- private:
   static bool same(const Credentials& a, const Credentials& b) {
     return a.access_key == b.access_key && a.secret_key == b.secret_key && a.session_token == b.session_token;
   }
 
   const std::string path_;
-  std::mutex mutex_;
-  Stamp stamp_;
-  std::shared_ptr<const Credentials> credentials_;
+  Mutex mutex_;
+  Stamp stamp_ GUARDED_BY(mutex_);
+  std::shared_ptr<const Credentials> credentials_ GUARDED_BY(mutex_);
 };
 
 Result<std::unique_ptr<CredentialsProvider>> fixed_pair(std::string access, std::string secret, std::string token,

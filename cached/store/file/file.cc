@@ -235,7 +235,7 @@ FileStore::FileStore(std::string directory, int threads, FileListing listing)
 
 FileStore::~FileStore() {
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     stop_ = true;
   }
   ready_.notify_all();
@@ -277,14 +277,14 @@ Result<ObjectInfo> FileStore::head(std::string_view key) {
 
 void FileStore::get(GetRequest request) {
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     (request.demand ? demand_ : fill_).push_back(std::move(request));
   }
   ready_.notify_one();
 }
 
 void FileStore::hurry(std::string_view key) {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   auto rest = std::stable_partition(fill_.begin(), fill_.end(), [&](const GetRequest& r) { return r.key != key; });
   std::move(rest, fill_.end(), std::back_inserter(demand_));
   fill_.erase(rest, fill_.end());
@@ -292,9 +292,10 @@ void FileStore::hurry(std::string_view key) {
 
 void FileStore::work() {
   std::vector<std::byte> buffer(kReadBytes);
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   while (true) {
-    ready_.wait(lock, [this] { return stop_ || !demand_.empty() || !fill_.empty(); });
+    while (!stop_ && demand_.empty() && fill_.empty())
+      ready_.wait(mutex_);
     if (stop_) return;
     auto& queue = demand_.empty() ? fill_ : demand_;
     GetRequest request = std::move(queue.front());
@@ -379,7 +380,7 @@ StoreCounters FileStore::counters() const {
   out.bytes = bytes_.load(std::memory_order_relaxed);
   out.errors = errors_.load(std::memory_order_relaxed);
   out.in_flight = reading_.load(std::memory_order_relaxed);
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   out.queued = demand_.size() + fill_.size();
   return out;
 }

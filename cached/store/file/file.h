@@ -8,14 +8,13 @@
 #include <sys/stat.h>
 
 #include <atomic>
-#include <condition_variable>
 #include <deque>
-#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "cached/base/fd.h"
+#include "cached/base/mutex.h"
 #include "cached/store/api/filter.h"
 #include "cached/store/api/store.h"
 #include "cached/store/file/file_writer.h"
@@ -74,10 +73,11 @@ class FileStore final : public Store {
   FileWriter writer_;
   std::vector<std::string> unfinished_;
   std::atomic<uint64_t> skipped_{0}, unreadable_{0}, gets_{0}, lists_{0}, bytes_{0}, errors_{0}, reading_{0};
-  mutable std::mutex mutex_;
-  std::condition_variable ready_;
-  std::deque<GetRequest> demand_, fill_;
-  bool stop_ = false;
+  mutable Mutex mutex_;
+  CondVar ready_;
+  std::deque<GetRequest> demand_ GUARDED_BY(mutex_);
+  std::deque<GetRequest> fill_ GUARDED_BY(mutex_);
+  bool stop_ GUARDED_BY(mutex_) = false;
   std::vector<std::thread> threads_;
 };
 

@@ -149,21 +149,21 @@ Result<std::string> FileWriter::create_upload(const NewObject& object) {
   if (!goes_on && (ftruncate(fd, 0) != 0 || ftruncate(fd, wanted) != 0))
     return os_error(name(object.key) + ": cannot set the size");
   const std::string id(parent_of(object.key));
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   const std::string upload = id + "/" + (*opened)->name;
   open_[upload] = std::move(*opened);
   return upload;
 }
 
 Result<std::shared_ptr<FileWriter::Unfinished>> FileWriter::find(const std::string& upload) {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   auto it = open_.find(upload);
   if (it == open_.end()) return make_error(ENOENT, "there is no such upload");
   return it->second;
 }
 
 void FileWriter::forget(const std::string& upload) {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   open_.erase(upload);
 }
 

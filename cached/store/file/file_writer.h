@@ -11,10 +11,10 @@
 #pragma once
 #include <map>
 #include <memory>
-#include <mutex>
 #include <string>
 
 #include "cached/base/fd.h"
+#include "cached/base/mutex.h"
 #include "cached/store/api/upload.h"
 
 namespace larder {
@@ -61,8 +61,8 @@ class FileWriter final : public StoreWriter {
 
   const std::string directory_;
   const Fd root_;
-  std::mutex mutex_;
-  std::map<std::string, std::shared_ptr<Unfinished>> open_;  // by the upload's id
+  Mutex mutex_;
+  std::map<std::string, std::shared_ptr<Unfinished>> open_ GUARDED_BY(mutex_);  // by the upload's id
 };
 
 }  // namespace larder
