@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <chrono>
 #include <map>
-#include <mutex>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "cached/base/mutex.h"
 #include "cached/meta/meta.h"
 
 namespace larder {
@@ -22,12 +22,12 @@ inline void sort_nodes(std::vector<NodeInfo>& nodes) {
 class NodeBoard {
  public:
   void publish(std::string_view dataset, const NodeInfo& node) {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     beats_[std::string(dataset)][node.node] = {node, Clock::now()};
   }
 
   std::vector<NodeInfo> live(std::string_view dataset) const {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     std::vector<NodeInfo> out;
     auto beats = beats_.find(dataset);
     if (beats == beats_.end()) return out;
@@ -47,8 +47,8 @@ class NodeBoard {
     NodeInfo node;
     Clock::time_point at;
   };
-  mutable std::mutex mutex_;
-  std::map<std::string, std::map<std::string, Beat>, std::less<>> beats_;
+  mutable Mutex mutex_;
+  std::map<std::string, std::map<std::string, Beat>, std::less<>> beats_ GUARDED_BY(mutex_);
 };
 
 }  // namespace larder

@@ -1,11 +1,11 @@
 // Passes objects from the thread that decodes them to the thread that uses them.
 #pragma once
-#include <condition_variable>
+#include <algorithm>
 #include <deque>
-#include <mutex>
 #include <string>
 #include <vector>
 
+#include "cached/base/mutex.h"
 #include "cached/meta/meta.h"
 
 namespace larder {
@@ -46,8 +46,9 @@ class ObjectPipe {
  public:
   // Blocks while the pipe is full. False: the taker has stopped.
   bool give(ObjectBatch&& batch) {
-    std::unique_lock lock(mutex_);
-    moved_.wait(lock, [&] { return batches_.size() < kMost || stopped_; });
+    MutexLock lock(mutex_);
+    while (batches_.size() >= kMost && !stopped_)
+      moved_.wait(mutex_);
     if (stopped_) return false;
     batches_.push_back(std::move(batch));
     moved_.notify_all();
@@ -55,8 +56,9 @@ class ObjectPipe {
   }
   // Blocks. False: there are no more batches; status() tells whether the giver failed.
   bool take(ObjectBatch& batch) {
-    std::unique_lock lock(mutex_);
-    moved_.wait(lock, [&] { return !batches_.empty() || closed_; });
+    MutexLock lock(mutex_);
+    while (batches_.empty() && !closed_)
+      moved_.wait(mutex_);
     if (batches_.empty()) return false;
     batch = std::move(batches_.front());
     batches_.pop_front();
@@ -65,28 +67,29 @@ class ObjectPipe {
   }
   // The giver's last call.
   void close(Status status) {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     status_ = std::move(status);
     closed_ = true;
     moved_.notify_all();
   }
   void stop() {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     stopped_ = true;
     moved_.notify_all();
   }
   Status status() {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     return status_;
   }
 
  private:
   static constexpr size_t kMost = 4;
-  std::mutex mutex_;
-  std::condition_variable moved_;
-  std::deque<ObjectBatch> batches_;
-  Status status_;
-  bool closed_ = false, stopped_ = false;
+  Mutex mutex_;
+  CondVar moved_;
+  std::deque<ObjectBatch> batches_ GUARDED_BY(mutex_);
+  Status status_ GUARDED_BY(mutex_);
+  bool closed_ GUARDED_BY(mutex_) = false;
+  bool stopped_ GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace larder

@@ -359,7 +359,7 @@ Result<std::unique_ptr<Meta>> LocalMeta::open(const std::string& directory) {
 
 Status LocalMeta::put_dataset(const DatasetDef& def) {
   if (auto status = check_definition(def); !status.ok()) return status;
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   Transaction transaction(*db_, "BEGIN IMMEDIATE");
   if (!transaction.began().ok()) return transaction.began();
   auto there = find_dataset(*db_, def.name);
@@ -377,12 +377,12 @@ Status LocalMeta::put_dataset(const DatasetDef& def) {
 }
 
 Result<std::optional<DatasetDef>> LocalMeta::get_dataset(std::string_view name) {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   return find_dataset(*db_, name);
 }
 
 Result<std::vector<DatasetDef>> LocalMeta::datasets() {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   std::vector<DatasetDef> out;
   Statement rows(*db_, fmt::format("{} ORDER BY name", kSelectDataset).c_str());
   while (true) {
@@ -396,7 +396,7 @@ Result<std::vector<DatasetDef>> LocalMeta::datasets() {
 }
 
 Status LocalMeta::remove_dataset(std::string_view name) {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   Transaction transaction(*db_, "BEGIN IMMEDIATE");
   if (!transaction.began().ok()) return transaction.began();
   for (const char* sql : {"DELETE FROM segments WHERE set_id IN (SELECT set_id FROM versions WHERE name = ?)",
@@ -412,7 +412,7 @@ Status LocalMeta::remove_dataset(std::string_view name) {
 }
 
 Result<std::optional<VersionInfo>> LocalMeta::current(std::string_view name) {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   Statement row(
       *db_,
       "SELECT version, created_ns, objects, bytes, skipped FROM versions WHERE name = ? ORDER BY version DESC LIMIT 1");
@@ -428,7 +428,7 @@ Result<std::unique_ptr<VersionWriter>> LocalMeta::write_version(std::string_view
   auto def = get_dataset(name);
   if (!def.ok()) return def.error();
   if (!*def) return no_dataset(name);
-  auto db = Sqlite::open(db_->path());
+  auto db = Sqlite::open(path_);
   if (!db.ok()) return db.error();
   auto writer = std::make_unique<LocalWriter>(std::move(*db), std::string(name), (*def)->id);
   if (auto status = writer->begin(); !status.ok()) return status.error();
@@ -436,7 +436,7 @@ Result<std::unique_ptr<VersionWriter>> LocalMeta::write_version(std::string_view
 }
 
 Status LocalMeta::load(std::string_view name, uint64_t version, const ObjectReceiver& object) {
-  auto db = Sqlite::open(db_->path());
+  auto db = Sqlite::open(path_);
   if (!db.ok()) return db.error();
   Transaction snapshot(**db, "BEGIN");  // what is dropped meanwhile stays visible here
   if (!snapshot.began().ok()) return snapshot.began();

@@ -9,9 +9,9 @@
 // for up to 20 s. Threads: LocalMeta any, Sqlite one at a time.
 #pragma once
 #include <memory>
-#include <mutex>
 #include <string>
 
+#include "cached/base/mutex.h"
 #include "cached/meta/meta.h"
 #include "cached/meta/node_board.h"
 
@@ -52,9 +52,10 @@ class LocalMeta final : public Meta {
   Result<std::vector<NodeInfo>> nodes(std::string_view name) override;
 
  private:
-  explicit LocalMeta(std::unique_ptr<Sqlite> db) : db_(std::move(db)) {}
-  std::mutex mutex_;  // for db_; load() and writers have connections of their own
-  const std::unique_ptr<Sqlite> db_;
+  explicit LocalMeta(std::unique_ptr<Sqlite> db) : path_(db->path()), db_(std::move(db)) {}
+  const std::string path_;
+  Mutex mutex_;  // load() and writers have connections of their own
+  const std::unique_ptr<Sqlite> db_ PT_GUARDED_BY(mutex_);
   NodeBoard nodes_;  // of this process: a machine has one larderd
 };
 

@@ -54,7 +54,7 @@ RedisLogin RedisClient::login() const {
 // ---- connections --------------------------------------------------------------------------------
 
 std::unique_ptr<RedisConnection> RedisClient::idle_at(const RedisEndpoint& endpoint) {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   auto it = idle_.find(endpoint.text());
   if (it == idle_.end() || it->second.empty()) return nullptr;
   auto connection = std::move(it->second.back());
@@ -64,13 +64,13 @@ std::unique_ptr<RedisConnection> RedisClient::idle_at(const RedisEndpoint& endpo
 
 void RedisClient::give_back(std::unique_ptr<RedisConnection> connection) {
   if (connection->broken()) return;
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   auto& idle = idle_[connection->endpoint().text()];
   if (idle.size() < kIdlePerNode) idle.push_back(std::move(connection));
 }
 
 void RedisClient::forget() {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   idle_.clear();
   master_.reset();
   slots_known_ = false;
@@ -114,7 +114,7 @@ Status RedisClient::find_mode(Deadline deadline) {
 Status RedisClient::learn_slots(Deadline deadline) {
   std::vector<RedisEndpoint> seeds;
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     if (slots_known_) return {};
     seeds = slots_.nodes();
   }
@@ -125,7 +125,7 @@ Status RedisClient::learn_slots(Deadline deadline) {
     auto reply = connection ? (*connection)->call(RedisCommand("CLUSTER").add("SLOTS"), deadline)
                             : Result<RedisReply>(connection.error());
     if (connection) give_back(std::move(*connection));
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     const Status learned = reply ? slots_.update(*reply, seed) : Status(reply.error());
     if (learned) {
       slots_known_ = true;
@@ -139,7 +139,7 @@ Status RedisClient::learn_slots(Deadline deadline) {
 Result<RedisEndpoint> RedisClient::node_for(const std::string& key, Deadline deadline) {
   if (mode_ == Mode::kSingle) return url_.endpoints.front();
   if (auto status = learn_slots(deadline); !status) return status.error();
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   if (key.empty() && !slots_.nodes().empty()) return slots_.nodes().front();
   auto node = slots_.find(cluster_slot(key));
   if (node) return *node;
@@ -156,14 +156,14 @@ Result<std::unique_ptr<RedisConnection>> RedisClient::take(const std::string& ke
   }
   std::optional<RedisEndpoint> master;
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     master = master_;
   }
   if (master)
     if (auto idle = idle_at(*master)) return idle;
   auto connection = connect_to_master(url_, login(), deadline);
   if (!connection) return connection;
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   master_ = (*connection)->endpoint();
   return connection;
 }
@@ -189,7 +189,7 @@ RedisClient::Attempt RedisClient::judge(RedisReply reply, const RedisEndpoint& f
       *ask = redirection->to;
     } else {
       mode_ = Mode::kCluster;
-      std::lock_guard lock(mutex_);
+      MutexLock lock(mutex_);
       slots_.move(redirection->slot, redirection->to);
     }
     return {Next::kAgain, {}, make_error(EAGAIN, text)};

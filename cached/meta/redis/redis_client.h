@@ -8,11 +8,11 @@
 #include <atomic>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "cached/base/mutex.h"
 #include "cached/meta/redis/redis_cluster.h"
 #include "cached/meta/redis/redis_connection.h"
 
@@ -61,11 +61,11 @@ class RedisClient {
   std::atomic<Mode> mode_{Mode::kUnknown};
   std::atomic<bool> away_{true};  // until it answered once, so that a start fails soon
   std::atomic<bool> stopping_{false};
-  std::mutex mutex_;  // the rest; never held over the network
-  std::map<std::string, std::vector<std::unique_ptr<RedisConnection>>> idle_;
-  std::optional<RedisEndpoint> master_;
-  SlotMap slots_;
-  bool slots_known_ = false;
+  Mutex mutex_;  // never held over the network
+  std::map<std::string, std::vector<std::unique_ptr<RedisConnection>>> idle_ GUARDED_BY(mutex_);
+  std::optional<RedisEndpoint> master_ GUARDED_BY(mutex_);
+  SlotMap slots_ GUARDED_BY(mutex_);
+  bool slots_known_ GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace larder

@@ -29,9 +29,8 @@ std::string full_prefix(const RedisClient& client) {
 Status RedisShared::ready() {
   if (ready_) return {};
   if (auto pong = client.run(RedisCommand("PING")); !pong) return pong.error();
-  std::lock_guard lock(mutex_);
-  if (!keys_) keys_ = std::make_unique<RedisKeys>(full_prefix(client));
-  auto schema = client.run(RedisCommand("GET").key(keys_->schema()));
+  auto keys = std::make_unique<const RedisKeys>(full_prefix(client));
+  auto schema = client.run(RedisCommand("GET").key(keys->schema()));
   if (!schema) return schema.error();
   if (schema->is_text()) {
     auto number = whole_number<int64_t>(schema->text);
@@ -40,6 +39,8 @@ Status RedisShared::ready() {
                                             client.url().text(), printable(schema->text, 40)));
     if (*number > kRedisSchema) return newer_schema(client.url(), schema->text);
   }
+  MutexLock lock(mutex_);
+  if (!keys_) keys_ = std::move(keys);
   ready_ = true;
   return {};
 }

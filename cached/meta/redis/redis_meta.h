@@ -13,6 +13,7 @@
 #include <memory>
 #include <string>
 
+#include "cached/base/mutex.h"
 #include "cached/meta/meta.h"
 #include "cached/meta/redis/redis_client.h"
 #include "cached/meta/redis/redis_keys.h"
@@ -28,16 +29,20 @@ using RedisSteps = std::function<void(const char* step)>;
 // What all parts of one open RedisMeta share.
 struct RedisShared {
   explicit RedisShared(RedisUrl url) : client(std::move(url)) {}
-  // Connects and checks the schema, once. Call it before everything else.
+  // Connects and checks the schema, until that succeeded once. Call it before everything else. Blocks.
   Status ready();
-  const RedisKeys& keys() const { return *keys_; }
+  // After ready() succeeded. Never changes.
+  const RedisKeys& keys() const {
+    MutexLock lock(mutex_);
+    return *keys_;
+  }
 
   RedisClient client;
   RedisSteps steps;
 
  private:
-  std::mutex mutex_;
-  std::unique_ptr<RedisKeys> keys_;
+  mutable Mutex mutex_;
+  std::unique_ptr<const RedisKeys> keys_ GUARDED_BY(mutex_);
   std::atomic<bool> ready_{false};
 };
 
