@@ -38,10 +38,11 @@ static std::optional<DatasetDef> read_definition(const json& entry) {
 }
 
 DefinitionCopies::DefinitionCopies(std::string file) : file_(std::move(file)) {
-  load();
+  MutexLock lock(mutex_);
+  load_locked();
 }
 
-void DefinitionCopies::load() {
+void DefinitionCopies::load_locked() {
   if (file_.empty()) return;
   Result<std::string> text = read_file(AT_FDCWD, file_, kMaxFile);
   if (!text && text.error().code == ENOENT) return;
@@ -53,7 +54,7 @@ void DefinitionCopies::load() {
     if (std::optional<DatasetDef> def = read_definition(entry)) defs_[def->name] = *def;
 }
 
-void DefinitionCopies::save() const {
+void DefinitionCopies::save_locked() const {
   if (file_.empty()) return;
   json list = json::array();
   for (const auto& [name, def] : defs_)
@@ -68,26 +69,26 @@ void DefinitionCopies::save() const {
 }
 
 void DefinitionCopies::remember(const DatasetDef& def) {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   auto it = defs_.find(def.name);
   if (file_.empty() || (it != defs_.end() && same(it->second, def))) return;
   defs_[def.name] = def;
-  save();
+  save_locked();
 }
 
 void DefinitionCopies::forget(const std::string& name) {
-  std::lock_guard lock(mutex_);
-  if (defs_.erase(name) > 0) save();
+  MutexLock lock(mutex_);
+  if (defs_.erase(name) > 0) save_locked();
 }
 
 std::optional<DatasetDef> DefinitionCopies::find(const std::string& name) const {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   auto it = defs_.find(name);
   return it == defs_.end() ? std::optional<DatasetDef>() : it->second;
 }
 
 std::vector<DatasetDef> DefinitionCopies::all() const {
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   std::vector<DatasetDef> all;
   for (const auto& [name, def] : defs_)
     all.push_back(def);

@@ -3,11 +3,11 @@
 // metadata is away or was emptied. Thread-safe.
 #pragma once
 #include <map>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "cached/base/mutex.h"
 #include "cached/meta/meta.h"
 
 namespace larder {
@@ -23,12 +23,12 @@ class DefinitionCopies {
   std::vector<DatasetDef> all() const;
 
  private:
-  void load();
-  void save() const;
+  void load_locked() REQUIRES(mutex_);
+  void save_locked() const REQUIRES(mutex_);
 
   const std::string file_;
-  mutable std::mutex mutex_;
-  std::map<std::string, DatasetDef> defs_;
+  mutable Mutex mutex_;  // held while the file is written
+  std::map<std::string, DatasetDef> defs_ GUARDED_BY(mutex_);
 };
 
 }  // namespace larder

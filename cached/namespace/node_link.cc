@@ -22,7 +22,7 @@ std::string node_name(bool is_private) {
 NodeLink::NodeLink(Meta& meta, Datasets& datasets, ObjectCache& cache, std::string node)
     : meta_(meta), datasets_(datasets), cache_(cache), node_(std::move(node)) {
   meta_.watch([inbox = inbox_](const std::string& name) {
-    std::lock_guard lock(inbox->mutex);
+    MutexLock lock(inbox->mutex);
     inbox->changed.insert(name);
     inbox->wake.notify_all();
   });
@@ -35,29 +35,33 @@ NodeLink::~NodeLink() {
 
 void NodeLink::stop() {
   {
-    std::lock_guard lock(inbox_->mutex);
+    MutexLock lock(inbox_->mutex);
     inbox_->stopping = true;
     inbox_->wake.notify_all();
   }
   if (thread_.joinable()) thread_.join();
 }
 
+bool NodeLink::wait_for_news(Clock::time_point next, std::set<std::string>* changed) {
+  Inbox& inbox = *inbox_;
+  changed->clear();
+  MutexLock lock(inbox.mutex);
+  while (!inbox.stopping && inbox.changed.empty())
+    if (!inbox.wake.wait_until(inbox.mutex, next)) break;
+  changed->swap(inbox.changed);
+  return !inbox.stopping;
+}
+
 void NodeLink::run() {
   Clock::time_point next = Clock::now();
-  std::unique_lock lock(inbox_->mutex);
-  while (!inbox_->stopping) {
-    inbox_->wake.wait_until(lock, next, [&] { return inbox_->stopping || !inbox_->changed.empty(); });
-    if (inbox_->stopping) return;
-    std::set<std::string> changed;
-    changed.swap(inbox_->changed);
-    lock.unlock();
+  std::set<std::string> changed;
+  while (wait_for_news(next, &changed)) {
     for (const std::string& name : changed)
       note("new version of " + name, datasets_.follow(name));
     if (!changed.empty() || Clock::now() >= next) {  // who loaded a version says so at once: it keeps that version
       beat();
       next = Clock::now() + std::chrono::seconds(kNodeHeartbeatSeconds);
     }
-    lock.lock();
   }
 }
 

@@ -4,14 +4,14 @@
 // One thread of its own: metadata that hangs delays neither programs nor other work. Trouble is logged once until it is
 // over.
 #pragma once
-#include <condition_variable>
+#include <chrono>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <set>
 #include <string>
 #include <thread>
 
+#include "cached/base/mutex.h"
 #include "cached/cache/object_cache.h"
 #include "cached/namespace/datasets.h"
 
@@ -27,12 +27,14 @@ class NodeLink {
  private:
   // Outlives us: the metadata's thread may still be telling.
   struct Inbox {
-    std::mutex mutex;
-    std::condition_variable wake;
-    std::set<std::string> changed;
-    bool stopping = false;
+    Mutex mutex;
+    CondVar wake;
+    std::set<std::string> changed GUARDED_BY(mutex);
+    bool stopping GUARDED_BY(mutex) = false;
   };
   void run();
+  // Waits until there is news, or until `next`. False: the link stops.
+  bool wait_for_news(std::chrono::steady_clock::time_point next, std::set<std::string>* changed);
   void beat();
   void note(const std::string& what, const Status& status);
 
@@ -41,7 +43,7 @@ class NodeLink {
   ObjectCache& cache_;
   const std::string node_;
   const std::shared_ptr<Inbox> inbox_ = std::make_shared<Inbox>();
-  std::map<std::string, std::string> troubles_;  // logged, not over yet
+  std::map<std::string, std::string> troubles_;  // logged, not over yet; our thread's
   std::thread thread_;
 };
 
