@@ -4,8 +4,9 @@
 
 #include <algorithm>
 #include <future>
-#include <mutex>
+#include <optional>
 
+#include "cached/base/mutex.h"
 #include "cached/store/api/errors.h"
 #include "cached/sync/source_sum.h"
 
@@ -227,29 +228,39 @@ class Copier::Large : public std::enable_shared_from_this<Large> {
     copier_.counters_.resumed.fetch_sub(std::exchange(counted_resumed_, 0), std::memory_order_relaxed);
   }
 
-  bool failed() {
-    std::lock_guard lock(mutex_);
-    return failed_;
+  // kUpload: the upload cannot be completed. kParts: what lies in the upload is not to be used.
+  enum class Cause { kSource, kTarget, kUpload, kParts };
+
+  struct Failure {
+    Error error;
+    bool source_is_gone = false, upload_is_gone = false, parts_are_wrong = false;
+  };
+
+  std::optional<Failure> failure() {
+    MutexLock lock(mutex_);
+    return failure_;
   }
 
-  enum class Cause { kSource, kTarget, kParts };  // kParts: what lies in the upload is not to be used
+  bool failed() { return failure().has_value(); }
 
+  // The first failure counts.
   void fail(const Error& error, Cause cause) {
-    std::lock_guard lock(mutex_);
-    if (failed_) return;
-    failed_ = true;
-    error_ = error;
-    source_is_gone_ = cause == Cause::kSource && (error.code == ESTALE || error.code == ENOENT);
-    upload_is_gone_ = cause == Cause::kTarget && error.code == ENOENT;
-    parts_are_wrong_ = cause == Cause::kParts;
+    const bool gone = error.code == ENOENT;
+    MutexLock lock(mutex_);
+    if (failure_) return;
+    failure_ = Failure{.error = error,
+                       .source_is_gone = cause == Cause::kSource && (gone || error.code == ESTALE),
+                       .upload_is_gone = cause == Cause::kUpload || (cause == Cause::kTarget && gone),
+                       .parts_are_wrong = cause == Cause::kParts};
   }
 
   void ended_one() {
     if (left_.fetch_sub(1) != 1) return;
-    if (!failed_) complete();
-    if (failed_) take_back_counts();
-    if (failed_ && begin_again()) return;
-    done_(failed_ ? Status(error_) : Status());
+    if (!failed()) complete();
+    const std::optional<Failure> failed = failure();
+    if (!failed) return done_(Status());
+    take_back_counts();
+    if (!begin_again(*failed)) done_(failed->error);
   }
 
   // Compares the whole with the source's sum; fails the upload if it differs.
@@ -290,26 +301,29 @@ class Copier::Large : public std::enable_shared_from_this<Large> {
 
   void complete() {
     if (!is_right() || (store_copied_.load() && !is_right_copy())) return;
-    if (auto status = writer_.complete_upload(object_, upload_, parts_); !status.ok()) {
-      fail(status.error(), Cause::kTarget);
-      // The parts of the interrupted run may be wrong.
-      upload_is_gone_ = upload_is_gone_ || resumed_;
-      return;
-    }
+    // The parts of an interrupted run may be wrong.
+    if (auto status = writer_.complete_upload(object_, upload_, parts_); !status.ok())
+      return fail(status.error(), resumed_ ? Cause::kUpload : Cause::kTarget);
     copier_.uploads_.erase(object_);
   }
 
+  void forget_failure() {
+    MutexLock lock(mutex_);
+    failure_.reset();
+  }
+
   // After a failure: forgets an upload that cannot succeed, and starts one again that came from an earlier run.
-  bool begin_again() {
-    if (!source_is_gone_ && !upload_is_gone_ && !parts_are_wrong_) {  // the next run continues it
+  bool begin_again(const Failure& failed) {
+    if (!failed.source_is_gone && !failed.upload_is_gone && !failed.parts_are_wrong) {  // the next run continues it
       writer_.leave_upload(upload_);
       return false;
     }
     (void)writer_.abort_upload(object_, upload_);
     copier_.uploads_.erase(object_);
-    const bool once_more = parts_are_wrong_ ? ++copies_ < kMostGets : resumed_;
-    if (source_is_gone_ || !once_more) return false;
-    failed_ = upload_is_gone_ = parts_are_wrong_ = resumed_ = false;
+    const bool once_more = failed.parts_are_wrong ? ++copies_ < kMostGets : resumed_;
+    if (failed.source_is_gone || !once_more) return false;
+    forget_failure();
+    resumed_ = false;
     store_copied_.store(false);
     copier_.queue_.push_urgent([self = shared_from_this()] { self->begin(); });
     return true;
@@ -330,10 +344,9 @@ class Copier::Large : public std::enable_shared_from_this<Large> {
   std::atomic<bool> store_copied_{false};  // some part of this upload
   std::atomic<uint64_t> counted_{0};
   uint64_t counted_resumed_ = 0;
-  std::mutex mutex_;
-  bool failed_ = false, source_is_gone_ = false, upload_is_gone_ = false, parts_are_wrong_ = false;
   int copies_ = 0;
-  Error error_;
+  Mutex mutex_;
+  std::optional<Failure> failure_ GUARDED_BY(mutex_);
 };
 
 // Lets the store copy by itself. False: the object must go through this process.

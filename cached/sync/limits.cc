@@ -9,7 +9,7 @@ void RateLimit::wait(uint64_t bytes) {
   if (rate_ == 0) return;
   Clock::time_point begin;
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     begin = std::max(Clock::now(), next_);
     next_ = begin + std::chrono::nanoseconds(
                         static_cast<int64_t>(1e9 * static_cast<double>(bytes) / static_cast<double>(rate_)));
@@ -18,14 +18,15 @@ void RateLimit::wait(uint64_t bytes) {
 }
 
 void MemoryBudget::take(uint64_t bytes) {
-  std::unique_lock lock(mutex_);
-  freed_.wait(lock, [&] { return used_ == 0 || used_ + bytes <= total_; });
+  MutexLock lock(mutex_);
+  while (used_ != 0 && used_ + bytes > total_)
+    freed_.wait(mutex_);
   used_ += bytes;
 }
 
 void MemoryBudget::give(uint64_t bytes) {
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     used_ -= bytes;
   }
   freed_.notify_all();

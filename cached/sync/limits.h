@@ -1,9 +1,9 @@
 // Limits of a sync: bytes a second, and bytes of memory at a time. Threads: any; wait() and Share block.
 #pragma once
 #include <chrono>
-#include <condition_variable>
 #include <cstdint>
-#include <mutex>
+
+#include "cached/base/mutex.h"
 
 namespace larder {
 
@@ -17,8 +17,8 @@ class RateLimit {
  private:
   using Clock = std::chrono::steady_clock;
   const uint64_t rate_;
-  std::mutex mutex_;
-  Clock::time_point next_{};
+  Mutex mutex_;
+  Clock::time_point next_ GUARDED_BY(mutex_){};
 };
 
 // A transfer holds its bytes in memory. One that is larger than the whole budget runs alone.
@@ -42,9 +42,9 @@ class MemoryBudget {
   void give(uint64_t bytes);
 
   const uint64_t total_;
-  uint64_t used_ = 0;
-  std::mutex mutex_;
-  std::condition_variable freed_;
+  Mutex mutex_;
+  CondVar freed_;
+  uint64_t used_ GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace larder

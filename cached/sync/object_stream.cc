@@ -10,7 +10,7 @@ constexpr size_t kMaxPages = 4;
 ObjectStream::ObjectStream(Store& store) {
   thread_ = std::thread([this, &store] {
     Status status = store.list([this](std::vector<ObjectInfo>&& page) { return push(std::move(page)); });
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     status_ = std::move(status);
     ended_ = true;
     changed_.notify_all();
@@ -19,7 +19,7 @@ ObjectStream::ObjectStream(Store& store) {
 
 ObjectStream::~ObjectStream() {
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     cancelled_ = true;
   }
   changed_.notify_all();
@@ -27,8 +27,9 @@ ObjectStream::~ObjectStream() {
 }
 
 Status ObjectStream::push(std::vector<ObjectInfo>&& page) {
-  std::unique_lock lock(mutex_);
-  changed_.wait(lock, [this] { return cancelled_ || pages_.size() < kMaxPages; });
+  MutexLock lock(mutex_);
+  while (!cancelled_ && pages_.size() >= kMaxPages)
+    changed_.wait(mutex_);
   if (cancelled_) return make_error(ECANCELED, "the listing is not needed any more");
   pages_.push_back(std::move(page));
   changed_.notify_all();
@@ -37,8 +38,9 @@ Status ObjectStream::push(std::vector<ObjectInfo>&& page) {
 
 bool ObjectStream::next(ObjectInfo& object) {
   while (at_ == now_.size()) {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [this] { return ended_ || !pages_.empty(); });
+    MutexLock lock(mutex_);
+    while (!ended_ && pages_.empty())
+      changed_.wait(mutex_);
     if (pages_.empty()) return false;
     now_ = std::move(pages_.front());
     pages_.pop_front();

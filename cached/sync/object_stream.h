@@ -1,12 +1,11 @@
 // A listing as a stream: its own thread lists, and next() returns one object after the other. At most a few pages wait.
 // The store must outlive it.
 #pragma once
-#include <condition_variable>
 #include <deque>
-#include <mutex>
 #include <thread>
 #include <vector>
 
+#include "cached/base/mutex.h"
 #include "cached/store/api/store.h"
 
 namespace larder {
@@ -21,17 +20,22 @@ class ObjectStream {
   // The next object, in byte order of keys; false at the end. One thread.
   bool next(ObjectInfo& object);
   // How the listing ended; only after next() was false.
-  const Status& status() const { return status_; }
+  Status status() const {
+    MutexLock lock(mutex_);
+    return status_;
+  }
 
  private:
   Status push(std::vector<ObjectInfo>&& page);
 
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::deque<std::vector<ObjectInfo>> pages_;
-  bool ended_ = false, cancelled_ = false;
-  Status status_;
-  std::vector<ObjectInfo> now_;  // the page that next() walks over
+  mutable Mutex mutex_;
+  CondVar changed_;
+  std::deque<std::vector<ObjectInfo>> pages_ GUARDED_BY(mutex_);
+  bool ended_ GUARDED_BY(mutex_) = false;
+  bool cancelled_ GUARDED_BY(mutex_) = false;
+  Status status_ GUARDED_BY(mutex_);
+  // next()'s thread alone: the page that it walks over.
+  std::vector<ObjectInfo> now_;
   size_t at_ = 0;
   std::thread thread_;
 };

@@ -147,7 +147,7 @@ void Sync::copied(const ObjectInfo& object, const Status& status) {
   }
   const int code = status.error().code;
   if (options_.remove && (code == ENOTDIR || code == EISDIR)) {
-    std::lock_guard lock(conflicts_mutex_);
+    MutexLock lock(conflicts_mutex_);
     if (keep_conflicts_ && conflicts_.size() < kMaxConflicts) {
       conflicts_.push_back(object);
       return;
@@ -205,7 +205,7 @@ void Sync::remove_keys(const std::vector<std::string>& keys) {
 void Sync::copy_conflicts() {
   std::vector<ObjectInfo> again;
   {
-    std::lock_guard lock(conflicts_mutex_);
+    MutexLock lock(conflicts_mutex_);
     keep_conflicts_ = false;
     again.swap(conflicts_);
   }
@@ -215,16 +215,14 @@ void Sync::copy_conflicts() {
 }
 
 void Sync::act(SyncAction action, const std::string& key, uint64_t size) {
-  if (!events_.on_action) return;
-  std::lock_guard lock(events_mutex_);
-  events_.on_action(action, key, size);
+  MutexLock lock(events_mutex_);
+  if (events_.on_action) events_.on_action(action, key, size);
 }
 
 void Sync::fail(const std::string& key, const Error& error) {
   ++counters_.failed;
-  if (!events_.on_failure) return;
-  std::lock_guard lock(events_mutex_);
-  events_.on_failure(key, error);
+  MutexLock lock(events_mutex_);
+  if (events_.on_failure) events_.on_failure(key, error);
 }
 
 void Sync::stop(const Error& error) {

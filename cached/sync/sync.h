@@ -7,10 +7,10 @@
 #include <atomic>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
+#include "cached/base/mutex.h"
 #include "cached/store/api/filter.h"
 #include "cached/sync/compare.h"
 #include "cached/sync/copier.h"
@@ -83,16 +83,16 @@ class Sync {
   Endpoint& source_;
   Endpoint& target_;
   const SyncOptions options_;
-  const SyncEvents events_;
-  std::mutex events_mutex_;
+  Mutex events_mutex_;  // held while an event runs: they are called one at a time
+  const SyncEvents events_ GUARDED_BY(events_mutex_);
   Counters counters_;
   std::atomic<bool> stopped_{false};
   bool source_listed_ = false;
   KeySpool extra_;
-  std::mutex conflicts_mutex_;
-  bool keep_conflicts_ = true;
+  Mutex conflicts_mutex_;
+  bool keep_conflicts_ GUARDED_BY(conflicts_mutex_) = true;
   // A file in the place of a folder, or a folder in the place of a file: copied again after the removal.
-  std::vector<ObjectInfo> conflicts_;
+  std::vector<ObjectInfo> conflicts_ GUARDED_BY(conflicts_mutex_);
   WorkQueue queue_;
   Copier copier_;
 };

@@ -9,7 +9,7 @@ WorkQueue::WorkQueue(int threads, size_t max_waiting) : max_waiting_(max_waiting
 
 WorkQueue::~WorkQueue() {
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     stop_ = true;
   }
   work_.notify_all();
@@ -19,8 +19,9 @@ WorkQueue::~WorkQueue() {
 
 void WorkQueue::push(std::function<void()> task) {
   {
-    std::unique_lock lock(mutex_);
-    room_.wait(lock, [this] { return waiting_.size() < max_waiting_; });
+    MutexLock lock(mutex_);
+    while (waiting_.size() >= max_waiting_)
+      room_.wait(mutex_);
     waiting_.push_back(std::move(task));
   }
   work_.notify_one();
@@ -28,32 +29,42 @@ void WorkQueue::push(std::function<void()> task) {
 
 void WorkQueue::push_urgent(std::function<void()> task) {
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     urgent_.push_back(std::move(task));
   }
   work_.notify_one();
 }
 
 void WorkQueue::wait_idle() {
-  std::unique_lock lock(mutex_);
-  idle_.wait(lock, [this] { return waiting_.empty() && urgent_.empty() && running_ == 0; });
+  MutexLock lock(mutex_);
+  while (!idle_locked())
+    idle_.wait(mutex_);
+}
+
+std::function<void()> WorkQueue::take() {
+  MutexLock lock(mutex_);
+  while (!stop_ && urgent_.empty() && waiting_.empty())
+    work_.wait(mutex_);
+  if (stop_) return nullptr;
+  auto& queue = urgent_.empty() ? waiting_ : urgent_;
+  std::function<void()> task = std::move(queue.front());
+  queue.pop_front();
+  ++running_;
+  return task;
+}
+
+void WorkQueue::ended() {
+  MutexLock lock(mutex_);
+  --running_;
+  if (idle_locked()) idle_.notify_all();
 }
 
 void WorkQueue::work() {
-  std::unique_lock lock(mutex_);
-  while (true) {
-    work_.wait(lock, [this] { return stop_ || !urgent_.empty() || !waiting_.empty(); });
-    if (stop_) return;
-    auto& queue = urgent_.empty() ? waiting_ : urgent_;
-    std::function<void()> task = std::move(queue.front());
-    queue.pop_front();
-    ++running_;
-    lock.unlock();
+  while (std::function<void()> task = take()) {
     room_.notify_one();
     task();
-    task = nullptr;
-    lock.lock();
-    if (--running_ == 0 && waiting_.empty() && urgent_.empty()) idle_.notify_all();
+    task = nullptr;  // what it owns goes before the queue may be idle
+    ended();
   }
 }
 

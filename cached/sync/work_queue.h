@@ -1,12 +1,12 @@
 // Runs queued tasks on its own threads. Threads: push() and wait_idle() from any thread but its own.
 #pragma once
-#include <condition_variable>
 #include <cstddef>
 #include <deque>
 #include <functional>
-#include <mutex>
 #include <thread>
 #include <vector>
+
+#include "cached/base/mutex.h"
 
 namespace larder {
 
@@ -26,13 +26,17 @@ class WorkQueue {
 
  private:
   void work();
+  // Blocks. The next task, counted as running; none: the queue stops.
+  std::function<void()> take();
+  void ended();
+  bool idle_locked() const REQUIRES(mutex_) { return waiting_.empty() && urgent_.empty() && running_ == 0; }
 
   const size_t max_waiting_;
-  std::mutex mutex_;
-  std::condition_variable work_, room_, idle_;
-  std::deque<std::function<void()>> urgent_, waiting_;
-  int running_ = 0;
-  bool stop_ = false;
+  Mutex mutex_;
+  CondVar work_, room_, idle_;
+  std::deque<std::function<void()>> urgent_ GUARDED_BY(mutex_), waiting_ GUARDED_BY(mutex_);
+  int running_ GUARDED_BY(mutex_) = 0;
+  bool stop_ GUARDED_BY(mutex_) = false;
   std::vector<std::thread> threads_;
 };
 
