@@ -1,6 +1,5 @@
 #include "cached/store/http/plain_transport.h"
 
-#include <fmt/format.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/eventfd.h>
@@ -8,8 +7,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-
-#include "cached/store/checksum/md5_lanes.h"
 
 namespace larder {
 
@@ -25,11 +22,9 @@ static constexpr size_t kScratch = 256 * 1024;
 static constexpr size_t kReadAtOnce = 1 << 20;  // of one connection before the others are looked at again
 static constexpr size_t kMaxErrorBody = 64 * 1024;
 // How long a whole body may wait for others to be hashed with, while there is nothing else to do: a part of the time
-// that its GET took. One alone costs 145 us of processor time, one of eight 28. While there is something to do: so much
-// longer. And how many bytes may wait.
+// that its GET took.
 static constexpr int kWaitOfDemand = 16, kWaitOfFill = 2;
-static constexpr std::chrono::milliseconds kMostWait{20}, kWaitWhenBusy{5};
-static constexpr size_t kVerifyBytes = 16 << 20;
+static constexpr std::chrono::milliseconds kMostWait{20};
 
 std::unique_ptr<HttpEngine::TransportThread> HttpEngine::make_plain_worker(HttpEngine& engine) {
   return std::make_unique<PlainTransport>(engine);
@@ -73,7 +68,7 @@ void HttpEngine::PlainTransport::run() {
         on_event(*static_cast<Connection*>(events[i].data.ptr), events[i].events);
       }
     }
-    if (const size_t count = to_verify_now(n <= 0)) conclude_finished(count);
+    conclude_hashed(n <= 0);
     sweep(Clock::now());
     dead_.clear();
   }
@@ -83,9 +78,10 @@ void HttpEngine::PlainTransport::run() {
 int HttpEngine::PlainTransport::wait_ms(Clock::time_point now) const {
   const bool all_idle = connections_.empty() && unresolved_.empty();
   std::chrono::milliseconds most = all_idle ? std::chrono::milliseconds(1000) : kSweepEvery;
-  if (!to_verify_.empty())
-    most =
-        std::clamp(std::chrono::ceil<std::chrono::milliseconds>(verify_by() - now), std::chrono::milliseconds(0), most);
+  if (!unhashed_.empty()) {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(unhashed_.due() - now);
+    most = std::clamp(left, std::chrono::milliseconds(0), most);
+  }
   return static_cast<int>(may_wait(now, most).count());
 }
 
@@ -97,21 +93,6 @@ void HttpEngine::PlainTransport::start_ready() {
     start(std::move(job));
 }
 
-// "http://host:port/path" in two.
-static std::pair<std::string_view, std::string_view> split_url(std::string_view url) {
-  url.remove_prefix(std::min(url.size(), std::string_view("http://").size()));
-  const size_t slash = url.find('/');
-  return {url.substr(0, slash), slash == std::string_view::npos ? "/" : url.substr(slash)};
-}
-
-static std::string wire_form(const HttpRequest& request) {
-  const auto [authority, target] = split_url(request.url);
-  std::string out;
-  out.reserve(768);
-  out.append(request.method).append(" ").append(target).append(" HTTP/1.1\r\nHost: ").append(authority).append("\r\n");
-  return out.append(request.headers).append("\r\n");
-}
-
 void HttpEngine::PlainTransport::start(Job job) {
   auto request = job.exchange->prepare();
   if (!request.ok()) {
@@ -121,26 +102,20 @@ void HttpEngine::PlainTransport::start(Job job) {
   }
   auto t = std::make_unique<Transfer>();
   t->job = std::move(job);
-  t->authority = split_url(request->url).first;
-  t->wire = wire_form(*request);
+  t->wire = wire_request(*request);
   t->started = t->last_activity = Clock::now();
   begin(std::move(t));
 }
 
 void HttpEngine::PlainTransport::begin(TransferPtr t) {
-  auto& idle = idle_[t->authority];
+  auto& idle = idle_[t->wire.authority];
   if (!idle.empty() && !t->again_told) {
     Connection& c = *idle.back();
     idle.pop_back();
     c.transfer = std::move(t);
     return send_request(c);
   }
-  std::string host = t->authority, port = "80";
-  if (const size_t colon = host.rfind(':'); colon != std::string::npos && host.find(']', colon) == std::string::npos) {
-    port = host.substr(colon + 1);
-    host.resize(colon);
-  }
-  if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+  const auto [host, port] = split_authority(t->wire.authority);
   auto addresses = resolver_.lookup(host, port);
   if (!addresses) return unresolved_.push_back(std::move(t));
   if (!addresses->ok()) return fail(std::move(t), Transport::kConnect, addresses->error().message);
@@ -172,7 +147,7 @@ void HttpEngine::PlainTransport::connect(TransferPtr t, std::vector<NetAddress> 
     }
     auto c = std::make_unique<Connection>();
     c->fd = std::move(fd);
-    c->authority = t->authority;
+    c->authority = t->wire.authority;
     c->others = std::move(addresses);
     c->transfer = std::move(t);
     c->since = Clock::now();
@@ -221,8 +196,8 @@ void HttpEngine::PlainTransport::on_connected(Connection& c) {
 
 void HttpEngine::PlainTransport::send_request(Connection& c) {
   Transfer& t = *c.transfer;
-  while (t.sent < t.wire.size()) {
-    const ssize_t n = ::send(c.fd.get(), t.wire.data() + t.sent, t.wire.size() - t.sent, MSG_NOSIGNAL);
+  while (t.sent < t.wire.text.size()) {
+    const ssize_t n = ::send(c.fd.get(), t.wire.text.data() + t.sent, t.wire.text.size() - t.sent, MSG_NOSIGNAL);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0 && errno == EAGAIN) return watch(c, EPOLLIN | EPOLLOUT, EPOLL_CTL_MOD);
     if (n < 0) return lost(c, errno);
@@ -362,41 +337,18 @@ void HttpEngine::PlainTransport::fail(TransferPtr t, Transport how, std::string 
 void HttpEngine::PlainTransport::end(TransferPtr t) {
   engine_.release(t->job, outcome_of(t->reply), t->first_byte);
   const bool whole = t->reply.transport == Transport::kOk && t->reply.success();
-  const size_t bytes = whole ? t->job.exchange->md5_input().size() : 0;
-  if (bytes == 0) return conclude(std::move(t->job), t->reply);
-  const auto by = t->last_activity +
-                  std::min<Clock::duration>(
-                      (t->last_activity - t->started) / (t->job.demand ? kWaitOfDemand : kWaitOfFill), kMostWait);
-  to_verify_bytes_ += bytes;
-  to_verify_.push_back({std::move(t->job), std::move(t->reply), by});
+  const auto body = whole ? t->job.exchange->md5_input() : std::span<const std::byte>();
+  if (body.empty()) return conclude(std::move(t->job), t->reply);
+  const Clock::duration took = t->last_activity - t->started;
+  const Clock::duration wait =
+      std::min<Clock::duration>(took / (t->job.demand ? kWaitOfDemand : kWaitOfFill), kMostWait);
+  unhashed_.add(body, t->last_activity + wait, {std::move(t->job), std::move(t->reply)});
 }
 
-HttpEngine::Clock::time_point HttpEngine::PlainTransport::verify_by() const {
-  return std::min_element(to_verify_.begin(), to_verify_.end(), [](auto& x, auto& y) { return x.by < y.by; })->by;
-}
-
-// How many of the bodies that wait: as many as fill the lanes, and the rest with the next ones, unless it is time.
-size_t HttpEngine::PlainTransport::to_verify_now(bool idle) const {
-  if (to_verify_.empty()) return 0;
-  const auto now = Clock::now();
-  const bool all =
-      to_verify_bytes_ > kVerifyBytes || now >= verify_by() + (idle ? Clock::duration::zero() : kWaitWhenBusy);
-  return all ? to_verify_.size() : to_verify_.size() / md5_lanes() * md5_lanes();
-}
-
-void HttpEngine::PlainTransport::conclude_finished(size_t count) {
-  std::vector<Finished> finished(std::make_move_iterator(to_verify_.begin()),
-                                 std::make_move_iterator(to_verify_.begin() + static_cast<ptrdiff_t>(count)));
-  to_verify_.erase(to_verify_.begin(), to_verify_.begin() + static_cast<ptrdiff_t>(count));
-  std::vector<std::span<const std::byte>> bodies;
-  for (auto& f : finished)
-    bodies.push_back(f.job.exchange->md5_input());
-  for (auto& body : bodies)
-    to_verify_bytes_ -= body.size();
-  const std::vector<Md5> sums = md5_many(bodies);
-  for (size_t i = 0; i < finished.size(); ++i) {
-    finished[i].job.exchange->md5_is(sums[i]);
-    conclude(std::move(finished[i].job), finished[i].reply);
+void HttpEngine::PlainTransport::conclude_hashed(bool idle) {
+  for (auto& [finished, md5] : unhashed_.hash(Clock::now(), idle)) {
+    finished.job.exchange->md5_is(md5);
+    conclude(std::move(finished.job), finished.reply);
   }
 }
 
@@ -427,11 +379,11 @@ void HttpEngine::PlainTransport::drop_unresolved(Clock::time_point now) {
   }
 }
 
-bool HttpEngine::PlainTransport::sweep_one(Connection& c, Clock::time_point now, std::chrono::milliseconds slow) {
+void HttpEngine::PlainTransport::sweep_one(Connection& c, Clock::time_point now, std::chrono::milliseconds slow) {
   const EngineOptions& o = engine_.options_;
   if (!c.transfer) {
     if (now - c.since > kKeepIdle) drop(c);
-    return false;
+    return;
   }
   Transfer& t = *c.transfer;
   const char* why = nullptr;
@@ -449,7 +401,7 @@ bool HttpEngine::PlainTransport::sweep_one(Connection& c, Clock::time_point now,
       t.slow_told = true;
       t.job.exchange->on_slow();
     }
-    return false;
+    return;
   }
   TransferPtr over = std::move(c.transfer);
   std::vector<NetAddress> others =
@@ -460,7 +412,6 @@ bool HttpEngine::PlainTransport::sweep_one(Connection& c, Clock::time_point now,
   } else {
     fail(std::move(over), how, why);
   }
-  return true;
 }
 
 void HttpEngine::PlainTransport::drop(Connection& c) {
@@ -487,7 +438,7 @@ void HttpEngine::PlainTransport::abandon_all() {
     engine_.release(job, Concurrency::Outcome::kOther, {});
     job.exchange->abandoned(error);
   }
-  for (auto& f : std::exchange(to_verify_, {}))
+  for (auto& f : unhashed_.abandon())
     f.job.exchange->abandoned(error);
   abandon_waiting(error);
 }

@@ -6,7 +6,7 @@
 // object: 134 us with libcurl, 90 with this (docs/benchmarks.md); with https the difference is small, so https stays
 // with libcurl, and so does every request but GETs of objects.
 //
-// MD5s (HttpAttempt::md5_input) are computed for several bodies at once, as soon as they fill the lanes (md5_lanes.h).
+// MD5s (HttpAttempt::md5_input) are computed for several bodies at once, as soon as they fill the lanes (md5_batch.h).
 // Until then, a body waits for others as long as there is other work, and then for a part of the time that its GET
 // took.
 #pragma once
@@ -18,9 +18,11 @@
 #include <vector>
 
 #include "cached/base/fd.h"
+#include "cached/store/checksum/md5_batch.h"
 #include "cached/store/http/reply_reader.h"
 #include "cached/store/http/resolver.h"
 #include "cached/store/http/transport_thread.h"
+#include "cached/store/http/wire_request.h"
 
 namespace larder {
 
@@ -34,8 +36,8 @@ class HttpEngine::PlainTransport final : public TransportThread {
     Job job;
     HttpReply reply;
     ReplyReader reader;
-    std::string authority, wire;  // host:port; the request as it is sent
-    size_t sent = 0;
+    WireRequest wire;
+    size_t sent = 0;        // of its text
     bool any_byte = false;  // of the reply
     bool slow_told = false;
     bool again_told = false;  // it was sent once more because a kept connection had been closed
@@ -52,10 +54,10 @@ class HttpEngine::PlainTransport final : public TransportThread {
     bool used = false;          // it carried a reply before
     Clock::time_point since{};  // connecting or idle since
   };
+  // A whole body came; its MD5 is wanted.
   struct Finished {
     Job job;
     HttpReply reply;
-    Clock::time_point by;  // the latest time to verify it when there is no other work
   };
 
   void run() override;
@@ -80,11 +82,9 @@ class HttpEngine::PlainTransport final : public TransportThread {
   void complete(Connection& c);
   void fail(TransferPtr transfer, HttpReply::Transport how, std::string why);
   void end(TransferPtr transfer);
-  Clock::time_point verify_by() const;
-  size_t to_verify_now(bool idle) const;
-  void conclude_finished(size_t count);
+  void conclude_hashed(bool idle);
   void sweep(Clock::time_point now);
-  bool sweep_one(Connection& c, Clock::time_point now, std::chrono::milliseconds slow);
+  void sweep_one(Connection& c, Clock::time_point now, std::chrono::milliseconds slow);
   void watch(Connection& c, uint32_t events, int operation);
   void drop(Connection& c);
   void abandon_all();
@@ -97,8 +97,7 @@ class HttpEngine::PlainTransport final : public TransportThread {
   std::vector<std::unique_ptr<Connection>> dead_;  // until the events of this turn are handled
   std::unordered_map<std::string, std::vector<Connection*>> idle_;
   std::vector<TransferPtr> unresolved_;
-  std::vector<Finished> to_verify_;
-  size_t to_verify_bytes_ = 0;
+  Md5Batch<Finished> unhashed_;
   size_t turn_ = 0;  // which address of a name is next
   Clock::time_point last_sweep_{};
 };
