@@ -5,7 +5,7 @@
 
 #include <optional>
 
-#include "cached/server/server.h"
+#include "cached/server/peer.h"
 
 namespace larder {
 

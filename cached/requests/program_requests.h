@@ -6,7 +6,7 @@
 #include "cached/fetch/chunk_fetcher.h"
 #include "cached/fetch/object_fetcher.h"
 #include "cached/namespace/datasets.h"
-#include "cached/server/server.h"
+#include "cached/server/reply.h"
 
 namespace larder {
 
