@@ -10,6 +10,7 @@
 #include "cached/cli/socket_path.h"
 #include "cached/cli/units.h"
 #include "cached/meta/meta.h"
+#include "cached/meta/open/open_meta.h"
 #include "cached/namespace/datasets.h"
 
 namespace larder::cli {

@@ -83,8 +83,4 @@ class Meta {
 Status list_nodes(Meta& meta, const std::string& name,
                   const std::function<void(const std::string& dataset, const NodeInfo& node)>& one);
 
-// "local:" (below state_dir), "local:///path/to/dir", "redis://..." (cached/meta/redis/redis_url.h). A Redis that
-// cannot be reached now is not an error here: each function of Meta tries again.
-Result<std::unique_ptr<Meta>> open_meta(std::string_view url, std::string_view state_dir);
-
 }  // namespace larder

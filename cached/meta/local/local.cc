@@ -11,7 +11,7 @@
 #include <ctime>
 
 #include "cached/meta/definition.h"
-#include "cached/meta/redis/redis_meta.h"
+#include "cached/meta/local/sqlite.h"
 #include "cached/meta/segment.h"
 #include "cached/store/api/errors.h"
 
@@ -19,7 +19,6 @@ namespace larder {
 namespace {
 
 constexpr int kSchema = 1;
-constexpr int kBusyMs = 20'000;
 constexpr int64_t kAbandonedNs = 3600LL * 1'000'000'000;
 constexpr int kKeepVersions = 2;
 
@@ -41,72 +40,6 @@ int64_t now_ns() {
   clock_gettime(CLOCK_REALTIME, &t);
   return int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec;
 }
-
-// A prepared statement, bound in order.
-class Statement {
- public:
-  Statement(Sqlite& db, const char* sql) : db_(db) { sqlite3_prepare_v2(db.handle(), sql, -1, &statement_, nullptr); }
-  ~Statement() { sqlite3_finalize(statement_); }
-  Statement(const Statement&) = delete;
-  Statement& operator=(const Statement&) = delete;
-
-  Statement& bind(std::string_view text) {
-    sqlite3_bind_text(statement_, ++bound_, text.data(), static_cast<int>(text.size()), SQLITE_TRANSIENT);
-    return *this;
-  }
-  Statement& bind(int64_t number) {
-    sqlite3_bind_int64(statement_, ++bound_, number);
-    return *this;
-  }
-  Statement& bind_blob(const std::string& bytes) {  // must live until step()
-    sqlite3_bind_blob64(statement_, ++bound_, bytes.data(), bytes.size(), SQLITE_STATIC);
-    return *this;
-  }
-  // True: a row; false: the end.
-  Result<bool> step(const char* doing) {
-    if (statement_ == nullptr) return db_.error(doing);
-    const int code = sqlite3_step(statement_);
-    if (code == SQLITE_ROW) return true;
-    if (code == SQLITE_DONE) return false;
-    return db_.error(doing);
-  }
-  Status run(const char* doing) {
-    auto row = step(doing);
-    return row.ok() ? Status() : Status(row.error());
-  }
-  int64_t number(int column) const { return sqlite3_column_int64(statement_, column); }
-  std::string_view text(int column) const {
-    auto* bytes = static_cast<const char*>(sqlite3_column_blob(statement_, column));
-    return {bytes ? bytes : "", static_cast<size_t>(sqlite3_column_bytes(statement_, column))};
-  }
-
- private:
-  Sqlite& db_;
-  sqlite3_stmt* statement_ = nullptr;
-  int bound_ = 0;
-};
-
-// BEGIN ... COMMIT; rolls back if commit() was not reached.
-class Transaction {
- public:
-  Transaction(Sqlite& db, const char* begin) : db_(db), began_(db.run(begin)) {}
-  ~Transaction() {
-    if (began_.ok() && !done_) (void)db_.run("ROLLBACK");
-  }
-  Transaction(const Transaction&) = delete;
-  Transaction& operator=(const Transaction&) = delete;
-  const Status& began() const { return began_; }
-  Status commit() {
-    Status status = db_.run("COMMIT");
-    done_ = status.ok();
-    return status;
-  }
-
- private:
-  Sqlite& db_;
-  const Status began_;
-  bool done_ = false;
-};
 
 Result<DatasetDef> dataset_of(const Statement& row) {
   DatasetDef out;
@@ -315,39 +248,6 @@ Status set_up(Sqlite& db) {
 
 }  // namespace
 
-Result<std::unique_ptr<Sqlite>> Sqlite::open(const std::string& path) {
-  sqlite3* db = nullptr;
-  const int code =
-      sqlite3_open_v2(path.c_str(), &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_FULLMUTEX | SQLITE_OPEN_NOFOLLOW, nullptr);
-  std::unique_ptr<Sqlite> out(new Sqlite(path, db));
-  if (code != SQLITE_OK) return out->error("opening it");
-  sqlite3_extended_result_codes(db, 1);
-  sqlite3_busy_timeout(db, kBusyMs);
-  for (const char* sql : {"PRAGMA synchronous = NORMAL", "PRAGMA foreign_keys = ON", "PRAGMA cache_size = -8000"}) {
-    if (auto status = out->run(sql); !status.ok()) return status.error();
-  }
-  return out;
-}
-
-Sqlite::~Sqlite() {
-  sqlite3_close(db_);
-}
-
-Status Sqlite::run(const char* sql) {
-  if (sqlite3_exec(db_, sql, nullptr, nullptr, nullptr) != SQLITE_OK) return error("running a statement");
-  return {};
-}
-
-Error Sqlite::error(const char* doing) const {
-  const int code = db_ ? sqlite3_errcode(db_) & 0xff : SQLITE_NOMEM;
-  const int seen = code == SQLITE_FULL                                                         ? ENOSPC
-                   : code == SQLITE_BUSY || code == SQLITE_LOCKED                              ? EBUSY
-                   : code == SQLITE_READONLY || code == SQLITE_PERM || code == SQLITE_CANTOPEN ? EACCES
-                                                                                               : EIO;
-  return make_error(seen, fmt::format("metadata file {}: {}: {}", printable(path_), doing,
-                                      db_ ? sqlite3_errmsg(db_) : "out of memory"));
-}
-
 Result<std::unique_ptr<Meta>> LocalMeta::open(const std::string& directory) {
   const std::string path = directory + "/meta.sqlite";
   if (auto status = make_private(directory, path); !status.ok()) return status.error();
@@ -483,20 +383,6 @@ Result<std::vector<NodeInfo>> LocalMeta::nodes(std::string_view name) {
   if (!def.ok()) return def.error();
   if (!*def) return no_dataset(name);
   return nodes_.live(name);
-}
-
-Result<std::unique_ptr<Meta>> open_meta(std::string_view url, std::string_view state_dir) {
-  if (url == "local:") return LocalMeta::open(std::string(state_dir));
-  constexpr std::string_view kPath = "local://";
-  if (url.starts_with(kPath) && url.size() > kPath.size() + 1 && url[kPath.size()] == '/') {
-    return LocalMeta::open(std::string(url.substr(kPath.size())));
-  }
-  for (const char* scheme : {"redis://", "rediss://", "unix://"})
-    if (url.starts_with(scheme)) return RedisMeta::open(url);
-  // A URL of another kind may hold a password: only its scheme is repeated.
-  return make_error(
-      EINVAL, fmt::format("metadata URL '{}...': write local:, local:///absolute/directory or redis://host:6379/0",
-                          printable(url.substr(0, url.find(':') + 1), 20)));
 }
 
 }  // namespace larder

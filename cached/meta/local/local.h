@@ -6,37 +6,17 @@
 // without a sign of life. The newest two versions of a dataset stay, so that a load of the older one can finish.
 //
 // Several processes may have the file open (larderd and the command line): it is in WAL mode, and a busy lock is waited
-// for up to 20 s. Threads: LocalMeta any, Sqlite one at a time.
+// for up to 20 s. Threads: any.
 #pragma once
 #include <memory>
 #include <string>
 
 #include "cached/base/mutex.h"
+#include "cached/meta/local/sqlite.h"
 #include "cached/meta/meta.h"
 #include "cached/meta/node_board.h"
 
-struct sqlite3;
-struct sqlite3_stmt;
-
 namespace larder {
-
-// One connection. Not for two threads at once.
-class Sqlite {
- public:
-  static Result<std::unique_ptr<Sqlite>> open(const std::string& path);
-  ~Sqlite();
-  Sqlite(const Sqlite&) = delete;
-  Sqlite& operator=(const Sqlite&) = delete;
-  Status run(const char* sql);  // no parameters, no rows
-  Error error(const char* doing) const;
-  sqlite3* handle() const { return db_; }
-  const std::string& path() const { return path_; }
-
- private:
-  Sqlite(std::string path, sqlite3* db) : path_(std::move(path)), db_(db) {}
-  const std::string path_;
-  sqlite3* const db_;
-};
 
 class LocalMeta final : public Meta {
  public:

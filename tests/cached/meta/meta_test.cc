@@ -10,6 +10,7 @@
 #include <chrono>
 #include <thread>
 
+#include "cached/meta/open/open_meta.h"
 #include "cached/meta/segment.h"
 #include "tests/cached/meta/meta_fixture.h"
 #include "tests/cached/meta/redis/redis_server.h"

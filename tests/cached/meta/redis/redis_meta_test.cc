@@ -9,6 +9,7 @@
 #include <mutex>
 #include <set>
 
+#include "cached/meta/open/open_meta.h"
 #include "cached/meta/redis/redis_writer.h"
 #include "tests/cached/meta/meta_fixture.h"
 #include "tests/cached/meta/redis/redis_server.h"

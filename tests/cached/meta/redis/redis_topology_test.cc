@@ -4,6 +4,7 @@
 #include <fstream>
 #include <set>
 
+#include "cached/meta/open/open_meta.h"
 #include "cached/meta/redis/redis_cluster.h"
 #include "cached/meta/redis/redis_meta.h"
 #include "tests/cached/meta/meta_fixture.h"

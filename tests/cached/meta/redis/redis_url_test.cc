@@ -6,7 +6,7 @@
 #include <cstdlib>
 #include <fstream>
 
-#include "cached/meta/meta.h"
+#include "cached/meta/open/open_meta.h"
 #include "tests/cached/store/http/live_server.h"
 
 namespace larder {
