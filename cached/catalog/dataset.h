@@ -54,7 +54,6 @@ class Dataset {
   std::atomic<uint64_t> quota{0};       // most bytes of files, chunks and reservations; 0: none
   std::atomic<int64_t> last_use_ns{0};  // CLOCK_REALTIME
   std::atomic<bool> verified{true};     // false: files of a former daemon that nobody has compared with their checksums
-  Mutex refresh_mutex;  // one listing at a time: what lists or switches a version REQUIRES(refresh_mutex)
 
  private:
   Dataset(DatasetDef d, std::optional<gid_t> g, Fd f, Fd m, std::unique_ptr<ChecksumLog> s)

@@ -3,6 +3,7 @@
 
 Without it a reader is sent to files that were renamed, and a promise changes while its test still proves the old one.
 A test quotes a promise as "S16: words of docs/semantics.md"; "S16" alone only refers to it."""
+import collections
 import fnmatch
 import functools
 import glob
@@ -22,6 +23,7 @@ COMMENTED_NAME = re.compile(r"(?<![\w./<>*$-])\w[\w/.-]*\.(?:cc|h|py|md|sh)\b(?!
 OTHERS_FILES = {"xxhash.h", "linux/openat2.h", "tests/fuzz/NAME.cc"}
 PROMISE = re.compile(r"\*\*(S\d+[a-z]?)\*\*")
 NUMBER = re.compile(r"(?<![\w./-])S\d+[a-z]?\b(?![/.-]\w)")
+MUTEX = re.compile(r"(?m)^\s*(?:mutable |static )*Mutex (\w+)\b(?!\()")
 QUOTE = re.compile(r"(?<![\w./-])(S\d+[a-z]?): (.*?)(?:\.(?=\s|\"|$)|\"\"\"|\Z)", re.S)
 
 
@@ -122,6 +124,17 @@ def long_lines(text):
             if len(line) > MOST_COLUMNS and not line.startswith("|")]
 
 
+def unlisted_locks(page, sources):
+    """Mutexes of sources (path, text) that the page's entries do not name as often as their file has them."""
+    entries = page.split("\n- ")
+    found = []
+    for path, text in sources:
+        for name, count in collections.Counter(MUTEX.findall(text)).items():
+            if sum(f"::{name}`" in entry and path in entry for entry in entries) != count:
+                found.append(f"{path}: {name}")
+    return found
+
+
 def plain(text):
     """Words only: quotes in comments differ from the page in line breaks, comment marks and emphasis."""
     return " ".join(re.sub(r"(?m)^\s*(//|#)", " ", re.sub(r"[*`]", "", text)).lower().split())
@@ -171,6 +184,11 @@ class PagesTest(unittest.TestCase):
     def test_lines_wrap(self):
         self.check(lambda page: long_lines(read(page)))
 
+    def test_every_lock_of_the_daemon_is_listed(self):
+        sources = [(path, read(path)) for path in sorted(tree())
+                   if path.startswith("cached/") and path.endswith((".cc", ".h")) and path != "cached/base/mutex.h"]
+        self.assertEqual([], unlisted_locks(read("docs/locks.md"), sources))
+
     def test_quoted_promises_are_in_the_page(self):
         known = promises()
         found = [f"{path}: {what}" for path in test_files() for what in wrong_quotes(read(path), known)]
@@ -203,6 +221,12 @@ class CheckersTest(unittest.TestCase):
 
     def test_a_long_line_is_found(self):
         self.assertEqual(["line 1: 121 columns"], long_lines("x" * 121 + "\n| " + "x" * 200 + "\n" + "y" * 120))
+
+    def test_a_lock_that_is_not_listed_is_found(self):
+        page = "Locks\n- `A::mutex_` (cached/a.h): this\n- `B::other_` (cached/b.h): that"
+        text = "struct A {\n  mutable Mutex mutex_;  // a leaf\n  Mutex other_ ACQUIRED_AFTER(mutex_);\n  Mutex& ref;\n"
+        self.assertEqual(["cached/a.h: other_"], unlisted_locks(page, [("cached/a.h", text)]))
+        self.assertEqual(["cached/b.h: other_"], unlisted_locks(page, [("cached/b.h", text[text.index("  Mutex other_"):] * 2)]))
 
     def test_a_wrong_quote_is_found(self):
         known = {"S1": plain("A program gets the *object's* bytes or\n  an errno.")}
