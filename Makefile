@@ -103,7 +103,7 @@ $(BUILD)/larder: $(call obj,cached/main/larder.cc $(CLI_SRC)) $(BUILD)/libcached
 	$(CXX) $(OPT) -o $@ $^ $(DAEMON_LIBS) $(CLI_LIBS)
 
 # Parts of liblarder.so that need nothing of the rest of it, and have tests of their own.
-PAGER_SRC := $(addprefix preload/lazy/,pager.cc chunk_run.cc paged_files.cc chunk_fetches.cc uffd.cc paged_mmap.cc pager_thread.cc) \
+PAGER_SRC := $(addprefix preload/lazy/,pager.cc fault_server.cc chunk_run.cc paged_files.cc chunk_fetches.cc uffd.cc paged_mmap.cc pager_thread.cc) \
              preload/resolve/daemon_client.cc preload/resolve/path_scan.cc
 
 $(BUILD)/unit_tests: $(call obj,$(TEST_SRC) $(CLI_SRC) $(PAGER_SRC)) $(BUILD)/libcached.a

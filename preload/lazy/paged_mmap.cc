@@ -49,7 +49,7 @@ void parent_after_fork() {
 
 // No pager in the child: what it inherited must not be touched.
 void unmap_inherited() {
-  for_each_mapping([](const Mapping& m) {
+  for_each_mapping([](const MapsEntry& m) {
     if (!m.shared && pager_knows_file(m.dev, m.inode)) sys::munmap(reinterpret_cast<void*>(m.start), m.end - m.start);
   });
 }

@@ -1,11 +1,13 @@
 // The mappings of this process, as the kernel lists them. Nothing is allocated; safe in a fork's child and in the
 // pager.
 #pragma once
+#include <errno.h>
+
 #include "preload/base/sys.h"
 
 namespace larder {
 
-struct Mapping {
+struct MapsEntry {
   uint64_t start, end, offset;
   uint64_t dev;  // as st_dev
   uint64_t inode;
@@ -16,7 +18,7 @@ struct Mapping {
 class MapsParser {
  public:
   // True: `out` is complete.
-  bool feed(char c, Mapping* out) {
+  bool feed(char c, MapsEntry* out) {
     if (field_ > kInode) return end_of_line(c), false;
     const int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
     if (field_ != kPermissions && digit >= 0) {
@@ -48,7 +50,7 @@ class MapsParser {
   int field_ = 0;
 };
 
-// Calls each(Mapping) for all of them. 0 or -errno.
+// Calls each(MapsEntry) for all of them. 0 or -errno.
 template <typename Each>
 int for_each_mapping(Each each) {
   sys::Fd fd(sys::openat(AT_FDCWD, "/proc/self/maps", O_RDONLY | O_CLOEXEC));
@@ -59,7 +61,7 @@ int for_each_mapping(Each each) {
     const long n = sys::call(SYS_read, fd.get(), sys::arg(buffer), sizeof(buffer));
     if (n == -EINTR) continue;
     if (n <= 0) return static_cast<int>(n);
-    Mapping m;
+    MapsEntry m;
     for (long i = 0; i < n; ++i)
       if (parser.feed(buffer[i], &m)) each(m);
   }
