@@ -8,7 +8,7 @@
 
 #include "preload/base/next.h"
 #include "preload/base/sys.h"
-#include "preload/wrap/dir.h"
+#include "preload/wrap/directory_stream.h"
 
 namespace larder {
 namespace {
