@@ -46,56 +46,82 @@ int guarded(int dirfd, const char* path, bool follow, Refuse refuse, Native nati
       dirfd, path, follow, r, [&](Found& late) { return fail(refuse(late)); }, call);
 }
 
-// Whether a path that is not lexically ours leads to us all the same. Else *error: what the kernel finds wrong with it,
-// or with its folder alone where the last component need not exist.
-bool leads_to_ours(int dirfd, const char* path, bool whole, Found* f, int* error) {
-  struct stat st;
-  *error = -sys::fstatat(dirfd, path, &st, AT_SYMLINK_NOFOLLOW);
-  if (path[0] == 0) return false;
-  if (*error != ENOENT && *error != ENOTDIR) return false;
-  if (may_lead_to_ours(dirfd, path) && route_missing(dirfd, path, false, f)) return true;
+// One of the two paths of rename and link.
+struct Side {
+  int dirfd;
+  const char* path;
+  Found* found;
+  bool ours = false;
+  int error = 0;  // not ours: what the kernel finds wrong with it
+
+  int native_dirfd() const { return found->rebased ? AT_FDCWD : dirfd; }
+  const char* native_path() const { return found->rebased ? found->path : path; }
+};
+
+// What the kernel finds wrong with the folder of the last component, or 0.
+int folder_error(const Side& side) {
+  const char* path = side.path;
   size_t n = strlen(path);
   while (n > 0 && path[n - 1] == '/')
     --n;
   while (n > 0 && path[n - 1] != '/')
     --n;
-  if (whole || n > PATH_MAX) return false;
-  memcpy(f->buffer, n > 0 ? path : ".", n > 0 ? n : 1);
-  f->buffer[n > 0 ? n : 1] = 0;
-  *error = -sys::fstatat(dirfd, f->buffer, &st, 0);
-  return false;
+  if (n > PATH_MAX) return side.error;
+  char* folder = side.found->buffer;
+  memcpy(folder, n > 0 ? path : ".", n > 0 ? n : 1);
+  folder[n > 0 ? n : 1] = 0;
+  struct stat st;
+  return -sys::fstatat(side.dirfd, folder, &st, 0);
+}
+
+// A path that is not lexically ours: whether it leads to us all the same, or else its error. `whole`: the last
+// component must exist.
+void follow(Side* side, bool whole) {
+  if (side->ours || side->found->rebased) return;
+  struct stat st;
+  side->error = -sys::fstatat(side->dirfd, side->path, &st, AT_SYMLINK_NOFOLLOW);
+  if (side->path[0] == 0) return;
+  if (side->error != ENOENT && side->error != ENOTDIR) return;
+  side->ours = may_lead_to_ours(side->dirfd, side->path) && route_missing(side->dirfd, side->path, false, side->found);
+  if (!side->ours && !whole) side->error = folder_error(*side);
+}
+
+// What a read-only file system finds wrong with the paths before it looks at where they are, or 0.
+int path_error(const Side& from, const Side& to, bool creates) {
+  const Found &a = *from.found, &b = *to.found;
+  if (from.ours && a.kind == Kind::kMissing && (!a.creatable || creates)) return a.error;
+  if (!from.ours && from.error != 0) return from.error;
+  if (!to.ours) return to.error;
+  if (b.kind == Kind::kMissing && !b.creatable) return b.error;
+  const int refused = creates ? refuse_create(b) : EROFS;
+  return refused != EROFS ? refused : 0;
 }
 
 // What a read-only file system says to rename and link, as soon as one side is ours. EXDEV between two file systems,
 // which cp and mv take as "copy, then".
-int refuse_pair(const Found& a, bool a_ours, const Found& b, bool b_ours, bool creates) {
-  if (b_ours && b.kind == Kind::kMissing && !b.creatable) return b.error;
-  if (b_ours && creates && refuse_create(b) != EROFS) return refuse_create(b);
-  return a_ours != b_ours || a.dev != b.dev ? EXDEV : EROFS;
+int refuse_pair(const Side& from, const Side& to, bool creates) {
+  const int error = path_error(from, to, creates);
+  if (error != 0) return error;
+  return from.ours != to.ours || from.found->dev != to.found->dev ? EXDEV : EROFS;
 }
 
 template <typename Native>
-int guarded_pair(int fd1, const char* from, int fd2, const char* to, bool creates, Native native) {
+int guarded_pair(int fd1, const char* from_path, int fd2, const char* to_path, bool creates, Native native) {
   Found a;
   Scratch<Found> b;
   if (!b) return fail(ENOMEM);
-  if (from == nullptr || to == nullptr) return native(fd1, from, fd2, to);
-  bool a_ours = route_for_write(fd1, from, &a), b_ours = route_for_write(fd2, to, b.get());
-  if (!a_ours && !b_ours) {
-    int r = native(a.rebased ? AT_FDCWD : fd1, a.rebased ? a.path : from, b->rebased ? AT_FDCWD : fd2,
-                   b->rebased ? b->path : to);
+  if (from_path == nullptr || to_path == nullptr) return native(fd1, from_path, fd2, to_path);
+  Side from{fd1, from_path, &a}, to{fd2, to_path, b.get()};
+  from.ours = route_for_write(fd1, from_path, &a);
+  to.ours = route_for_write(fd2, to_path, b.get());
+  if (!from.ours && !to.ours) {
+    const int r = native(from.native_dirfd(), from.native_path(), to.native_dirfd(), to.native_path());
     if (!failed_missing(r) || current_state() == nullptr) return r;
   }
   const int kept = errno;
-  int a_error = 0, b_error = 0;
-  const bool a_out = a.rebased, b_out = b->rebased;
-  if (!a_ours && !a_out && (a_ours = leads_to_ours(fd1, from, creates, &a, &a_error))) a_error = 0;
-  if (!b_ours && !b_out) b_ours = leads_to_ours(fd2, to, false, b.get(), &b_error);
-  if (!a_ours && !b_ours) return fail(kept);
-  if (a_ours && a.kind == Kind::kMissing && (!a.creatable || creates)) a_error = a.error;
-  if (a_error != 0) return fail(a_error);
-  if (!b_ours && b_error != 0) return fail(b_error);
-  return fail(refuse_pair(a, a_ours, *b.get(), b_ours, creates));
+  follow(&from, creates);
+  follow(&to, false);
+  return fail(from.ours || to.ours ? refuse_pair(from, to, creates) : kept);
 }
 
 }  // namespace
