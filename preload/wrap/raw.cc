@@ -5,6 +5,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <iterator>
+#include <type_traits>
+#include <utility>
+
 #include "preload/base/next.h"
 #include "preload/base/sys.h"
 #include "preload/wrap/open.h"
@@ -16,107 +20,157 @@
 namespace larder {
 namespace {
 
-constexpr long kOurs[] = {
-    SYS_openat,
-    SYS_newfstatat,
-    SYS_statx,
-    SYS_fstat,
-    SYS_readlinkat,
-    SYS_faccessat,
-    SYS_getdents64,
-    SYS_chdir,
-    SYS_fchdir,
-    SYS_unlinkat,
-    SYS_mkdirat,
-    SYS_renameat2,
-    SYS_linkat,
-    SYS_symlinkat,
-    SYS_mknodat,
-    SYS_truncate,
-    SYS_fchmodat,
-    SYS_fchownat,
-    SYS_utimensat,
-    SYS_statfs,
-    SYS_fstatfs,
-    SYS_getcwd,
-    SYS_fchmod,
-    SYS_fchown,
-    SYS_openat2,
-    SYS_read,
-    SYS_pread64,
-    SYS_readv,
-    SYS_preadv,
-    SYS_lseek,
-    SYS_sendfile,
-    SYS_copy_file_range,
-    SYS_readahead,
-    SYS_getxattr,
-    SYS_lgetxattr,
-    SYS_fgetxattr,
-    SYS_listxattr,
-    SYS_llistxattr,
-    SYS_flistxattr,
-    SYS_setxattr,
-    SYS_lsetxattr,
-    SYS_fsetxattr,
-    SYS_removexattr,
-    SYS_lremovexattr,
-    SYS_fremovexattr,
-    SYS_inotify_add_watch,
-    SYS_name_to_handle_at,
-    SYS_chroot,
-    SYS_execve,
-    SYS_execveat,
+// The arguments of a call, as registers have them.
+using Args = const long (&)[5];
+
+template <typename T>
+T argument(long value) {
+  if constexpr (std::is_pointer_v<T>)
+    return reinterpret_cast<T>(value);
+  else
+    return static_cast<T>(value);
+}
+
+template <typename R, typename... P, size_t... I>
+long call_with(R (*wrapper)(P...), Args args, std::index_sequence<I...>) {
+  return static_cast<long>(wrapper(argument<P>(args[I])...));
+}
+
+template <typename R, typename... P>
+long call_all(R (*wrapper)(P...), Args args) {
+  return call_with(wrapper, args, std::index_sequence_for<P...>{});
+}
+
+// A wrapper whose parameters are those of the system call.
+template <auto kWrapper>
+long call(Args args) {
+  return call_all(kWrapper, args);
+}
+
+// ---- wrappers whose parameters differ -------------------------------------------------------------------------------
+
+long call_open(const char* path, int flags, mode_t mode) {
+  return larder_open(path, flags, mode);
+}
+long call_openat(int dirfd, const char* path, int flags, mode_t mode) {
+  return larder_openat(dirfd, path, flags, mode);
+}
+long call_faccessat(int dirfd, const char* path, int mode) {
+  return larder_faccessat(dirfd, path, mode, 0);
+}
+long call_fchmodat(int dirfd, const char* path, mode_t mode) {
+  return larder_fchmodat(dirfd, path, mode, 0);
+}
+long call_copy_file_range(int in, off64_t* in_offset, int out, off64_t* out_offset, size_t size) {
+  return larder_copy_file_range(in, in_offset, out, out_offset, size, 0);
+}
+long call_getcwd(char* out, size_t size) {
+  if (larder_getcwd(out, size) == nullptr) return -1;
+  return static_cast<long>(strlen(out)) + 1;
+}
+
+// ---- the table ------------------------------------------------------------------------------------------------------
+
+struct Call {
+  long number;
+  long (*run)(Args args);
+};
+
+constexpr Call kOurs[] = {
+    {SYS_openat, call<call_openat>},
+    {SYS_newfstatat, call<larder_fstatat>},
+    {SYS_statx, call<larder_statx>},
+    {SYS_fstat, call<larder_fstat>},
+    {SYS_readlinkat, call<larder_readlinkat>},
+    {SYS_faccessat, call<call_faccessat>},
+    {SYS_getdents64, call<larder_getdents64>},
+    {SYS_chdir, call<larder_chdir>},
+    {SYS_fchdir, call<larder_fchdir>},
+    {SYS_unlinkat, call<larder_unlinkat>},
+    {SYS_mkdirat, call<larder_mkdirat>},
+    {SYS_renameat2, call<larder_renameat2>},
+    {SYS_linkat, call<larder_linkat>},
+    {SYS_symlinkat, call<larder_symlinkat>},
+    {SYS_mknodat, call<larder_mknodat>},
+    {SYS_truncate, call<larder_truncate>},
+    {SYS_fchmodat, call<call_fchmodat>},
+    {SYS_fchownat, call<larder_fchownat>},
+    {SYS_utimensat, call<larder_utimensat>},
+    {SYS_statfs, call<larder_statfs>},
+    {SYS_fstatfs, call<larder_fstatfs>},
+    {SYS_getcwd, call<call_getcwd>},
+    {SYS_fchmod, call<larder_fchmod>},
+    {SYS_fchown, call<larder_fchown>},
+    {SYS_openat2, call<open_how_any>},
+    {SYS_read, call<larder_read>},
+    {SYS_pread64, call<larder_pread64>},
+    {SYS_readv, call<larder_readv>},
+    {SYS_preadv, call<larder_preadv64>},
+    {SYS_lseek, call<larder_lseek64>},
+    {SYS_sendfile, call<larder_sendfile64>},
+    {SYS_copy_file_range, call<call_copy_file_range>},
+    {SYS_readahead, call<larder_readahead>},
+    {SYS_getxattr, call<larder_getxattr>},
+    {SYS_lgetxattr, call<larder_lgetxattr>},
+    {SYS_fgetxattr, call<larder_fgetxattr>},
+    {SYS_listxattr, call<larder_listxattr>},
+    {SYS_llistxattr, call<larder_llistxattr>},
+    {SYS_flistxattr, call<larder_flistxattr>},
+    {SYS_setxattr, call<larder_setxattr>},
+    {SYS_lsetxattr, call<larder_lsetxattr>},
+    {SYS_fsetxattr, call<larder_fsetxattr>},
+    {SYS_removexattr, call<larder_removexattr>},
+    {SYS_lremovexattr, call<larder_lremovexattr>},
+    {SYS_fremovexattr, call<larder_fremovexattr>},
+    {SYS_inotify_add_watch, call<larder_inotify_add_watch>},
+    {SYS_name_to_handle_at, call<larder_name_to_handle_at>},
+    {SYS_chroot, call<larder_chroot>},
+    {SYS_execve, call<larder_execve>},
+    {SYS_execveat, call<larder_execveat>},
 #if defined(SYS_faccessat2)
-    SYS_faccessat2,
+    {SYS_faccessat2, call<larder_faccessat>},
 #endif
 #if defined(__x86_64__)
-    SYS_mknod,
-    SYS_lchown,
-    SYS_utime,
-    SYS_utimes,
-    SYS_futimesat,
-    SYS_open,
-    SYS_stat,
-    SYS_lstat,
-    SYS_access,
-    SYS_readlink,
-    SYS_unlink,
-    SYS_mkdir,
-    SYS_rmdir,
-    SYS_rename,
-    SYS_renameat,
-    SYS_link,
-    SYS_symlink,
-    SYS_chmod,
-    SYS_chown,
-    SYS_creat,
+    {SYS_mknod, call<larder_mknod>},
+    {SYS_lchown, call<larder_lchown>},
+    {SYS_utime, call<larder_utime>},
+    {SYS_utimes, call<larder_utimes>},
+    {SYS_futimesat, call<larder_futimesat>},
+    {SYS_open, call<call_open>},
+    {SYS_stat, call<larder_stat>},
+    {SYS_lstat, call<larder_lstat>},
+    {SYS_access, call<larder_access>},
+    {SYS_readlink, call<larder_readlink>},
+    {SYS_unlink, call<larder_unlink>},
+    {SYS_mkdir, call<larder_mkdir>},
+    {SYS_rmdir, call<larder_rmdir>},
+    {SYS_rename, call<larder_rename>},
+    {SYS_renameat, call<larder_renameat>},
+    {SYS_link, call<larder_link>},
+    {SYS_symlink, call<larder_symlink>},
+    {SYS_chmod, call<larder_chmod>},
+    {SYS_chown, call<larder_chown>},
+    {SYS_creat, call<larder_creat>},
 #endif
 };
+
+// Which entry of kOurs a number has, one more than its index; 0: not ours.
+struct Places {
+  uint8_t of[512] = {};
+  constexpr Places() {
+    for (uint8_t i = 0; i < std::size(kOurs); ++i)
+      of[kOurs[i].number] = i + 1;
+  }
+};
+constexpr Places kPlaces;
 
 struct Bitmap {
   uint64_t words[8] = {};
   constexpr Bitmap() {
-    for (long n : kOurs)
-      words[n / 64] |= 1ULL << (n % 64);
+    for (const Call& call : kOurs)
+      words[call.number / 64] |= 1ULL << (call.number % 64);
   }
 };
-
-const char* text(long p) {
-  return reinterpret_cast<const char*>(p);
-}
-char* buffer(long p) {
-  return reinterpret_cast<char*>(p);
-}
-template <typename T>
-T* as(long p) {
-  return reinterpret_cast<T*>(p);
-}
-
-long cwd_of_ours(char* out, size_t size) {
-  if (larder_getcwd(out, size) == nullptr) return -1;
-  return static_cast<long>(strlen(out)) + 1;
-}
 
 // libattr before 2.5 (Debian 11) makes its system calls by syscall(): if it is the next definition, a call that is not
 // ours must not come back to it.
@@ -129,8 +183,9 @@ bool attributes_are_ours(long n, long a) {
     struct stat st;
     return current_state() != nullptr && sys::fstat(static_cast<int>(a), &st) == 0 && identify(st).kind != Kind::kNone;
   }
+  const auto* path = reinterpret_cast<const char*>(a);
   Scratch<Found> f;
-  return f && maybe_ours(AT_FDCWD, text(a)) && route(AT_FDCWD, text(a), f.get());
+  return f && maybe_ours(AT_FDCWD, path) && route(AT_FDCWD, path, f.get());
 }
 
 }  // namespace
@@ -146,159 +201,10 @@ __attribute__((visibility("hidden"), used)) long larder_syscall_early(long n, lo
   return libc_result(sys::call(n, a, b, c, d, e, f));
 }
 
+// Only numbers of kOurs: the assembly below has looked at the bitmap.
 __attribute__((visibility("hidden"), used)) long larder_syscall_ours(long n, long a, long b, long c, long d, long e) {
-  const int fd = static_cast<int>(a);
   if (attribute_call(n) && !attributes_are_ours(n, a)) return larder_syscall_early(n, a, b, c, d, e, 0);
-  switch (n) {
-    case SYS_openat:
-      return larder_openat(fd, text(b), static_cast<int>(c), static_cast<mode_t>(d));
-    case SYS_openat2:
-      return open_how_any(fd, text(b), as<const void>(c), static_cast<size_t>(d));
-    case SYS_newfstatat:
-      return larder_fstatat(fd, text(b), as<struct stat>(c), static_cast<int>(d));
-    case SYS_fstat:
-      return larder_fstat(fd, as<struct stat>(b));
-    case SYS_statx:
-      return larder_statx(fd, text(b), static_cast<int>(c), static_cast<unsigned>(d), as<struct statx>(e));
-    case SYS_readlinkat:
-      return larder_readlinkat(fd, text(b), buffer(c), static_cast<size_t>(d));
-    case SYS_faccessat:
-      return larder_faccessat(fd, text(b), static_cast<int>(c), 0);
-#if defined(SYS_faccessat2)
-    case SYS_faccessat2:
-      return larder_faccessat(fd, text(b), static_cast<int>(c), static_cast<int>(d));
-#endif
-    case SYS_read:
-      return larder_read(fd, buffer(b), static_cast<size_t>(c));
-    case SYS_pread64:
-      return larder_pread64(fd, buffer(b), static_cast<size_t>(c), d);
-    case SYS_readv:
-      return larder_readv(fd, as<const struct iovec>(b), static_cast<int>(c));
-    case SYS_preadv:
-      return larder_preadv64(fd, as<const struct iovec>(b), static_cast<int>(c), d);
-    case SYS_lseek:
-      return larder_lseek64(fd, b, static_cast<int>(c));
-    case SYS_sendfile:
-      return larder_sendfile64(fd, static_cast<int>(b), as<off64_t>(c), static_cast<size_t>(d));
-    case SYS_copy_file_range:
-      return larder_copy_file_range(fd, as<off64_t>(b), static_cast<int>(c), as<off64_t>(d), static_cast<size_t>(e), 0);
-    case SYS_readahead:
-      return larder_readahead(fd, b, static_cast<size_t>(c));
-    case SYS_getdents64:
-      return larder_getdents64(fd, buffer(b), static_cast<size_t>(c));
-    case SYS_chdir:
-      return larder_chdir(text(a));
-    case SYS_fchdir:
-      return larder_fchdir(fd);
-    case SYS_getcwd:
-      return cwd_of_ours(buffer(a), static_cast<size_t>(b));
-    case SYS_unlinkat:
-      return larder_unlinkat(fd, text(b), static_cast<int>(c));
-    case SYS_mkdirat:
-      return larder_mkdirat(fd, text(b), static_cast<mode_t>(c));
-    case SYS_mknodat:
-      return larder_mknodat(fd, text(b), static_cast<mode_t>(c), static_cast<dev_t>(d));
-    case SYS_renameat2:
-      return larder_renameat2(fd, text(b), static_cast<int>(c), text(d), static_cast<unsigned>(e));
-    case SYS_linkat:
-      return larder_linkat(fd, text(b), static_cast<int>(c), text(d), static_cast<int>(e));
-    case SYS_symlinkat:
-      return larder_symlinkat(text(a), static_cast<int>(b), text(c));
-    case SYS_truncate:
-      return larder_truncate(text(a), b);
-    case SYS_fchmodat:
-      return larder_fchmodat(fd, text(b), static_cast<mode_t>(c), 0);
-    case SYS_fchownat:
-      return larder_fchownat(fd, text(b), static_cast<uid_t>(c), static_cast<gid_t>(d), static_cast<int>(e));
-    case SYS_fchmod:
-      return larder_fchmod(fd, static_cast<mode_t>(b));
-    case SYS_fchown:
-      return larder_fchown(fd, static_cast<uid_t>(b), static_cast<gid_t>(c));
-    case SYS_utimensat:
-      return larder_utimensat(fd, text(b), as<struct timespec>(c), static_cast<int>(d));
-    case SYS_statfs:
-      return larder_statfs(text(a), as<struct statfs>(b));
-    case SYS_fstatfs:
-      return larder_fstatfs(fd, as<struct statfs>(b));
-    case SYS_getxattr:
-      return larder_getxattr(text(a), text(b), as<void>(c), static_cast<size_t>(d));
-    case SYS_lgetxattr:
-      return larder_lgetxattr(text(a), text(b), as<void>(c), static_cast<size_t>(d));
-    case SYS_fgetxattr:
-      return larder_fgetxattr(fd, text(b), as<void>(c), static_cast<size_t>(d));
-    case SYS_listxattr:
-      return larder_listxattr(text(a), buffer(b), static_cast<size_t>(c));
-    case SYS_llistxattr:
-      return larder_llistxattr(text(a), buffer(b), static_cast<size_t>(c));
-    case SYS_flistxattr:
-      return larder_flistxattr(fd, buffer(b), static_cast<size_t>(c));
-    case SYS_setxattr:
-      return larder_setxattr(text(a), text(b), as<void>(c), static_cast<size_t>(d), static_cast<int>(e));
-    case SYS_lsetxattr:
-      return larder_lsetxattr(text(a), text(b), as<void>(c), static_cast<size_t>(d), static_cast<int>(e));
-    case SYS_fsetxattr:
-      return larder_fsetxattr(fd, text(b), as<void>(c), static_cast<size_t>(d), static_cast<int>(e));
-    case SYS_removexattr:
-      return larder_removexattr(text(a), text(b));
-    case SYS_lremovexattr:
-      return larder_lremovexattr(text(a), text(b));
-    case SYS_fremovexattr:
-      return larder_fremovexattr(fd, text(b));
-    case SYS_inotify_add_watch:
-      return larder_inotify_add_watch(fd, text(b), static_cast<uint32_t>(c));
-    case SYS_name_to_handle_at:
-      return larder_name_to_handle_at(fd, text(b), as<struct file_handle>(c), as<int>(d), static_cast<int>(e));
-    case SYS_chroot:
-      return larder_chroot(text(a));
-    case SYS_execve:
-      return larder_execve(text(a), as<char* const>(b), as<char* const>(c));
-    case SYS_execveat:
-      return larder_execveat(fd, text(b), as<char* const>(c), as<char* const>(d), static_cast<int>(e));
-#if defined(__x86_64__)
-    case SYS_mknod:
-      return larder_mknod(text(a), static_cast<mode_t>(b), static_cast<dev_t>(c));
-    case SYS_lchown:
-      return larder_lchown(text(a), static_cast<uid_t>(b), static_cast<gid_t>(c));
-    case SYS_utime:
-      return larder_utime(text(a), as<struct utimbuf>(b));
-    case SYS_utimes:
-      return larder_utimes(text(a), as<struct timeval>(b));
-    case SYS_futimesat:
-      return larder_futimesat(fd, text(b), as<struct timeval>(c));
-    case SYS_open:
-      return larder_open(text(a), static_cast<int>(b), static_cast<mode_t>(c));
-    case SYS_creat:
-      return larder_creat(text(a), static_cast<mode_t>(b));
-    case SYS_stat:
-      return larder_stat(text(a), as<struct stat>(b));
-    case SYS_lstat:
-      return larder_lstat(text(a), as<struct stat>(b));
-    case SYS_access:
-      return larder_access(text(a), static_cast<int>(b));
-    case SYS_readlink:
-      return larder_readlink(text(a), buffer(b), static_cast<size_t>(c));
-    case SYS_unlink:
-      return larder_unlink(text(a));
-    case SYS_mkdir:
-      return larder_mkdir(text(a), static_cast<mode_t>(b));
-    case SYS_rmdir:
-      return larder_rmdir(text(a));
-    case SYS_rename:
-      return larder_rename(text(a), text(b));
-    case SYS_renameat:
-      return larder_renameat(fd, text(b), static_cast<int>(c), text(d));
-    case SYS_link:
-      return larder_link(text(a), text(b));
-    case SYS_symlink:
-      return larder_symlink(text(a), text(b));
-    case SYS_chmod:
-      return larder_chmod(text(a), static_cast<mode_t>(b));
-    case SYS_chown:
-      return larder_chown(text(a), static_cast<uid_t>(b), static_cast<gid_t>(c));
-#endif
-    default:
-      return errno = ENOSYS, -1;
-  }
+  return kOurs[kPlaces.of[n] - 1].run({a, b, c, d, e});
 }
 
 }  // extern "C"
