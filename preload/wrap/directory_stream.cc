@@ -90,6 +90,7 @@ void fill_stream(DirectoryStream* s, const Found& f, int fd) {
   s->parent_inode = c.entries[f.entry.is_dir() ? c.entries[f.index].parent : 0].dir_hash;
   s->first = f.entry.dir.first_child;
   s->count = f.entry.dir.child_count;
+  s->ns_pos = 2 + uint64_t{s->count};
   if (f.kind == Kind::kDirectory) add_mount_points(s, s->ns, f.above);
 }
 
@@ -197,6 +198,7 @@ DIR* with_mount_points(DIR* dir) {
     return dir;
   }
   s->native = dir;
+  s->ns_pos = kFirstMountPoint;
   s->ns = ns;
   add_mount_points(s, ns, entry);
   return reinterpret_cast<DIR*>(s);
@@ -212,7 +214,7 @@ int close_stream(DirectoryStream* s) {
 }
 
 bool read_entry(DirectoryStream* s, struct dirent64* out) {
-  if (s->pos < kFirstMountPoint) {
+  if (s->pos < s->ns_pos) {
     int before = errno;
     if (s->native != nullptr) {
       errno = 0;
@@ -222,10 +224,10 @@ bool read_entry(DirectoryStream* s, struct dirent64* out) {
     } else if (next_child(s, out)) {
       return true;
     }
-    s->pos = kFirstMountPoint;
+    s->pos = s->ns_pos;
   }
-  while (s->pos - kFirstMountPoint < s->ns_count) {
-    uint32_t i = static_cast<uint32_t>(s->pos++ - kFirstMountPoint);
+  while (s->pos - s->ns_pos < s->ns_count) {
+    uint32_t i = static_cast<uint32_t>(s->pos++ - s->ns_pos);
     if (s->native_seen >> i & 1) continue;
     set_from(out, s->ns->catalog, s->ns_first + i, s->pos);
     return true;
@@ -235,14 +237,14 @@ bool read_entry(DirectoryStream* s, struct dirent64* out) {
 
 void seek_stream(DirectoryStream* s, uint64_t pos) {
   s->pos = pos;
-  if (s->native == nullptr || pos >= kFirstMountPoint) return;
+  if (s->native == nullptr || pos >= s->ns_pos) return;
   if (pos != 0) return next.seekdir(s->native, static_cast<long>(pos));
   s->native_seen = 0;
   next.rewinddir(s->native);
 }
 
 long tell_stream(const DirectoryStream* s) {
-  if (s->native != nullptr && s->pos < kFirstMountPoint) return next.telldir(s->native);
+  if (s->native != nullptr && s->pos < s->ns_pos) return next.telldir(s->native);
   return static_cast<long>(s->pos);
 }
 

@@ -23,13 +23,15 @@ struct DirectoryStream {
   uint32_t first, count;
   View* ns;  // mount points [ns_first, ns_first + ns_count)
   uint32_t ns_first, ns_count;
-  uint64_t pos;          // what comes next: 0 ".", 1 "..", 2.. children, kFirstMountPoint.. mount points
+  uint64_t pos;          // what comes next: 0 ".", 1 "..", 2.. children, ns_pos.. mount points
+  uint64_t ns_pos;       // behind the last child; kFirstMountPoint if `native` has the children
   uint64_t native_seen;  // bit i: the real folder has a name like mount point i
   struct dirent64 entry;
 };
 
-inline constexpr uint64_t kFirstMountPoint = 1ULL << 63;  // a position; negative to telldir's callers: real file
-                                                          // systems give any positive number
+// Negative to telldir's callers: real file systems give any positive number. The children of a catalog are counted
+// instead, since getdents64 keeps the position in a descriptor, and the kernel seeks to no negative one.
+inline constexpr uint64_t kFirstMountPoint = 1ULL << 63;
 
 // The stream behind a DIR*, or null: it is libc's.
 DirectoryStream* our_stream(DIR* dir);

@@ -118,5 +118,38 @@ class Above(unittest.TestCase):
         self.assertEqual(self.out("sh", "-c", f"cd {self.base} && cat covered/a/one && cat ./covered/../covered/a/one"), "xx")
 
 
+# Lists a folder by getdents64 with room for two entries at a time; stops after a hundred calls.
+BY_DESCRIPTOR = """
+import ctypes, os, struct, sys
+libc, buffer, names = ctypes.CDLL(None), ctypes.create_string_buffer(64), []
+fd = os.open(sys.argv[1], os.O_RDONLY | os.O_DIRECTORY)
+for _ in range(100):
+    n, at = libc.getdents64(fd, buffer, ctypes.c_size_t(len(buffer))), 0
+    if n <= 0:
+        break
+    while at < n:
+        size = struct.unpack_from("H", buffer, at + 16)[0]
+        names.append(buffer.raw[at + 19:at + size].split(b"\\0")[0].decode())
+        at += size
+print(n, *sorted(names))
+"""
+
+
+class Nested(unittest.TestCase):
+    """A mount point inside another mount."""
+
+    def test_a_folder_lists_it_once(self):
+        with tempfile.TemporaryDirectory() as base, Daemon() as larder:
+            for name in ("outer/file", "inner/leaf"):
+                os.makedirs(os.path.dirname(f"{base}/{name}"))
+                open(f"{base}/{name}", "w").close()
+            larder.mount_named("outer", f"file://{base}/outer", "/larder-test-nested")
+            larder.mount_named("first", f"file://{base}/inner", "/larder-test-nested/first")
+            larder.mount_named("second", f"file://{base}/inner", "/larder-test-nested/second")
+            listed = larder.run("python3", "-c", BY_DESCRIPTOR, "/larder-test-nested", text=True)
+            self.assertEqual((listed.stdout, listed.stderr), ("0 . .. file first second\n", ""))
+            self.assertEqual(larder.run("ls", "/larder-test-nested", text=True).stdout, "file\nfirst\nsecond\n")
+
+
 if __name__ == "__main__":
     unittest.main()
