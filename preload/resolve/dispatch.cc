@@ -65,7 +65,7 @@ int missing_error(const Catalog& c, const char* rel, size_t len, bool* creatable
 
 // ---- lookups --------------------------------------------------------------------------------------------------------
 
-void fill_common(const State* s, Found* f) {
+void fill_common(const State* s, Lookup* f) {
   f->generation = s->generation;
   f->wait_ms = s->wait_ms;
   f->uid = s->uid;
@@ -78,14 +78,14 @@ void fill_common(const State* s, Found* f) {
     f->above = 0;
 }
 
-bool missing(Found* f, int error) {
+bool missing(Lookup* f, int error) {
   f->kind = Kind::kMissing;
   f->error = error;
   return true;
 }
 
 // A folder above mount points (or a mount point inside another dataset that its catalog does not have).
-bool found_above(const State* s, Found* f) {
+bool found_above(const State* s, Lookup* f) {
   if (f->above == kNoEntry) return false;
   f->kind = Kind::kAbove;
   f->entry = s->ns->catalog.entries[f->above];
@@ -97,13 +97,9 @@ bool found_above(const State* s, Found* f) {
   return true;
 }
 
-bool found_in_mount(const State* s, const MountView& m, bool slash, Found* f) {
+bool found_in_mount(const State* s, const StateMount& m, bool slash, Lookup* f) {
   f->rel_off = f->path_len > m.path_len ? m.path_len + 1 : f->path_len;
-  f->dataset_id = m.dataset_id;
-  f->dev = m.dev;
-  f->fallback = m.fallback;
-  f->total_bytes = m.total_bytes;
-  f->file_count = m.file_count;
+  static_cast<MountFacts&>(*f) = m;
   f->view = m.view;
   if (m.view == nullptr) return missing(f, EACCES);
   const Catalog& c = m.view->catalog;
@@ -137,14 +133,14 @@ bool is_on_disk(const State* s, uint32_t above) {
 }
 
 // f->path is absolute and normalised. `above_too`: a folder above mounts counts as ours (the kernel does not have it).
-bool look_up(const State* s, bool slash, bool above_too, Found* f) {
+bool look_up(const State* s, bool slash, bool above_too, Lookup* f) {
   fill_common(s, f);
-  if (const MountView* m = mount_of(s, f->path, f->path_len)) return found_in_mount(s, *m, slash, f);
+  if (const StateMount* m = mount_of(s, f->path, f->path_len)) return found_in_mount(s, *m, slash, f);
   return above_too && !is_on_disk(s, f->above) && found_above(s, f);
 }
 
 // look_up() on the newest State, until nothing moved while it looked.
-bool look_up_stable(bool slash, bool above_too, Found* f) {
+bool look_up_stable(bool slash, bool above_too, Lookup* f) {
   for (;;) {
     Session session;
     if (!enter(&session)) return false;
@@ -169,7 +165,7 @@ Ending ending_of(const char* path) {
 }
 
 // What nothing can be made as: the folder before the dots must be there.
-bool settle_ending(const char* path, Found* f, bool ours) {
+bool settle_ending(const char* path, Lookup* f, bool ours) {
   Ending e = ending_of(path);
   f->slash = e == Ending::kSlash;
   if (e == Ending::kDots) f->creatable = false;
@@ -266,7 +262,7 @@ PlainFolder plain_folder(const State* s, const char* path) {
 }
 
 // The folder of a resolved path is neither in a mount nor above one.
-bool leads_nowhere(const State* s, const Found& f) {
+bool leads_nowhere(const State* s, const Lookup& f) {
   size_t n = f.path_len;
   while (n > 0 && f.path[--n] != '/') {
   }

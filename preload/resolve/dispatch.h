@@ -24,12 +24,31 @@ enum class Kind {
   kFile,
   kDirectory,  // of a dataset
   kAbove,      // a folder above mount points that does not exist on disk
-  kMissing,    // ours, and not there: Found::error
+  kMissing,    // ours, and not there: Lookup::error
 };
 
-// What a path means. Copies, so that nothing in it depends on the State it came from, but for view and touch (see
-// state.h).
-struct Found {
+// The text of a path that was looked up.
+struct PathText {
+  const char* path = nullptr;  // absolute, normalised and terminated; the caller's own or in Found::buffer
+  size_t path_len = 0;
+  size_t rel_off = 0;    // where the path inside the dataset begins
+  bool rebased = false;  // kNone: the path started in a directory of ours and leads out; the kernel must get `path`
+
+  const char* rel() const { return path + rel_off; }
+  size_t rel_len() const { return path_len > rel_off ? path_len - rel_off : 0; }
+};
+
+// What the State said that knew the path. The views may be another's later, unless they are held (state.h).
+struct StateFacts {
+  uint64_t generation = 0;
+  uint32_t wait_ms = 0;
+  uint32_t uid = 0, gid = 0;
+  View* view = nullptr;  // of `entry`
+  View* ns = nullptr;
+};
+
+// What a path means. Copies, so that nothing in it depends on the State it came from, but for the views and `touch`.
+struct Lookup : PathText, StateFacts, MountFacts {
   Kind kind = Kind::kNone;
   int error = 0;           // kMissing: ENOENT, ENOTDIR, EACCES, ENAMETOOLONG, ELOOP
   bool creatable = false;  // kMissing: its folder exists; the last component does not (ENOENT), cannot (ENAMETOOLONG),
@@ -40,26 +59,15 @@ struct Found {
   CatalogEntry entry;      // kFile, kDirectory, kAbove
   uint32_t index = kNoEntry;  // of entry in its catalog
   uint32_t above = kNoEntry;  // entry of the same path in the namespace catalog: mount points to list besides
-  uint64_t dataset_id = 0;
-  uint64_t dev = 0;
-  uint64_t generation = 0;  // of the State
-  View* view = nullptr;
-  View* ns = nullptr;
-  uint8_t* touch = nullptr;  // the file's byte, or null
-  Fallback fallback = Fallback::kWait;
-  uint32_t wait_ms = 0;
-  uint32_t uid = 0, gid = 0;
-  uint64_t total_bytes = 0, file_count = 0;  // of the dataset
-  bool rebased = false;  // kNone: the path started in a directory of ours and leads out; the kernel must get `path`
-  const char* path = nullptr;  // absolute and normalised; in `buffer` or the caller's own; terminated
-  size_t path_len = 0;
-  size_t rel_off = 0;  // where the path inside the dataset begins
-  char buffer[PATH_MAX + NAME_MAX + 2];
+  uint8_t* touch = nullptr;   // the file's byte, or null
 
-  const char* rel() const { return path + rel_off; }
-  size_t rel_len() const { return path_len > rel_off ? path_len - rel_off : 0; }
   bool is_mount_point() const { return kind == Kind::kDirectory && rel_len() == 0; }
   bool is_dir() const { return kind == Kind::kDirectory || kind == Kind::kAbove; }
+};
+
+// A Lookup with the room that the way to it needs. Large: Scratch<Found> where the stack may be small.
+struct Found : Lookup {
+  char buffer[PATH_MAX + NAME_MAX + 2];
 };
 
 // Room for something large that is needed rarely: wrappers run on signal and coroutine stacks of a few KiB. One static
@@ -104,7 +112,7 @@ bool route_covered(const struct stat& st, Found* f);
 
 inline bool under_some_mount(const State* s, const char* path) {
   for (uint32_t i = 0; i < s->mount_count; ++i) {
-    const MountView& m = s->mounts[i];
+    const StateMount& m = s->mounts[i];
     uint32_t k = 1;
     while (k < m.path_len && path[k] == m.path[k])
       ++k;

@@ -116,7 +116,7 @@ long directory_path(const Identity& id, char* out) {
       if (n >= 0) n += n > 0 ? 1 : 0;
     }
     for (uint32_t m = 0; id.kind == Kind::kDirectory && m < s->mount_count && n < 0; ++m) {
-      const MountView& mount = s->mounts[m];
+      const StateMount& mount = s->mounts[m];
       if (mount.dataset_id != id.dataset_id || mount.view == nullptr) continue;
       uint32_t i = mount.view->catalog.find_directory(id.inode);
       if (i == kNoEntry) continue;
@@ -152,7 +152,7 @@ CwdClass classify_cwd() {
   } else if (long n = sys::getcwd(here->path, PATH_MAX); n > 0 && here->path[0] == '/') {
     size_t len = n == 2 ? 0 : static_cast<size_t>(n - 1);
     for (uint32_t i = 0; i < session.state->mount_count; ++i) {
-      const MountView& m = session.state->mounts[i];
+      const StateMount& m = session.state->mounts[i];
       if (is_prefix_folder(here->path, len, m.path, m.path_len) ||
           is_prefix_folder(m.path, m.path_len, here->path, len)) {
         answer = CwdClass::kMayReach;

@@ -8,9 +8,9 @@
 namespace larder {
 
 // The mount that an absolute normalised path lies under, or null.
-inline const MountView* mount_of(const State* s, const char* path, size_t len) {
+inline const StateMount* mount_of(const State* s, const char* path, size_t len) {
   for (uint32_t i = 0; i < s->mount_count; ++i) {
-    const MountView& m = s->mounts[i];
+    const StateMount& m = s->mounts[i];
     if (len < m.path_len || memcmp(path, m.path, m.path_len) != 0) continue;
     if (len == m.path_len || path[m.path_len] == '/') return &m;
   }

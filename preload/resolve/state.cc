@@ -119,7 +119,7 @@ void find_ancestors(State* s) {
   }
 }
 
-Head head_of(const MountView& m) {
+Head head_of(const StateMount& m) {
   Head h;
   size_t n = m.path_len < sizeof(h.bytes) ? m.path_len : sizeof(h.bytes);
   memcpy(&h.bytes, m.path, n);
@@ -148,7 +148,7 @@ bool copy_mounts(const Control* c, State* s, uint64_t* ns_version, uint64_t vers
   if (n > kMaxMounts) return false;
   for (uint32_t i = 0; i < n; ++i) {
     const ControlMount& from = c->mounts[i];
-    MountView& to = s->mounts[i];
+    StateMount& to = s->mounts[i];
     to.view = nullptr;
     to.dataset_id = from.dataset_id;
     to.dev = dataset_dev(from.dataset_id);
@@ -185,14 +185,17 @@ bool fill_state(State* s, const Control* control, const Greeting& g) {
   for (s->mount_count = 0; s->mount_count < mounts; ++s->mount_count) {
     uint32_t i = s->mount_count;
     int touch = static_cast<int>(i) + 2 < g.count ? g.fds[i + 2] : -1;
-    MountView& m = s->mounts[i];
+    StateMount& m = s->mounts[i];
     m.view = use_view(g.root, m.dataset_id, versions[i], touch);
     // A dataset that this user may not read keeps its mount point, and everything in it is EACCES (view stays null).
     if (m.view == nullptr && control->generation.load() != s->generation) return false;
   }
   map_inodes(g.root, s, inodes);
   if (s->inodes == nullptr) return false;
-  if (ns_version != 0 && (s->ns = use_view(g.root, 0, ns_version, -1)) == nullptr) return false;
+  if (ns_version != 0) {
+    s->ns = use_view(g.root, 0, ns_version, -1);
+    if (s->ns == nullptr) return false;
+  }
   find_ancestors(s);
   return true;
 }

@@ -40,14 +40,17 @@ struct View {
 
 inline constexpr int kStates = 16;  // that many refreshes within the grace; a State that was never used costs no memory
 
-struct MountView {
-  View* view;
-  uint64_t dataset_id;
-  uint64_t dev;
-  uint64_t total_bytes;
-  uint64_t file_count;
-  Fallback fallback;
+// What control says of a mount's dataset.
+struct MountFacts {
+  uint64_t dataset_id = 0;
+  uint64_t dev = 0;  // st_dev of its files
+  uint64_t total_bytes = 0, file_count = 0;
+  Fallback fallback = Fallback::kWait;
+};
+
+struct StateMount : MountFacts {
   uint32_t path_len;
+  View* view;
   char path[kMaxMountPath + 1];
 };
 
@@ -69,7 +72,7 @@ struct State {
     uint64_t dev, ino;
     uint32_t entry;
   } ancestors[kMaxMounts * 2];
-  MountView mounts[kMaxMounts];
+  StateMount mounts[kMaxMounts];
 };
 
 // How the current directory lies to the mounts: decides whether a relative path without ".." can be ours.

@@ -62,7 +62,7 @@ class Walker {
     memcpy(out_ + n_, name, len);
     n_ += len;
     out_[n_] = 0;
-    if (const MountView* m = mount_of(s_, out_, n_)) {
+    if (const StateMount* m = mount_of(s_, out_, n_)) {
       crossed_ = true;
       if (len > NAME_MAX && !last) return -ENAMETOOLONG;  // the last one is looked up, and so refused
       return last ? 0 : enter_folder(*m);
@@ -72,7 +72,7 @@ class Walker {
   }
 
   // Before another component: what we are at must be a folder.
-  long enter_folder(const MountView& m) {
+  long enter_folder(const StateMount& m) {
     if (m.view == nullptr) return -EACCES;
     size_t off = n_ > m.path_len ? m.path_len + 1 : n_;
     const Catalog& c = m.view->catalog;

@@ -61,7 +61,7 @@ void give_back(DirectoryStream* s) {
 }
 
 // Holds the views of `f`, if they still are the process's. False: look up again.
-bool hold_views(const Found& f) {
+bool hold_views(const Lookup& f) {
   hold(f.view);
   if (f.ns != f.view) hold(f.ns);
   State* s = current_state();
@@ -79,7 +79,7 @@ void add_mount_points(DirectoryStream* s, View* ns, uint32_t entry) {
   s->ns_count = e.dir.child_count < 64 ? e.dir.child_count : 64;
 }
 
-void fill_stream(DirectoryStream* s, const Found& f, int fd) {
+void fill_stream(DirectoryStream* s, const Lookup& f, int fd) {
   s->fd = fd;
   s->kind = f.kind;
   s->dataset_id = f.dataset_id;

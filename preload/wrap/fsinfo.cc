@@ -90,7 +90,7 @@ int fd_volume(int fd, Buf* buf, Native native) {
   Volume v;
   v.dataset_id = id.dataset_id;
   for (uint32_t i = 0; i < session.state->mount_count; ++i) {
-    const MountView& m = session.state->mounts[i];
+    const StateMount& m = session.state->mounts[i];
     if (m.dataset_id == id.dataset_id) v.bytes = m.total_bytes, v.files = m.file_count;
   }
   fill(v, buf);
@@ -107,10 +107,10 @@ bool is_handle(int fd) {
 }
 
 // No extended attributes, on a file system that could have some.
-ssize_t no_attribute(const Found& f) {
+ssize_t no_attribute(const Lookup& f) {
   return fail(f.kind == Kind::kMissing ? f.error : ENODATA);
 }
-ssize_t no_attributes(const Found& f) {
+ssize_t no_attributes(const Lookup& f) {
   return f.kind == Kind::kMissing ? fail(f.error) : 0;
 }
 

@@ -12,7 +12,7 @@
 namespace larder {
 namespace {
 
-int not_a_link(const Found& f) {
+int not_a_link(const Lookup& f) {
   return fail(f.kind == Kind::kMissing ? f.error : EINVAL);
 }
 
@@ -24,7 +24,7 @@ long file_path(const Identity& id, char* out) {
     n = -ENOENT;
     if (!enter(&session)) return n;
     for (uint32_t m = 0; m < session.state->mount_count; ++m) {
-      const MountView& mount = session.state->mounts[m];
+      const StateMount& mount = session.state->mounts[m];
       if (mount.dataset_id != id.dataset_id || mount.view == nullptr) continue;
       const Catalog& c = mount.view->catalog;
       uint32_t i = 0;

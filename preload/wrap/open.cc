@@ -27,7 +27,7 @@ bool is_tmpfile(int flags) {
 }
 
 // The error that a read-only file system gives for these flags, or 0.
-int refuse(const Found& f, int flags) {
+int refuse(const Lookup& f, int flags) {
   const bool exists = f.kind != Kind::kMissing;
   if ((flags & (O_CREAT | O_DIRECTORY)) == (O_CREAT | O_DIRECTORY)) return EINVAL;
   if ((flags & O_CREAT) != 0 && f.slash && (exists || f.creatable)) return EISDIR;
@@ -44,22 +44,22 @@ int refuse(const Found& f, int flags) {
 constexpr int kDirectoryFlags = O_CLOEXEC | O_PATH | O_NONBLOCK;
 
 // What a program gets of a lazy object: its handle, which is a directory to the kernel.
-int open_handle(const Found& f, int flags) {
+int open_handle(const Lookup& f, int flags) {
   return open_in_cache(handle_path(f.dataset_id, f.entry.oid), flags & kDirectoryFlags);
 }
 
 // The warm path: one system call. -ENOENT: not in the cache (any more).
-int open_cached(const Found& f, int flags) {
+int open_cached(const Lookup& f, int flags) {
   return open_in_cache(object_path(f.dataset_id, f.entry.oid), flags & ~kDropped);
 }
 
-void note_warm(const Found& f) {
+void note_warm(const Lookup& f) {
   if (f.touch != nullptr && *f.touch == 0) *f.touch = 1;
   count(&StatSlot::warm_opens);
   count(&StatSlot::warm_bytes, f.entry.size);
 }
 
-int open_native(const Found& f, int flags) {
+int open_native(const Lookup& f, int flags) {
   return sys::openat(AT_FDCWD, f.path, flags & ~(O_CREAT | O_EXCL | O_TRUNC));
 }
 
@@ -73,7 +73,7 @@ int as_handle(int fd, int flags) {
 }
 
 // The daemon's answer for a file that is not in the cache.
-int open_missed(const Found& f, int flags) {
+int open_missed(const Lookup& f, int flags) {
   count(&StatSlot::miss_opens);
   int fd = ask_for(Op::kFetch, f.dataset_id, f.entry.oid, f.rel(), f.rel_len(), (flags & O_CLOEXEC) != 0, f.fallback,
                    f.wait_ms);
@@ -88,7 +88,7 @@ int open_missed(const Found& f, int flags) {
 }
 
 // Waits until the catalog is newer than the one `f` came from; the daemon said that it is.
-bool newer_catalog(const Found& f) {
+bool newer_catalog(const Lookup& f) {
   for (int i = 0; i < 100; ++i) {
     State* s = current_state();
     if (s != nullptr && s->generation != f.generation) return true;
@@ -99,7 +99,7 @@ bool newer_catalog(const Found& f) {
 
 }  // namespace
 
-int open_directory(const Found& f, int flags) {
+int open_directory(const Lookup& f, int flags) {
   const CacheName name = mirror_path(f.kind == Kind::kAbove ? 0 : f.dataset_id, f.entry.dir_hash);
   int fd = open_in_cache(name, (flags & kDirectoryFlags) | O_DIRECTORY);
   if (fd < 0) {

@@ -8,7 +8,7 @@ namespace larder {
 int open_found(Found& f, int flags);
 
 // A descriptor of a dataset's folder, close-on-exec if asked.
-int open_directory(const Found& f, int flags);
+int open_directory(const Lookup& f, int flags);
 
 // openat(2), whatever the path is, ours or not; close-on-exec as in flags; only for reading. Sets errno, returns -1.
 int open_any(int dirfd, const char* path, int flags);

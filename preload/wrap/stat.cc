@@ -53,7 +53,7 @@ void set_directory(struct stat* st, const CatalogEntry& e, uint64_t dev, unsigne
 
 }  // namespace
 
-void fill_stat(const Found& f, struct stat* st) {
+void fill_stat(const Lookup& f, struct stat* st) {
   memset(st, 0, sizeof(*st));
   if (f.kind == Kind::kFile)
     set_file(st, f.dev, f.entry.inode(), f.entry.size, f.uid, f.gid);
@@ -105,7 +105,7 @@ int patch_stat(struct stat* st) {
   return 1;
 }
 
-int check_access(const Found& f, int mode) {
+int check_access(const Lookup& f, int mode) {
   if (mode & ~(R_OK | W_OK | X_OK)) return EINVAL;
   if (f.kind == Kind::kMissing) return f.error;
   if (mode & W_OK) return EROFS;
@@ -124,7 +124,7 @@ struct stat* plain(struct stat* st) {
   return st;
 }
 
-int answer(const Found& f, struct stat* st) {
+int answer(const Lookup& f, struct stat* st) {
   if (f.kind == Kind::kMissing) return fail(f.error);
   if (st == nullptr) return fail(EFAULT);
   fill_stat(f, st);

@@ -12,25 +12,25 @@ namespace larder {
 namespace {
 
 // What a read-only file system says to each class of call.
-int refuse_change(const Found& f) {
+int refuse_change(const Lookup& f) {
   return f.kind == Kind::kMissing ? f.error : EROFS;
 }  // chmod, utime, setxattr
-int refuse_truncate(const Found& f) {
+int refuse_truncate(const Lookup& f) {
   return f.is_dir() ? EISDIR : refuse_change(f);
 }
-int refuse_folder(const Found& f) {  // mkdir
+int refuse_folder(const Lookup& f) {  // mkdir
   if (f.kind != Kind::kMissing || (f.creatable && f.error == ENOTDIR)) return EEXIST;
   return f.creatable && f.error == ENOENT ? EROFS : f.error;
 }
-int refuse_create(const Found& f) {  // symlink, mknod, link
+int refuse_create(const Lookup& f) {  // symlink, mknod, link
   return f.kind == Kind::kMissing && f.slash && f.error == ENOENT ? ENOENT : refuse_folder(f);
 }
 // Refused before the last component is looked at; but a mount point belongs to the file system above it.
-int refuse_unlink(const Found& f) {
+int refuse_unlink(const Lookup& f) {
   if (f.is_mount_point()) return EISDIR;
   return f.kind == Kind::kMissing && !f.creatable ? f.error : EROFS;
 }
-int refuse_rmdir(const Found& f) {
+int refuse_rmdir(const Lookup& f) {
   return f.is_mount_point() ? EBUSY : refuse_unlink(f);
 }
 
@@ -88,7 +88,7 @@ void follow(Side* side, bool whole) {
 
 // What a read-only file system finds wrong with the paths before it looks at where they are, or 0.
 int path_error(const Side& from, const Side& to, bool creates) {
-  const Found &a = *from.found, &b = *to.found;
+  const Lookup &a = *from.found, &b = *to.found;
   if (from.ours && a.kind == Kind::kMissing && (!a.creatable || creates)) return a.error;
   if (!from.ours && from.error != 0) return from.error;
   if (!to.ours) return to.error;
