@@ -17,7 +17,7 @@
 #include "cached/cli/sync.h"
 #include "cached/cli/units.h"
 #include "cached/config/config.h"
-#include "cached/requests/admin.h"
+#include "cached/base/version.h"
 
 namespace larder::cli {
 namespace {

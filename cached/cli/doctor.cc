@@ -23,7 +23,7 @@
 #include "cached/cli/run.h"
 #include "cached/cli/socket_path.h"
 #include "cached/cli/units.h"
-#include "cached/requests/admin.h"
+#include "cached/base/version.h"
 
 namespace larder::cli {
 namespace {

@@ -19,6 +19,7 @@
 #include "cached/fetch/chunk_fetcher.h"
 #include "cached/meta/open/open_meta.h"
 #include "cached/namespace/node_link.h"
+#include "cached/base/version.h"
 #include "cached/requests/admin.h"
 #include "cached/requests/program_requests.h"
 

@@ -4,7 +4,7 @@
 
 #include "cached/base/log.h"
 #include "cached/main/daemon.h"
-#include "cached/requests/admin.h"
+#include "cached/base/version.h"
 #include "cached/store/api/store.h"
 
 namespace larder {

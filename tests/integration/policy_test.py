@@ -128,10 +128,10 @@ class Policies(LarderTest):
         os.chmod(daemon.socket, 0o666)
         out = subprocess.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", LARDER, "warm", "--pin", "/data/x/2"],
                              env=daemon.env, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
-        self.assert_one_line(out, "to pin is for root")
+        self.assert_one_line(out, "pinning requires root")
         out = subprocess.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", LARDER, "unpin", "/data/x/1"],
                              env=daemon.env, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
-        self.assert_one_line(out, "unpin is for root")
+        self.assert_one_line(out, "unpin requires root")
         self.assertEqual(self.mount_status(daemon)["pinned_files"], 100)
 
     def hits_of_skewed_reads(self, policy):

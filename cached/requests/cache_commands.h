@@ -1,0 +1,53 @@
+// Commands on what is cached: `warm`, `unpin`, `evict`, `check` (docs/protocol.md). They read stores and the cache's
+// files: on worker threads. Thread-safe.
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cached/cache/scrubber.h"
+#include "cached/fetch/object_fetcher.h"
+#include "cached/namespace/datasets.h"
+#include "cached/requests/admin_call.h"
+#include "cached/requests/warm_job.h"
+
+namespace larder {
+
+class CacheCommands {
+ public:
+  struct Parts {
+    const Config& config;
+    ObjectCache& cache;
+    Datasets& datasets;
+    ObjectFetcher& flights;
+  };
+  // The parts outlive it.
+  explicit CacheCommands(Parts parts) : p_(parts) {}
+
+  // Anybody may warm what he may read. With "pin", which takes room from others for good, he must be allowed to
+  // administer.
+  AdminAnswer warm(const AdminCall& call);
+  AdminAnswer unpin(const AdminCall& call);
+  AdminAnswer evict(const AdminCall& call);
+  AdminAnswer check(const AdminCall& call);
+
+ private:
+  // A file or folder of a mounted dataset.
+  struct Place {
+    Mount mount;
+    std::shared_ptr<CatalogVersion> version;
+    std::string rest;  // below the mount
+    uint32_t entry = kNoEntry;
+  };
+
+  Result<Place> place_of(const std::string& path) const;
+  Result<std::vector<Place>> to_check(const std::string& path) const;
+  Status pin(const std::vector<std::string>& paths, const AdminCall& call);
+  WarmCounts run(const std::shared_ptr<WarmJob>& job, const AdminCall& call);
+  Status check_place(const Place& place, CheckCounts& counts, const AdminCall& call);
+  uint64_t fetch_again(const CheckCounts& counts, const AdminCall& call);
+
+  const Parts p_;
+};
+
+}  // namespace larder

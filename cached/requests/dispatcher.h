@@ -1,0 +1,46 @@
+// Hands requests of the command line to the commands that answer them, on worker threads.
+//
+// One thread answers quick commands, sixteen the others, so that a long listing never delays a short question. What
+// sixteen cannot take waits; when as many wait, further requests are refused (EAGAIN).
+#pragma once
+#include <atomic>
+#include <functional>
+#include <map>
+#include <string>
+
+#include "cached/base/thread_pool.h"
+#include "cached/requests/admin_call.h"
+
+namespace larder {
+
+struct AdminCommand {
+  std::function<AdminAnswer(const AdminCall&)> run;
+  bool privileged = false;  // for those who may administer alone (EPERM)
+  bool quick = false;       // never waits for a store, the metadata or the look-up of a group: not privileged
+};
+
+class Dispatcher {
+ public:
+  // Both functions are called on worker threads, several at once.
+  Dispatcher(std::map<std::string, AdminCommand> commands, AdminCall::MayAdminister may_administer);
+  ~Dispatcher() { stop(); }
+
+  // On the server's thread: returns at once. The reply comes later, errors included.
+  void handle(IncomingRequest request);
+  // Cancels what runs and waits for it; what waits is dropped without a reply.
+  void stop();
+  // True while a command that is not quick runs.
+  bool busy() const { return running_.load() > 0; }
+
+ private:
+  void run(const std::string& name, const AdminCommand& command, const AdminCall& call);
+
+  const std::map<std::string, AdminCommand> commands_;
+  const AdminCall::MayAdminister may_administer_;
+  std::atomic<int> running_{0};
+  std::atomic<bool> stopping_{false};
+  ThreadPool quick_{1};
+  ThreadPool long_{16};
+};
+
+}  // namespace larder
