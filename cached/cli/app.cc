@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <functional>
 
+#include "cached/base/version.h"
 #include "cached/cli/commands.h"
 #include "cached/cli/doctor.h"
 #include "cached/cli/metadata.h"
@@ -17,7 +18,6 @@
 #include "cached/cli/sync.h"
 #include "cached/cli/units.h"
 #include "cached/config/config.h"
-#include "cached/base/version.h"
 
 namespace larder::cli {
 namespace {

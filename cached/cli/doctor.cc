@@ -17,13 +17,13 @@
 #include <filesystem>
 
 #include "cached/base/fd.h"
+#include "cached/base/version.h"
 #include "cached/cli/client.h"
 #include "cached/cli/json_read.h"
 #include "cached/cli/report.h"
 #include "cached/cli/run.h"
 #include "cached/cli/socket_path.h"
 #include "cached/cli/units.h"
-#include "cached/base/version.h"
 
 namespace larder::cli {
 namespace {

@@ -15,11 +15,11 @@
 
 #include "cached/base/files.h"
 #include "cached/base/log.h"
+#include "cached/base/version.h"
 #include "cached/cache/scrubber.h"
 #include "cached/fetch/chunk_fetcher.h"
 #include "cached/meta/open/open_meta.h"
 #include "cached/namespace/node_link.h"
-#include "cached/base/version.h"
 #include "cached/requests/admin.h"
 #include "cached/requests/program_requests.h"
 

@@ -3,8 +3,8 @@
 #include <cstdio>
 
 #include "cached/base/log.h"
-#include "cached/main/daemon.h"
 #include "cached/base/version.h"
+#include "cached/main/daemon.h"
 #include "cached/store/api/store.h"
 
 namespace larder {
