@@ -62,10 +62,12 @@ void ChunkFetcher::refuse(const std::vector<FlightPtr>& flights, const Error& er
   settle(ended, error, background);
 }
 
+// ENOSPC would say that the reader wrote too much: whoever waits for a chunk gets EIO.
 void ChunkFetcher::give_up(const std::vector<FlightPtr>& flights, const Error& error) {
+  const Error told = make_error(error.code == ENOSPC ? EIO : error.code, error.message);
   for (const FlightPtr& f : flights)
-    log_chunks({f}, error, false);
-  settle(flights, error, false);
+    log_chunks({f}, told, false);
+  settle(flights, told, false);
 }
 
 // ---- landing

@@ -267,9 +267,9 @@ void FetchScheduler<Flight, Get>::tick() {
 
 template <typename Flight, typename Get>
 Error FetchScheduler<Flight, Get>::no_room() const {
-  return make_error(EIO, fmt::format("no room came free in {} ms: cache_size is {} and all of it is in use; give a "
-                                     "larger cache_size",
-                                     wait_.count(), cache_.limits().cache_size));
+  return make_error(ENOSPC, fmt::format("no room came free in {} ms: cache_size is {} and all of it is in use; give a "
+                                        "larger cache_size",
+                                        wait_.count(), cache_.limits().cache_size));
 }
 
 // ---- GETs

@@ -52,7 +52,8 @@ class ObjectFetcher : public FetchScheduler<ObjectFlight, ObjectGet> {
   void on_large(Large large) { large_ = std::move(large); }
 
   // A program misses an object and waits for it. `done` is called exactly once, unless cancelled, perhaps before
-  // fetch() returns. Errors: the store's; ESTALE, once the dataset was listed again; EIO: no room came free in wait_ms.
+  // fetch() returns. Errors: the store's; ESTALE, once the dataset was listed again; ENOSPC: no room came free in
+  // wait_ms.
   uint64_t fetch(const Object& object, Done done) EXCLUDES(mutex_);
   // The waiter has gone. A flight that has not started and has no other waiter goes too.
   void cancel(uint64_t ticket) EXCLUDES(mutex_);

@@ -216,7 +216,7 @@ TEST_F(DaemonTest, WarmEvictCheckAndErrors) {
 TEST_F(DaemonTest, APrivateDaemonGoesWhenNobodyIsThere) {
   config.linger_s = 1;
   start();
-  Fd fd(::openat(cache.get(), "presence", O_RDONLY));
+  Fd fd(::open((t / "cache/presence").c_str(), O_RDONLY | O_CLOEXEC));
   auto program = std::make_unique<Mapping>(must(Mapping::map(fd.get(), 4096, false)));
   fd.reset();
   mount();
