@@ -27,7 +27,7 @@ void ProgramRequests::hello(const IncomingRequest& r) {
 // What a program gets for an error of a fetch. ENOSPC would say that the program wrote too much; larderd's own limits
 // (EMFILE, ENOMEM) are not the program's.
 static int fetch_errno(const Error& e) {
-  for (int theirs : {ENOSPC, EPROTO, ECANCELED, EMFILE, ENFILE, ENOMEM, EAGAIN, kWrongBytes, kDoubtfulBytes})
+  for (int theirs : {ENOSPC, EPROTO, ECANCELED, EMFILE, ENFILE, ENOMEM, EAGAIN})
     if (e.code == theirs) return EIO;
   return to_errno(e);
 }

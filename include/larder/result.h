@@ -11,7 +11,7 @@ namespace larder {
 // One line without a trailing full stop: what went wrong, with which value, and what to do about it if that is known.
 // Never a secret.
 struct Error {
-  int code = EIO;  // an errno: what a program would get
+  int code = EIO;  // an errno: what a program would get; negative: a store's verdict (store.h), EIO to a program
   std::string message;
 };
 

@@ -46,13 +46,13 @@ struct ObjectView {
   operator ObjectInfo() const { return {std::string(key), size, mtime_ns, std::string(etag)}; }
 };
 
-// How a GET ends whose bytes were delivered and are not those of the store's checksum. Whoever can start over does; to
-// a program EIO.
-inline constexpr int kWrongBytes = EBADMSG;
-// The same, but the checksum is an ETag of parts, and of which size they were is a guess: the same bytes twice are
-// right.
-inline constexpr int kDoubtfulBytes = EILSEQ;
-inline constexpr int kMostGets = 5;  // of one object, when each ends so
+// Codes of a GET whose bytes were delivered but do not match the store's checksum. Whoever can start over does, up to
+// kMostGets times. They are no errnos, since a file system may return any of those; to a program they are EIO
+// (to_errno()).
+inline constexpr int kWrongBytes = -1;
+// The checksum is an ETag of parts, and how large the parts were is a guess: the same bytes twice are right.
+inline constexpr int kDoubtfulBytes = -2;
+inline constexpr int kMostGets = 5;
 
 struct GetRequest {
   std::string key;   // relative to the prefix

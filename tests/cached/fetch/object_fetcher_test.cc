@@ -102,6 +102,20 @@ TEST_F(ObjectFetcherTest, WhereTheChecksumIsAGuessTheSameTwiceIsRight) {
   EXPECT_EQ(out.bucket->get_count(), 2u);
 }
 
+// XFS reports a damaged block as EBADMSG. Nothing but the store's verdict makes bytes doubtful, or right after all.
+TEST_F(ObjectFetcherTest, AnErrnoIsNoVerdictOnTheBytes) {
+  fill_bucket(1);
+  Inside in(out);
+  auto d = in.mount();
+  out.bucket->flips = -1;
+  for (int error : {EBADMSG, EILSEQ}) {
+    const auto gets = out.bucket->get_count();
+    out.bucket->flip_error = error;
+    EXPECT_EQ(in.read(d, name(0)), fmt::format("errno {}", error));
+    EXPECT_EQ(out.bucket->get_count(), gets + 1);
+  }
+}
+
 TEST_F(ObjectFetcherTest, AChangedObjectIsEstaleAfterTheDatasetWasListedAgain) {
   fill_bucket(3);
   Inside in(out);
