@@ -385,6 +385,7 @@ void ChunkStore::forget(const Dataset& dataset) {
 void ChunkStore::recount(const std::vector<std::shared_ptr<Accounts>>& datasets) {
   MutexLock lock(mutex_);
   std::vector<Budget::FoundChunks> found;
+  found.reserve(datasets.size());
   for (auto& accounts : datasets)
     found.push_back({accounts});
   for (auto& each : by_handle_) {

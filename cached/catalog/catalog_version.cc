@@ -27,15 +27,15 @@ Result<std::shared_ptr<CatalogVersion>> CatalogVersion::create(int folder, int t
                                                                Meter& meter) {
   Result<Fd> fd = unnamed_file(tmp);
   if (!fd) return fd.error();
+  const uint64_t dataset = image.header.dataset_id, version = image.header.version;
   if (Status s = write_catalog(std::move(image), fd->get()); !s) return s.error();
-  if (Status s = link_file_over(fd->get(), tmp, folder, std::string(catalog_name(image.header.version))); !s)
-    return s.error();
+  if (Status s = link_file_over(fd->get(), tmp, folder, std::string(catalog_name(version))); !s) return s.error();
   auto v = std::make_shared<CatalogVersion>();
-  Status s = v->map_catalog(folder, image.header.dataset_id, image.header.version);
+  Status s = v->map_catalog(folder, dataset, version);
   if (s) s = v->open_residency(folder, tmp);
   if (s) s = v->make_touch();
   if (!s) {
-    ::unlinkat(folder, catalog_name(image.header.version).c_str(), 0);
+    ::unlinkat(folder, catalog_name(version).c_str(), 0);
     return s.error();
   }
   v->charge_ = Charge(meter, version_bytes(v->catalog_));

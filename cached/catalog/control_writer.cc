@@ -123,6 +123,7 @@ static uint64_t next_namespace_version(const CacheDir& dir) {
 
 Result<uint64_t> ControlWriter::write_namespace_locked(const std::vector<MountView>& mounts) {
   std::vector<std::string> keys;
+  keys.reserve(mounts.size());
   for (const MountView& m : mounts)
     keys.push_back(m.path.substr(1));
   std::sort(keys.begin(), keys.end(), [](auto& a, auto& b) { return a + "/" < b + "/"; });

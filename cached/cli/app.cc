@@ -294,7 +294,7 @@ void add_daemon(CLI::App& app, Words& w) {
   CLI::App* shutdown =
       app.add_subcommand("shutdown", "Stop larderd; cached files stay readable, and the next larderd takes them over");
   shutdown->callback(
-      [&w] { w.action = [&w] { return with_client([](const Client& c) { return shutdown_daemon(c); }); }; });
+      [&w] { w.action = [] { return with_client([](const Client& c) { return shutdown_daemon(c); }); }; });
 }
 
 // Takes what follows the first "--" of `larder run` off the words, as it is: nothing in a command's own arguments is

@@ -100,7 +100,7 @@ bool ChunkFetcher::wait_locked(const GroupPtr& group, const LazyPtr& file, uint3
 uint64_t ChunkFetcher::want(const LazyPtr& file, uint32_t first, uint32_t count, uint32_t waits, Done done) {
   auto group = std::make_shared<ChunkGroup>();
   group->ticket = next_ticket_++;
-  bool is_late = false;
+  bool is_late = false, all_there = false;
   {
     MutexLock lock(mutex_);
     if (stopping_) {
@@ -110,8 +110,9 @@ uint64_t ChunkFetcher::want(const LazyPtr& file, uint32_t first, uint32_t count,
     }
     const bool coming = file->present(first) || find_locked(file, first);
     is_late = wait_locked(group, file, first, waits);
-    if (group->left > 0) {
-      group->done = std::move(done);
+    all_there = group->left == 0;
+    if (!all_there) {
+      group->done = done;
       groups_.emplace(group->ticket, group);
     }
     const Readahead::Limits limits = limits_locked(file);
@@ -119,7 +120,7 @@ uint64_t ChunkFetcher::want(const LazyPtr& file, uint32_t first, uint32_t count,
     ahead_locked(file, first + waits, std::min(count, window) - waits);
     follow_locked(file, readahead_locked(file).asked(first, count, coming, limits, Clock::now()));
   }
-  if (done) done({});
+  if (all_there) done({});
   if (is_late) hurry(file->object);  // chunks that are fetched ahead are wanted next
   pump();
   return group->ticket;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "cached/store/api/errors.h"
 #include "cached/sync/content.h"
@@ -61,11 +62,11 @@ void Sync::plan() {
     } else if (order < 0) {
       // With the target's listing cut short, "missing" would mean nothing.
       if (!more_t && targets && !targets->status().ok()) break;
-      only_in_source(std::move(s));
+      only_in_source(std::exchange(s, {}));
     } else if (order > 0) {
       only_in_target(t);
     } else {
-      in_both(std::move(s), std::move(t));
+      in_both(std::exchange(s, {}), std::exchange(t, {}));
     }
     if (order <= 0) more_s = sources.next(s);
     if (order >= 0) more_t = targets->next(t);

@@ -7,6 +7,7 @@
 // cannot be executed), 127 (there is no such command).
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,17 +60,21 @@ struct Problem {
   bool permanent = false;
 };
 
-template <typename... Args>
-[[noreturn]] void fail(int status, const char* format, Args... args) {
+[[noreturn, gnu::format(printf, 2, 3)]] void fail(int status, const char* format, ...) {
+  va_list args;
+  va_start(args, format);
   fputs("larder-exec: ", stderr);
-  fprintf(stderr, format, args...);
+  vfprintf(stderr, format, args);
   fputc('\n', stderr);
+  va_end(args);
   _exit(status);
 }
 
-template <typename... Args>
-bool problem(Problem* out, bool permanent, const char* format, Args... args) {
-  snprintf(out->text, sizeof out->text, format, args...);
+[[gnu::format(printf, 3, 4)]] bool problem(Problem* out, bool permanent, const char* format, ...) {
+  va_list args;
+  va_start(args, format);
+  vsnprintf(out->text, sizeof out->text, format, args);
+  va_end(args);
   out->permanent = permanent;
   return false;
 }

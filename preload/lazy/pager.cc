@@ -145,14 +145,14 @@ void pager_main() {
   shared.start_error = r;
   shared.status.store(r == 0 ? kRunning : kFailed, std::memory_order_release);
   futex_wake(&shared.status);
-  while (r == 0) {
+  for (; r != 0;)
+    sys::call(SYS_exit, 0);
+  for (;;) {
     wait_for_work();
     fault_server::read_messages();
     take_request();
     fault_server::serve_faults();
   }
-  for (;;)
-    sys::call(SYS_exit, 0);
 }
 
 }  // namespace

@@ -25,7 +25,7 @@ namespace {
 
 constexpr int64_t kGraceMs = 1'000;
 
-constinit State states[kStates];
+constinit State states[kStates] = {};
 constinit Range inode_range;
 constinit uint64_t inode_table_id = 0;
 constinit uint64_t instance = 0;

@@ -158,8 +158,8 @@ constexpr Call kOurs[] = {
 struct Places {
   uint8_t of[512] = {};
   constexpr Places() {
-    for (uint8_t i = 0; i < std::size(kOurs); ++i)
-      of[kOurs[i].number] = i + 1;
+    for (size_t i = 0; i < std::size(kOurs); ++i)
+      of[kOurs[i].number] = static_cast<uint8_t>(i + 1);
   }
 };
 constexpr Places kPlaces;

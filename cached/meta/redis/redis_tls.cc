@@ -97,7 +97,7 @@ Result<std::unique_ptr<RedisTlsSession>> RedisTlsSession::start(RedisSocket& soc
 Status RedisTlsSession::step(int result, Deadline deadline, const char* doing) {
   const int want = SSL_get_error(ssl_.get(), result);
   const std::string why = want == SSL_ERROR_SSL ? openssl_text() : "";
-  const Status sent = flush(deadline);  // an alert for the peer, too
+  Status sent = flush(deadline);  // an alert for the peer, too
   if (want == SSL_ERROR_WANT_READ) return sent ? feed(deadline) : sent;
   if (want == SSL_ERROR_WANT_WRITE) return sent;
   if (want == SSL_ERROR_ZERO_RETURN) return make_error(ECONNRESET, "the connection was closed");
@@ -113,7 +113,7 @@ Status RedisTlsSession::flush(Deadline deadline) {
   char* bytes = nullptr;
   const long size = BIO_get_mem_data(out, &bytes);
   if (size <= 0) return {};
-  const Status status = socket_.send_plain({bytes, static_cast<size_t>(size)}, deadline);
+  Status status = socket_.send_plain({bytes, static_cast<size_t>(size)}, deadline);
   (void)BIO_reset(out);
   return status;
 }
@@ -132,7 +132,7 @@ Status RedisTlsSession::write(std::string_view bytes, Deadline deadline) {
     const std::string_view piece = bytes.substr(0, kPiece);
     ERR_clear_error();
     const int n = SSL_write(ssl_.get(), piece.data(), static_cast<int>(piece.size()));
-    const Status status = n > 0 ? flush(deadline) : step(n, deadline, "TLS");
+    Status status = n > 0 ? flush(deadline) : step(n, deadline, "TLS");
     if (!status) return status;
     if (n > 0) bytes.remove_prefix(static_cast<size_t>(n));
   }

@@ -85,7 +85,7 @@ TEST(CacheDir, ADamagedControlIsMadeAnew) {
     auto dir = CacheDir::open(t / "c");
     (*dir)->keep();
   }
-  for (std::string bytes : {std::string(), std::string(100, 'x'), std::string(sizeof(Control), 'y')}) {
+  for (const std::string& bytes : {std::string(), std::string(100, 'x'), std::string(sizeof(Control), 'y')}) {
     std::ofstream(t / "c/control", std::ios::trunc) << bytes;
     auto dir = CacheDir::open(t / "c");
     ASSERT_TRUE(dir.ok());

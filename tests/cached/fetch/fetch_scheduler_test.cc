@@ -177,7 +177,7 @@ TEST_F(FetchSchedulerTest, WhoWaitsTooLongForRoomIsTold) {
   EXPECT_TRUE(s.given_up.empty());
   s.tick();
   EXPECT_EQ(s.given_up, Names{"first"});
-  EXPECT_EQ(s.error, EIO);
+  EXPECT_EQ(s.error, ENOSPC);
   EXPECT_TRUE(s.started.empty());
 }
 
