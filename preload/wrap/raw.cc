@@ -49,9 +49,11 @@ long call(Args args) {
 
 // ---- wrappers whose parameters differ -------------------------------------------------------------------------------
 
+#if defined(__x86_64__)
 long call_open(const char* path, int flags, mode_t mode) {
   return larder_open(path, flags, mode);
 }
+#endif
 long call_openat(int dirfd, const char* path, int flags, mode_t mode) {
   return larder_openat(dirfd, path, flags, mode);
 }
