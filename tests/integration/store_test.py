@@ -285,8 +285,8 @@ class Faults(OnStore):
 
     STAYS = [
         ("access denied", {"fault": "status", "status": 403, "code": "AccessDenied"}, "EACCES", "403"),
-        # The bucket's list still has it: not what a deleted object looks like (ENOENT, below).
-        ("gone", {"fault": "status", "status": 404, "code": "NoSuchKey"}, "ESTALE", None),
+        # The bucket's list still has it, and goes on having it.
+        ("gone", {"fault": "status", "status": 404, "code": "NoSuchKey"}, "ENOENT", None),
         ("storm of 503", {"fault": "status", "status": 503}, "EIO", "503"),
         ("storm of 500", {"fault": "status", "status": 500, "code": "InternalError"}, "EIO", "500"),
         ("storm of 429", {"fault": "status", "status": 429, "code": "TooManyRequests"}, "EIO", "429"),
