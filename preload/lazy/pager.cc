@@ -139,14 +139,18 @@ void wait_for_work() {
     ChunkFetches::finish(polled, n, fault_server::fetch_ended);
 }
 
+[[noreturn]] void end_thread() {
+  for (;;)
+    sys::call(SYS_exit, 0);
+}
+
 void pager_main() {
   sys::call(SYS_prctl, PR_SET_NAME, sys::arg("larder-pager"));
   const long r = prepare();
   shared.start_error = r;
   shared.status.store(r == 0 ? kRunning : kFailed, std::memory_order_release);
   futex_wake(&shared.status);
-  for (; r != 0;)
-    sys::call(SYS_exit, 0);
+  if (r != 0) end_thread();
   for (;;) {
     wait_for_work();
     fault_server::read_messages();
