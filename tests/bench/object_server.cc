@@ -58,7 +58,7 @@ std::vector<std::string> all_keys(size_t count, size_t folders) {
 
 // The value of a parameter, decoded; empty if it is not there.
 std::string parameter(const std::string& target, const std::string& name) {
-  size_t at = target.find_first_of("?");
+  size_t at = target.find('?');
   while (at != std::string::npos && target.compare(at + 1, name.size() + 1, name + "=") != 0)
     at = target.find('&', at + 1);
   if (at == std::string::npos) return {};

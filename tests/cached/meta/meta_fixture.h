@@ -10,8 +10,8 @@ namespace larder::testing {
 
 inline std::string key_of(uint64_t i) {
   char key[80];
-  snprintf(key, sizeof key, "train/n%08llu/n%08llu_%08llu.JPEG", static_cast<unsigned long long>(i / 1300 + 1440764),
-           static_cast<unsigned long long>(i / 1300 + 1440764), static_cast<unsigned long long>(i));
+  const unsigned long long number = i, folder = number / 1300 + 1440764;
+  snprintf(key, sizeof key, "train/n%08llu/n%08llu_%08llu.JPEG", folder, folder, number);
   return key;
 }
 

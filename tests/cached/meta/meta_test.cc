@@ -112,7 +112,7 @@ TEST_P(MetaTest, AVersionComesBackWhole) {
 
 TEST_P(MetaTest, KeysOfAnyBytesAndAnyLengthComeBack) {
   ASSERT_TRUE(meta_->put_dataset(definition("a")).ok());
-  std::vector<ObjectInfo> objects = {{"", 0, 0, ""}, {std::string("\0\r\n$5\r\n{x}", 11), 1, -5, "W/\"odd\""}};
+  std::vector<ObjectInfo> objects = {{"", 0, 0, ""}, {std::string("\0\r\n$5\r\n{x}", 10), 1, -5, "W/\"odd\""}};
   for (int i = 0; i < 40; ++i)
     objects.push_back({std::string(60'000, 'x') + std::to_string(100 + i), 1, 0, std::string(255, 'e')});
   auto writer = meta_->write_version("a");

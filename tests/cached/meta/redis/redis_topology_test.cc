@@ -243,7 +243,7 @@ class RedisTlsTest : public ::testing::Test {
     const std::string d = dir_.path();
     const uint16_t port = free_port();
     std::vector<std::string> words;
-    for (std::string w :
+    for (const std::string& w :
          {std::string("--port"), std::string("0"), std::string("--tls-port"), std::to_string(port),
           std::string("--bind"), std::string("127.0.0.1"), std::string("--save"), std::string(""),
           std::string("--tls-cert-file"), d + "/redis.pem", std::string("--tls-key-file"), d + "/redis.key",
