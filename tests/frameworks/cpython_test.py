@@ -22,7 +22,8 @@ def outcomes(text):
         start = re.match(r"^(\w+) \(([\w.]+)\)", line)
         if start:
             name = f"{start[2]}.{start[1]}"
-        end = re.search(r"\.\.\. .*?\b(ok|FAIL|ERROR|expected failure|skipped '.*')$", line)
+        # On a line of its own if the test printed something before it.
+        end = re.search(r"(?:\.\.\. .*?\b|^)(ok|FAIL|ERROR|expected failure|skipped '.*')$", line)
         if name and end:
             found[name], name = re.sub(r"0x[0-9a-f]+|\d{4,}", "N", end[1]), None
     return found

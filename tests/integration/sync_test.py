@@ -400,7 +400,7 @@ class SameBucketTest(SyncCase):
                 with self.subTest(source=source, target=target, more=more):
                     result = self.larder(*more, "--src-option", f"endpoint={other}", self.s3(source), self.s3(target))
                     self.assert_one_line(result, "lies within")
-        self.assertEqual(sorted(self.names("")), ["p/keep", "p/sub/a", "p/sub/b"], "nothing is gone, and no probe is left")
+        self.assertEqual(sorted(self.sdk("read", self.bucket, "")), ["p/keep", "p/sub/a", "p/sub/b"], "nothing is gone, and no probe is left")
 
 
 class UnreadableTest(SyncCase):
