@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <functional>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <sstream>
 #include <toml.hpp>
 #include <vector>
@@ -49,6 +50,16 @@ bool nests_too_deeply(std::string_view toml) {
     if (depth > kMaxDepth || dots > kMaxDepth) return true;
   }
   return false;
+}
+
+// toml11 3.7 reports where a text is not UTF-8 by an iterator before the file's first byte.
+bool is_utf8(std::string_view text) {
+  try {
+    (void)nlohmann::json(std::string(text)).dump();
+    return true;
+  } catch (const nlohmann::json::type_error&) {
+    return false;
+  }
 }
 
 // A value as it would be written.
@@ -222,6 +233,7 @@ static std::string reason(const std::exception& e) {
 }
 
 Status apply_toml(std::string_view text, const std::string& file, Config& config) {
+  if (!is_utf8(text)) return make_error(EINVAL, fmt::format("{}: not valid UTF-8; save the file as UTF-8", file));
   if (nests_too_deeply(text))
     return make_error(EINVAL, fmt::format("{}: more than {} levels of tables; write fewer", file, kMaxDepth));
   try {

@@ -103,6 +103,13 @@ TEST(Config, BadInputIsNamedInOneLine) {
   }
 }
 
+// The parser looks before the file's first byte for where it is not UTF-8.
+TEST(Config, AFileThatIsNotUtf8IsRefused) {
+  EXPECT_THAT(error_of("'[\xee\xbb\xb7q\xeetor'[\xee\xbb\xb7q\xeetor"), HasSubstr("UTF-8"));
+  EXPECT_THAT(error_of("log_file = \"/\xff\""), HasSubstr("UTF-8"));
+  EXPECT_THAT(error_of("log_file = \"/\xc3\xbc\""), testing::IsEmpty());
+}
+
 // The parser follows nesting by recursion: what nests deeper than any configuration is refused before.
 TEST(Config, DeepNestingIsAnError) {
   const std::string deep(100'000, '[');
