@@ -85,17 +85,20 @@ class S3Server:
         data = os.path.join(self.directory, "data")
         os.makedirs(data, exist_ok=True)
         self.endpoint = f"http://{self.host}:{s3_port}"
+        # A bucket takes a volume of its own (seven, unless told). The count has no limit here: by default it is the free
+        # disk / 1 GiB, and on a disk with little room the PUTs into a suite's later buckets are 500 InternalError.
         args = [self.weed, "-logtostderr=true", "server", f"-dir={data}", f"-ip={self.host}", f"-ip.bind={self.host}",
                 f"-master.port={p[0]}", f"-master.port.grpc={p[1]}", "-master.telemetry=false",
                 "-master.volumeSizeLimitMB=1024", "-master.volumePreallocate=false",
-                f"-volume.port={p[2]}", f"-volume.port.grpc={p[3]}", "-volume.max=0", "-volume.preStopSeconds=0",
-                "-volume.minFreeSpace=1",
+                f"-volume.port={p[2]}", f"-volume.port.grpc={p[3]}", "-volume.max=100000", "-volume.preStopSeconds=0",
+                "-volume.minFreeSpace=256MiB",
                 "-filer=true", f"-filer.port={p[4]}", f"-filer.port.grpc={p[5]}",
                 "-s3=true", f"-s3.port={s3_port}", f"-s3.port.grpc={p[6]}", "-s3.port.iceberg=0", "-s3.port.lance=0",
                 f"-s3.config={config}", "-s3.iam=false", "-s3.allowEmptyFolder=true", "-s3.autoCreateBucket=true"]
         self._log = open(os.path.join(self.directory, "weed.log"), "ab")
         self.process = subprocess.Popen(args, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=self._log,
-                                        stderr=self._log, start_new_session=True, preexec_fn=_die_with_parent)
+                                        stderr=self._log, start_new_session=True, preexec_fn=_die_with_parent,
+                                        env={**os.environ, "WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"})
 
     def _wait(self):
         """True once a bucket can be made and an object written (all four parts of weed are then up)."""
