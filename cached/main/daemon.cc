@@ -5,12 +5,9 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 
 #include <cstdlib>
-#include <cstring>
 #include <thread>
 
 #include "cached/base/files.h"
@@ -18,6 +15,7 @@
 #include "cached/base/version.h"
 #include "cached/cache/scrubber.h"
 #include "cached/fetch/chunk_fetcher.h"
+#include "cached/home/descriptor_store.h"
 #include "cached/meta/open/open_meta.h"
 #include "cached/namespace/node_link.h"
 #include "cached/requests/admin.h"
@@ -50,18 +48,6 @@ void prepare_process() {
   }
   // Credentials are in memory: no core dump, no ptrace by others. A process may still use its own /proc/self/fd.
   ::prctl(PR_SET_DUMPABLE, 0);
-}
-
-static void notify_systemd(std::string_view text) {
-  const char* path = std::getenv("NOTIFY_SOCKET");
-  struct sockaddr_un address = {};
-  if (!path || strlen(path) >= sizeof address.sun_path || (path[0] != '/' && path[0] != '@')) return;
-  address.sun_family = AF_UNIX;
-  memcpy(address.sun_path, path, strlen(path));
-  if (path[0] == '@') address.sun_path[0] = 0;
-  Fd fd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  socklen_t len = static_cast<socklen_t>(offsetof(struct sockaddr_un, sun_path) + strlen(path));
-  (void)!::sendto(fd.get(), text.data(), text.size(), MSG_NOSIGNAL, reinterpret_cast<struct sockaddr*>(&address), len);
 }
 
 // ---- the daemon ---------------------------------------------------------------------------------
@@ -210,12 +196,12 @@ bool Daemon::fetch_large(const Object& object, bool demand, std::function<void(c
 Status Daemon::serve() {
   housekeeper_ = std::thread([this] { keep_house(); });
   verifier_ = std::thread([this] { verify_all(); });
-  notify_systemd("READY=1");
+  (void)notify("READY=1");
   Status s = server_->run([this](IncomingRequest r) { handle(std::move(r)); },
                           [this] {
                             return Server::Stamp{publisher_->generation(), publisher_->instance()};
                           });
-  notify_systemd("STOPPING=1");
+  (void)notify("STOPPING=1");
   end();
   return s;
 }
