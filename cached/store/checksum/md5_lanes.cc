@@ -273,19 +273,26 @@ Md5 md5_one(std::span<const std::byte> message) {
 }  // namespace
 
 size_t md5_lanes() {
-  return has_avx512() ? 32 : has_avx2() ? 16 : 8;
+  return 2 * static_cast<size_t>(md5_widths().back());
+}
+
+std::span<const Md5Width> md5_widths() {
+  static constexpr Md5Width kAll[] = {Md5Width::kSse2, Md5Width::kAvx2, Md5Width::kAvx512};
+  return std::span(kAll).first(has_avx512() ? 3 : has_avx2() ? 2 : 1);
 }
 
 std::vector<Md5> md5_many(std::span<const std::span<const std::byte>> messages) {
+  if (messages.size() == 1) return {md5_one(messages[0])};
+  if (has_avx512() && messages.size() <= 8) return md5_many(messages, Md5Width::kAvx2);  // a little faster for so few
+  return md5_many(messages, md5_widths().back());
+}
+
+std::vector<Md5> md5_many(std::span<const std::span<const std::byte>> messages, Md5Width width) {
   std::vector<Md5> out(messages.size());
-  if (messages.size() == 1) {
-    out[0] = md5_one(messages[0]);
-  } else if (has_avx512() && messages.size() > 8) {  // up to 8, half as wide is a little faster
-    hash_avx512(messages, out.data());
-  } else if (has_avx2()) {
-    hash_avx2(messages, out.data());
-  } else {
-    hash_baseline(messages, out.data());
+  switch (width) {
+    case Md5Width::kAvx512: hash_avx512(messages, out.data()); break;
+    case Md5Width::kAvx2: hash_avx2(messages, out.data()); break;
+    case Md5Width::kSse2: hash_baseline(messages, out.data()); break;
   }
   return out;
 }

@@ -13,7 +13,15 @@
 
 namespace larder {
 
+// By the widest registers that the processor has.
 std::vector<Md5> md5_many(std::span<const std::span<const std::byte>> messages);
+
+// Registers by how many 32-bit words they hold. kSse2 stands for the baseline, whatever the processor.
+enum class Md5Width { kSse2 = 4, kAvx2 = 8, kAvx512 = 16 };
+// Those that this processor has, narrowest first.
+std::span<const Md5Width> md5_widths();
+// By registers of one of md5_widths().
+std::vector<Md5> md5_many(std::span<const std::span<const std::byte>> messages, Md5Width width);
 
 // How many messages fill all lanes.
 size_t md5_lanes();
