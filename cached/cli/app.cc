@@ -316,7 +316,7 @@ std::string explain(const CLI::App& app, const CLI::ParseError& e, int argc, cha
 
 // CLI11's messages name the option and the value; help goes to stdout, and everything is one line otherwise.
 int report_parse_error(const CLI::App& app, const CLI::ParseError& e, int argc, char** argv) {
-  if (e.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return app.exit(e);
+  if (e.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return output_status(app.exit(e));
   return fail(
       make_error(EINVAL, fmt::format("{}: see `larder{} --help`", explain(app, e, argc, argv),
                                      app.get_subcommands().empty() ? "" : " " + app.get_subcommands()[0]->get_name())),

@@ -74,9 +74,9 @@ void report_warm_errors(const Json& result) {
 }
 
 int print_warm(const WarmTotals& t) {
-  fmt::print("{} files, {}: {} fetched, {} were cached, {} failed\n", format_count(t.files),
-             format_bytes(static_cast<double>(t.bytes)), format_count(t.fetched), format_count(t.already),
-             format_count(t.failed));
+  say("{} files, {}: {} fetched, {} were cached, {} failed\n", format_count(t.files),
+      format_bytes(static_cast<double>(t.bytes)), format_count(t.fetched), format_count(t.already),
+      format_count(t.failed));
   return t.failed > 0 ? kExitFailed : kExitOk;
 }
 
@@ -124,10 +124,10 @@ int format_dataset(const Client& client, const FormatArgs& args) {
   auto reply = client.request(request);
   if (!reply) return fail(reply.error());
   if (args.restore)
-    fmt::print("{} published again as version {}: {} files, {}\n", args.name, number(*reply, "version"),
-               format_count(number(*reply, "objects")), format_bytes(static_cast<double>(number(*reply, "bytes"))));
+    say("{} published again as version {}: {} files, {}\n", args.name, number(*reply, "version"),
+        format_count(number(*reply, "objects")), format_bytes(static_cast<double>(number(*reply, "bytes"))));
   else
-    fmt::print("dataset {} is {}\n", args.name, args.source);
+    say("dataset {} is {}\n", args.name, args.source);
   return kExitOk;
 }
 
@@ -184,8 +184,8 @@ int mount_dataset(const Client& client, const MountArgs& args) {
   auto reply = request_mount(client, normal, true);
   if (!reply) return fail(reply.error());
   report_skipped(*reply, args.source);
-  fmt::print("{} at {}: {} files, {}\n", args.source, *path, format_count(number(*reply, "objects")),
-             format_bytes(static_cast<double>(number(*reply, "bytes"))));
+  say("{} at {}: {} files, {}\n", args.source, *path, format_count(number(*reply, "objects")),
+      format_bytes(static_cast<double>(number(*reply, "bytes"))));
   return kExitOk;
 }
 
@@ -200,9 +200,9 @@ int refresh_dataset(const Client& client, const std::string& name) {
   progress.finish();
   if (!reply) return fail(reply.error());
   const Json& r = *reply;
-  fmt::print("{} version {}: {} files, {}; {} added, {} changed, {} removed\n", name, number(r, "version"),
-             format_count(number(r, "objects")), format_bytes(static_cast<double>(number(r, "bytes"))),
-             format_count(number(r, "added")), format_count(number(r, "changed")), format_count(number(r, "removed")));
+  say("{} version {}: {} files, {}; {} added, {} changed, {} removed\n", name, number(r, "version"),
+      format_count(number(r, "objects")), format_bytes(static_cast<double>(number(r, "bytes"))),
+      format_count(number(r, "added")), format_count(number(r, "changed")), format_count(number(r, "removed")));
   if (uint64_t skipped = number(r, "skipped"); skipped > 0) {
     std::string examples;
     for (const Json& e : list(r, "examples"))
@@ -246,7 +246,7 @@ int unpin_paths(const Client& client, const std::vector<std::string>& paths) {
     if (number(*reply, "pins") == 0) warn(printable(p) + " is not pinned");
     pins += number(*reply, "pins");
   }
-  fmt::print("{} pins removed\n", format_count(pins));
+  say("{} pins removed\n", format_count(pins));
   return pins > 0 ? kExitOk : kExitFailed;
 }
 
@@ -260,8 +260,8 @@ int evict_paths(const Client& client, const std::vector<std::string>& paths) {
     busy += number(*reply, "busy");
     pinned += number(*reply, "pinned");
   }
-  fmt::print("{} files, {} evicted; {} are in use and stay\n", format_count(files),
-             format_bytes(static_cast<double>(bytes)), format_count(busy));
+  say("{} files, {} evicted; {} are in use and stay\n", format_count(files), format_bytes(static_cast<double>(bytes)),
+      format_count(busy));
   if (pinned > 0) warn(fmt::format("{} files are pinned and stay; larder unpin lets them go", format_count(pinned)));
   return kExitOk;
 }
@@ -275,11 +275,10 @@ int check_cache(const Client& client, bool repair, const std::string& path) {
   if (!reply) return fail(reply.error());
   const Json& corrupt = list(*reply, "corrupt");
   for (const Json& c : corrupt)
-    if (c.is_string()) fmt::print("corrupt: {}\n", printable(c.get<std::string>()));
+    if (c.is_string()) say("corrupt: {}\n", printable(c.get<std::string>()));
   uint64_t repaired = number(*reply, "repaired");
-  fmt::print("{} files, {} checked: {} corrupt, {} repaired\n", format_count(number(*reply, "files")),
-             format_bytes(static_cast<double>(number(*reply, "bytes"))), format_count(corrupt.size()),
-             format_count(repaired));
+  say("{} files, {} checked: {} corrupt, {} repaired\n", format_count(number(*reply, "files")),
+      format_bytes(static_cast<double>(number(*reply, "bytes"))), format_count(corrupt.size()), format_count(repaired));
   return corrupt.size() > repaired ? kExitFailed : kExitOk;
 }
 

@@ -255,10 +255,10 @@ int run_doctor(const std::string& command) {
       findings.push_back(std::move(f));
   bool failed = false;
   for (const Finding& f : findings) {
-    fmt::print("{}\n", render_finding(f));
+    say("{}\n", render_finding(f));
     failed = failed || f.verdict == Verdict::kFail;
   }
-  return failed ? kExitFailed : kExitOk;
+  return output_status(failed ? kExitFailed : kExitOk);
 }
 
 }  // namespace larder::cli

@@ -77,15 +77,14 @@ int show_nodes(const std::string& meta, const std::string& name, bool json) {
   auto reply = ask_for_nodes(meta, name);
   if (!reply) return fail(reply.error());
   if (json) {
-    fmt::print("{}\n", reply->dump(2));
-    return kExitOk;
+    say("{}\n", reply->dump(2));
+    return output_status(kExitOk);
   }
   for (const Json& n : list(*reply, "nodes"))
-    fmt::print("{:<24} {:<32} {:>10} {:>14} files  {} s ago\n", printable(text(n, "dataset")),
-               printable(text(n, "node")), format_bytes(static_cast<double>(number(n, "bytes"))),
-               format_count(number(n, "files")), number(n, "age_s"));
+    say("{:<24} {:<32} {:>10} {:>14} files  {} s ago\n", printable(text(n, "dataset")), printable(text(n, "node")),
+        format_bytes(static_cast<double>(number(n, "bytes"))), format_count(number(n, "files")), number(n, "age_s"));
   if (list(*reply, "nodes").empty()) warn("no node has reported within the last 35 seconds that it serves it");
-  return kExitOk;
+  return output_status(kExitOk);
 }
 
 int format_directly(const std::string& meta, const FormatArgs& args) {
@@ -101,7 +100,7 @@ int format_directly(const std::string& meta, const FormatArgs& args) {
   auto opened = open(meta);
   if (!opened) return fail(opened.error());
   if (Status s = (*opened)->put_dataset(def); !s) return fail(s.error());
-  fmt::print("dataset {} is {}\n", def.name, def.source);
+  say("dataset {} is {}\n", def.name, def.source);
   return kExitOk;
 }
 
@@ -117,8 +116,8 @@ int refresh_directly(const std::string& meta, const std::string& name) {
   if (!listing) return fail(listing.error());
   auto info = listing->writer->commit(listing->skipped);
   if (!info) return fail(info.error());
-  fmt::print("{} version {}: {} files, {}\n", name, info->version, format_count(info->objects),
-             format_bytes(static_cast<double>(info->bytes)));
+  say("{} version {}: {} files, {}\n", name, info->version, format_count(info->objects),
+      format_bytes(static_cast<double>(info->bytes)));
   if (info->skipped > 0)
     warn(fmt::format("{} objects have keys that no path can name and are not shown", format_count(info->skipped)));
   return kExitOk;

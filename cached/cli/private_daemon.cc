@@ -21,6 +21,7 @@
 #include "cached/base/fd.h"
 #include "cached/cli/elf_info.h"
 #include "cached/cli/json_read.h"
+#include "cached/cli/report.h"
 #include "cached/cli/run.h"
 #include "larder/hash.h"
 
@@ -156,12 +157,15 @@ std::string last_line(const std::string& log, off_t from) {
   return message_of(last);
 }
 
-Result<Fd> open_log(const std::string& path) {
+// A larderd without a log is better than none.
+Fd open_log(const std::string& path) {
   Fd fd(open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600));
-  if (!fd.valid()) return os_error(fmt::format("cannot write the log '{}'", path));
-  if (lseek(fd.get(), 0, SEEK_END) > kLogLimit && ftruncate(fd.get(), 0) != 0)
-    return os_error(fmt::format("cannot shorten the log '{}'", path));
-  return fd;
+  if (fd.valid()) {
+    if (lseek(fd.get(), 0, SEEK_END) > kLogLimit) (void)!ftruncate(fd.get(), 0);
+    return fd;
+  }
+  warn(fmt::format("the log '{}' cannot be written, and what larderd says is lost: {}", path, strerror(errno)));
+  return Fd(open("/dev/null", O_WRONLY | O_CLOEXEC));
 }
 
 void stop(pid_t pid, const Fd& pidfd) {
@@ -236,12 +240,11 @@ Result<PrivateDaemon> PrivateDaemon::ensure(const SocketPath& socket, const Daem
   auto program = find_larderd();
   auto log = daemon_log_path(socket);
   if (!program || !log) return program ? log.error() : program.error();
-  auto log_fd = open_log(*log);
-  if (!log_fd) return log_fd.error();
-  off_t from = lseek(log_fd->get(), 0, SEEK_END);
+  Fd log_fd = open_log(*log);
+  off_t from = lseek(log_fd.get(), 0, SEEK_END);
   auto config = config_file(daemon_config(socket, options));
   if (!config) return config.error();
-  auto pid = spawn({*program, config->get(), log_fd->get()});
+  auto pid = spawn({*program, config->get(), log_fd.get()});
   if (!pid) return pid.error();
   Status ready = wait_until_ready(client, *pid, *log, from);
   if (ready)

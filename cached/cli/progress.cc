@@ -6,9 +6,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <cstdlib>
 
+#include "cached/cli/report.h"
 #include "cached/cli/units.h"
 
 namespace larder::cli {
@@ -111,18 +111,17 @@ void Progress::update(const ProgressState& state) {
   double now = elapsed();
   meter_.add(now, state);
   if (terminal_) {
-    fmt::print(stderr, "\r{}\x1b[K", render_progress(label_, state, meter_, terminal_width() - 1));
+    print_err(fmt::format("\r{}\x1b[K", render_progress(label_, state, meter_, terminal_width() - 1)));
     drawn_ = true;
   } else if (now - last_line_ >= kPlainSeconds) {
-    fmt::print(stderr, "{}\n", render_progress(label_, state, meter_, 200));
+    print_err(fmt::format("{}\n", render_progress(label_, state, meter_, 200)));
     last_line_ = now;
   }
-  fflush(stderr);
 }
 
 void Progress::finish() {
   if (!drawn_) return;
-  fputc('\n', stderr);
+  print_err("\n");
   drawn_ = false;
 }
 

@@ -12,6 +12,7 @@
 #include "cached/cli/mount_spec.h"
 #include "cached/cli/report.h"
 #include "cached/cli/units.h"
+#include "larder/standard_streams.h"
 
 namespace larder::cli {
 namespace {
@@ -99,8 +100,9 @@ Status mount_all(const Client& client, const std::vector<MountSpec>& mounts, con
     if (std::find(before.begin(), before.end(), m.path) == before.end()) made.push_back(m.path);
     report_skipped(*reply, m.source);
     if (!args.quiet)
-      fmt::print(stderr, "larder: {} at {}: {} files, {}\n", printable(m.source), printable(m.path),
-                 format_count(number(*reply, "objects")), format_bytes(static_cast<double>(number(*reply, "bytes"))));
+      print_err(fmt::format("larder: {} at {}: {} files, {}\n", printable(m.source), printable(m.path),
+                            format_count(number(*reply, "objects")),
+                            format_bytes(static_cast<double>(number(*reply, "bytes")))));
   }
   return {};
 }
@@ -139,8 +141,10 @@ int become(const RunArgs& args, const std::string& library, const std::string& s
   for (const std::string& word : args.command)
     argv.push_back(const_cast<char*>(word.c_str()));
   argv.push_back(nullptr);
+  restore_stream_signals();
   execvp(argv[0], argv.data());
   int error = errno;
+  prepare_standard_streams();
   return fail(make_error(error, fmt::format("command '{}': {}", args.command[0], strerror(error))),
               command_status(error));
 }

@@ -149,10 +149,10 @@ int show_status(const Client& client, bool json) {
   auto status = client.request({{"op", "status"}});
   if (!status) return fail(status.error());
   if (json)
-    fmt::print("{}\n", status->dump(-1, ' ', false, Json::error_handler_t::replace));
+    say("{}\n", status->dump(-1, ' ', false, Json::error_handler_t::replace));
   else
-    fmt::print("{}", render_status(*status));
-  return kExitOk;
+    say("{}", render_status(*status));
+  return output_status(kExitOk);
 }
 
 int show_top(const Client& client, double seconds) {
@@ -167,9 +167,9 @@ int show_top(const Client& client, double seconds) {
     auto after = client.request({{"op", "status"}});
     if (!after) return fail(after.error());
     auto now = std::chrono::steady_clock::now();
-    fmt::print("\x1b[H\x1b[2J{}\nCtrl-C ends\n",
-               render_top(*before, *after, std::chrono::duration<double>(now - then).count()));
-    fflush(stdout);
+    say("\x1b[H\x1b[2J{}\nCtrl-C ends\n",
+        render_top(*before, *after, std::chrono::duration<double>(now - then).count()));
+    if (int end = output_status(kExitOk)) return end;
     before = std::move(after);
     then = now;
   }

@@ -70,7 +70,7 @@ class SyncReport {
     if (!args_.dry_run)
       line += fmt::format("; {}, {}/s", format_duration(seconds),
                           format_bytes(static_cast<double>(c.moved_bytes) / seconds));
-    fmt::print("{}\n", line);
+    say("{}\n", line);
   }
 
  private:
@@ -81,16 +81,16 @@ class SyncReport {
     const std::string what = action == SyncAction::kCopy ? "copy" : "remove";
     const std::string verb = args_.dry_run ? "would " + what : action == SyncAction::kCopy ? "copied" : "removed";
     if (action == SyncAction::kCopy) {
-      fmt::print("{} {} ({})\n", verb, printable(key), format_bytes(static_cast<double>(size)));
+      say("{} {} ({})\n", verb, printable(key), format_bytes(static_cast<double>(size)));
     } else {
-      fmt::print("{} {}\n", verb, printable(key));
+      say("{} {}\n", verb, printable(key));
     }
   }
 
   void failed(const std::string& key, const Error& error) {
     MutexLock lock(mutex_);
     progress_.finish();
-    fmt::print(stderr, "larder: failed: {}\n", printable(error.message));
+    print_err(fmt::format("larder: failed: {}\n", printable(error.message)));
     if (failures_.size() < kFailuresInJson)
       failures_.push_back({{"key", key}, {"errno", to_errno(error)}, {"error", error.message}});
   }
@@ -113,7 +113,7 @@ class SyncReport {
         {"unchanged", c.unchanged}, {"removed", c.removed},           {"excluded", c.excluded},
         {"failed", c.failed},       {"failures", failures_},          {"dry_run", args_.dry_run},
         {"seconds", seconds}};
-    fmt::print("{}\n", out.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+    say("{}\n", out.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
   }
 
   const SyncArgs& args_;
@@ -187,7 +187,8 @@ int sync_ends(const SyncArgs& args) {
   report.stop();
   report_passed_over(*source, args);
   report.summary(sync.counts());
-  return sync.counts().failed == 0 ? kExitOk : kExitFailed;
+  const int status = sync.counts().failed == 0 ? kExitOk : kExitFailed;
+  return args.json || args.dry_run ? output_status(status) : status;
 }
 
 }  // namespace larder::cli

@@ -6,6 +6,7 @@
 #include "cached/base/version.h"
 #include "cached/main/daemon.h"
 #include "cached/store/api/store.h"
+#include "larder/standard_streams.h"
 
 namespace larder {
 namespace {
@@ -45,6 +46,7 @@ int run(const ConfigFlags& flags) {
 }  // namespace larder
 
 int main(int argc, char** argv) {
+  larder::prepare_standard_streams();
   larder::prepare_process();
   CLI::App app("The daemon of Larder: keeps what programs read from a bucket in shared memory.", "larderd");
   larder::ConfigFlags flags;

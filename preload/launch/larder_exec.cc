@@ -19,6 +19,7 @@
 
 #include "larder/names.h"
 #include "larder/shm.h"
+#include "larder/standard_streams.h"
 #include "larder/wire.h"
 #include "preload/launch/elf_kind.h"
 
@@ -353,8 +354,10 @@ void preload(const char* library) {
 }
 
 [[noreturn]] void become(char** command) {
+  restore_stream_signals();
   execvp(command[0], command);
   const int error = errno;
+  prepare_standard_streams();
   fail(error == ENOENT ? kNotFound : kNotExecutable, "command '%s': %s", command[0], strerror(error));
 }
 
@@ -391,5 +394,6 @@ int run(int argc, char** argv) {
 }  // namespace larder
 
 int main(int argc, char** argv) {
+  larder::prepare_standard_streams();
   return larder::run(argc, argv);
 }

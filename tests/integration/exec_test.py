@@ -124,6 +124,11 @@ class LarderExec(LarderTest):
         result = self.run_exec(static)
         self.assertEqual((result.returncode, result.stdout), (0, "set\n"))
         self.assertIn("is a static program", result.stderr)
+        reader, writer = os.pipe()
+        os.close(reader)  # the warning has nowhere to go, and the command runs
+        for how in ({"stderr": writer}, {"preexec_fn": lambda: os.close(2)}):
+            result = subprocess.run([EXEC, "--", static], env=self.env, stdout=subprocess.PIPE, timeout=60, check=False, **how)
+            self.assertEqual((result.returncode, result.stdout), (0, b"set\n"), how)
         self.assertIn("uses musl", self.run_exec(musl).stderr)
 
     def test_daemons_that_lie(self):

@@ -3,6 +3,7 @@ import glob
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import time
@@ -56,6 +57,67 @@ class RunCase(LarderTest):
             except OSError:
                 continue
         return found
+
+
+class Messages(RunCase):
+    """What our programs say is lost where it cannot be written; what they do is done."""
+
+    def run_to(self, stdout=subprocess.PIPE, stderr=subprocess.PIPE, command=("run",), **more):
+        words = [LARDER, "run", "--mount", f"file://{self.plain}=/data/x", "--cache-dir", self.cache, "--cache-size", "64M", "--", "/bin/cat", "/data/x/top.txt"]
+        return subprocess.run(words if command == ("run",) else [LARDER, *command], env=self.env, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
+                              timeout=60, check=False, **more)
+
+    def content(self):
+        with open(os.path.join(self.plain, "top.txt"), "rb") as f:
+            return f.read()
+
+    def test_a_stderr_that_cannot_be_written_keeps_no_command_from_running(self):
+        reader, writer = os.pipe()
+        os.close(reader)  # who read it has gone
+        limit = os.open(os.path.join(self.work, "limited"), os.O_WRONLY | os.O_CREAT)
+        with open("/dev/full", "wb") as full:
+            streams = {"a full disk": {"stderr": full}, "a pipe without a reader": {"stderr": writer}, "closed": {"preexec_fn": lambda: os.close(2)},
+                       "ulimit -f": {"stderr": limit, "preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))}}
+            for name, how in streams.items():
+                with self.subTest(stderr=name):
+                    result = self.run_to(**how)
+                    self.assertEqual((result.returncode, result.stdout), (0, self.content()))
+
+    def test_the_command_gets_the_streams_and_signals_that_the_caller_gave(self):
+        show = "grep -h SigIgn /proc/self/status; test -e /proc/self/fd/2 && echo open || echo closed"
+        words = [LARDER, "run", "-q", "--mount", f"file://{self.plain}=/data/x", "--cache-dir", self.cache, "--cache-size", "64M", "--"]
+        told = [subprocess.run([*w, "/bin/sh", "-c", show], env=self.env, stdout=subprocess.PIPE, preexec_fn=lambda: os.close(2), timeout=60, check=False).stdout
+                for w in ([], words)]
+        self.assertEqual(told[1], told[0])
+
+    def test_a_command_whose_work_is_its_output_says_that_it_was_not_written(self):
+        self.run_to()
+        with open("/dev/full", "wb") as full:
+            for command in (("status",), ("status", "--json"), ("doctor",), ("sync", "--dry-run", self.plain, self.work + "/copy"), ("--help",)):
+                result = self.run_to(command=command, stdout=full)
+                self.assertEqual((result.returncode, result.stderr.count(b"could not be written: No space left on device")), (1, 1), (command, result.stderr))
+            self.assertEqual(self.run_to(command=("status",), stdout=full, stderr=full).returncode, 1)
+
+    def test_a_command_that_does_something_does_it(self):
+        self.run_to()
+        with open("/dev/full", "wb") as full:
+            for command in (("warm", "/data/x"), ("sync", "-v", self.plain, self.work + "/copy"), ("evict", "/data/x")):
+                result = self.run_to(command=command, stdout=full, stderr=full)
+                self.assertEqual(result.returncode, 0, command)
+        self.assertEqual(sorted(os.listdir(self.work + "/copy")), sorted(os.listdir(self.plain)))
+
+    def test_larderd_serves_with_a_log_that_cannot_be_written(self):
+        os.makedirs(os.path.join(self.work, "state", "larder"), exist_ok=True)
+        for log in glob.glob(self.work + "/state/larder/*.log"):
+            os.unlink(log)
+        self.run_to(preexec_fn=lambda: os.close(2))
+        [log] = glob.glob(self.work + "/state/larder/*.log")
+        self.end_daemon()
+        os.unlink(log)
+        os.symlink("/dev/full", log)  # not followed: as a log that cannot be made
+        result = self.run_to()
+        self.assertEqual((result.returncode, result.stdout), (0, self.content()))
+        self.assertIn(b"what larderd says is lost", result.stderr)
 
 
 class Run(RunCase):
