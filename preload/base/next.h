@@ -11,6 +11,7 @@
 #include <glob.h>
 #include <spawn.h>
 #include <stdint.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
@@ -19,6 +20,7 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <utime.h>
+#include <wchar.h>
 
 struct open_how;  // linux/openat2.h
 

@@ -7,12 +7,24 @@
 
 namespace larder {
 
+namespace {
+
+// The kernel finds "." and ".." in the handle of a lazy file; every other name is not there, which leads to
+// dispatch_missing().
+bool leads_out_of_file(int dirfd, const char* path) {
+  if (path[0] != '.') return false;
+  const char after = path[1] == '.' ? path[2] : path[1];
+  return (after == 0 || after == '/') && identify_fd(dirfd).lazy;
+}
+
+}  // namespace
+
 bool maybe_ours_slow(int dirfd, const char* path) {
   State* s = current_state();
   if (s == nullptr || path == nullptr) return false;
   if (path[0] == '/') return under_some_mount(s, path) || has_odd_component(path);
   if (path[0] == 0) return false;
-  if (dirfd != AT_FDCWD) return directory_hint(dirfd);
+  if (dirfd != AT_FDCWD) return directory_hint(dirfd) || leads_out_of_file(dirfd, path);
   if (process.cwd.load(std::memory_order_relaxed) != static_cast<int>(CwdClass::kOutside)) return true;
   return (path[0] == '.' && path[1] == '.') || has_odd_component(path);
 }
@@ -200,7 +212,12 @@ bool route_walked(int dirfd, const char* path, bool follow_last, bool above_too,
   return settle_ending(path, f, look_up_stable(ends_in_slash(path), above_too, f) || not_ours(dirfd, path, crossed, f));
 }
 
-// Puts the absolute form of a path without ".." into f. 0, or -1: needs a walk, or -2: not for us (too long, no base).
+bool below_proc(const char* path) {
+  return strncmp(path, "/proc/", 6) == 0;
+}
+
+// Puts the absolute form of a path without ".." into f. 0, or -1: needs a walk, or -2: not for us (too long, no base),
+// or -ENOTDIR.
 int plain_path(int dirfd, const char* path, bool* slash, Found* f) {
   *slash = false;
   if (path[0] == '/' && !has_odd_component(path)) {
@@ -208,11 +225,13 @@ int plain_path(int dirfd, const char* path, bool* slash, Found* f) {
     f->path_len = strlen(path);
     return f->path_len < PATH_MAX ? 0 : -2;
   }
+  if (below_proc(path)) return -1;  // "/proc/self/fd/3/.": of a file?
   long n = 0;
   if (path[0] != '/') {
     n = virtual_base(dirfd, f->buffer);
     if (n == -EXDEV && dirfd == AT_FDCWD && classify_cwd() == CwdClass::kMayReach) n = any_base(dirfd, f->buffer);
     if (n < 0) {
+      if (n == -ENOTDIR) return -ENOTDIR;
       if (dirfd != AT_FDCWD) set_directory_hint(dirfd, false);
       return n == -EXDEV && dirfd == AT_FDCWD ? -1 : -2;
     }
@@ -280,7 +299,8 @@ bool route(int dirfd, const char* path, Found* f) {
   bool slash;
   int r = plain_path(dirfd, path, &slash, f);
   if (r == -2) return false;
-  if (r == -1) return has_dotdot(path) && route_walked(dirfd, path, false, false, f);
+  if (r == -ENOTDIR) return missing(f, ENOTDIR);
+  if (r == -1) return (has_dotdot(path) || below_proc(path)) && route_walked(dirfd, path, false, false, f);
   return settle_ending(path, f, look_up_stable(slash, false, f) || not_ours(dirfd, path, false, f));
 }
 
@@ -339,8 +359,8 @@ bool route_for_write(int dirfd, const char* path, Found* f) {
   if (maybe && (route(dirfd, path, f) || f->rebased)) return f->kind != Kind::kNone;
   if (folder_is_covered(dirfd, path, f)) return true;
   if (maybe || path[0] == '/' || dirfd == AT_FDCWD) return false;
-  struct stat st;
-  return sys::fstat(dirfd, &st) == 0 && is_directory(identify(st)) && route(dirfd, path, f);
+  const Identity id = identify_fd(dirfd);
+  return (is_directory(id) || id.lazy) && route(dirfd, path, f);
 }
 
 }  // namespace larder

@@ -103,8 +103,8 @@ class Scratch {
 // ---- the quick test -------------------------------------------------------------------------------------------------
 
 // Hints at a descriptor that the kernel opened, if it is a real directory above mount points, or one that a mount
-// covers.
-void note_directory(int fd);
+// covers. `st` is of the descriptor.
+void note_directory(int fd, const struct stat& st);
 // Index in State::ancestors, or -1.
 int find_ancestor(const State* s, const struct stat& st);
 // Did the kernel's answer come from a directory that a mount covers (reached by a symlink)? Then f is what covers it.
@@ -163,6 +163,8 @@ struct Identity {
 };
 // From a struct stat that the kernel filled.
 Identity identify(const struct stat& st);
+// Of a descriptor, with one system call; kNone for a bad one.
+Identity identify_fd(int fd);
 // The absolute virtual path of a directory of ours, into out (PATH_MAX, terminated): its length, or -errno.
 long directory_path(const Identity& id, char* out);
 

@@ -11,10 +11,9 @@ int find_ancestor(const State* s, const struct stat& st) {
   return -1;
 }
 
-void note_directory(int fd) {
-  struct stat st;
+void note_directory(int fd, const struct stat& st) {
   Session session;
-  if (!enter(&session) || session.state->ancestor_count == 0 || sys::fstat(fd, &st) != 0) return;
+  if (!enter(&session) || session.state->ancestor_count == 0) return;
   if (S_ISDIR(st.st_mode) && find_ancestor(session.state, st) >= 0) set_directory_hint(fd, true);
 }
 
@@ -63,6 +62,7 @@ long virtual_base(int dirfd, char* out) {
   if (r < 0) return r;
   Identity id = identify(st);
   if (id.kind == Kind::kDirectory || id.kind == Kind::kAbove) return directory_path(id, out);
+  if (id.lazy) return -ENOTDIR;
   return ancestor_path(st, out);
 }
 
@@ -101,6 +101,11 @@ Identity identify(const struct stat& st) {
                                                       : Kind::kAbove;
   if ((slot->kind == InodeKind::kFile) != S_ISREG(st.st_mode)) return Identity{};
   return id;
+}
+
+Identity identify_fd(int fd) {
+  struct stat st;
+  return current_state() != nullptr && sys::fstat(fd, &st) == 0 ? identify(st) : Identity{};
 }
 
 long directory_path(const Identity& id, char* out) {

@@ -24,7 +24,7 @@ long ancestor_path(const struct stat& st, char* out);
 bool is_covered(const State* s, const struct stat& st);
 
 // Directory that (dirfd) names, as an absolute path into out (PATH_MAX); "" is the root. -errno, or -EXDEV: neither
-// ours nor above.
+// ours nor above, or -ENOTDIR: a lazy file, which to the kernel is a directory.
 long virtual_base(int dirfd, char* out);
 
 // As virtual_base(), and the kernel's name for a real directory.

@@ -68,7 +68,7 @@ class Walker {
       return last ? 0 : enter_folder(*m);
     }
     if (last && !follow) return 0;
-    return follow_link(parent, to, at);
+    return follow_link(parent, to, last, at);
   }
 
   // Before another component: what we are at must be a folder.
@@ -81,7 +81,7 @@ class Walker {
     return s_->ns != nullptr && s_->ns->catalog.find(out_ + 1, n_ - 1) != kNoEntry ? 0 : -ENOENT;
   }
 
-  long follow_link(size_t parent, size_t to, size_t* at) {
+  long follow_link(size_t parent, size_t to, bool last, size_t* at) {
     long t = sys::readlinkat(AT_FDCWD, out_, target_, sizeof(target_) - 1);
     if (t < 0) return 0;  // no symlink, or not there: go on lexically, whoever asked finds out
     if (++links_ > 40) return -ELOOP;
@@ -97,6 +97,7 @@ class Walker {
         n_ = static_cast<size_t>(n);
         return 0;
       }
+      if (id.lazy && !last) return -ENOTDIR;
     }
     *at = to - len;
     memcpy(rest_ + *at, target_, len);

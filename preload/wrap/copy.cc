@@ -132,8 +132,11 @@ ssize_t larder_copy_file_range(int in, off64_t* in_offset, int out, off64_t* out
                               static_cast<long>(size), flags));
   }
   if (!refused(r)) return r;
-  return on_handle(in, r,
-                   [&](Lazy& lazy) { return lazy_copy_range(in, lazy, in_offset, out, out_offset, size, flags); });
+  const bool into_folder = errno == EISDIR;
+  const ssize_t copied = on_handle(
+      in, r, [&](Lazy& lazy) { return lazy_copy_range(in, lazy, in_offset, out, out_offset, size, flags); });
+  if (copied < 0 && into_folder && errno == EISDIR && identify_fd(out).lazy) return fail(EBADF);  // not open for writing
+  return copied;
 }
 
 ssize_t larder_splice(int in, off64_t* in_offset, int out, off64_t* out_offset, size_t size, unsigned flags) {

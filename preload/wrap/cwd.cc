@@ -29,6 +29,13 @@ int change_directory(Found& f) {
   return r < 0 ? fail(-r) : 0;
 }
 
+// A descriptor's path leads to the handle of a lazy file, which to the kernel is a directory.
+bool leads_to_lazy_file(const char* path) {
+  struct stat st;
+  return path != nullptr && (strncmp(path, "/proc/", 6) == 0 || strncmp(path, "/dev/", 5) == 0) &&
+         current_state() != nullptr && sys::fstatat(AT_FDCWD, path, &st, 0) == 0 && identify(st).lazy;
+}
+
 // True: the current directory is a dataset's; its path is in `out` (PATH_MAX).
 bool virtual_cwd(char* out, long* n) {
   struct stat st;
@@ -58,6 +65,7 @@ int larder_chdir(const char* path) {
   return dispatch(
       AT_FDCWD, path, true, [](Found& f) { return change_directory(f); },
       [&](int, const char* p) {
+        if (leads_to_lazy_file(p)) return fail(ENOTDIR);
         const int r = next.chdir ? next.chdir(p) : libc_result<int>(sys::call(SYS_chdir, sys::arg(p)));
         forget_cwd();
         return r;
@@ -65,8 +73,7 @@ int larder_chdir(const char* path) {
 }
 
 int larder_fchdir(int fd) {
-  struct stat st;
-  if (current_state() != nullptr && sys::fstat(fd, &st) == 0 && identify(st).kind == Kind::kFile) return fail(ENOTDIR);
+  if (identify_fd(fd).kind == Kind::kFile) return fail(ENOTDIR);
   const int r = next.fchdir ? next.fchdir(fd) : libc_result<int>(sys::fchdir(fd));
   forget_cwd();
   return r;

@@ -184,6 +184,7 @@ DIR* with_mount_points(DIR* dir) {
   struct stat st;
   Session session;
   if (!enter(&session) || session.state->ancestor_count == 0 || sys::fstat(next.dirfd(dir), &st) != 0) return dir;
+  if (identify(st).lazy) return next.closedir(dir), errno = ENOTDIR, nullptr;  // by way of /proc/self/fd
   if (DIR* covering = open_covering(st)) return next.closedir(dir), covering;
   uint32_t entry = ancestor_entry(st);
   if (entry == kNoEntry) return dir;

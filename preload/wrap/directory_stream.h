@@ -60,4 +60,9 @@ int stream_fd(DirectoryStream* s);
 // Entry of the namespace catalog if this real directory is one above mount points, else kNoEntry.
 uint32_t ancestor_entry(const struct stat& st);
 
+#if defined(__x86_64__)
+// getdents(2), the older form, which only syscall() has: right for files alone.
+long old_getdents(int fd, void* buffer, unsigned size);
+#endif
+
 }  // namespace larder

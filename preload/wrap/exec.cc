@@ -213,6 +213,7 @@ int larder_posix_spawn_file_actions_addchdir_np(posix_spawn_file_actions_t* acti
 }
 int larder_posix_spawn_file_actions_addfchdir_np(posix_spawn_file_actions_t* actions, int fd) {
   resolve_next();
+  if (identify_fd(fd).lazy) return ENOTDIR;  // the child's fchdir would go into the handle
   return next.posix_spawn_file_actions_addfchdir_np(actions, fd);
 }
 int larder_posix_spawn_file_actions_destroy(posix_spawn_file_actions_t* actions) {

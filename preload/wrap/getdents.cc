@@ -50,19 +50,26 @@ long list_descriptor(const Identity& id, int fd, void* buffer, size_t size) {
 
 }  // namespace
 
+// To the kernel the handle of a lazy file is a directory, and listing it would move the file's position: so what it is
+// is asked before the kernel is.
 ssize_t larder_getdents64(int fd, void* buffer, size_t size) {
-  struct stat st;
-  if (directory_hint(fd) && current_state() != nullptr && sys::fstat(fd, &st) == 0) {
-    Identity id = identify(st);
-    if (id.kind == Kind::kDirectory || id.kind == Kind::kAbove) return list_descriptor(id, fd, buffer, size);
-  }
+  const Identity id = identify_fd(fd);
+  if (id.kind == Kind::kFile) return fail(sys::fcntl(fd, F_GETFL, 0) & O_PATH ? EBADF : ENOTDIR);
+  if (id.kind != Kind::kNone) return list_descriptor(id, fd, buffer, size);
   return next.getdents64 ? next.getdents64(fd, buffer, size) : raw_getdents(fd, buffer, size);
 }
+
+#if defined(__x86_64__)
+long larder::old_getdents(int fd, void* buffer, unsigned size) {
+  if (identify_fd(fd).kind == Kind::kFile) return fail(ENOTDIR);
+  return libc_result(sys::call(SYS_getdents, fd, sys::arg(buffer), size));
+}
+#endif
 
 #define GETDIRENTRIES(name, offset)                                                                  \
   ssize_t larder_##name(int fd, char* buffer, size_t size, offset* base) {                           \
     resolve_next();                                                                                  \
-    if (!directory_hint(fd) || current_state() == nullptr) return next.name(fd, buffer, size, base); \
+    if (identify_fd(fd).kind == Kind::kNone) return next.name(fd, buffer, size, base);               \
     long at = sys::lseek(fd, 0, SEEK_CUR);                                                           \
     if (at < 0) return fail(static_cast<int>(-at));                                                  \
     ssize_t n = larder_getdents64(fd, buffer, size);                                                 \

@@ -136,11 +136,10 @@ int open_found(Found& f, int flags) {
 namespace {
 
 // The kernel opened a folder, perhaps through a symlink: if a mount covers it, what covers it takes its number.
-int uncovered(int fd, int flags) {
+int uncovered(int fd, const struct stat& st, int flags) {
   State* s = current_state();
-  struct stat st;
   Scratch<Found> f;
-  if (s == nullptr || s->covered_count == 0 || !f || sys::fstat(fd, &st) != 0 || !route_covered(st, f.get())) return fd;
+  if (s == nullptr || s->covered_count == 0 || !f || !route_covered(st, f.get())) return fd;
   int ours = open_directory(*f.get(), flags | O_CLOEXEC);
   if (ours >= 0) sys::call(SYS_dup3, ours, fd, flags & O_CLOEXEC);
   sys::close(ours >= 0 ? ours : fd);
@@ -155,8 +154,11 @@ auto opener(int flags, Native native) {
   return [flags, native](int at, const char* p) {
     int fd = native(at, p);
     if (fd < 0 || !(flags & O_DIRECTORY) || is_tmpfile(flags)) return fd;
-    note_directory(fd);
-    return uncovered(fd, flags);
+    struct stat st;
+    if (current_state() == nullptr || sys::fstat(fd, &st) != 0) return fd;
+    if (identify(st).lazy) return sys::close(fd), fail(ENOTDIR);  // by way of /proc/self/fd
+    note_directory(fd, st);
+    return uncovered(fd, st, flags);
   };
 }
 

@@ -11,6 +11,7 @@
 
 #include "preload/base/next.h"
 #include "preload/base/sys.h"
+#include "preload/wrap/directory_stream.h"
 #include "preload/wrap/open.h"
 
 #ifndef SYS_openat2
@@ -65,6 +66,12 @@ long call_fchmodat(int dirfd, const char* path, mode_t mode) {
 }
 long call_copy_file_range(int in, off64_t* in_offset, int out, off64_t* out_offset, size_t size) {
   return larder_copy_file_range(in, in_offset, out, out_offset, size, 0);
+}
+long call_fcntl(int fd, int cmd, void* arg) {
+  return larder_fcntl(fd, cmd, arg);
+}
+long call_ioctl(int fd, unsigned long request, void* arg) {
+  return larder_ioctl(fd, request, arg);
 }
 long call_getcwd(char* out, size_t size) {
   if (larder_getcwd(out, size) == nullptr) return -1;
@@ -129,6 +136,9 @@ constexpr Call kOurs[] = {
     {SYS_chroot, call<larder_chroot>},
     {SYS_execve, call<larder_execve>},
     {SYS_execveat, call<larder_execveat>},
+    {SYS_ioctl, call<call_ioctl>},
+    {SYS_fcntl, call<call_fcntl>},
+    {SYS_dup3, call<larder_dup3>},
 #if defined(SYS_faccessat2)
     {SYS_faccessat2, call<larder_faccessat>},
 #endif
@@ -153,6 +163,7 @@ constexpr Call kOurs[] = {
     {SYS_chmod, call<larder_chmod>},
     {SYS_chown, call<larder_chown>},
     {SYS_creat, call<larder_creat>},
+    {SYS_getdents, call<old_getdents>},
 #endif
 };
 

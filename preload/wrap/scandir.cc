@@ -70,11 +70,12 @@ int scan(DIR* dir, Entry*** out, int (*filter)(const Entry*), int (*compare)(con
   return static_cast<int>(list.count);
 }
 
-// A real folder with mount points in it: libc's scandir would not list them.
-bool above_mounts(int dirfd, const char* path) {
+// A real folder with mount points in it, which libc's scandir would not list; or a lazy file by way of /proc/self/fd,
+// which it would.
+bool kernel_is_wrong(int dirfd, const char* path) {
   struct stat st;
   return current_state() != nullptr && path != nullptr && sys::fstatat(dirfd, path, &st, 0) == 0 &&
-         ancestor_entry(st) != kNoEntry;
+         (ancestor_entry(st) != kNoEntry || identify(st).lazy);
 }
 
 DIR* opendir_at(int dirfd, const char* path) {
@@ -93,7 +94,7 @@ int scandir_wrapper(int dirfd, const char* path, Entry*** list, int (*filter)(co
   return dispatch(
       dirfd, path, true, [&](Found& f) { return scan(open_directory_stream(f, -1), list, filter, compare); },
       [&](int at, const char* p) {
-        return above_mounts(at, p) ? scan(opendir_at(at, p), list, filter, compare) : native(at, p);
+        return kernel_is_wrong(at, p) ? scan(opendir_at(at, p), list, filter, compare) : native(at, p);
       });
 }
 

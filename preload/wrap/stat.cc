@@ -313,6 +313,20 @@ bool leads_to_covered(int dirfd, const char* path, int flags) {
   return f && sys::fstatat(dirfd, path, &st, flags & AT_SYMLINK_NOFOLLOW) == 0 && route_covered(st, f.get());
 }
 
+// The kernel allowed it. What it looked at may be a cache file or a handle all the same, reached by a descriptor, whose
+// modes are not what a program sees: the error that a dataset's file gives, or 0.
+int check_reached(int dirfd, const char* path, int mode, int flags) {
+  struct stat st;
+  const bool by_descriptor = path != nullptr && (path[0] == 0 || strncmp(path, "/proc/", 6) == 0 ||
+                                                 strncmp(path, "/dev/", 5) == 0);
+  if (!by_descriptor || current_state() == nullptr) return 0;
+  if (sys::fstatat(dirfd, path, &st, flags & (AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)) != 0) return 0;
+  const Identity id = identify(st);
+  Lookup f;
+  f.kind = id.kind;
+  return id.kind == Kind::kNone ? 0 : check_access(f, mode);
+}
+
 template <typename Native>
 int access_wrapper(int dirfd, const char* path, int mode, int flags, Native native) {
   return dispatch(
@@ -323,7 +337,9 @@ int access_wrapper(int dirfd, const char* path, int mode, int flags, Native nati
       },
       [=](int at, const char* p) {
         int r = native(at, p);
-        return r == 0 && (mode & W_OK) != 0 && leads_to_covered(at, p, flags) ? fail(EROFS) : r;
+        if (r != 0 || (mode & (W_OK | X_OK)) == 0) return r;
+        if (const int error = check_reached(at, p, mode, flags)) return fail(error);
+        return (mode & W_OK) != 0 && leads_to_covered(at, p, flags) ? fail(EROFS) : r;
       });
 }
 

@@ -65,11 +65,22 @@ bool is_lazy(int fd) {
 }
 
 FILE* lazy_stream(int fd, const char* mode) {
-  if (mode[0] != 'r' || strchr(mode, '+') != nullptr || strchr(mode, ',') != nullptr) return errno = EINVAL, nullptr;
+  if (mode[0] != 'r' || strchr(mode, '+') != nullptr) return errno = EINVAL, nullptr;
   cookie_io_functions_t calls = {cookie_read, nullptr, cookie_seek, cookie_close};
   FILE* stream = ::fopencookie(reinterpret_cast<void*>(static_cast<intptr_t>(fd)), "r", calls);
-  if (stream != nullptr) stream->_fileno = fd;
+  if (stream == nullptr) return nullptr;
+  stream->_fileno = fd;
+  forget_wide(stream);
   return stream;
+}
+
+// The object as a whole file, in place of the handle at `fd`, for streams that only libc can make: a descriptor, or
+// -errno (-EFBIG: it cannot fit in the cache).
+int whole_instead(int fd) {
+  Lazy lazy;
+  const int whole = find_lazy(fd, &lazy) == 0 ? open_whole(lazy) : -EIO;
+  sys::close(fd);
+  return whole;
 }
 
 FILE* open_stream(Found& f, const char* mode) {
@@ -78,7 +89,9 @@ FILE* open_stream(Found& f, const char* mode) {
     errno = EINVAL;
     return nullptr;
   }
+  const bool encoded = flags >= 0 && strchr(mode, ',') != nullptr;  // ",ccs=": only fopen knows it
   int fd = open_found(f, flags);
+  if (fd >= 0 && encoded && is_lazy(fd)) fd = whole_instead(fd);
   if (fd < 0) {
     errno = -fd;
     return nullptr;
@@ -93,7 +106,7 @@ FILE* open_stream(Found& f, const char* mode) {
     }
     return stream;
   }
-  if (strchr(mode, ',') != nullptr) {  // ",ccs=": only fopen knows it
+  if (encoded) {
     char path[32];
     sys::fd_path(fd, path);
     stream = next.fopen(path, mode);
@@ -130,11 +143,8 @@ FILE* reopen_stream(Found& f, const char* mode, FILE* stream, FILE* (*real)(cons
     return nullptr;
   }
   // The stream's own buffer and descriptor stay libc's, which would get EISDIR from a handle: the object must be whole.
-  Lazy lazy;
-  if (find_lazy(fd, &lazy) == 0) {
-    const int whole = open_whole(lazy);
-    sys::close(fd);
-    fd = whole;
+  if (is_lazy(fd)) {
+    fd = whole_instead(fd);
     if (fd < 0) {
       ::fclose(stream);
       errno = -fd;

@@ -9,7 +9,7 @@ import unittest
 
 from harness import BUILD, ROOT, Daemon, make_probe_tree
 
-PROBE, TWINS = os.path.join(BUILD, "probe"), os.path.join(BUILD, "probe_twins")
+PROBE, TWINS, FILES = (os.path.join(BUILD, name) for name in ("probe", "probe_twins", "probe_files"))
 # A read-only bind mount in a mount namespace of its own is the plain directory to compare with.
 READ_ONLY = 'mount --bind "$1" "$2" && mount -o remount,bind,ro "$2" && shift 2 && exec "$@"'
 
@@ -28,6 +28,9 @@ class Differential(unittest.TestCase):
         os.makedirs(cls.tree)
         os.makedirs(cls.plain)
         make_probe_tree(cls.tree)
+        with open(os.path.join(cls.tree, "words"), "wb") as f:  # text of several bytes a letter, then bytes that are none
+            f.write("".join(f"{i} \u00e9\u20ac\U0001f642 line {i * 7}\n" for i in range(9000)).encode() + b"bad \xff\xfe byte\n")
+        os.chmod(f.name, 0o444)
         cls.larder = Daemon(fill="eager")
         cls.larder.start()
         # One mount where nothing is on disk, one that covers an existing folder.
@@ -48,10 +51,10 @@ class Differential(unittest.TestCase):
         return subprocess.run(["unshare", "-m", "sh", "-c", READ_ONLY, "sh", self.tree, self.plain, *command],
                               capture_output=True, text=True, errors="surrogateescape", timeout=120)
 
-    def compare(self, where, part):
-        program = TWINS if part == "twins" else PROBE
+    def compare(self, where, part, larder=None):
+        program = {"twins": TWINS, "files": FILES}.get(part, PROBE)
         a = self.bare(program, self.plain, part)
-        b = self.larder.run(program, where, part, text=True, errors="surrogateescape")
+        b = (larder or self.larder).run(program, where, part, text=True, errors="surrogateescape")
         self.assertEqual(a.returncode, 0, a.stderr)
         # Shells that the probe starts print the tree's name too.
         left, right = a.stdout.replace(self.plain, "$R").splitlines(), b.stdout.replace(where, "$R").splitlines()
@@ -68,8 +71,23 @@ def add(part):
         setattr(Differential, f"test_{part}_{where}", test)
 
 
-for name in ("stats", "opens", "reads", "directories", "cwd", "links", "writes", "twins"):
+PARTS = ("stats", "opens", "reads", "directories", "cwd", "links", "writes", "twins", "files")
+for name in PARTS:
     add(name)
+
+
+class LazyDifferential(unittest.TestCase):
+    """The same where a/big is a lazy object: to the kernel its descriptor is a directory, to a program it is a file."""
+
+    setUpClass = Differential.__dict__["setUpClass"]
+    tearDownClass = Differential.__dict__["tearDownClass"]
+    bare, compare = Differential.bare, Differential.compare
+
+    def test_every_part(self):
+        for part in PARTS:
+            with self.subTest(part), Daemon(lazy_threshold=65536) as larder:
+                larder.mount("file://" + self.tree, self.nowhere)
+                self.compare(self.nowhere, part, larder)
 
 
 class Coverage(unittest.TestCase):
@@ -83,7 +101,7 @@ class Coverage(unittest.TestCase):
         with open(os.path.join(ROOT, "preload", "base", "symbols.def")) as f:
             listed = set(re.findall(r"^SYM\([^,]*, (\w+),", f.read(), re.M))
         provided = self.symbols("--defined-only", libc())  # a newer glibc's functions are not here to be called
-        called = self.symbols("-u", PROBE) | self.symbols("-u", TWINS)
+        called = self.symbols("-u", PROBE) | self.symbols("-u", TWINS) | self.symbols("-u", FILES)
         self.assertGreater(len(listed & provided), 180)
         self.assertEqual(sorted(listed & provided - called), [])
 
