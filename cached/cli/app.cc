@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <functional>
 
+#include "cached/base/units.h"
 #include "cached/base/version.h"
 #include "cached/cli/commands.h"
 #include "cached/cli/doctor.h"
@@ -16,7 +17,6 @@
 #include "cached/cli/socket_path.h"
 #include "cached/cli/status.h"
 #include "cached/cli/sync.h"
-#include "cached/cli/units.h"
 #include "cached/config/config.h"
 
 namespace larder::cli {

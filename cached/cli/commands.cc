@@ -8,11 +8,12 @@
 #include <iostream>
 #include <thread>
 
+#include "cached/base/text.h"
+#include "cached/base/units.h"
 #include "cached/cli/json_read.h"
 #include "cached/cli/mount_spec.h"
 #include "cached/cli/progress.h"
 #include "cached/cli/report.h"
-#include "cached/cli/units.h"
 #include "cached/config/config.h"
 #include "cached/store/open/source_meaning.h"
 
@@ -160,7 +161,7 @@ Result<Json> request_mount(const Client& client, const MountArgs& args, bool per
   if (!args.fallback.empty()) request["fallback"] = args.fallback;
   if (!args.policy.empty()) request["policy"] = args.policy;
   if (!args.quota.empty()) request["quota"] = args.quota;
-  Progress progress("listing " + printable(args.source));
+  Progress progress("listing " + printable(args.source, kWhole));
   auto reply = client.request(request, draw(progress));
   progress.finish();
   if (!reply && reply.error().code == EEXIST) return explain_taken(client, args, reply.error());
@@ -195,7 +196,7 @@ int umount_path(const Client& client, const std::string& path) {
 }
 
 int refresh_dataset(const Client& client, const std::string& name) {
-  Progress progress("listing " + printable(name));
+  Progress progress("listing " + printable(name, kWhole));
   auto reply = client.request({{"op", "refresh"}, {"name", name}}, draw(progress));
   progress.finish();
   if (!reply) return fail(reply.error());
@@ -243,7 +244,7 @@ int unpin_paths(const Client& client, const std::vector<std::string>& paths) {
   for (const std::string& p : paths) {
     auto reply = client.request({{"op", "unpin"}, {"path", absolute_path(p)}});
     if (!reply) return fail(reply.error());
-    if (number(*reply, "pins") == 0) warn(printable(p) + " is not pinned");
+    if (number(*reply, "pins") == 0) warn(printable(p, kWhole) + " is not pinned");
     pins += number(*reply, "pins");
   }
   say("{} pins removed\n", format_count(pins));
@@ -275,7 +276,7 @@ int check_cache(const Client& client, bool repair, const std::string& path) {
   if (!reply) return fail(reply.error());
   const Json& corrupt = list(*reply, "corrupt");
   for (const Json& c : corrupt)
-    if (c.is_string()) say("corrupt: {}\n", printable(c.get<std::string>()));
+    if (c.is_string()) say("corrupt: {}\n", printable(c.get<std::string>(), kWhole));
   uint64_t repaired = number(*reply, "repaired");
   say("{} files, {} checked: {} corrupt, {} repaired\n", format_count(number(*reply, "files")),
       format_bytes(static_cast<double>(number(*reply, "bytes"))), format_count(corrupt.size()), format_count(repaired));

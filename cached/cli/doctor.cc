@@ -17,13 +17,14 @@
 #include <filesystem>
 
 #include "cached/base/fd.h"
+#include "cached/base/text.h"
+#include "cached/base/units.h"
 #include "cached/base/version.h"
 #include "cached/cli/client.h"
 #include "cached/cli/json_read.h"
 #include "cached/cli/report.h"
 #include "cached/cli/run.h"
 #include "cached/cli/socket_path.h"
-#include "cached/cli/units.h"
 
 namespace larder::cli {
 namespace {
@@ -237,7 +238,7 @@ std::vector<Finding> diagnose_command(const std::vector<ProgramInfo>& chain) {
 
 std::string render_finding(const Finding& f) {
   const char* word = f.verdict == Verdict::kOk ? "ok  " : f.verdict == Verdict::kWarn ? "warn" : "fail";
-  std::string line = fmt::format("{}  {:<12} {}", word, f.what, printable(f.detail));
+  std::string line = fmt::format("{}  {:<12} {}", word, f.what, printable(f.detail, kWhole));
   return f.remedy.empty() ? line : line + ": " + f.remedy;
 }
 

@@ -2,13 +2,14 @@
 
 #include <fmt/format.h>
 
+#include "cached/base/text.h"
+#include "cached/base/units.h"
 #include "cached/catalog/catalog_builder.h"
 #include "cached/catalog/dataset.h"
 #include "cached/cli/json_read.h"
 #include "cached/cli/progress.h"
 #include "cached/cli/report.h"
 #include "cached/cli/socket_path.h"
-#include "cached/cli/units.h"
 #include "cached/meta/meta.h"
 #include "cached/meta/open/open_meta.h"
 #include "cached/namespace/datasets.h"
@@ -55,7 +56,7 @@ Result<Listing> list_source(Meta& meta, const DatasetDef& def) {
   auto writer = meta.write_version(def.name);
   if (!writer) return writer.error();
   CatalogBuilder names(def.id);  // tells which keys no path can name
-  Progress progress("listing " + printable(def.name));
+  Progress progress("listing " + printable(def.name, kWhole));
   uint64_t objects = 0, bytes = 0;
   Status listed = (*store)->list([&](std::vector<ObjectInfo>&& page) -> Status {
     for (const ObjectInfo& o : page) {
@@ -81,8 +82,9 @@ int show_nodes(const std::string& meta, const std::string& name, bool json) {
     return output_status(kExitOk);
   }
   for (const Json& n : list(*reply, "nodes"))
-    say("{:<24} {:<32} {:>10} {:>14} files  {} s ago\n", printable(text(n, "dataset")), printable(text(n, "node")),
-        format_bytes(static_cast<double>(number(n, "bytes"))), format_count(number(n, "files")), number(n, "age_s"));
+    say("{:<24} {:<32} {:>10} {:>14} files  {} s ago\n", printable(text(n, "dataset"), kWhole),
+        printable(text(n, "node"), kWhole), format_bytes(static_cast<double>(number(n, "bytes"))),
+        format_count(number(n, "files")), number(n, "age_s"));
   if (list(*reply, "nodes").empty()) warn("no node has reported within the last 35 seconds that it serves it");
   return output_status(kExitOk);
 }
@@ -110,8 +112,8 @@ int refresh_directly(const std::string& meta, const std::string& name) {
   auto def = (*opened)->get_dataset(name);
   if (!def) return fail(def.error());
   if (!*def)
-    return fail(
-        make_error(ENOENT, fmt::format("there is no dataset '{}'; larder format registers it", printable(name))));
+    return fail(make_error(
+        ENOENT, fmt::format("there is no dataset '{}'; larder format registers it", printable(name, kWhole))));
   auto listing = list_source(**opened, **def);
   if (!listing) return fail(listing.error());
   auto info = listing->writer->commit(listing->skipped);

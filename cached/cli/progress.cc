@@ -8,8 +8,8 @@
 #include <cmath>
 #include <cstdlib>
 
+#include "cached/base/units.h"
 #include "cached/cli/report.h"
-#include "cached/cli/units.h"
 
 namespace larder::cli {
 namespace {

@@ -4,19 +4,9 @@
 #include <cstdio>
 #include <cstring>
 
-namespace larder::cli {
+#include "cached/base/text.h"
 
-std::string printable(const std::string& text) {
-  std::string out;
-  for (char c : text) {
-    auto u = static_cast<unsigned char>(c);
-    if (u < 0x20 || u == 0x7f)
-      out += fmt::format("\\x{:02x}", u);
-    else
-      out += c;
-  }
-  return out;
-}
+namespace larder::cli {
 
 void print_out(std::string_view text) {
   (void)!fwrite(text.data(), 1, text.size(), stdout);
@@ -35,12 +25,12 @@ int output_status(int status) {
 }
 
 int fail(const Error& error, int status) {
-  print_err(fmt::format("larder: {}\n", printable(error.message)));
+  print_err(fmt::format("larder: {}\n", printable(error.message, kWhole)));
   return status;
 }
 
 void warn(const std::string& message) {
-  print_err(fmt::format("larder: warning: {}\n", printable(message)));
+  print_err(fmt::format("larder: warning: {}\n", printable(message, kWhole)));
 }
 
 }  // namespace larder::cli

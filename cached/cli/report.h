@@ -38,7 +38,4 @@ int fail(const Error& error, int status = kExitFailed);
 
 void warn(const std::string& message);
 
-// Text with visible control characters and line breaks, since it may come from a bucket.
-std::string printable(const std::string& text);
-
 }  // namespace larder::cli

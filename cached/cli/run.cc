@@ -7,11 +7,12 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "cached/base/text.h"
+#include "cached/base/units.h"
 #include "cached/cli/elf_info.h"
 #include "cached/cli/json_read.h"
 #include "cached/cli/mount_spec.h"
 #include "cached/cli/report.h"
-#include "cached/cli/units.h"
 #include "larder/standard_streams.h"
 
 namespace larder::cli {
@@ -100,7 +101,7 @@ Status mount_all(const Client& client, const std::vector<MountSpec>& mounts, con
     if (std::find(before.begin(), before.end(), m.path) == before.end()) made.push_back(m.path);
     report_skipped(*reply, m.source);
     if (!args.quiet)
-      print_err(fmt::format("larder: {} at {}: {} files, {}\n", printable(m.source), printable(m.path),
+      print_err(fmt::format("larder: {} at {}: {} files, {}\n", printable(m.source, kWhole), printable(m.path, kWhole),
                             format_count(number(*reply, "objects")),
                             format_bytes(static_cast<double>(number(*reply, "bytes")))));
   }

@@ -9,9 +9,10 @@
 #include <cstring>
 #include <thread>
 
+#include "cached/base/text.h"
+#include "cached/base/units.h"
 #include "cached/cli/json_read.h"
 #include "cached/cli/report.h"
-#include "cached/cli/units.h"
 
 namespace larder::cli {
 namespace {
@@ -29,9 +30,9 @@ double share(uint64_t part, uint64_t whole) {
 
 std::string render_mount(const Json& m) {
   std::string out = fmt::format("\n{}\n  dataset  {} version {}, {}\n  files    {} ({}), cached {} ({}), {:.0f}%\n",
-                                printable(text(m, "path")), printable(text(m, "dataset")), number(m, "version"),
-                                printable(text(m, "source")), count_of(m, "objects"), bytes_of(m, "bytes"),
-                                count_of(m, "cached_files"), bytes_of(m, "cached_bytes"),
+                                printable(text(m, "path"), kWhole), printable(text(m, "dataset"), kWhole),
+                                number(m, "version"), printable(text(m, "source"), kWhole), count_of(m, "objects"),
+                                bytes_of(m, "bytes"), count_of(m, "cached_files"), bytes_of(m, "cached_bytes"),
                                 share(number(m, "cached_files"), number(m, "objects")));
   if (auto ratio = m.find("predicted_hit_ratio"); ratio != m.end() && ratio->is_number())
     out += fmt::format("  epoch    {:.1f}% hits predicted when shuffled; {} files in use, {} partly cached\n",
@@ -39,12 +40,13 @@ std::string render_mount(const Json& m) {
   if (number(m, "pinned_files") > 0)
     out += fmt::format("  pinned   {} files ({})\n", count_of(m, "pinned_files"), bytes_of(m, "pinned_bytes"));
   if (number(m, "quota") > 0 || text(m, "policy") == "sieve")
-    out += fmt::format("  policy   {}, quota {}\n", printable(text(m, "policy")),
+    out += fmt::format("  policy   {}, quota {}\n", printable(text(m, "policy"), kWhole),
                        number(m, "quota") > 0 ? bytes_of(m, "quota") : "none");
   const Json& fill = member(m, "fill");
   std::string state = text(fill, "state");
   if (!state.empty() && state != "off")
-    out += fmt::format("  fill     {}, {}/{}\n", printable(state), count_of(fill, "done"), count_of(fill, "total"));
+    out += fmt::format("  fill     {}, {}/{}\n", printable(state, kWhole), count_of(fill, "done"),
+                       count_of(fill, "total"));
   if (number(m, "skipped") > 0)
     out += fmt::format("  skipped  {} objects whose keys no path can name\n", count_of(m, "skipped"));
   return out;
@@ -54,10 +56,11 @@ std::string render_head(const Json& s) {
   const Json& cache = member(s, "cache");
   return fmt::format(
       "larderd {} pid {}{}, up {}\nsocket   {}\ncache    {}: {} of {} used ({:.0f}%), {} files\nmetadata {}\n",
-      printable(text(s, "version")), number(s, "pid"), truth(s, "private") ? " (private)" : "",
-      format_duration(static_cast<double>(number(s, "uptime_s"))), printable(text(s, "socket")),
-      printable(text(s, "cache_dir")), bytes_of(cache, "used"), bytes_of(cache, "size"),
-      share(number(cache, "used"), number(cache, "size")), count_of(cache, "files"), printable(text(s, "meta")));
+      printable(text(s, "version"), kWhole), number(s, "pid"), truth(s, "private") ? " (private)" : "",
+      format_duration(static_cast<double>(number(s, "uptime_s"))), printable(text(s, "socket"), kWhole),
+      printable(text(s, "cache_dir"), kWhole), bytes_of(cache, "used"), bytes_of(cache, "size"),
+      share(number(cache, "used"), number(cache, "size")), count_of(cache, "files"),
+      printable(text(s, "meta"), kWhole));
 }
 
 struct Counter {
@@ -117,15 +120,17 @@ std::string render_status(const Json& s) {
     out += render_mount(m);
   for (const Json& w : list(s, "waiting_mounts")) {
     const std::string source = text(w, "source");
-    out += fmt::format("\nnot mounted at {}: {}: {}\n", printable(text(w, "path")),
-                       printable(source.empty() ? text(w, "dataset") : source), printable(text(w, "trouble")));
+    out += fmt::format("\nnot mounted at {}: {}: {}\n", printable(text(w, "path"), kWhole),
+                       printable(source.empty() ? text(w, "dataset") : source, kWhole),
+                       printable(text(w, "trouble"), kWhole));
   }
   for (const Json& d : list(s, "datasets"))
     if (!truth(d, "mounted"))
-      out += fmt::format("\nnot mounted: {} ({})\n", printable(text(d, "name")), printable(text(d, "source")));
+      out += fmt::format("\nnot mounted: {} ({})\n", printable(text(d, "name"), kWhole),
+                         printable(text(d, "source"), kWhole));
     else if (!text(d, "trouble").empty())
-      out += fmt::format("\n{} does not follow its metadata now: {}\n", printable(text(d, "name")),
-                         printable(text(d, "trouble")));
+      out += fmt::format("\n{} does not follow its metadata now: {}\n", printable(text(d, "name"), kWhole),
+                         printable(text(d, "trouble"), kWhole));
   return out;
 }
 

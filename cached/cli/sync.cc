@@ -7,9 +7,10 @@
 #include <thread>
 
 #include "cached/base/mutex.h"
+#include "cached/base/text.h"
+#include "cached/base/units.h"
 #include "cached/cli/progress.h"
 #include "cached/cli/report.h"
-#include "cached/cli/units.h"
 #include "cached/config/config.h"
 #include "cached/sync/sync.h"
 
@@ -81,16 +82,16 @@ class SyncReport {
     const std::string what = action == SyncAction::kCopy ? "copy" : "remove";
     const std::string verb = args_.dry_run ? "would " + what : action == SyncAction::kCopy ? "copied" : "removed";
     if (action == SyncAction::kCopy) {
-      say("{} {} ({})\n", verb, printable(key), format_bytes(static_cast<double>(size)));
+      say("{} {} ({})\n", verb, printable(key, kWhole), format_bytes(static_cast<double>(size)));
     } else {
-      say("{} {}\n", verb, printable(key));
+      say("{} {}\n", verb, printable(key, kWhole));
     }
   }
 
   void failed(const std::string& key, const Error& error) {
     MutexLock lock(mutex_);
     progress_.finish();
-    print_err(fmt::format("larder: failed: {}\n", printable(error.message)));
+    print_err(fmt::format("larder: failed: {}\n", printable(error.message, kWhole)));
     if (failures_.size() < kFailuresInJson)
       failures_.push_back({{"key", key}, {"errno", to_errno(error)}, {"error", error.message}});
   }

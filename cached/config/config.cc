@@ -8,6 +8,7 @@
 #include <cstdlib>
 
 #include "cached/base/files.h"
+#include "cached/base/units.h"
 
 namespace larder {
 
@@ -200,11 +201,6 @@ StoreOptions options_for(const Config& config, const std::string& source, const 
 
 // ---- sizes --------------------------------------------------------------------------------------
 
-static std::string human(uint64_t bytes) {
-  return bytes >= kGiB ? fmt::format("{:.1f} GiB", double(bytes) / double(kGiB))
-                       : fmt::format("{:.1f} MiB", double(bytes) / 1048576);
-}
-
 Result<CacheLimits> plan_limits(const Config& config, uint64_t fs_total, uint64_t fs_free, uint64_t used) {
   CacheLimits limits;
   limits.reserve = config.reserve ? config.reserve->of(fs_total) : std::min(fs_total / 20, kGiB);
@@ -213,17 +209,17 @@ Result<CacheLimits> plan_limits(const Config& config, uint64_t fs_total, uint64_
   if (limits.cache_size > fs_total)
     return make_error(EINVAL, fmt::format("cache_size {} is larger than the file system of {} ({}); give a smaller "
                                           "--cache-size or a larger file system",
-                                          human(limits.cache_size), config.cache_dir, human(fs_total)));
+                                          format_bytes(limits.cache_size), config.cache_dir, format_bytes(fs_total)));
   if (limits.reserve >= fs_total)
     return make_error(EINVAL, fmt::format("reserve {} leaves nothing of the file system of {} ({}); give a smaller one",
-                                          human(limits.reserve), config.cache_dir, human(fs_total)));
+                                          format_bytes(limits.reserve), config.cache_dir, format_bytes(fs_total)));
   if (limits.cache_size < kMinCache)
     return make_error(ENOSPC, fmt::format("cache_size {} is below 1 MiB ({} free on the file system of {}); give a "
                                           "larger --cache-size or free some space",
-                                          limits.cache_size, human(fs_free), config.cache_dir));
+                                          limits.cache_size, format_bytes(fs_free), config.cache_dir));
   limits.staging = config.staging.of(limits.cache_size);
   if (limits.staging > limits.cache_size / 4)
-    return bad("staging", human(limits.staging), "at most a quarter of cache_size");
+    return bad("staging", format_bytes(limits.staging), "at most a quarter of cache_size");
   return limits;
 }
 

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "cached/store/api/errors.h"
+#include "cached/base/text.h"
 
 namespace larder {
 

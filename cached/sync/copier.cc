@@ -7,7 +7,7 @@
 #include <optional>
 
 #include "cached/base/mutex.h"
-#include "cached/store/api/errors.h"
+#include "cached/base/text.h"
 #include "cached/sync/source_sum.h"
 
 namespace larder {

@@ -9,7 +9,7 @@
 #include <future>
 #include <optional>
 
-#include "cached/store/api/errors.h"
+#include "cached/base/text.h"
 #include "cached/store/http/http_store.h"
 #include "larder/hash.h"
 

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "cached/store/api/errors.h"
+#include "cached/base/text.h"
 #include "cached/sync/content.h"
 #include "cached/sync/object_stream.h"
 

@@ -72,7 +72,10 @@ long open() {
   uint64_t supported = 0;
   bool kernel_faults = true;
   long r = supported_features(true, &supported);
-  if (r < 0) r = supported_features(kernel_faults = false, &supported);
+  if (r < 0) {
+    kernel_faults = false;
+    r = supported_features(kernel_faults, &supported);
+  }
   if (r < 0) return r;
   if ((supported & kNeeded) != kNeeded) return -ENOSYS;
   uffdio_api api = {UFFD_API, supported & (kNeeded | kMinorShmem | kPoisonPages), 0};

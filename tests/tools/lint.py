@@ -2,7 +2,7 @@
 """What a compiler does not check of the sources: python3 tests/tools/lint.py [--root DIR]
 
 Layers: an include that runs upwards (tests/tools/layers.txt), preload/ and cached/ including each other.
-Length: a source over 450 lines. Locks: std::mutex and its kin outside cached/base/mutex.h, a Mutex that guards nothing.
+Headers: one that does not begin with a comment. Length: a source over 450 lines. Locks: std::mutex and its kin outside cached/base/mutex.h, a Mutex that guards nothing.
 Prints one line a finding; exit status 1 if there is any.
 """
 import argparse
@@ -60,6 +60,8 @@ def check_file(root, path, levels):
         lines = f.read().split("\n")
     if len(lines) - 1 > MOST_LINES:
         yield f"{path}: {len(lines) - 1} lines, more than {MOST_LINES}: does it have one purpose?"
+    if path.endswith(".h") and not lines[0].startswith("//"):
+        yield f"{path}:1: a header begins with its contract (CONTRIBUTING.md)"
     for number, line in enumerate(lines, 1):
         match = INCLUDE.match(line)
         problem = match and check_include(path, included_folder(match.group(1)), levels)

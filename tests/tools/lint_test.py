@@ -62,7 +62,7 @@ class SourcesTest(Tree):
         return self.run_tool("lint.py")
 
     def test_a_tree_in_order(self):
-        self.write("cached/fetch/fetch.h", '#include "cached/base/mutex.h"\n#include "larder/wire.h"\n')
+        self.write("cached/fetch/fetch.h", '// Fetches.\n#include "cached/base/mutex.h"\n#include "larder/wire.h"\n')
         result = self.lint()
         self.assertEqual((result.returncode, result.stdout), (0, ""), result.stderr)
 
@@ -82,14 +82,18 @@ class SourcesTest(Tree):
         self.write("cached/base/long.cc", "//\n" * 451)
         self.assert_finding(self.lint(), "cached/base/long.cc: 451 lines")
 
+    def test_a_header_without_its_contract(self):
+        self.write("cached/base/pool.h", "class Pool {};\n")
+        self.assert_finding(self.lint(), "cached/base/pool.h:1: a header begins with its contract")
+
     def test_a_lock_that_the_analysis_cannot_see(self):
         self.write("cached/base/pool.cc", "static std::mutex lock;\n")
         self.assert_finding(self.lint(), "cached/base/pool.cc:1: locks are Mutex")
 
     def test_a_mutex_that_guards_nothing(self):
-        self.write("cached/base/pool.h", "class Pool {\n  Mutex mutex_;\n  int size_ = 0;\n};\n")
-        self.assert_finding(self.lint(), "cached/base/pool.h:2: nothing is GUARDED_BY(mutex_)")
-        self.write("cached/base/pool.h", "class Pool {\n  Mutex mutex_;\n  int size_ GUARDED_BY(mutex_) = 0;\n};\n")
+        self.write("cached/base/pool.h", "// Threads.\nclass Pool {\n  Mutex mutex_;\n  int size_ = 0;\n};\n")
+        self.assert_finding(self.lint(), "cached/base/pool.h:3: nothing is GUARDED_BY(mutex_)")
+        self.write("cached/base/pool.h", "// Threads.\nclass Pool {\n  Mutex mutex_;\n  int size_ GUARDED_BY(mutex_) = 0;\n};\n")
         self.assertEqual(self.lint().returncode, 0)
 
 

@@ -10,10 +10,10 @@
 #include <cstring>
 #include <ctime>
 
+#include "cached/base/text.h"
 #include "cached/meta/definition.h"
 #include "cached/meta/local/sqlite.h"
 #include "cached/meta/segment.h"
-#include "cached/store/api/errors.h"
 
 namespace larder {
 namespace {

@@ -2,9 +2,9 @@
 
 #include <fmt/format.h>
 
+#include "cached/base/text.h"
 #include "cached/meta/local/local.h"
 #include "cached/meta/redis/redis_meta.h"
-#include "cached/store/api/errors.h"
 
 namespace larder {
 

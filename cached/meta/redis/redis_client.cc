@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <thread>
 
+#include "cached/base/text.h"
 #include "cached/meta/redis/redis_sentinel.h"
-#include "cached/store/api/errors.h"
 
 namespace larder {
 namespace {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "cached/base/text.h"
 #include "cached/meta/definition.h"
 #include "cached/meta/node_board.h"
 #include "cached/meta/redis/redis_records.h"
@@ -10,7 +11,6 @@
 #include "cached/meta/redis/redis_version.h"
 #include "cached/meta/redis/redis_watch.h"
 #include "cached/meta/redis/redis_writer.h"
-#include "cached/store/api/errors.h"
 
 namespace larder {
 namespace {

@@ -4,9 +4,9 @@
 
 #include <algorithm>
 
+#include "cached/base/text.h"
 #include "cached/meta/definition.h"
 #include "cached/meta/redis/redis_values.h"
-#include "cached/store/api/errors.h"
 
 namespace larder {
 

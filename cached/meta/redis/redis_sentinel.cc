@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "cached/store/api/errors.h"
+#include "cached/base/text.h"
 
 namespace larder {
 namespace {

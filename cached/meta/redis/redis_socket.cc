@@ -9,8 +9,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "cached/base/text.h"
 #include "cached/meta/redis/redis_tls.h"
-#include "cached/store/api/errors.h"
 
 namespace larder {
 namespace {

@@ -9,7 +9,7 @@
 #include <algorithm>
 #include <array>
 
-#include "cached/store/api/errors.h"
+#include "cached/base/text.h"
 
 namespace larder {
 namespace {

@@ -10,7 +10,7 @@
 #include <map>
 #include <optional>
 
-#include "cached/store/api/errors.h"
+#include "cached/base/text.h"
 
 namespace larder {
 namespace {

@@ -2,11 +2,11 @@
 
 #include <thread>
 
+#include "cached/base/text.h"
 #include "cached/meta/definition.h"
 #include "cached/meta/object_pipe.h"
 #include "cached/meta/redis/redis_values.h"
 #include "cached/meta/segment.h"
-#include "cached/store/api/errors.h"
 
 namespace larder {
 namespace {

@@ -8,6 +8,7 @@
 #include <set>
 #include <thread>
 
+#include "cached/base/text.h"
 #include "cached/meta/definition.h"
 #include "cached/meta/redis/redis_scripts.h"
 #include "cached/meta/redis/redis_values.h"

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "cached/base/text.h"
+
 namespace larder {
 namespace {
 
@@ -30,14 +32,6 @@ bool worth_retrying(int status, std::string_view code) {
   if (code.starts_with("Throttling")) return true;
   return one_of(code, {"RequestTimeout", "SlowDown", "SlowDownRead", "InternalError", "InternalErrors", "Http400",
                        "RequestExpired", "BadDigest", "IncompleteBody"});
-}
-
-std::string printable(std::string_view text, size_t max) {
-  std::string out(text.substr(0, max));
-  for (char& c : out) {
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
-  }
-  return out;
 }
 
 std::string describe(std::string_view object, int status, const ServiceError& error) {

@@ -3,6 +3,7 @@
 #include <string>
 #include <string_view>
 
+#include "cached/base/text.h"
 #include "larder/result.h"
 
 namespace larder {
@@ -21,10 +22,7 @@ int errno_of(int status, std::string_view code);
 // True for replies that are worth another attempt. Broken connections always are.
 bool worth_retrying(int status, std::string_view code);
 
-// "s3://b/k: 403 AccessDenied: Access Denied (request id X)"; control bytes in what the store said become '?'.
+// "s3://b/k: 403 AccessDenied: Access Denied (request id X)"; what the store said is printable().
 std::string describe(std::string_view object, int status, const ServiceError& error);
-
-// `text` on one line, control bytes as '?', at most `max` bytes: safe in a log and on a terminal.
-std::string printable(std::string_view text, size_t max = 300);
 
 }  // namespace larder

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <iterator>
 
-#include "cached/store/api/errors.h"
+#include "cached/base/text.h"
 
 namespace larder {
 namespace {

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
+#include "cached/base/text.h"
 #include "cached/store/api/endpoint.h"
-#include "cached/store/api/errors.h"
 #include "cached/store/api/store.h"
 
 namespace larder {

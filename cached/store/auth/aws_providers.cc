@@ -9,7 +9,7 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
 
-#include "cached/store/api/errors.h"
+#include "cached/base/text.h"
 #include "cached/store/api/percent.h"
 #include "cached/store/auth/profile_credentials.h"
 #include "cached/store/auth/refreshing_credentials.h"

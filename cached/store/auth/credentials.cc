@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <fstream>
 
+#include "cached/base/text.h"
 #include "cached/store/api/options.h"
 #include "cached/store/auth/aws_providers.h"
 #include "cached/store/auth/profile_credentials.h"
@@ -26,18 +27,12 @@ class FixedCredentials final : public CredentialsProvider {
   std::shared_ptr<const Credentials> credentials_;
 };
 
-std::string_view trim(std::string_view text) {
-  const size_t first = text.find_first_not_of(" \t\r");
-  if (first == std::string_view::npos) return {};
-  return text.substr(first, text.find_last_not_of(" \t\r") - first + 1);
-}
-
 // "[profile name]" in config (but "[default]"), "[name]" in credentials.
 bool section_is(std::string_view section, std::string_view name, bool is_config) {
-  section = trim(section);
+  section = trimmed(section);
   if (!is_config || (name == "default" && section == "default")) return section == name;
   if (!section.starts_with("profile")) return false;
-  return trim(section.substr(7)) == name;
+  return trimmed(section.substr(7)) == name;
 }
 
 std::string read_file(const std::string& path) {
@@ -86,7 +81,7 @@ Profile parse_profile(std::string_view text, std::string_view name, bool is_conf
     const size_t end = std::min(text.find('\n'), text.size());
     const std::string_view raw = text.substr(0, end);
     text.remove_prefix(std::min(end + 1, text.size()));
-    const std::string_view line = trim(raw);
+    const std::string_view line = trimmed(raw);
     if (line.empty() || line.front() == '#' || line.front() == ';') continue;
     if (line.front() == '[') {
       inside = line.back() == ']' && section_is(line.substr(1, line.size() - 2), name, is_config);
@@ -95,7 +90,7 @@ Profile parse_profile(std::string_view text, std::string_view name, bool is_conf
     // An indented line belongs to a nested setting ("s3 =" and what follows it).
     const size_t equals = line.find('=');
     if (!inside || equals == std::string_view::npos || raw.front() == ' ' || raw.front() == '\t') continue;
-    out[std::string(trim(line.substr(0, equals)))] = trim(line.substr(equals + 1));
+    out[std::string(trimmed(line.substr(0, equals)))] = trimmed(line.substr(equals + 1));
   }
   return out;
 }

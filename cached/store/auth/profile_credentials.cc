@@ -6,7 +6,7 @@
 #include <ctime>
 #include <pugixml.hpp>
 
-#include "cached/store/api/errors.h"
+#include "cached/base/text.h"
 #include "cached/store/api/percent.h"
 #include "cached/store/auth/aws_providers.h"
 #include "cached/store/auth/refreshing_credentials.h"

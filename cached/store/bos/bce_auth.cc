@@ -6,16 +6,11 @@
 #include <ctime>
 #include <vector>
 
+#include "cached/base/text.h"
 #include "cached/store/api/percent.h"
 
 namespace larder {
 namespace {
-
-std::string_view trimmed(std::string_view text) {
-  const size_t first = text.find_first_not_of(" \t\r\n");
-  if (first == std::string_view::npos) return {};
-  return text.substr(first, text.find_last_not_of(" \t\r\n") - first + 1);
-}
 
 bool is_signed(std::string_view name, std::string_view value) {
   if (trimmed(value).empty() || name == "x-bce-request-id") return false;

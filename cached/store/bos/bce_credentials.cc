@@ -9,7 +9,7 @@
 
 #include "cached/base/files.h"
 #include "cached/base/mutex.h"
-#include "cached/store/api/errors.h"
+#include "cached/base/text.h"
 #include "cached/store/api/options.h"
 #include "cached/store/http/http_headers.h"
 
@@ -17,18 +17,13 @@ namespace larder {
 namespace {
 
 constexpr std::streamsize kMaxFile = 1 << 20;
-
-std::string_view trimmed(std::string_view text) {
-  const size_t first = text.find_first_not_of(" \t\r\"");
-  if (first == std::string_view::npos) return {};
-  return text.substr(first, text.find_last_not_of(" \t\r\"") - first + 1);
-}
+constexpr std::string_view kAroundSetting = " \t\r\"";
 
 void read_setting(std::string_view line, Credentials& out) {
   const size_t equals = line.find('=');
   if (equals == std::string_view::npos) return;
-  const std::string name = lower_case(trimmed(line.substr(0, equals)));
-  const std::string_view value = trimmed(line.substr(equals + 1));
+  const std::string name = lower_case(trimmed(line.substr(0, equals), kAroundSetting));
+  const std::string_view value = trimmed(line.substr(equals + 1), kAroundSetting);
   if (name == "ak" || name == "access_key") out.access_key = value;
   if (name == "sk" || name == "secret_key") out.secret_key = value;
   if (name == "sts" || name == "session_token") out.session_token = value;
@@ -115,7 +110,7 @@ Result<Credentials> parse_bce_credentials(std::string_view text) {
   bool ours = true;  // before the first section
   while (!text.empty()) {
     const size_t end = std::min(text.find('\n'), text.size());
-    const std::string_view line = trimmed(text.substr(0, end));
+    const std::string_view line = trimmed(text.substr(0, end), kAroundSetting);
     text.remove_prefix(std::min(end + 1, text.size()));
     if (line.starts_with('[')) {
       const std::string section = lower_case(line);

@@ -9,6 +9,7 @@
 #include <ctime>
 #include <nlohmann/json.hpp>
 
+#include "cached/base/text.h"
 #include "cached/store/api/options.h"
 #include "cached/store/api/percent.h"
 #include "cached/store/bos/bce_auth.h"

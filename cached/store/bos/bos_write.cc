@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "cached/base/text.h"
 #include "cached/store/api/percent.h"
 #include "cached/store/bos/bos.h"
 

@@ -8,7 +8,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "cached/store/api/errors.h"
+#include "cached/base/text.h"
 
 namespace larder {
 namespace {

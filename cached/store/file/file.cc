@@ -12,7 +12,7 @@
 #include <memory>
 
 #include "cached/base/files.h"
-#include "cached/store/api/errors.h"
+#include "cached/base/text.h"
 #include "cached/store/api/options.h"
 #include "cached/store/file/beneath.h"
 

@@ -8,7 +8,7 @@
 #include <fstream>
 #include <random>
 
-#include "cached/store/api/errors.h"
+#include "cached/base/text.h"
 #include "cached/store/file/beneath.h"
 #include "larder/hash.h"
 

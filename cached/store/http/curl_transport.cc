@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <unordered_map>
 
+#include "cached/base/text.h"
 #include "cached/store/http/transport_thread.h"
 
 namespace larder {
@@ -62,14 +63,6 @@ HttpReply::Transport transport_of(CURLcode code) {
     default:
       return HttpReply::Transport::kBroken;
   }
-}
-
-std::string_view trim(std::string_view text) {
-  while (!text.empty() && (text.back() == '\r' || text.back() == '\n' || text.back() == ' ' || text.back() == '\t'))
-    text.remove_suffix(1);
-  while (!text.empty() && (text.front() == ' ' || text.front() == '\t'))
-    text.remove_prefix(1);
-  return text;
 }
 
 }  // namespace
@@ -232,14 +225,14 @@ class HttpEngine::CurlTransport final : public TransportThread {
     t.last_activity = Clock::now();
     t.header_bytes += bytes;
     if (t.header_bytes > kMaxHeaderBytes) return 0;
-    std::string_view line = trim({data, bytes});
+    std::string_view line = trimmed({data, bytes});
     if (line.starts_with("HTTP/")) {  // again after "100 Continue"
       t.first_byte = std::chrono::duration_cast<std::chrono::microseconds>(t.last_activity - t.started);
       t.reply.headers.clear();
       return bytes;
     }
     if (auto colon = line.find(':'); colon != std::string_view::npos) {
-      t.reply.headers.add(line.substr(0, colon), trim(line.substr(colon + 1)));
+      t.reply.headers.add(line.substr(0, colon), trimmed(line.substr(colon + 1)));
     }
     return bytes;
   }

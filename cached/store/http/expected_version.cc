@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "cached/store/api/errors.h"
+#include "cached/base/text.h"
 
 namespace larder {
 namespace {

@@ -6,7 +6,7 @@
 #include <memory>
 #include <thread>
 
-#include "cached/store/api/errors.h"
+#include "cached/base/text.h"
 #include "cached/store/http/pacer.h"
 
 namespace larder {

@@ -1,17 +1,8 @@
 #include "cached/store/http/http_headers.h"
 
+#include "cached/base/text.h"
+
 namespace larder {
-
-static char lower_case(char c) {
-  return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
-}
-
-std::string lower_case(std::string_view text) {
-  std::string out(text);
-  for (char& c : out)
-    c = lower_case(c);
-  return out;
-}
 
 void HttpHeaders::add(std::string_view name, std::string_view value) {
   if (fields_.empty()) {

@@ -35,6 +35,4 @@ class HttpHeaders {
   std::vector<Field> fields_;
 };
 
-std::string lower_case(std::string_view text);  // ASCII
-
 }  // namespace larder

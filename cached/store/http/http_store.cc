@@ -5,6 +5,7 @@
 #include <charconv>
 #include <cstdlib>
 
+#include "cached/base/text.h"
 #include "cached/store/api/list_order.h"
 #include "cached/store/api/options.h"
 #include "cached/store/http/compared_get.h"

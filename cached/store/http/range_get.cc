@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "cached/base/mutex.h"
+#include "cached/base/text.h"
 #include "cached/store/http/body_check.h"
 #include "cached/store/http/expected_version.h"
 

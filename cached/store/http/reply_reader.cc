@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <charconv>
 
+#include "cached/base/text.h"
+
 namespace larder {
 namespace {
 
@@ -10,14 +12,6 @@ constexpr size_t kMaxHead = 64 * 1024;
 
 Error bad(std::string_view what) {
   return make_error(EPROTO, "not an HTTP reply: " + std::string(what));
-}
-
-std::string_view trim(std::string_view text) {
-  while (!text.empty() && (text.back() == ' ' || text.back() == '\t'))
-    text.remove_suffix(1);
-  while (!text.empty() && (text.front() == ' ' || text.front() == '\t'))
-    text.remove_prefix(1);
-  return text;
 }
 
 }  // namespace
@@ -63,7 +57,7 @@ Status ReplyReader::parse(std::string_view head, HttpReply& reply) {
     const size_t colon = line.find(':');
     if (colon == std::string_view::npos || colon == 0 || line[0] == ' ' || line[0] == '\t')
       return bad("a header is none");
-    reply.headers.add(line.substr(0, colon), trim(line.substr(colon + 1)));
+    reply.headers.add(line.substr(0, colon), trimmed(line.substr(colon + 1)));
   }
   return {};
 }

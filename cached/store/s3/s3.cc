@@ -7,6 +7,7 @@
 #include <ctime>
 
 #include "cached/base/mutex.h"
+#include "cached/base/text.h"
 #include "cached/store/api/options.h"
 #include "cached/store/api/percent.h"
 #include "cached/store/auth/sigv4.h"

@@ -6,6 +6,7 @@
 #include <charconv>
 #include <pugixml.hpp>
 
+#include "cached/base/text.h"
 #include "cached/store/api/percent.h"
 
 namespace larder {

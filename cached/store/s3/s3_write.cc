@@ -6,6 +6,7 @@
 #include <charconv>
 #include <pugixml.hpp>
 
+#include "cached/base/text.h"
 #include "cached/store/api/percent.h"
 #include "cached/store/checksum/etag_check.h"
 #include "cached/store/s3/s3.h"

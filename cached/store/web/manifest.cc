@@ -6,6 +6,7 @@
 #include <charconv>
 #include <nlohmann/json.hpp>
 
+#include "cached/base/text.h"
 #include "cached/store/api/options.h"
 #include "cached/store/api/percent.h"
 #include "cached/store/checksum/etag_check.h"

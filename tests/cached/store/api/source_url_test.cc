@@ -192,7 +192,7 @@ TEST(S3Xml, Errors) {
   EXPECT_EQ(error.region, "eu-west-1");
   EXPECT_EQ(parse_s3_error("<html>").code, "");
   EXPECT_EQ(describe("s3://b/k", 404, {"NoSuchKey", "gone\n\x1b[31m", "R", ""}),
-            "s3://b/k: HTTP 404 NoSuchKey: gone??[31m (request id R)");
+            "s3://b/k: HTTP 404 NoSuchKey: gone\\x0a\\x1b[31m (request id R)");
 }
 
 TEST(Errors, ErrnoOfReplies) {

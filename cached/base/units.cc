@@ -1,11 +1,11 @@
-#include "cached/cli/units.h"
+#include "cached/base/units.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <iterator>
 
-namespace larder::cli {
+namespace larder {
 
 std::string format_bytes(double bytes) {
   static constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
@@ -33,4 +33,4 @@ std::string format_duration(double seconds) {
   return fmt::format("{}:{:02}", s / 60, s % 60);
 }
 
-}  // namespace larder::cli
+}  // namespace larder

@@ -1,8 +1,8 @@
-#include "cached/cli/units.h"
+#include "cached/base/units.h"
 
 #include <gtest/gtest.h>
 
-namespace larder::cli {
+namespace larder {
 namespace {
 
 TEST(Format, Bytes) {
@@ -26,4 +26,4 @@ TEST(Format, CountsAndTimes) {
 }
 
 }  // namespace
-}  // namespace larder::cli
+}  // namespace larder
