@@ -204,6 +204,8 @@ int refresh_dataset(const Client& client, const std::string& name) {
   say("{} version {}: {} files, {}; {} added, {} changed, {} removed\n", name, number(r, "version"),
       format_count(number(r, "objects")), format_bytes(static_cast<double>(number(r, "bytes"))),
       format_count(number(r, "added")), format_count(number(r, "changed")), format_count(number(r, "removed")));
+  for (const Json& w : list(r, "warnings"))
+    if (w.is_string()) warn(w.get<std::string>());
   if (uint64_t skipped = number(r, "skipped"); skipped > 0) {
     std::string examples;
     for (const Json& e : list(r, "examples"))

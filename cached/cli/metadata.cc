@@ -58,7 +58,7 @@ Result<Listing> list_source(Meta& meta, const DatasetDef& def) {
   CatalogBuilder names(def.id);  // tells which keys no path can name
   Progress progress("listing " + printable(def.name, kWhole));
   uint64_t objects = 0, bytes = 0;
-  Status listed = (*store)->list([&](std::vector<ObjectInfo>&& page) -> Status {
+  auto take = [&](std::vector<ObjectInfo>&& page) -> Status {
     for (const ObjectInfo& o : page) {
       if (Status s = names.add(o); !s) return s;
       if (Status s = (*writer)->add(o); !s) return s;
@@ -66,8 +66,11 @@ Result<Listing> list_source(Meta& meta, const DatasetDef& def) {
     }
     progress.update({objects += page.size(), 0, bytes, 0, 0});
     return {};
-  });
+  };
+  ListedTwice twice;
+  Status listed = list_distinct(**store, take, twice);
   progress.finish();
+  if (twice.count > 0) warn(twice.text());
   if (!listed) return listed.error();
   return Listing{std::move(*writer), names.skipped().count};
 }

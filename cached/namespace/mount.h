@@ -10,6 +10,7 @@
 
 #include "cached/catalog/dataset.h"
 #include "cached/config/config.h"
+#include "cached/store/api/distinct_keys.h"
 
 namespace larder {
 
@@ -62,6 +63,7 @@ struct RefreshResult {
   VersionInfo info;
   uint64_t added = 0, changed = 0, removed = 0;
   SkippedKeys skipped;
+  ListedTwice twice;
 };
 
 // An errno of a store or of metadata that cannot be reached now; any other is an answer.

@@ -29,7 +29,8 @@ Result<Refresher::Listing> Refresher::list_source(Dataset& d, Store& store, cons
   if (!writer) return writer.error();
   CatalogBuilder builder(d.id());
   uint64_t objects = 0, bytes = 0;
-  Status listed = store.list([&](std::vector<ObjectInfo>&& page) -> Status {
+  ListedTwice twice;
+  auto take = [&](std::vector<ObjectInfo>&& page) -> Status {
     if (stopping_ || (progress.cancelled && progress.cancelled()))
       return make_error(ECANCELED, "the listing was cancelled");
     for (const ObjectInfo& o : page) {
@@ -40,11 +41,11 @@ Result<Refresher::Listing> Refresher::list_source(Dataset& d, Store& store, cons
     objects += page.size();
     if (progress.report) progress.report(objects, 0, bytes, 0, 0);
     return {};
-  });
-  if (!listed) return listed.error();
+  };
+  if (Status listed = list_distinct(store, take, twice); !listed) return listed.error();
   Result<CatalogImage> image = builder.finish(0, wall_ns());
   if (!image) return image.error();
-  return Listing{std::move(*image), builder.skipped(), std::move(*writer)};
+  return Listing{std::move(*image), builder.skipped(), std::move(twice), std::move(*writer)};
 }
 
 // What differs between two catalogs, by path.
@@ -94,6 +95,8 @@ Result<RefreshResult> Refresher::list_and_install(Dataset& d, Store& store, cons
 Result<RefreshResult> Refresher::commit(Dataset& d, Listing listing) {
   RefreshResult r;
   r.skipped = listing.skipped;
+  r.twice = listing.twice;
+  if (r.twice.count > 0) spdlog::warn("{}: {}", d.label(), r.twice.text());
   std::shared_ptr<CatalogVersion> current = d.version();
   Result<std::optional<VersionInfo>> info = p_.meta.current(d.def.name);
   if (!info) return info.error();
@@ -198,6 +201,8 @@ Status Refresher::ensure_version(Dataset& d, const MountRequest& r, const Progre
   if (!listed && !(found && may_pass(listed.error().code))) return listed.error();
   if (!listed)
     warnings.push_back("the stored version is used, because the source could not be listed: " + listed.error().message);
+  else if (listed->twice.count > 0)
+    warnings.push_back(listed->twice.text());
   return found ? Status() : p_.versions.load(d, &found);
 }
 

@@ -72,6 +72,7 @@ class Refresher {
   struct Listing {
     CatalogImage image;
     SkippedKeys skipped;
+    ListedTwice twice;
     std::unique_ptr<VersionWriter> writer;
   };
 

@@ -129,10 +129,12 @@ AdminAnswer DatasetCommands::refresh(const AdminCall& call) {
   if (!in.status()) return in.status().error();
   Result<RefreshResult> r = p_.datasets.refresh(name, call.progress());
   if (!r) return r.error();
-  return json{{"version", r->info.version},  {"objects", r->info.objects},
-              {"bytes", r->info.bytes},      {"added", r->added},
-              {"changed", r->changed},       {"removed", r->removed},
-              {"skipped", r->skipped.count}, {"examples", some_of(r->skipped.examples)}};
+  return json{
+      {"version", r->info.version},     {"objects", r->info.objects},
+      {"bytes", r->info.bytes},         {"added", r->added},
+      {"changed", r->changed},          {"removed", r->removed},
+      {"skipped", r->skipped.count},    {"examples", some_of(r->skipped.examples)},
+      {"listed_twice", r->twice.count}, {"warnings", r->twice.count > 0 ? json{r->twice.text()} : json::array()}};
 }
 
 }  // namespace larder

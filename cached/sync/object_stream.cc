@@ -1,5 +1,7 @@
 #include "cached/sync/object_stream.h"
 
+#include "cached/store/api/distinct_keys.h"
+
 namespace larder {
 namespace {
 
@@ -9,7 +11,9 @@ constexpr size_t kMaxPages = 4;
 
 ObjectStream::ObjectStream(Store& store) {
   thread_ = std::thread([this, &store] {
-    Status status = store.list([this](std::vector<ObjectInfo>&& page) { return push(std::move(page)); });
+    ListedTwice twice;
+    Status status = list_distinct(
+        store, [this](std::vector<ObjectInfo>&& page) { return push(std::move(page)); }, twice);
     MutexLock lock(mutex_);
     status_ = std::move(status);
     ended_ = true;

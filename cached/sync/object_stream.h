@@ -1,4 +1,5 @@
-// A listing as a stream: its own thread lists, and next() returns one object after the other. At most a few pages wait.
+// A listing as a stream: its own thread lists, and next() returns one object after the other; of a key that the store
+// lists twice, the later one. At most a few pages wait.
 // The store must outlive it.
 #pragma once
 #include <deque>

@@ -6,9 +6,9 @@ tests/tools/, which tests/run.py puts on the path; by hand: PYTHONPATH=tests:tes
 from .base import (BUILD, LARDER, LARDERD, LIBRARY, PYTHON, ROOT, TESTS, TOOLS, VENV, VENV_PYTHON, MiB, alive, clean_environment, free_port,
                    run_program, scratch, wait_for)
 from .daemon import Daemon, LarderTest
-from .stores import Proxy, s3_environment, s3_server
+from .stores import OddServer, Proxy, s3_environment, s3_server
 from .trees import content, digest, make_probe_tree, make_tree, settle_tree, tree_digests
 
 __all__ = ["BUILD", "LARDER", "LARDERD", "LIBRARY", "PYTHON", "ROOT", "TESTS", "TOOLS", "VENV", "VENV_PYTHON", "MiB", "alive",
-           "clean_environment", "free_port", "run_program", "scratch", "wait_for", "Daemon", "LarderTest", "Proxy", "s3_environment", "s3_server",
+           "clean_environment", "free_port", "run_program", "scratch", "wait_for", "Daemon", "LarderTest", "OddServer", "Proxy", "s3_environment", "s3_server",
            "content", "digest", "make_probe_tree", "make_tree", "settle_tree", "tree_digests"]

@@ -107,7 +107,7 @@ class Daemon:
 
     def mount(self, source, path, **options):
         words = [w for k, v in options.items() for w in ("--option", f"{k}={v}")]
-        self.larder("mount", source, path, *words)
+        return self.larder("mount", source, path, *words)
 
     def preload_env(self, **more):
         return {**self.env, "LD_PRELOAD": LIBRARY, "LARDER_CACHE": self.config["cache_dir"], **more}

@@ -2,6 +2,7 @@
 import json
 import os
 import subprocess
+import urllib.parse
 import urllib.request
 
 from s3_server import S3Server
@@ -16,6 +17,33 @@ def s3_server(folder):
 
 def s3_environment(server):
     return {"AWS_ACCESS_KEY_ID": server.access_key, "AWS_SECRET_ACCESS_KEY": server.secret_key, "AWS_REGION": server.region}
+
+
+class OddServer:
+    """tests/tools/odd_s3_server.py."""
+    access_key, secret_key, region = "odd", "odd", "us-east-1"
+
+    def __init__(self, **habits):
+        self.process = subprocess.Popen([PYTHON, os.path.join(TOOLS, "odd_s3_server.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.endpoint = json.loads(self.process.stdout.readline())["endpoint"]
+        if habits:
+            self.habits(**habits)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.stdin.close()
+        self.process.stdout.close()
+        self.process.wait(10)
+
+    def habits(self, **habits):
+        self.put("habits", json.dumps(habits).encode(), bucket="-")
+
+    def put(self, key, data, bucket="bucket", **headers):
+        url = f"{self.endpoint}/{bucket}/{urllib.parse.quote(key)}"
+        with urllib.request.urlopen(urllib.request.Request(url, data=data, method="PUT", headers=headers)):
+            pass
 
 
 class Proxy:

@@ -14,6 +14,8 @@ region are. PUT /BUCKET/KEY stores (headers x-mtime: seconds, content-encoding);
     denied      keys whose 403 comes from a cache, dated `age` seconds ago
     age         see denied
     hold        so many GETs of objects are collected before they are answered, once
+    twice       true: each key is listed twice, first with size 0 and the date 1970; a page begins with the key that ended
+                the one before
     secret      the access key that is known; others are InvalidAccessKeyId
 GET /-/log gives what was asked: [{"method","path","query","status","headers"}].
 """
@@ -30,7 +32,7 @@ import time
 import urllib.parse
 from xml.sax.saxutils import escape
 
-HABITS = {"etags": "md5", "list_v1": False, "gunzip": False, "clock": 0, "region": "", "denied": [], "age": 0, "hold": 0, "secret": ""}
+HABITS = {"etags": "md5", "list_v1": False, "gunzip": False, "clock": 0, "region": "", "denied": [], "age": 0, "hold": 0, "secret": "", "twice": False}
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -155,7 +157,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             all_objects = sorted(self.server.objects.items(), key=lambda one: one[0].encode())
         rows, last, more = [], "", False
         for key, (data, mtime, _) in all_objects:
-            if not key.startswith(prefix) or key <= after:
+            if not key.startswith(prefix) or key < after or (key == after and not self.habits["twice"]):
                 continue
             end = key.find(delimiter, len(prefix)) if delimiter else -1
             folder = key[:end + 1] if end >= 0 else ""
@@ -170,6 +172,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             rows.append(f"<CommonPrefixes><Prefix>{encode(folder)}</Prefix></CommonPrefixes>" if folder else
                         f"<Contents><Key>{encode(key)}</Key><Size>{len(data)}</Size><LastModified>{stamp}</LastModified>"
                         + (f"<ETag>{escape(etag)}</ETag>" if etag else "") + "</Contents>")
+            if self.habits["twice"] and not folder:
+                rows[-1] = (f"<Contents><Key>{encode(key)}</Key><Size>0</Size><LastModified>1970-01-01T00:00:01.000Z</LastModified></Contents>"
+                            + rows[-1])
         head = "<EncodingType>url</EncodingType>" if encode is not escape else ""
         if v2:
             head += f"<KeyCount>{len(rows)}</KeyCount>"

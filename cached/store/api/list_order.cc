@@ -32,11 +32,8 @@ Status ListOrder::take(ObjectInfo&& object) {
   }
   object.key.erase(0, prefix_.size());
   if (object.key.empty() && object.size == 0) return {};  // "train/" itself: the marker a console makes for a folder
-  if (in_order_ && !held_.empty() && object.key == held_.back().key) {
-    return make_error(EIO, fmt::format("{}: the store listed '{}' twice", name_, printable(object.key)));
-  }
-  const bool ascends = held_.empty() ? !flushed_ || last_ < object.key : held_.back().key < object.key;
-  if (!ascends) {
+  const bool descends = held_.empty() ? flushed_ && object.key < last_ : object.key < held_.back().key;
+  if (descends) {
     if (flushed_) {
       return make_error(EIO,
                         fmt::format("{}: the store's list is not in byte order ('{}' after '{}'); set the store option "
@@ -65,13 +62,7 @@ Status ListOrder::flush() {
 }
 
 Status ListOrder::end() {
-  if (!in_order_) {
-    std::sort(held_.begin(), held_.end(), [](auto& a, auto& b) { return a.key < b.key; });
-    auto twice = std::adjacent_find(held_.begin(), held_.end(), [](auto& a, auto& b) { return a.key == b.key; });
-    if (twice != held_.end()) {
-      return make_error(EIO, fmt::format("{}: the store listed '{}' twice", name_, printable(twice->key)));
-    }
-  }
+  if (!in_order_) std::stable_sort(held_.begin(), held_.end(), [](auto& a, auto& b) { return a.key < b.key; });
   return flush();
 }
 

@@ -1,4 +1,5 @@
-// Turns the pages of a store's list into what Store::list() promises: relative keys, strictly ascending, none twice.
+// Turns the pages of a store's list into what Store::list() promises: relative keys, ascending. What comes twice stays,
+// in the order in which it came.
 //
 // S3 lists in byte order. Stores on top of folders (SeaweedFS, rclone's server) list folder by folder ("a/b" before
 // "a-b"), so the first kWindow objects are kept back: if the order breaks within them, everything is collected and

@@ -91,7 +91,7 @@ class StoreWriter;
 class Store {
  public:
   virtual ~Store() = default;
-  // Calls `page` with objects below the prefix, in byte order of their keys; stops at its first error.
+  // Calls `page` with objects below the prefix, in byte order; stops at its first error. Twice: see distinct_keys.h.
   virtual Status list(const std::function<Status(std::vector<ObjectInfo>&&)>& page) = 0;
   virtual Result<ObjectInfo> head(std::string_view key) = 0;
   virtual void get(GetRequest request) = 0;

@@ -85,14 +85,14 @@ struct ParallelList::State {
     std::vector<ObjectInfo> objects = std::move(first->objects);
     size_t pages = 1;
     for (std::string next = first->next; !next.empty();) {
-      if (pages++ == node.patience && split_by_start(node, objects.front())) return {};
+      if (pages++ == node.patience && split_by_start(node, objects)) return {};
       auto page = list.ask_(node.folder, false, next);
       if (!page.ok()) return page.error();
       if (page->next == next) return make_error(EIO, "the store's list does not advance");
       next = page->next;
       std::move(page->objects.begin(), page->objects.end(), std::back_inserter(objects));
     }
-    std::sort(objects.begin(), objects.end(), by_key);  // stores on top of folders have another order
+    std::stable_sort(objects.begin(), objects.end(), by_key);  // stores on top of folders have another order
     MutexLock lock(mutex);
     node.objects = std::move(objects);
     node.done = true;
@@ -139,12 +139,14 @@ struct ParallelList::State {
     }
   }
 
-  bool split_by_start(Node& node, const ObjectInfo& first) {
+  bool split_by_start(Node& node, const std::vector<ObjectInfo>& seen) {
     if (!list.first_after_) return false;
+    const ObjectInfo& first = seen.front();
     const std::vector<std::string> all = starts(node, first.key);
     if (all.size() < 2) return false;
     std::vector<ObjectInfo> shorter;  // a key that all others begin with
-    if (all.front() > first.key && !first.key.starts_with(all.front())) shorter.push_back(first);
+    if (all.front() > first.key && !first.key.starts_with(all.front()))
+      std::copy_if(seen.begin(), seen.end(), std::back_inserter(shorter), [&](auto& o) { return o.key == first.key; });
     replace(node, std::move(shorter), all);
     return true;
   }
@@ -162,7 +164,7 @@ struct ParallelList::State {
       std::move(page->objects.begin(), page->objects.end(), std::back_inserter(objects));
       std::move(page->folders.begin(), page->folders.end(), std::back_inserter(folders));
     } while (!next.empty());
-    std::sort(objects.begin(), objects.end(), by_key);
+    std::stable_sort(objects.begin(), objects.end(), by_key);
     std::sort(folders.begin(), folders.end());
     folders.erase(std::unique(folders.begin(), folders.end()), folders.end());
     const std::string above = list.prefix_ + node.folder;

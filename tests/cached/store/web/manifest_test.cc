@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "cached/store/api/distinct_keys.h"
 #include "tests/cached/store/http/live_server.h"
 
 namespace larder {
@@ -259,8 +260,22 @@ TEST_F(ManifestTest, WhatIsWrongIsNamed) {
   auto bad = list_all(*open());
   ASSERT_FALSE(bad.ok());
   EXPECT_NE(bad.error().message.find("line 1: size must be"), std::string::npos) << bad.error().message;
-  manifest({{{"path", "f"}, {"size", 1}}, {{"path", "f"}, {"size", 1}}});
-  EXPECT_NE(list_all(*open()).error().message.find("'f' twice"), std::string::npos);
+}
+
+TEST_F(ManifestTest, OfALineThatIsThereTwiceTheLaterCounts) {
+  serve();
+  put("f", "x");
+  manifest({{{"path", "f"}, {"size", 1}}, {{"path", "a"}, {"size", 7}}, {{"path", "f"}, {"size", 2}}});
+  std::vector<uint64_t> sizes;
+  ListedTwice twice;
+  const auto page = [&](std::vector<ObjectInfo>&& objects) -> Status {
+    for (auto& o : objects)
+      sizes.push_back(o.size);
+    return {};
+  };
+  ASSERT_TRUE(list_distinct(*open(), page, twice).ok());
+  EXPECT_EQ(sizes, (std::vector<uint64_t>{7, 2}));
+  EXPECT_EQ(twice.count, 1u);
 }
 
 }  // namespace
