@@ -10,8 +10,8 @@
 #include <ftw.h>
 #include <glob.h>
 #include <spawn.h>
-#include <stdint.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>

@@ -116,6 +116,8 @@ class SignalGuard {
   ~SignalGuard() { call(SYS_rt_sigprocmask, SIG_SETMASK, arg(&old_), 0, 8); }
   SignalGuard(const SignalGuard&) = delete;
   SignalGuard& operator=(const SignalGuard&) = delete;
+  // The signals that the guard holds back, of those that the program would get.
+  uint64_t held_back() const { return ~old_; }
 
  private:
   uint64_t old_ = 0;
@@ -144,6 +146,10 @@ class Fd {
   Fd(const Fd&) = delete;
   Fd& operator=(const Fd&) = delete;
   int get() const { return fd_; }
+  void reset(int fd) {
+    if (fd_ >= 0) close(fd_);
+    fd_ = fd;
+  }
   int release() {
     int f = fd_;
     fd_ = -1;

@@ -227,6 +227,17 @@ int find_lazy(int fd, Lazy* out) {
   return r < 0 ? r : find_lazy(st, out);
 }
 
+void prepare_handle(int fd) {
+  struct stat st;
+  if (sys::fstat(fd, &st) != 0 || !S_ISDIR(st.st_mode) || !own_process()) return;
+  const Identity id = identify(st);
+  Slot& s = slot_of(st.st_ino);
+  Lazy lazy;
+  if (!id.lazy || (read_slot(s, st.st_ino, &lazy) && data_is_ours(lazy))) return;
+  process.handles.store(true, std::memory_order_relaxed);
+  fill_once(s, id.dataset_id, st.st_ino, patience(id.dataset_id).cache_dev);
+}
+
 void closing_handle() {
   if (whole_count() == 0 || !own_process()) return;
   ProcessLock lock(fill_lock);

@@ -63,6 +63,10 @@ int find_lazy(int fd, Lazy* out);
 // The same, from the result of fstat.
 int find_lazy(const struct stat& st, Lazy* out);
 
+// A descriptor was opened that may be a handle: opens now what reading it will need, so that a sandbox, another root,
+// another user or a limit of descriptors that comes later does not matter. Does not wait for larderd.
+void prepare_handle(int fd);
+
 // Called when a handle is closed. Drops cached descriptors of whole objects; readers reopen them.
 void closing_handle();
 

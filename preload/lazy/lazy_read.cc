@@ -12,6 +12,7 @@ namespace larder {
 namespace {
 
 constexpr uint32_t kAtOnce = kMaxChunkCount;
+constexpr int kFutile = 4;  // times that a chunk is there and goes while it is read, before it is asked for
 constexpr uint64_t kAheadBytes = 32 << 20;  // of a long read, with the chunk that is waited for
 
 }  // namespace
@@ -53,34 +54,60 @@ ssize_t read_run(Lazy& lazy, char* buffer, size_t length, uint64_t offset) {
   return n < good ? n : good;
 }
 
-// Waits for the first chunk of a range that will be read; the others will be wanted next.
-int fetch_here(const Lazy& lazy, uint64_t offset, uint64_t length) {
+bool is_present(const Lazy& lazy, uint64_t offset) {
+  return lazy.map->words[offset >> lazy.chunk_shift].load(std::memory_order_acquire) & kChunkPresent;
+}
+
+// Waits for the first chunk of a range that will be read; the others will be wanted next. Nothing is kept open
+// meanwhile: a signal's handler may never return.
+int fetch_here(Lazy& lazy, uint64_t offset, uint64_t length) {
+  if (is_present(lazy, offset)) return 0;
   const uint64_t end = offset + (length < kAheadBytes ? length : kAheadBytes);
   const uint32_t first = static_cast<uint32_t>(offset >> lazy.chunk_shift);
-  if (lazy.map->words[first].load(std::memory_order_acquire) & kChunkPresent) return 0;
   const uint32_t count = static_cast<uint32_t>((end - 1) >> lazy.chunk_shift) - first + 1;
-  return ask_chunks(lazy.dataset_id, lazy.handle_inode, first, count < kAtOnce ? count : kAtOnce, kChunksAhead);
+  const bool alone = lazy.own_map != 0;
+  lazy.close_own();
+  const int error =
+      ask_chunks(lazy.dataset_id, lazy.handle_inode, first, count < kAtOnce ? count : kAtOnce, kChunksAhead);
+  return error == 0 && alone ? reacquire(lazy) : error;
 }
 
 }  // namespace
+
+ssize_t lazy_pread_present(Lazy& lazy, void* buffer, size_t length, uint64_t offset) {
+  if (offset >= lazy.size) return 0;
+  if (length > lazy.size - offset) length = lazy.size - offset;
+  size_t done = 0;
+  for (int futile = 0; done < length && futile < kFutile;) {
+    const ssize_t n = read_run(lazy, static_cast<char*>(buffer) + done, length - done, offset + done);
+    if (n < 0) return done > 0 ? static_cast<ssize_t>(done) : n;
+    if (n == 0 && !is_present(lazy, offset + done)) break;
+    futile = n == 0 ? futile + 1 : 0;
+    done += static_cast<size_t>(n);
+  }
+  return static_cast<ssize_t>(done);
+}
+
+int ChunkWait::wait(Lazy& lazy, uint64_t offset, uint64_t length) {
+  const int error = fetch_here(lazy, offset, length);
+  if (error != 0) return error;
+  // It may be evicted again before it is read; that this happens time after time is a daemon that is ill.
+  const int64_t now = sys::now_ms();
+  if (give_up_ == 0) give_up_ = now + 2 * patience(lazy.dataset_id).wait_ms;
+  return now > give_up_ ? -EIO : 0;
+}
 
 ssize_t lazy_pread(Lazy& lazy, void* buffer, size_t length, uint64_t offset) {
   if (offset >= lazy.size) return 0;
   if (length > lazy.size - offset) length = lazy.size - offset;
   size_t done = 0;
-  for (int64_t give_up = 0; done < length;) {
-    ssize_t n = read_run(lazy, static_cast<char*>(buffer) + done, length - done, offset + done);
-    if (n == 0) {
-      n = fetch_here(lazy, offset + done, length - done);
-      // It may be evicted again before it is read; that this happens time after time is a daemon that is ill.
-      const int64_t now = sys::now_ms();
-      if (give_up == 0) give_up = now + 2 * patience(lazy.dataset_id).wait_ms;
-      if (n == 0 && now > give_up) n = -EIO;
-      if (n == 0) continue;
-    }
+  ChunkWait chunks;
+  while (done < length) {
+    ssize_t n = lazy_pread_present(lazy, static_cast<char*>(buffer) + done, length - done, offset + done);
+    if (n == 0) n = chunks.wait(lazy, offset + done, length - done);
     if (n < 0) return done > 0 ? static_cast<ssize_t>(done) : n;
+    if (n > 0) chunks.went_on();
     done += static_cast<size_t>(n);
-    give_up = 0;
   }
   return static_cast<ssize_t>(done);
 }

@@ -52,7 +52,7 @@ bool may_fill(Buffer& b) {
   return seen != me && b.filler.compare_exchange_strong(seen, me, std::memory_order_acquire);
 }
 
-// Bytes, or -errno; 0: no memory for it. May wait for larderd.
+// Bytes, or -errno; 0: not there yet, or no memory for it.
 ssize_t fill(Buffer& b, Lazy& lazy, uint64_t offset, size_t bytes) {
   b.stamp.store(b.stamp.load(std::memory_order_relaxed) | 1, std::memory_order_relaxed);
   std::atomic_thread_fence(std::memory_order_release);
@@ -61,7 +61,7 @@ ssize_t fill(Buffer& b, Lazy& lazy, uint64_t offset, size_t bytes) {
   if (base == nullptr)
     base = static_cast<char*>(sys::mmap(nullptr, kAhead, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
   b.base.store(base, std::memory_order_relaxed);
-  const ssize_t n = base == nullptr ? 0 : lazy_pread(lazy, base, bytes, offset);
+  const ssize_t n = base == nullptr ? 0 : lazy_pread_present(lazy, base, bytes, offset);
   if (n > 0) {
     b.oid = lazy.oid;
     b.begin.store(offset, std::memory_order_relaxed);
@@ -84,7 +84,7 @@ void note(Buffer& b, const Lazy& lazy, uint64_t end) {
 }  // namespace
 
 ssize_t buffered_pread(Lazy& lazy, void* buffer, size_t length, uint64_t offset) {
-  if (length > kSmall || length == 0 || offset >= lazy.size) return lazy_pread(lazy, buffer, length, offset);
+  if (length > kSmall || length == 0 || offset >= lazy.size) return lazy_pread_present(lazy, buffer, length, offset);
   if (length > lazy.size - offset) length = lazy.size - offset;
   Buffer& b = buffer_of(lazy.oid);
   char* out = static_cast<char*>(buffer);
@@ -95,10 +95,10 @@ ssize_t buffered_pread(Lazy& lazy, void* buffer, size_t length, uint64_t offset)
   if (in_a_row && ahead > length && may_fill(b)) {
     const ssize_t n = fill(b, lazy, offset, ahead);
     b.filler.store(0, std::memory_order_release);
-    if (n < 0) return n;  // it may have been waited for: not twice
+    if (n < 0) return n;
     if (n > 0 && copy_from(b, lazy.oid, out, length, offset) != 0) return static_cast<ssize_t>(length);
   }
-  return lazy_pread(lazy, buffer, length, offset);
+  return lazy_pread_present(lazy, buffer, length, offset);
 }
 
 }  // namespace larder

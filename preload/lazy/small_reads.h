@@ -10,7 +10,8 @@
 
 namespace larder {
 
-// As lazy_pread(), but copies from memory where it can: then a buffer that cannot be written is SIGSEGV, not EFAULT.
+// As lazy_pread_present(), but copies from memory where it can: then a buffer that cannot be written is SIGSEGV, not
+// EFAULT.
 ssize_t buffered_pread(Lazy& lazy, void* buffer, size_t length, uint64_t offset);
 
 }  // namespace larder

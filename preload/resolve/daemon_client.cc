@@ -12,6 +12,7 @@ namespace {
 constexpr int kCandidates = 3;
 constinit char sockets[kCandidates][sizeof(sockaddr_un::sun_path)] = {};
 constinit int candidate_count = 0;
+constinit std::atomic<bool> out_of_reach{false};
 
 void add_candidate(const char* a, const char* b, const char* c) {
   char* out = sockets[candidate_count];
@@ -26,22 +27,19 @@ void add_candidate(const char* a, const char* b, const char* c) {
   ++candidate_count;
 }
 
-constexpr timeval kConnectPatience = {5, 0};  // a full backlog blocks connect
+constexpr int64_t kConnectPatienceMs = 5000;  // while the backlog is full
+constexpr int kBacklogPauseMs = 5;
 
-// A socket connected to the daemon, or -errno. `flags`: SOCK_NONBLOCK, if a full backlog is to be -EAGAIN at once.
-int connect_daemon(int flags) {
+// A socket connected to the daemon, or -errno; -EAGAIN: its backlog is full.
+int connect_daemon() {
   int last = -ENOENT;
   for (int i = 0; i < candidate_count; ++i) {
     sockaddr_un addr = {};
     addr.sun_family = AF_UNIX;
     memcpy(addr.sun_path, sockets[i], sizeof(addr.sun_path));
-    sys::Fd fd(static_cast<int>(sys::call(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | flags, 0)));
+    sys::Fd fd(static_cast<int>(sys::call(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)));
     if (fd.get() < 0) return fd.get();
-    sys::call(SYS_setsockopt, fd.get(), SOL_SOCKET, SO_SNDTIMEO, sys::arg(&kConnectPatience), sizeof(kConnectPatience));
-    int r;
-    do
-      r = static_cast<int>(sys::call(SYS_connect, fd.get(), sys::arg(&addr), sizeof(addr)));
-    while (r == -EINTR);
+    const int r = static_cast<int>(sys::call(SYS_connect, fd.get(), sys::arg(&addr), sizeof(addr)));
     if (r == 0) return fd.release();
     if (r != -ENOENT && r != -ECONNREFUSED) return r;
     last = r;
@@ -61,15 +59,43 @@ int send_request(int fd, const Request& request, const char* payload) {
   return r < 0 ? static_cast<int>(-r) : 0;
 }
 
-int receive_reply(int fd, Reply* reply, int* fds, int max_fds, int* fd_count, int64_t deadline_ms) {
+// A descriptor that is readable while one of these signals is pending, or -errno.
+int signal_descriptor(uint64_t signals) {
+  return static_cast<int>(sys::call(SYS_signalfd4, -1, sys::arg(&signals), sizeof(signals), SOCK_CLOEXEC));
+}
+
+// Whether one of these signals is pending, where there can be no such descriptor.
+bool is_pending(uint64_t signals) {
+  uint64_t pending = 0;
+  sys::call(SYS_rt_sigpending, sys::arg(&pending), sizeof(pending));
+  return (pending & signals) != 0;
+}
+
+constexpr int64_t kQuickMs = 2;   // most replies come by then: no descriptor is made
+constexpr int64_t kSliceMs = 20;  // between looks at pending signals, if there is none for them
+
+// Waits until fd is readable: 0, ETIMEDOUT, or EINTR if one of the signals that are held back is pending.
+int wait_for_reply(int fd, int64_t deadline_ms, uint64_t held_back) {
+  sys::Fd signals;
+  bool tried = false;
   for (;;) {
-    int64_t left = deadline_ms - sys::now_ms();
+    const int64_t left = deadline_ms - sys::now_ms();
     if (left <= 0) return ETIMEDOUT;
-    int r = sys::wait_fd(fd, POLLIN, left);
-    if (r == -EINTR) continue;
-    if (r < 0) return -r;
-    if (r > 0) break;
+    int64_t slice = !tried ? kQuickMs : signals.get() >= 0 ? left : kSliceMs;
+    if (slice > left) slice = left;
+    struct pollfd polled[2] = {{fd, POLLIN, 0}, {signals.get(), POLLIN, 0}};
+    struct timespec t = {slice / 1000, (slice % 1000) * 1000000};
+    const long r = sys::call(SYS_ppoll, sys::arg(polled), 2, sys::arg(&t), 0, 8);
+    if (r < 0 && r != -EINTR) return static_cast<int>(-r);
+    if (polled[0].revents != 0) return 0;
+    if (polled[1].revents != 0 || (signals.get() < 0 && is_pending(held_back))) return EINTR;
+    if (!tried && held_back != 0) signals.reset(signal_descriptor(held_back));
+    tried = true;
   }
+}
+
+// The reply is there.
+int receive_reply(int fd, Reply* reply, int* fds, int max_fds, int* fd_count) {
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * kMaxHelloFds)];
   iovec iov = {reply, sizeof(*reply)};
   msghdr msg = {};
@@ -154,13 +180,39 @@ void configure_socket(const char* larder_socket, const char* runtime_dir) {
   }
 }
 
-int exchange(const Request& request, const char* payload, Reply* reply, int* fds, int max_fds, int* fd_count,
-             int64_t deadline_ms) {
+namespace {
+
+// The signals wait meanwhile: a handler may never return (siglongjmp), and would leave the connection behind. EINTR:
+// one is pending, and the connection is closed again.
+int exchange_once(const Request& request, const char* payload, Reply* reply, int* fds, int max_fds, int* fd_count,
+                  int64_t deadline_ms) {
   *fd_count = 0;
-  sys::Fd fd(connect_daemon(0));
+  sys::SignalGuard signals;
+  sys::Fd fd(connect_daemon());
   if (fd.get() < 0) return -fd.get();
   int error = send_request(fd.get(), request, payload);
-  return error != 0 ? error : receive_reply(fd.get(), reply, fds, max_fds, fd_count, deadline_ms);
+  if (error == 0) error = wait_for_reply(fd.get(), deadline_ms, signals.held_back());
+  return error != 0 ? error : receive_reply(fd.get(), reply, fds, max_fds, fd_count);
+}
+
+}  // namespace
+
+void lose_daemon() {
+  out_of_reach.store(true, std::memory_order_relaxed);
+}
+
+int exchange(const Request& request, const char* payload, Reply* reply, int* fds, int max_fds, int* fd_count,
+             int64_t deadline_ms) {
+  const int64_t begun = sys::now_ms();
+  for (;;) {
+    const int error = exchange_once(request, payload, reply, fds, max_fds, fd_count, deadline_ms);
+    if (error != EINTR && error != EAGAIN) return error;
+    const int64_t now = sys::now_ms();
+    if (now >= deadline_ms) return ETIMEDOUT;
+    if (error == EINTR) continue;  // the handlers have run, and the same is asked again
+    if (now - begun >= kConnectPatienceMs) return EAGAIN;
+    sys::sleep_ms(kBacklogPauseMs);
+  }
 }
 
 namespace {
@@ -182,7 +234,7 @@ const char* bytes_of(const ChunkRequest& chunks) {
 }  // namespace
 
 int start_chunks(uint64_t dataset_id, const ChunkRequest& chunks) {
-  sys::Fd fd(connect_daemon(SOCK_NONBLOCK));
+  sys::Fd fd(connect_daemon());
   if (fd.get() < 0) return fd.get();
   const int error = send_request(fd.get(), header(Op::kChunks, dataset_id, sizeof(chunks)), bytes_of(chunks));
   return error != 0 ? -error : fd.release();
@@ -194,7 +246,8 @@ void advise_chunks(uint64_t dataset_id, uint64_t handle_inode, uint32_t first, u
 
 int finish_chunks(int socket, Reply* reply) {
   int fd, count;
-  const int error = receive_reply(socket, reply, &fd, 1, &count, sys::now_ms() + 1000);
+  if (const int late = wait_for_reply(socket, sys::now_ms() + 1000, 0)) return late;
+  const int error = receive_reply(socket, reply, &fd, 1, &count);
   if (error == 0 && count > 0) sys::close(fd);
   return error;
 }
@@ -208,7 +261,8 @@ int persist(Fallback fallback, int64_t deadline, Once once) {
     const int error = once();
     if (error == 0) return 0;
     if (!daemon_away(error)) return error == ETIMEDOUT ? -EIO : -error;
-    if (fallback != Fallback::kWait || sys::now_ms() + pause_ms > deadline) return -ENOTCONN;
+    const bool hopeless = fallback != Fallback::kWait || out_of_reach.load(std::memory_order_relaxed);
+    if (hopeless || sys::now_ms() + pause_ms > deadline) return -ENOTCONN;
     sys::sleep_ms(pause_ms);
     if (pause_ms < 200) pause_ms *= 2;
   }

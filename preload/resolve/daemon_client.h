@@ -8,8 +8,13 @@ namespace larder {
 // Sets the socket path candidates from the environment. Called once, by the constructor.
 void configure_socket(const char* larder_socket, const char* runtime_dir);
 
+// The process has another root directory now: the daemon's socket is most likely out of reach, and nobody waits for it.
+void lose_daemon();
+
 // Sends a request and receives its reply with up to `max_fds` descriptors (all close-on-exec; *fd_count of them).
-// Returns 0, or an errno of the transport: ENOENT/ECONNREFUSED (no daemon), ETIMEDOUT, EPROTO, EMFILE. One attempt.
+// Returns 0, or an errno of the transport: ENOENT/ECONNREFUSED (no daemon), EAGAIN (its backlog is full), ETIMEDOUT,
+// EPROTO, EMFILE. Signals wait while it has a connection; when one comes, it closes the connection, lets the handlers
+// run, and asks again if they return.
 int exchange(const Request& request, const char* payload, Reply* reply, int* fds, int max_fds, int* fd_count,
              int64_t deadline_ms);
 

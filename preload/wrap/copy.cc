@@ -19,8 +19,10 @@ constexpr size_t kBounce = 256 * 1024;
 class Bounce {
  public:
   Bounce() : base_(sys::mmap(nullptr, kBounce, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) {}
-  ~Bounce() {
+  ~Bounce() { free(); }
+  void free() {
     if (base_ != nullptr) sys::munmap(base_, kBounce);
+    base_ = nullptr;
   }
   Bounce(const Bounce&) = delete;
   Bounce& operator=(const Bounce&) = delete;
@@ -30,39 +32,47 @@ class Bounce {
   void* base_;
 };
 
-// Writes the bytes at `offset` of the object with `put(buffer, size)`, which returns bytes or -errno. Returns bytes, or
-// -errno if there are none.
-template <typename Put>
-ssize_t pump(Lazy& lazy, uint64_t offset, size_t size, Put put) {
-  Bounce bounce;
-  if (bounce.get() == nullptr) return -ENOMEM;
+// Writes the bytes at `offset` of the object with `put(buffer, size)`, which returns bytes or -errno, and tells each
+// step's bytes to `moved`. Returns bytes, or -errno if there are none. Nothing is held while it waits for chunks.
+template <typename Put, typename Moved>
+ssize_t pump(Lazy& lazy, uint64_t offset, size_t size, Put put, Moved moved) {
+  if (offset >= lazy.size) return 0;
+  if (size > lazy.size - offset) size = lazy.size - offset;
+  ChunkWait chunks;
   size_t done = 0;
   while (done < size) {
-    const ssize_t n = lazy_pread(lazy, bounce.get(), size - done < kBounce ? size - done : kBounce, offset + done);
-    if (n <= 0) return done > 0 ? static_cast<ssize_t>(done) : n;
-    const long put_n = put(bounce.get(), static_cast<size_t>(n));
-    if (put_n < 0) return done > 0 ? static_cast<ssize_t>(done) : put_n;
-    done += static_cast<size_t>(put_n);
-    if (put_n < n) break;
+    Bounce bounce;
+    if (bounce.get() == nullptr) return done > 0 ? static_cast<ssize_t>(done) : -ENOMEM;
+    ssize_t n = 0;
+    while (done < size) {
+      n = lazy_pread_present(lazy, bounce.get(), size - done < kBounce ? size - done : kBounce, offset + done);
+      if (n <= 0) break;
+      const long put_n = put(bounce.get(), static_cast<size_t>(n));
+      if (put_n < 0) return done > 0 ? static_cast<ssize_t>(done) : put_n;
+      moved(put_n);
+      done += static_cast<size_t>(put_n);
+      chunks.went_on();
+      if (put_n < n) return static_cast<ssize_t>(done);
+    }
+    bounce.free();
+    if (n == 0 && done < size) n = chunks.wait(lazy, offset + done, size - done);
+    if (n < 0) return done > 0 ? static_cast<ssize_t>(done) : n;
   }
   return static_cast<ssize_t>(done);
 }
 
-// From an offset that the caller keeps, or from the handle's position.
+// From an offset that the caller keeps, or from the handle's position. The position moves with each step and, as the
+// kernel does it for these calls, without a claim: two at once may send the same bytes.
 template <typename Offset, typename Put>
 ssize_t pump_from(int in, Lazy& lazy, Offset* at, size_t size, Put put) {
   if (size > 0x7ffff000) size = 0x7ffff000;
   if (at != nullptr) {
     if (*at < 0) return -EINVAL;
-    const ssize_t n = pump(lazy, static_cast<uint64_t>(*at), size, put);
-    if (n > 0) *at += n;
-    return n;
+    return pump(lazy, static_cast<uint64_t>(*at), size, put, [at](long n) { *at += n; });
   }
-  Claim claim(in, size, lazy.size);
-  if (claim.error != 0) return -claim.error;
-  const ssize_t n = pump(lazy, claim.offset, claim.size, put);
-  claim.keep(n);
-  return n;
+  const long here = sys::lseek(in, 0, SEEK_CUR);
+  if (here < 0) return here;
+  return pump(lazy, static_cast<uint64_t>(here), size, put, [in](long n) { sys::lseek(in, n, SEEK_CUR); });
 }
 
 // The kernel's errors for a directory as the source: EISDIR, EINVAL, and EOVERFLOW from sendfile.
@@ -133,9 +143,10 @@ ssize_t larder_copy_file_range(int in, off64_t* in_offset, int out, off64_t* out
   }
   if (!refused(r)) return r;
   const bool into_folder = errno == EISDIR;
-  const ssize_t copied = on_handle(
-      in, r, [&](Lazy& lazy) { return lazy_copy_range(in, lazy, in_offset, out, out_offset, size, flags); });
-  if (copied < 0 && into_folder && errno == EISDIR && identify_fd(out).lazy) return fail(EBADF);  // not open for writing
+  const ssize_t copied =
+      on_handle(in, r, [&](Lazy& lazy) { return lazy_copy_range(in, lazy, in_offset, out, out_offset, size, flags); });
+  if (copied < 0 && into_folder && errno == EISDIR && identify_fd(out).lazy)
+    return fail(EBADF);  // not open for writing
   return copied;
 }
 

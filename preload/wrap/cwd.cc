@@ -7,6 +7,7 @@
 
 #include "preload/base/next.h"
 #include "preload/base/sys.h"
+#include "preload/resolve/daemon_client.h"
 #include "preload/wrap/open.h"
 
 namespace larder {
@@ -89,6 +90,7 @@ int larder_chroot(const char* path) {
       },
       [](int, const char* p) {
         int r = next.chroot(p);
+        if (r == 0) lose_daemon();
         forget_cwd();
         return r;
       });

@@ -66,15 +66,15 @@ long larder::old_getdents(int fd, void* buffer, unsigned size) {
 }
 #endif
 
-#define GETDIRENTRIES(name, offset)                                                                  \
-  ssize_t larder_##name(int fd, char* buffer, size_t size, offset* base) {                           \
-    resolve_next();                                                                                  \
-    if (identify_fd(fd).kind == Kind::kNone) return next.name(fd, buffer, size, base);               \
-    long at = sys::lseek(fd, 0, SEEK_CUR);                                                           \
-    if (at < 0) return fail(static_cast<int>(-at));                                                  \
-    ssize_t n = larder_getdents64(fd, buffer, size);                                                 \
-    if (n >= 0) *base = at;                                                                          \
-    return n;                                                                                        \
+#define GETDIRENTRIES(name, offset)                                                    \
+  ssize_t larder_##name(int fd, char* buffer, size_t size, offset* base) {             \
+    resolve_next();                                                                    \
+    if (identify_fd(fd).kind == Kind::kNone) return next.name(fd, buffer, size, base); \
+    long at = sys::lseek(fd, 0, SEEK_CUR);                                             \
+    if (at < 0) return fail(static_cast<int>(-at));                                    \
+    ssize_t n = larder_getdents64(fd, buffer, size);                                   \
+    if (n >= 0) *base = at;                                                            \
+    return n;                                                                          \
   }
 GETDIRENTRIES(getdirentries, off_t)
 GETDIRENTRIES(getdirentries64, off64_t)

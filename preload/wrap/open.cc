@@ -6,6 +6,7 @@
 
 #include "preload/base/next.h"
 #include "preload/base/sys.h"
+#include "preload/lazy/handle_table.h"
 #include "preload/resolve/cache_files.h"
 #include "preload/resolve/daemon_client.h"
 
@@ -45,7 +46,9 @@ constexpr int kDirectoryFlags = O_CLOEXEC | O_PATH | O_NONBLOCK;
 
 // What a program gets of a lazy object: its handle, which is a directory to the kernel.
 int open_handle(const Lookup& f, int flags) {
-  return open_in_cache(handle_path(f.dataset_id, f.entry.oid), flags & kDirectoryFlags);
+  const int fd = open_in_cache(handle_path(f.dataset_id, f.entry.oid), flags & kDirectoryFlags);
+  if (fd >= 0 && (flags & O_PATH) == 0) prepare_handle(fd);
+  return fd;
 }
 
 // The warm path: one system call. -ENOENT: not in the cache (any more).
@@ -79,6 +82,7 @@ int open_missed(const Lookup& f, int flags) {
                    f.wait_ms);
   if (fd >= 0) {
     if (flags & O_NONBLOCK) sys::fcntl(fd, F_SETFL, O_NONBLOCK);
+    if ((flags & O_PATH) == 0) prepare_handle(fd);
     return (flags & O_PATH) != 0 ? as_handle(fd, flags) : fd;
   }
   if (fd == -ENOTCONN && f.fallback == Fallback::kOrigin) return open_native(f, flags);

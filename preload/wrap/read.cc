@@ -50,27 +50,73 @@ ssize_t total(const struct iovec* parts, int count) {
   return static_cast<ssize_t>(sum);
 }
 
-ssize_t read_parts(Lazy& lazy, const struct iovec* parts, int count, uint64_t offset, size_t limit) {
-  size_t done = 0;
-  for (int i = 0; i < count && done < limit; ++i) {
-    const size_t want = parts[i].iov_len < limit - done ? parts[i].iov_len : limit - done;
-    if (want == 0) continue;
-    const ssize_t n = buffered_pread(lazy, parts[i].iov_base, want, offset + done);
-    if (n < 0) return done > 0 ? static_cast<ssize_t>(done) : n;
+// Into the parts' bytes from `done` on, what is there of [offset + done, offset + limit): bytes, 0: not there yet.
+ssize_t read_present(Lazy& lazy, const struct iovec* parts, int count, uint64_t offset, size_t limit, size_t done) {
+  const size_t before = done;
+  size_t start = 0;  // of the part
+  for (int i = 0; i < count && done < limit; start += parts[i++].iov_len) {
+    const size_t end = parts[i].iov_len < limit - start ? start + parts[i].iov_len : limit;
+    if (done >= end) continue;
+    char* to = static_cast<char*>(parts[i].iov_base) + (done - start);
+    const ssize_t n = buffered_pread(lazy, to, end - done, offset + done);
+    if (n < 0) return done > before ? static_cast<ssize_t>(done - before) : n;
     done += static_cast<size_t>(n);
-    if (static_cast<size_t>(n) < want) break;
+    if (done < end) break;
+  }
+  return static_cast<ssize_t>(done - before);
+}
+
+// Bytes from an offset, waiting for them; like pread(2).
+ssize_t read_parts(Lazy& lazy, const struct iovec* parts, int count, uint64_t offset, size_t limit) {
+  if (offset >= lazy.size) return 0;
+  if (limit > lazy.size - offset) limit = lazy.size - offset;
+  ChunkWait chunks;
+  size_t done = 0;
+  while (done < limit) {
+    ssize_t n = read_present(lazy, parts, count, offset, limit, done);
+    if (n == 0) n = chunks.wait(lazy, offset + done, limit - done);
+    if (n < 0) return done > 0 ? static_cast<ssize_t>(done) : n;
+    if (n > 0) chunks.went_on();
+    done += static_cast<size_t>(n);
   }
   return static_cast<ssize_t>(done);
 }
 
+// Of bytes that were read before the rest failed: takes them, if the position still is where they begin.
+bool take(int fd, uint64_t start, size_t bytes, uint64_t object_size) {
+  Claim claim(fd, bytes, object_size);
+  if (claim.error == 0 && claim.offset == start) return true;
+  claim.keep(0);
+  return false;
+}
+
+// Bytes from the position, which moves by them; like read(2). The position is claimed only to read what is there, never
+// over a wait: a signal's handler may jump out of that, and another reader may come first. Who finds the position moved
+// begins anew.
+ssize_t read_on(int fd, Lazy& lazy, const struct iovec* parts, int count, size_t wanted) {
+  ChunkWait chunks;
+  uint64_t start = 0;
+  size_t done = 0;
+  while (wanted > 0) {
+    Claim claim(fd, wanted, lazy.size);
+    if (claim.error != 0) return -claim.error;
+    if (claim.offset != start) done = 0;
+    start = claim.offset;
+    ssize_t n = 0;
+    while (done < claim.size && (n = read_present(lazy, parts, count, start, claim.size, done)) > 0)
+      done += static_cast<size_t>(n);
+    if (done == claim.size) return static_cast<ssize_t>(done);
+    claim.keep(0);
+    if (n == 0) n = chunks.wait(lazy, start + done, claim.size - done);
+    if (n < 0 && done == 0) return n;
+    if (n < 0 && take(fd, start, done, lazy.size)) return static_cast<ssize_t>(done);
+  }
+  return 0;
+}
+
 ssize_t lazy_readv(int fd, Lazy& lazy, const struct iovec* parts, int count) {
   const ssize_t wanted = total(parts, count);
-  if (wanted < 0) return -EINVAL;
-  Claim claim(fd, static_cast<size_t>(wanted), lazy.size);
-  if (claim.error != 0) return -claim.error;
-  const ssize_t n = read_parts(lazy, parts, count, claim.offset, claim.size);
-  claim.keep(n);
-  return n;
+  return wanted < 0 ? -EINVAL : read_on(fd, lazy, parts, count, static_cast<size_t>(wanted));
 }
 
 ssize_t lazy_preadv(Lazy& lazy, const struct iovec* parts, int count, off_t offset) {
@@ -87,9 +133,15 @@ ssize_t lazy_preadv2(int fd, Lazy& lazy, const struct iovec* parts, int count, o
   return offset == -1 ? lazy_readv(fd, lazy, parts, count) : lazy_preadv(lazy, parts, count, offset);
 }
 
+ssize_t lazy_read(int fd, Lazy& lazy, void* buffer, size_t size) {
+  const struct iovec whole = {buffer, size < kMostAtOnce ? size : kMostAtOnce};
+  return read_on(fd, lazy, &whole, 1, whole.iov_len);
+}
+
 ssize_t lazy_pread_at(Lazy& lazy, void* buffer, size_t size, off_t offset) {
   if (offset < 0) return -EINVAL;
-  return buffered_pread(lazy, buffer, size < kMostAtOnce ? size : kMostAtOnce, static_cast<uint64_t>(offset));
+  const struct iovec whole = {buffer, size < kMostAtOnce ? size : kMostAtOnce};
+  return read_parts(lazy, &whole, 1, static_cast<uint64_t>(offset), whole.iov_len);
 }
 
 ssize_t raw_read(int fd, void* buffer, size_t size) {
@@ -130,16 +182,6 @@ Claim::Claim(int handle, size_t wanted, uint64_t object_size) : fd(handle) {
 void Claim::keep(ssize_t got) {
   const ssize_t used = got > 0 ? got : 0;
   if (used < static_cast<ssize_t>(size)) sys::lseek(fd, used - static_cast<ssize_t>(size), SEEK_CUR);
-}
-
-ssize_t lazy_read(int fd, Lazy& lazy, void* buffer, size_t size) {
-  if (size == 0) return 0;
-  Claim claim(fd, size, lazy.size);
-  if (claim.error != 0) return -claim.error;
-  if (claim.size == 0) return 0;
-  const ssize_t n = buffered_pread(lazy, buffer, claim.size, claim.offset);
-  claim.keep(n);
-  return n;
 }
 
 off_t lazy_seek(int fd, const Lazy& lazy, off_t offset, int whence) {

@@ -6,8 +6,6 @@
 
 namespace larder {
 
-// read(2) of a handle: reads at its position, which the kernel keeps, and moves it.
-ssize_t lazy_read(int fd, Lazy& lazy, void* buffer, size_t size);
 // lseek(2) of a handle, except SEEK_SET and SEEK_CUR, which the kernel has served before.
 off_t lazy_seek(int fd, const Lazy& lazy, off_t offset, int whence);
 

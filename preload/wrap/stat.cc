@@ -317,8 +317,8 @@ bool leads_to_covered(int dirfd, const char* path, int flags) {
 // modes are not what a program sees: the error that a dataset's file gives, or 0.
 int check_reached(int dirfd, const char* path, int mode, int flags) {
   struct stat st;
-  const bool by_descriptor = path != nullptr && (path[0] == 0 || strncmp(path, "/proc/", 6) == 0 ||
-                                                 strncmp(path, "/dev/", 5) == 0);
+  const bool by_descriptor =
+      path != nullptr && (path[0] == 0 || strncmp(path, "/proc/", 6) == 0 || strncmp(path, "/dev/", 5) == 0);
   if (!by_descriptor || current_state() == nullptr) return 0;
   if (sys::fstatat(dirfd, path, &st, flags & (AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)) != 0) return 0;
   const Identity id = identify(st);

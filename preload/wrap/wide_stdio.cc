@@ -1,6 +1,6 @@
-// fgetwc and its family on streams of lazy objects (stdio.cc). libc gives a stream of fopencookie no wide half: its wide
-// functions would follow a null pointer. So these read the stream's bytes and decode them; positions, the end and errors
-// are then the stream's own. Every other stream pays a load and a compare.
+// fgetwc and its family on streams of lazy objects (stdio.cc). libc gives a stream of fopencookie no wide half: its
+// wide functions would follow a null pointer. So these read the stream's bytes and decode them; positions, the end and
+// errors are then the stream's own. Every other stream pays a load and a compare.
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
@@ -149,18 +149,18 @@ void forget_wide(const FILE* stream) {
 
 using namespace larder;
 
-#define GETWC(name)                                    \
-  wint_t larder_##name(FILE* stream) {                 \
-    resolve_next();                                    \
+#define GETWC(name)                                     \
+  wint_t larder_##name(FILE* stream) {                  \
+    resolve_next();                                     \
     if (!bytes_alone(stream)) return next.name(stream); \
-    StreamLock lock(stream);                           \
-    return read_wide(stream);                          \
+    StreamLock lock(stream);                            \
+    return read_wide(stream);                           \
   }
 GETWC(fgetwc)
 GETWC(getwc)
-#define GETWC_UNLOCKED(name)                                                          \
-  wint_t larder_##name(FILE* stream) {                                                \
-    resolve_next();                                                                   \
+#define GETWC_UNLOCKED(name)                                            \
+  wint_t larder_##name(FILE* stream) {                                  \
+    resolve_next();                                                     \
     return bytes_alone(stream) ? read_wide(stream) : next.name(stream); \
   }
 GETWC_UNLOCKED(fgetwc_unlocked)
@@ -208,28 +208,28 @@ int larder_fwide(FILE* stream, int mode) {
   return bytes_alone(stream) ? orientation(stream, mode) : next.fwide(stream, mode);
 }
 
-#define WSCANF(prefix)                                                                        \
-  int larder_##prefix##vfwscanf(FILE* stream, const wchar_t* format, va_list values) {        \
-    resolve_next();                                                                           \
-    if (!bytes_alone(stream)) return next.prefix##vfwscanf(stream, format, values);           \
+#define WSCANF(prefix)                                                                           \
+  int larder_##prefix##vfwscanf(FILE* stream, const wchar_t* format, va_list values) {           \
+    resolve_next();                                                                              \
+    if (!bytes_alone(stream)) return next.prefix##vfwscanf(stream, format, values);              \
     return scan_wide(stream, [&](FILE* s) { return next.prefix##vfwscanf(s, format, values); }); \
-  }                                                                                           \
-  int larder_##prefix##vwscanf(const wchar_t* format, va_list values) {                       \
-    return larder_##prefix##vfwscanf(stdin, format, values);                                  \
-  }                                                                                           \
-  int larder_##prefix##fwscanf(FILE* stream, const wchar_t* format, ...) {                    \
-    va_list values;                                                                           \
-    va_start(values, format);                                                                 \
-    const int fields = larder_##prefix##vfwscanf(stream, format, values);                     \
-    va_end(values);                                                                           \
-    return fields;                                                                            \
-  }                                                                                           \
-  int larder_##prefix##wscanf(const wchar_t* format, ...) {                                   \
-    va_list values;                                                                           \
-    va_start(values, format);                                                                 \
-    const int fields = larder_##prefix##vfwscanf(stdin, format, values);                      \
-    va_end(values);                                                                           \
-    return fields;                                                                            \
+  }                                                                                              \
+  int larder_##prefix##vwscanf(const wchar_t* format, va_list values) {                          \
+    return larder_##prefix##vfwscanf(stdin, format, values);                                     \
+  }                                                                                              \
+  int larder_##prefix##fwscanf(FILE* stream, const wchar_t* format, ...) {                       \
+    va_list values;                                                                              \
+    va_start(values, format);                                                                    \
+    const int fields = larder_##prefix##vfwscanf(stream, format, values);                        \
+    va_end(values);                                                                              \
+    return fields;                                                                               \
+  }                                                                                              \
+  int larder_##prefix##wscanf(const wchar_t* format, ...) {                                      \
+    va_list values;                                                                              \
+    va_start(values, format);                                                                    \
+    const int fields = larder_##prefix##vfwscanf(stdin, format, values);                         \
+    va_end(values);                                                                              \
+    return fields;                                                                               \
   }
 WSCANF()
 WSCANF(__isoc99_)

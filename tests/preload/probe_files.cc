@@ -1,6 +1,6 @@
 // Calls that tell a file from a folder, on a file's descriptor: to the kernel, the descriptor of a lazy object is a
-// directory. probe_files ROOT: one line a call, equal bare and preloaded; a/big is the file. Positions are printed, since
-// a call that takes the file for a folder moves them.
+// directory. probe_files ROOT: one line a call, equal bare and preloaded; a/big is the file. Positions are printed,
+// since a call that takes the file for a folder moves them.
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -51,19 +51,19 @@ void say(const char* what, long result) {
   printf("%s = %ld %s at %ld\n", what, result < 0 ? -1 : result, error, static_cast<long>(lseek(fd, 0, SEEK_CUR)));
 }
 
-#define CALL(expr)                          \
-  do {                                      \
-    errno = 0;                              \
-    const long result = (long)(expr);       \
-    say(#expr, result);                     \
+#define CALL(expr)                    \
+  do {                                \
+    errno = 0;                        \
+    const long result = (long)(expr); \
+    say(#expr, result);               \
   } while (0)
 
 // The same for calls that return a descriptor or a pointer: its value is not printed.
-#define MADE(expr)                          \
-  do {                                      \
-    errno = 0;                              \
-    const bool made = (expr);               \
-    say(#expr, made ? 0 : -1);              \
+#define MADE(expr)             \
+  do {                         \
+    errno = 0;                 \
+    const bool made = (expr);  \
+    say(#expr, made ? 0 : -1); \
   } while (0)
 
 int opened(int got) {
@@ -191,11 +191,11 @@ void say_stream(const char* what, long result) {
   printf("%s = %ld %s at %ld eof %d error %d\n", what, result, error, ftell(stream), feof(stream) != 0,
          ferror(stream) != 0);
 }
-#define WIDE(expr)                      \
-  do {                                  \
-    errno = 0;                          \
-    const long result = (int)(expr);    \
-    say_stream(#expr, result);          \
+#define WIDE(expr)                   \
+  do {                               \
+    errno = 0;                       \
+    const long result = (int)(expr); \
+    say_stream(#expr, result);       \
   } while (0)
 
 // A checksum of a line, or -1.
