@@ -1,10 +1,10 @@
 #include "cached/catalog/dataset.h"
 
 #include <fmt/format.h>
-#include <grp.h>
 #include <sys/stat.h>
 
 #include "cached/base/files.h"
+#include "cached/base/group.h"
 #include "larder/names.h"
 
 namespace larder {
@@ -17,13 +17,9 @@ uint64_t dataset_id(const std::string& name, const std::string& source) {
 
 static Result<std::optional<gid_t>> group_of(const DatasetDef& def) {
   if (def.group.empty()) return std::optional<gid_t>();
-  struct group entry, *found = nullptr;
-  std::string buffer(65536, '\0');
-  ::getgrnam_r(def.group.c_str(), &entry, buffer.data(), buffer.size(), &found);
-  if (!found)
-    return make_error(
-        EINVAL, fmt::format("dataset {}: there is no group \"{}\"; make it with groupadd", def.name, shown(def.group)));
-  return std::optional<gid_t>(found->gr_gid);
+  Result<gid_t> id = group_id(def.group);
+  if (!id) return make_error(EINVAL, fmt::format("dataset {}: {}", def.name, id.error().message));
+  return std::optional<gid_t>(*id);
 }
 
 static Status set_access(int folder, const DatasetDef& def, std::optional<gid_t> group) {

@@ -8,6 +8,7 @@
 #include <cstdlib>
 
 #include "cached/base/files.h"
+#include "cached/base/group.h"
 #include "cached/base/units.h"
 
 namespace larder {
@@ -183,6 +184,10 @@ Result<Config> load_config(const ConfigFlags& flags) {
   if (Status s = apply_flags(flags, config); !s) return s.error();
   fill_defaults(config);
   if (Status s = check_paths(config); !s) return s.error();
+  if (!config.admin_group.empty()) {
+    if (Result<gid_t> group = group_id(config.admin_group); !group)
+      return make_error(EINVAL, "admin_group: " + group.error().message);
+  }
   return config;
 }
 

@@ -79,6 +79,7 @@ struct ConfigFlags {
   std::optional<std::string> config_file, socket, cache_dir, cache_size, state_dir, meta, log_file, log_level;
   std::optional<uint32_t> linger_s;
   bool is_private = false;
+  bool check = false;  // only check the configuration
 };
 
 inline constexpr const char* kDefaultConfigFile = "/etc/larder/larder.toml";

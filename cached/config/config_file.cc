@@ -1,5 +1,6 @@
 // larder.toml, read with toml11.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <functional>
@@ -11,6 +12,7 @@
 
 #include "cached/base/files.h"
 #include "cached/config/config.h"
+#include "cached/store/api/options.h"
 
 namespace larder {
 namespace {
@@ -121,6 +123,9 @@ class TableReader {
   void fail(Error e) {
     if (status_.ok()) status_ = std::move(e);
   }
+  void fail_if(const Status& s) {
+    if (!s) fail(s.error());
+  }
   void fail_if(std::string_view key, const Status& s) {
     if (!s) fail(make_error(EINVAL, name(key) + ": " + s.error().message));
   }
@@ -140,7 +145,7 @@ class TableReader {
   Status status_;
 };
 
-// A table of store options: any key, values as text. open_store() knows which keys there are.
+// A table of store options, values as text. Whether a value fits is for open_store() to say.
 Status read_options(const Value& value, const std::string& where, StoreOptions* options) {
   if (!value.is_table()) return make_error(EINVAL, where + ": give a table of options");
   for (auto&& [key, option] : value.as_table()) {
@@ -148,13 +153,25 @@ Status read_options(const Value& value, const std::string& where, StoreOptions* 
       return make_error(EINVAL, fmt::format("{}.{}: give a text", where, shown(key)));
     (*options)[key] = describe(option);
   }
-  return {};
+  const Status names = check_option_names(*options);
+  return names ? names : make_error(EINVAL, where + ": " + names.error().message);
+}
+
+// "s3://bucket/p", "s3://": what sources may begin with.
+Status check_prefix(std::string_view prefix) {
+  static constexpr std::string_view kSchemes[] = {"s3://", "bos://", "http://", "https://", "file://"};
+  const auto begins = [&](std::string_view scheme) { return prefix.starts_with(scheme); };
+  if (std::any_of(std::begin(kSchemes), std::end(kSchemes), begins)) return {};
+  return make_error(EINVAL, fmt::format("stores.\"{}\": no source begins so; known are {}", shown(prefix),
+                                        fmt::join(kSchemes, ", ")));
 }
 
 Status read_stores(const Value& value, Config& config) {
   if (!value.is_table()) return make_error(EINVAL, "stores: give tables like [stores.\"s3://bucket\"]");
-  for (auto&& [prefix, options] : value.as_table())
+  for (auto&& [prefix, options] : value.as_table()) {
+    if (Status s = check_prefix(prefix); !s) return s;
     if (Status s = read_options(options, "stores.\"" + shown(prefix) + "\"", &config.stores[prefix]); !s) return s;
+  }
   return {};
 }
 
@@ -211,11 +228,9 @@ Status read_root(const Table& table, Config& config) {
   r.text("admin_group", &config.admin_group);
   r.word<Fill>("fill", parse_fill, [&](Fill f) { config.fill = f; });
   r.word<Policy>("policy", parse_policy, [&](Policy p) { config.policy = p; });
-  if (const Value* n = r.take("store")) r.fail_if("", read_options(*n, "store", &config.store));
-  if (const Value* n = r.take("stores")) r.fail_if("", read_stores(*n, config));
-  if (const Value* n = r.take("mount")) {
-    if (Status s = read_mounts(*n, config); !s) r.fail(s.error());
-  }
+  if (const Value* n = r.take("store")) r.fail_if(read_options(*n, "store", &config.store));
+  if (const Value* n = r.take("stores")) r.fail_if(read_stores(*n, config));
+  if (const Value* n = r.take("mount")) r.fail_if(read_mounts(*n, config));
   return r.finish();
 }
 

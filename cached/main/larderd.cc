@@ -22,6 +22,7 @@ void add_flags(CLI::App& app, ConfigFlags& f) {
   app.add_option("--log-file", f.log_file, "log there instead of to stderr");
   app.add_option("--log-level", f.log_level, "trace, debug, info, warn or error");
   app.add_flag("--private", f.is_private, "serve this user only, from folders of the user's own");
+  app.add_flag("--check", f.check, "check the configuration, say what is wrong, and end");
   app.add_flag("--foreground")->description("stay in the foreground (always so)");
   app.set_version_flag("--version", std::string("larderd ") + kVersion);
 }
@@ -31,9 +32,23 @@ int fail(const Error& e) {
   return 1;
 }
 
+// What can be known without asking a store and without changing anything: also that the options of each source fit it.
+int check(const Config& config) {
+  for (const std::string& warning : config.warnings)
+    fprintf(stderr, "larderd: warning: %s\n", warning.c_str());
+  for (const MountConfig& mount : config.mounts) {
+    if (mount.source.empty()) continue;
+    const auto store = open_store(mount.source, options_for(config, mount.source, {}));
+    if (!store) return fail(make_error(EINVAL, "mount of " + mount.path + ": " + store.error().message));
+  }
+  printf("larderd: the configuration is good: %zu mounts\n", config.mounts.size());
+  return 0;
+}
+
 int run(const ConfigFlags& flags) {
   Result<Config> config = load_config(flags);
   if (!config) return fail(config.error());
+  if (flags.check) return check(*config);
   if (Status s = set_up_log(config->log_file, config->log_level); !s) return fail(s.error());
   Status s = run_daemon(
       *config, [](std::string_view source, const StoreOptions& options) { return open_store(source, options); });

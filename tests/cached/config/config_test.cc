@@ -3,10 +3,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
+
+#include "tests/cached/store/http/live_server.h"
+
 namespace larder {
 namespace {
 
 using ::testing::HasSubstr;
+using testing::TempDir;
 
 std::string error_of(const std::string& toml) {
   Config config;
@@ -103,11 +108,34 @@ TEST(Config, BadInputIsNamedInOneLine) {
   }
 }
 
+// A misspelled store option would leave the default in force without a word.
+TEST(Config, OptionsOfStoresAreKnownOrAnError) {
+  EXPECT_THAT(error_of("[store]\nendpont = \"http://e\""), HasSubstr("store: unknown store option 'endpont'"));
+  EXPECT_THAT(error_of("[stores.\"s3://b\"]\nregoin = \"eu\""), HasSubstr("unknown store option 'regoin'"));
+  EXPECT_THAT(error_of("[stores.\"s3:/b\"]\nregion = \"eu\""), HasSubstr("stores.\"s3:/b\": no source begins so"));
+  EXPECT_THAT(error_of("[stores.\"s4://b\"]\nregion = \"eu\""), HasSubstr("no source begins so"));
+  EXPECT_EQ(error_of("[stores.\"s3://\"]\nregion = \"eu\""), "");
+}
+
+TEST(Config, TheAdminGroupExists) {
+  TempDir t;
+  const std::string file = t.path() + "/larder.toml";
+  const auto load = [&](const std::string& group) {
+    std::ofstream(file) << "admin_group = \"" << group << "\"\n";
+    ConfigFlags flags;
+    flags.config_file = file;
+    const Result<Config> config = load_config(flags);
+    return config ? "" : config.error().message;
+  };
+  EXPECT_EQ(load("root"), "");
+  EXPECT_THAT(load("nogrouplikethis"), HasSubstr("admin_group: there is no group \"nogrouplikethis\""));
+}
+
 // The parser looks before the file's first byte for where it is not UTF-8.
 TEST(Config, AFileThatIsNotUtf8IsRefused) {
   EXPECT_THAT(error_of("'[\xee\xbb\xb7q\xeetor'[\xee\xbb\xb7q\xeetor"), HasSubstr("UTF-8"));
   EXPECT_THAT(error_of("log_file = \"/\xff\""), HasSubstr("UTF-8"));
-  EXPECT_THAT(error_of("log_file = \"/\xc3\xbc\""), testing::IsEmpty());
+  EXPECT_THAT(error_of("log_file = \"/\xc3\xbc\""), ::testing::IsEmpty());
 }
 
 // The parser follows nesting by recursion: what nests deeper than any configuration is refused before.
@@ -119,8 +147,8 @@ TEST(Config, DeepNestingIsAnError) {
   for (int i = 0; i < 100'000; ++i)
     keys += ".a";
   EXPECT_THAT(error_of(keys + " = 1"), HasSubstr("levels"));
-  EXPECT_THAT(error_of("log_file = \"" + deep + "\" # " + deep), testing::IsEmpty());
-  EXPECT_THAT(error_of("[[mount]]\npath = \"/a\"\nsource = \"s3://b/" + keys + "\""), testing::IsEmpty());
+  EXPECT_THAT(error_of("log_file = \"" + deep + "\" # " + deep), ::testing::IsEmpty());
+  EXPECT_THAT(error_of("[[mount]]\npath = \"/a\"\nsource = \"s3://b/" + keys + "\""), ::testing::IsEmpty());
 }
 
 TEST(Config, Sizes) {
