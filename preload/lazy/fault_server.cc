@@ -217,16 +217,35 @@ bool serve(Waiter& w) {
   return false;
 }
 
+// Until the kernel's report of a change is done with: mostly a moment, since the thread that made the change has only
+// to wake up. First others get the processor, then it sleeps, longer each time.
+class Pause {
+ public:
+  void wait() {
+    if (++turns_ < kYields) return static_cast<void>(sys::call(SYS_sched_yield));
+    struct pollfd p = {uffd::descriptor(), POLLIN, 0};
+    const struct timespec t = {0, sleep_ns_};
+    sys::call(SYS_ppoll, sys::arg(&p), 1, sys::arg(&t), 0, 8);
+    if (sleep_ns_ < kLongestNs) sleep_ns_ *= 2;
+  }
+
+ private:
+  static constexpr int kYields = 50;  // about 20 us
+  static constexpr long kLongestNs = 1'000'000;
+  int turns_ = 0;
+  long sleep_ns_ = 20'000;
+};
+
 }  // namespace
 
 void start() {
   page = paged_page();
-  ranges.clear();
+  PagedFiles::start();
   waiter_count = 0;
 }
 
 int file_of(const MapsEntry& m) {
-  return m.shared ? -1 : PagedFiles::find(m.dev, m.inode);
+  return m.shared ? -1 : PagedFiles::known(m.dev, m.inode);
 }
 
 void read_messages() {
@@ -240,9 +259,10 @@ void read_messages() {
 }
 
 void settle() {
+  Pause pause;
   read_messages();
   while (uffd::mappings_change()) {
-    sys::wait_fd(uffd::descriptor(), POLLIN, 1);
+    pause.wait();
     read_messages();
   }
 }

@@ -4,7 +4,9 @@
 
 #include "preload/base/process_lock.h"
 #include "preload/base/sys.h"
+#include "preload/lazy/paged_files.h"
 #include "preload/lazy/proc_maps.h"
+#include "preload/lazy/uffd.h"
 
 extern "C" {
 int __register_atfork(void (*)(), void (*)(), void (*)(), void*);
@@ -140,9 +142,32 @@ long map_paged(void* at, size_t length, int prot, int flags, uint64_t offset, co
       Order::kMap, static_cast<uint64_t>(address), (length + page - 1) & ~(page - 1), offset, what, 0};
   long r = run_request(e);
   if (r == 0 && prot != PROT_NONE) r = sys::call(SYS_mprotect, address, static_cast<long>(length), prot);
+  if (r == 0 && !uffd::serves_kernel()) kernel_cannot_wait.store(true, std::memory_order_relaxed);
   if (r == 0) return address;
   sys::munmap(reinterpret_cast<void*>(address), length);
   return r;
+}
+
+constinit std::atomic<bool> kernel_cannot_wait{false};
+
+const void* first_paged(const void* start, size_t length) {
+  const auto from = reinterpret_cast<uint64_t>(start);
+  const uint64_t end = length > ~from ? ~0ULL : from + length;
+  return reinterpret_cast<const void*>(PagedFiles::ranges.first_in(from, end));
+}
+
+bool touch_paged(const void* start, size_t length) {
+  const auto from = reinterpret_cast<uint64_t>(start);
+  const uint64_t end = length > ~from ? ~0ULL : from + length, page = paged_page();
+  bool any = false;
+  for (uint64_t at = from; at < end;) {
+    at = PagedFiles::ranges.first_in(at, end);
+    if (at == 0) break;
+    any = true;
+    (void)*reinterpret_cast<const volatile char*>(at);
+    at = (at | (page - 1)) + 1;
+  }
+  return any;
 }
 
 bool advise_paged(const void* start, size_t length) {

@@ -16,4 +16,14 @@ long map_paged(void* at, size_t length, int prot, int flags, uint64_t offset, co
 // madvise(MADV_WILLNEED) on an address that may be in such a mapping. False: it is not.
 bool advise_paged(const void* start, size_t length);
 
+// True as soon as there was a mapping whose pages the kernel itself cannot wait for (no CAP_SYS_PTRACE): a system call
+// that is given an address in one of its absent pages is EFAULT.
+extern std::atomic<bool> kernel_cannot_wait;
+
+// Where the first address of such a mapping in a range is, or null. Any thread; no system call.
+const void* first_paged(const void* start, size_t length);
+
+// Touches the pages of a range that are in such mappings, which waits for them. False: there are none.
+bool touch_paged(const void* start, size_t length);
+
 }  // namespace larder

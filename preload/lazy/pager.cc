@@ -20,14 +20,18 @@ constinit std::atomic<void (*)(uint64_t)> pager_about_to_show{nullptr};
 namespace {
 
 constexpr unsigned long kStack = 64 * 1024;
+// No wait for the pager is without an end. It takes a request in less than a millisecond and serves one in a few, more
+// if thousands of mappings are to be told of a fork.
+constexpr int kRingAgainMs = 200, kUnheardMs = 10'000, kUnservedMs = 120'000;
 constexpr uint32_t kMaxAdvices = 8;  // messages for one advice: 1 GiB of chunks of 256 KiB
 
-constexpr uint32_t kIdle = 0, kPosted = 1, kDone = 2;
+constexpr uint32_t kIdle = 0, kPosted = 1, kDone = 2, kTaken = 3;
 constexpr uint32_t kStarting = 0, kRunning = 1, kFailed = 2;
 
 // What the program's threads and the pager share.
 struct Shared {
   std::atomic<uint32_t> state{kIdle};
+  std::atomic<bool> lost{false};  // the pager took a request and never ended it: there will be no other
   PagerRequest request;
   std::atomic<uint32_t> status{kStarting};
   std::atomic<int> tid{0};  // the kernel clears it
@@ -94,7 +98,8 @@ long carry_out(const PagerRequest& e) {
 }
 
 void take_request() {
-  if (shared.state.load(std::memory_order_acquire) != kPosted) return;
+  uint32_t posted = kPosted;
+  if (!shared.state.compare_exchange_strong(posted, kTaken, std::memory_order_acq_rel)) return;
   shared.request.result = carry_out(shared.request);
   shared.state.store(kDone, std::memory_order_release);
   futex_wake(&shared.state);
@@ -165,6 +170,7 @@ void pager_main() {
 
 long start_pager(bool adopt) {
   shared.state.store(kIdle, std::memory_order_relaxed);
+  shared.lost.store(false, std::memory_order_relaxed);
   shared.status.store(kStarting, std::memory_order_relaxed);
   shared.adopt = adopt;
   fault_server::start();
@@ -176,13 +182,18 @@ long start_pager(bool adopt) {
   }
   if (shared.stack == nullptr) shared.stack = make_stack(kStack);
   if (shared.stack == nullptr) return -ENOMEM;
-  while (shared.pid == sys::getpid() && shared.tid.load(std::memory_order_acquire) != 0)
+  const int64_t begun = sys::now_ms();
+  while (shared.pid == sys::getpid() && shared.tid.load(std::memory_order_acquire) != 0) {
+    if (sys::now_ms() - begun > kUnheardMs) return -EAGAIN;
     sys::sleep_ms(1);  // one that failed is leaving
+  }
   shared.pid = sys::getpid();
   const long tid = spawn_thread(pager_main, shared.stack, &shared.tid);
   if (tid < 0) return tid;
-  while (shared.status.load(std::memory_order_acquire) == kStarting)
+  while (shared.status.load(std::memory_order_acquire) == kStarting) {
+    if (shared.tid.load(std::memory_order_relaxed) == 0 || sys::now_ms() - begun > kUnservedMs) return -EAGAIN;
     futex_wait(&shared.status, kStarting, 1000);
+  }
   return shared.start_error;
 }
 
@@ -202,15 +213,43 @@ uint64_t paged_page() {
   return getauxval(AT_PAGESZ);
 }
 
+namespace {
+
+// Wakes the pager: the kernel holds us here until the pager has read of it. A page that mlockall locked cannot be given
+// back, so it is unlocked first.
+void ring() {
+  const auto page = static_cast<long>(paged_page());
+  for (int attempt = 0; attempt < 3; ++attempt) {
+    if (sys::call(SYS_madvise, sys::arg(shared.wakeup_page), page, MADV_DONTNEED) != -EINVAL) return;
+    sys::call(SYS_munlock, sys::arg(shared.wakeup_page), page);
+  }
+}
+
+// Waits for the end of a request: 0, or -EIO if it is not the pager's to end any more.
+long await_request() {
+  const int64_t begun = sys::now_ms();
+  for (;;) {
+    const uint32_t state = shared.state.load(std::memory_order_acquire);
+    if (state == kDone) return 0;
+    if (shared.tid.load(std::memory_order_relaxed) == 0) return -EIO;
+    const int64_t waited = sys::now_ms() - begun;
+    uint32_t posted = kPosted;
+    if (waited > kUnheardMs && shared.state.compare_exchange_strong(posted, kIdle, std::memory_order_acq_rel))
+      return -EIO;
+    if (waited > kUnservedMs) return shared.lost.store(true, std::memory_order_release), -EIO;
+    futex_wait(&shared.state, state, kRingAgainMs);
+    if (shared.state.load(std::memory_order_relaxed) == kPosted) ring();
+  }
+}
+
+}  // namespace
+
 long run_request(const PagerRequest& request) {
+  if (shared.lost.load(std::memory_order_acquire)) return -EIO;
   shared.request = request;
   shared.state.store(kPosted, std::memory_order_release);
-  // Wakes the pager: the kernel holds us here until the pager has read of it.
-  sys::call(SYS_madvise, sys::arg(shared.wakeup_page), static_cast<long>(paged_page()), MADV_DONTNEED);
-  while (shared.state.load(std::memory_order_acquire) != kDone) {
-    if (shared.tid.load(std::memory_order_relaxed) == 0) return -EIO;
-    futex_wait(&shared.state, kPosted, 1000);
-  }
+  ring();
+  if (const long r = await_request()) return r;
   const long result = shared.request.result;
   shared.state.store(kIdle, std::memory_order_relaxed);
   return result;

@@ -122,6 +122,8 @@ long show(uint64_t start, uint64_t end, uint64_t page) {
       at += static_cast<uint64_t>(p.done);
     else if (r == -EEXIST)
       at += page;
+    else if (r == -ENOENT && end - at > page)
+      end = at + ((end - at) / 2 + page - 1) / page * page;  // mlock or mprotect of a part made two mappings of it
     else
       return at > start ? static_cast<long>(at - start) : r;
   }

@@ -285,6 +285,8 @@ const char* variable(const char* name) {
 void start_process() {
   configure_cache(variable("LARDER_CACHE"));
   configure_socket(variable("LARDER_SOCKET"), variable("XDG_RUNTIME_DIR"));
+  const char* mappings = variable("LARDER_MAPPINGS");
+  process.whole_mappings = mappings != nullptr && strcmp(mappings, "whole") == 0;
   resolve_next();
   __register_atfork(nullptr, nullptr, child_after_fork, &__dso_handle);
   process.pid.store(sys::getpid(), std::memory_order_release);

@@ -47,7 +47,10 @@ __attribute__((noinline)) void* map_handle(void* at, size_t length, int prot, in
   const int found = find_lazy(fd, &lazy);
   if (found == -EISDIR || found == -EBADF) return errno = error, MAP_FAILED;
   long r = found;
-  if (found == 0) r = own_process() ? map_lazy(lazy, at, length, prot, flags, offset) : -EAGAIN;
+  if (found == 0 && process.whole_mappings)
+    r = -EPERM;
+  else if (found == 0)
+    r = own_process() ? map_lazy(lazy, at, length, prot, flags, offset) : -EAGAIN;
   if (r == -ENOSYS || r == -EPERM || r == -EACCES) r = map_whole(lazy, at, length, prot, flags, offset);
   if (r < 0 && r > -4096) return errno = static_cast<int>(-r), MAP_FAILED;
   return errno = error, reinterpret_cast<void*>(r);

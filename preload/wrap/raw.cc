@@ -22,7 +22,7 @@ namespace larder {
 namespace {
 
 // The arguments of a call, as registers have them.
-using Args = const long (&)[5];
+using Args = const long (&)[6];
 
 template <typename T>
 T argument(long value) {
@@ -116,6 +116,17 @@ constexpr Call kOurs[] = {
     {SYS_readv, call<larder_readv>},
     {SYS_preadv, call<larder_preadv64>},
     {SYS_lseek, call<larder_lseek64>},
+    {SYS_write, call<larder_write>},
+    {SYS_pwrite64, call<larder_pwrite64>},
+    {SYS_writev, call<larder_writev>},
+    {SYS_pwritev, call<larder_pwritev64>},
+    {SYS_sendto, call<larder_sendto>},
+    {SYS_sendmsg, call<larder_sendmsg>},
+    {SYS_sendmmsg, call<larder_sendmmsg>},
+    {SYS_vmsplice, call<larder_vmsplice>},
+    {SYS_process_vm_readv, call<larder_process_vm_readv>},
+    {SYS_process_vm_writev, call<larder_process_vm_writev>},
+    {SYS_mlock, call<larder_mlock>},
     {SYS_sendfile, call<larder_sendfile64>},
     {SYS_copy_file_range, call<call_copy_file_range>},
     {SYS_readahead, call<larder_readahead>},
@@ -215,9 +226,10 @@ __attribute__((visibility("hidden"), used)) long larder_syscall_early(long n, lo
 }
 
 // Only numbers of kOurs: the assembly below has looked at the bitmap.
-__attribute__((visibility("hidden"), used)) long larder_syscall_ours(long n, long a, long b, long c, long d, long e) {
-  if (attribute_call(n) && !attributes_are_ours(n, a)) return larder_syscall_early(n, a, b, c, d, e, 0);
-  return kOurs[kPlaces.of[n] - 1].run({a, b, c, d, e});
+__attribute__((visibility("hidden"), used)) long larder_syscall_ours(long n, long a, long b, long c, long d, long e,
+                                                                     long f) {
+  if (attribute_call(n) && !attributes_are_ours(n, a)) return larder_syscall_early(n, a, b, c, d, e, f);
+  return kOurs[kPlaces.of[n] - 1].run({a, b, c, d, e, f});
 }
 
 }  // extern "C"

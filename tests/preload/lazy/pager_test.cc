@@ -177,7 +177,7 @@ TEST_F(Pager, PrivateWritesStayTheProcesssOwn) {
   ::munmap(const_cast<char*>(other), kSize);
 }
 
-// S22: MAP_FIXED, munmap of parts, mremap (moved, grown, shrunk), madvise and mlock act as always.
+// S22: MAP_FIXED, munmap of parts, mremap (moved, grown, shrunk), madvise, mlock and mlockall act as always.
 TEST_F(Pager, FollowsUnmapMoveAndGrowth) {
   char* p = const_cast<char*>(mapped(8 * 65536, PROT_READ, MAP_SHARED, 2 * 65536));
   ::munmap(p + 65536, 65536);  // a hole
@@ -428,8 +428,8 @@ TEST_F(Pager, ManyThreadsWaitInParallel) {
   ::munmap(const_cast<char*>(p), kSize);
 }
 
-// S25: Where the kernel restricts userfaultfd to user mode (the default without CAP_SYS_PTRACE), a system call that is
-// given an address in an unmapped page is EFAULT: `write(fd, mapping, n)`, `mlock`.
+// S25: Where the kernel restricts userfaultfd to user mode (the default without CAP_SYS_PTRACE), it cannot wait for a
+// page that is not there.
 TEST_F(Pager, TheKernelReadsFromAMapping) {
   const char* p = mapped();
   int pipe[2];
@@ -466,6 +466,16 @@ TEST_F(Pager, LocksAndAdvice) {
   ::munmap(const_cast<char*>(p), kSize);
 }
 
+// mprotect and mlock of a part make several mappings of one: pages of each are shown.
+TEST_F(Pager, ShowsPagesBesideABoundary) {
+  const char* p = mapped();
+  char* part = const_cast<char*>(p) + 3 * 65536 + 2 * kPage;
+  ASSERT_EQ(::mprotect(part, 3 * kPage, PROT_READ | PROT_WRITE), 0);
+  ASSERT_EQ(::syscall(SYS_mlock2, p + 6 * 65536 + kPage, kPage, 1), 0);  // MLOCK_ONFAULT
+  EXPECT_EQ(in_child([&] { return wrong_bytes(p, 0, 8 * 65536) == 0 ? 0 : 1; }), 0);
+  ::munmap(const_cast<char*>(p), kSize);
+}
+
 // mlockall's MCL_FUTURE fills a mapping while it is made, before the pager can serve it.
 TEST_F(Pager, MappingUnderMlockall) {
   EXPECT_EQ(in_child([&] {
@@ -474,6 +484,40 @@ TEST_F(Pager, MappingUnderMlockall) {
               return wrong_bytes(p, 0, 10 * 65536) == 0 ? 0 : 1;
             }),
             0);
+}
+
+// A locked page cannot be given back: the pager is woken all the same, whenever the memory was locked.
+TEST_F(Pager, RequestsUnderMlockall) {
+  EXPECT_EQ(in_child([&] {
+              if (::syscall(SYS_mlockall, MCL_CURRENT | MCL_FUTURE) != 0) return 2;
+              const char* p = mapped(10 * 65536);
+              const int child = in_child([&] { return wrong_bytes(p, 0, 65536) == 0 ? 0 : 1; });
+              return child == 0 && wrong_bytes(p, 0, 10 * 65536) == 0 ? 0 : 1;
+            }),
+            0);
+  EXPECT_EQ(in_child([&] {
+              const char* p = mapped(10 * 65536);
+              if (::syscall(SYS_mlockall, MCL_CURRENT) != 0) return 2;
+              const char* q = mapped(10 * 65536);
+              const int child = in_child([&] { return wrong_bytes(q, 0, 65536) == 0 ? 0 : 1; });
+              return child == 0 && wrong_bytes(p, 0, 10 * 65536) + wrong_bytes(q, 0, 10 * 65536) == 0 ? 0 : 1;
+            }),
+            0);
+}
+
+// As many as the kernel allows of any file: vm.max_map_count is 65,530.
+TEST_F(Pager, ManyMappings) {
+  constexpr int kMappings = 30'000;
+  std::vector<const char*> all;
+  for (int i = 0; i < kMappings; ++i) {
+    // Two neighbours of one file would become one mapping.
+    const uint64_t offset = static_cast<uint64_t>(i % 40 * 16 + i % 7) * kPage;
+    all.push_back(mapped(kPage, PROT_READ, MAP_SHARED, offset));
+  }
+  for (int i = 0; i < kMappings; i += 331)
+    EXPECT_EQ(wrong_bytes(all[static_cast<size_t>(i)], static_cast<uint64_t>(i % 40 * 16 + i % 7) * kPage, kPage), 0u);
+  for (const char* p : all)
+    ::munmap(const_cast<char*>(p), kPage);
 }
 
 void deny(long number) {
