@@ -272,14 +272,20 @@ $(BUILD)/stripped/%: $(BUILD)/% $(BUILD)/stripped/%.debug
 
 INSTALLED_BIN := larder larderd
 INSTALLED_LIB := liblarder.so larder-exec
+COMPLETIONS := bash-completion/completions/larder zsh/site-functions/_larder fish/vendor_completions.d/larder.fish
 stripped = $(addprefix $(BUILD)/stripped/,$(1))
 
 .SECONDARY: $(call stripped,$(addsuffix .debug,$(INSTALLED_BIN) $(INSTALLED_LIB)))
 install: $(call stripped,$(INSTALLED_BIN) $(INSTALLED_LIB))
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(PREFIX)/share/doc/larder
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin lib/systemd/system $(addprefix share/,doc/larder man/man1 man/man8 $(dir $(COMPLETIONS))))
 	install -m 755 $(call stripped,$(INSTALLED_BIN)) $(DESTDIR)$(PREFIX)/bin
 	install -m 644 $(call stripped,liblarder.so) $(DESTDIR)$(PREFIX)/lib
 	install -m 755 $(call stripped,larder-exec) $(DESTDIR)$(PREFIX)/lib
+	$(BUILD)/larder manual | gzip -9n >$(DESTDIR)$(PREFIX)/share/man/man1/larder.1.gz
+	$(BUILD)/larderd --manual | gzip -9n >$(DESTDIR)$(PREFIX)/share/man/man8/larderd.8.gz
+	$(BUILD)/larder completion bash >$(DESTDIR)$(PREFIX)/share/$(word 1,$(COMPLETIONS))
+	$(BUILD)/larder completion zsh >$(DESTDIR)$(PREFIX)/share/$(word 2,$(COMPLETIONS))
+	$(BUILD)/larder completion fish >$(DESTDIR)$(PREFIX)/share/$(word 3,$(COMPLETIONS))
 	sed 's|@PREFIX@|$(PREFIX)|g' examples/larderd.service.in >$(DESTDIR)$(PREFIX)/lib/systemd/system/larderd.service
 	sed 's|@PREFIX@|$(PREFIX)|g' examples/dev-shm-larder.mount.in >$(DESTDIR)$(PREFIX)/lib/systemd/system/dev-shm-larder.mount
 	chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/larderd.service $(DESTDIR)$(PREFIX)/lib/systemd/system/dev-shm-larder.mount

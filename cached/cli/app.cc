@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <functional>
 
+#include "cached/base/command_manual.h"
 #include "cached/base/units.h"
 #include "cached/base/version.h"
 #include "cached/cli/commands.h"
@@ -297,6 +298,33 @@ void add_daemon(CLI::App& app, Words& w) {
       [&w] { w.action = [] { return with_client([](const Client& c) { return shutdown_daemon(c); }); }; });
 }
 
+// What man(1) has of larder besides its options.
+constexpr std::string_view kManualRest = R"(.SH EXIT STATUS
+0, or 1 if the work failed, or 2 if the words cannot be understood. \fBlarder run\fR ends with the status of its
+command; 125 if Larder failed, 126 if the command cannot be executed, 127 if it is not found.
+.SH ENVIRONMENT
+.TP
+\fBLARDER_SOCKET\fR
+The socket of larderd, if it is not the node's or the user's own.
+.TP
+\fBLARDER_META\fR
+The metadata that \fBformat\fR, \fBrefresh\fR and \fBnodes\fR use without a larderd.
+.SH SEE ALSO
+.BR larderd (8)
+)";
+
+void add_manual(CLI::App& app, Words& w) {
+  CLI::App* completion = app.add_subcommand("completion", "Print a script that completes larder's words in a shell");
+  completion->add_option("shell", w.name, "bash, zsh or fish")
+      ->required()
+      ->check(CLI::IsMember({"bash", "zsh", "fish"}));
+  completion->footer("For the shell that runs:\n  eval \"$(larder completion bash)\"");
+  completion->callback([&] { w.action = [&] { return say("{}", *completion_script(app, w.name)), kExitOk; }; });
+
+  CLI::App* manual = app.add_subcommand("manual", "Print larder(1)")->group("");  // make install asks for it
+  manual->callback([&] { w.action = [&] { return say("{}", manual_page(app, 1, kManualRest)), kExitOk; }; });
+}
+
 // Takes what follows the first "--" of `larder run` off the words, as it is: nothing in a command's own arguments is
 // ours.
 int cut_command(int argc, char** argv, Words& w) {
@@ -335,6 +363,7 @@ int run_app(int argc, char** argv) {
   add_cache(app, words);
   add_sync(app, words);
   add_daemon(app, words);
+  add_manual(app, words);
   try {
     app.parse(cut_command(argc, argv, words), argv);
   } catch (const CLI::ParseError& e) {

@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 
+#include "cached/base/command_manual.h"
 #include "cached/base/log.h"
 #include "cached/base/version.h"
 #include "cached/main/daemon.h"
@@ -10,6 +11,17 @@
 
 namespace larder {
 namespace {
+
+// What man(1) has of larderd besides its options.
+constexpr std::string_view kManualRest = R"(.SH SIGNALS
+SIGTERM and SIGINT end it; cached files stay readable, and the next larderd takes them over.
+.SH FILES
+.TP
+\fI/etc/larder/larder.toml\fR
+The configuration. Its keys are in configuration.md, which lies in share/doc/larder.
+.SH SEE ALSO
+.BR larder (1)
+)";
 
 void add_flags(CLI::App& app, ConfigFlags& f) {
   app.add_option("--config", f.config_file, "configuration file (default: /etc/larder/larder.toml, if there is one)");
@@ -66,6 +78,12 @@ int main(int argc, char** argv) {
   CLI::App app("The daemon of Larder: keeps what programs read from a bucket in shared memory.", "larderd");
   larder::ConfigFlags flags;
   larder::add_flags(app, flags);
+  bool manual = false;
+  app.add_flag("--manual", manual)->group("");  // make install asks for it
   CLI11_PARSE(app, argc, argv);
+  if (manual) {
+    printf("%s", larder::manual_page(app, 8, larder::kManualRest).c_str());
+    return 0;
+  }
   return larder::run(flags);
 }
