@@ -68,9 +68,20 @@ static void compare(const Catalog* before, const Catalog& after, RefreshResult* 
 }
 
 // Folders made by markers alone come and go without a file changing.
+static bool same_folders(const Catalog& before, const Catalog& after) {
+  char path[4096];
+  for (uint32_t i = 0; i < after.entry_count; ++i) {
+    if (after.entries[i].is_file()) continue;
+    const long len = after.path_of(i, path, sizeof path);
+    const uint32_t old = len < 0 ? kNoEntry : before.find(path, static_cast<size_t>(len));
+    if (old == kNoEntry || before.entries[old].is_file()) return false;
+  }
+  return true;
+}
+
 static bool same_tree(const Catalog* before, const Catalog& after, const RefreshResult& r) {
   return before && r.added + r.changed + r.removed == 0 && before->entry_count == after.entry_count &&
-         before->header->skipped == after.header->skipped;
+         before->header->skipped == after.header->skipped && same_folders(*before, after);
 }
 
 static void log_skipped(const Dataset& d, const SkippedKeys& skipped) {

@@ -35,7 +35,9 @@ Sync::Sync(Endpoint& source, Endpoint& target, SyncOptions options, SyncEvents e
       queue_(options_.jobs, kMaxWaiting),
       copier_({source, target}, queue_, options_.bytes_per_second, options_.state_directory) {
   for (Endpoint* end : {&source_, &target_}) {
-    if (end->files != nullptr) end->files->set_unwanted(options_.filter);
+    if (end->files == nullptr) continue;
+    end->files->set_unwanted(options_.filter);
+    end->files->set_files_only();
   }
 }
 

@@ -137,9 +137,18 @@ class FileSource(Programs, LarderTest):
         cls.plain = os.path.join(cls.folder, "plain")
         cls.mount = "/data/larder-test/files"
         make_tree(cls.plain)
+        os.makedirs(os.path.join(cls.plain, "classes/n00-empty"))
+        os.makedirs(os.path.join(cls.plain, "odd/empty/nested"))
+        run_program('cd "$ROOT" && git init -q repo && cd repo && echo x > x && git add x && '
+                    'git -c user.name=n -c user.email=e commit -qm first && git gc -q', {**os.environ, "ROOT": cls.plain})
         settle_tree(cls.plain)
         cls.daemon = cls.enterClassContext(Daemon())
         cls.daemon.mount("file://" + cls.plain, cls.mount)
+
+    def test_git(self):
+        """After `git gc` some folders are empty, and git takes nothing for a repository without them."""
+        self.assertTrue(any(not folders and not files for _, folders, files in os.walk(os.path.join(self.plain, "repo"))))
+        self.assert_same("git -c safe.directory='*' -C \"$ROOT/repo\" log --format=%s; git -c safe.directory='*' -C \"$ROOT/repo\" ls-files")
 
 
 class S3Source(Programs, LarderTest):

@@ -68,8 +68,9 @@ ObjectInfo info_of(std::string key, const struct statx& file) {
 class Lister {
  public:
   using Page = std::function<Status(std::vector<ObjectInfo>&&)>;
-  Lister(const std::string& directory, const FileListing& what, const Filter& unwanted, const Page& page)
-      : directory_(directory), what_(what), unwanted_(unwanted), page_(page) {}
+  Lister(const std::string& directory, const FileListing& what, const Filter& unwanted, bool files_only,
+         const Page& page)
+      : directory_(directory), what_(what), unwanted_(unwanted), files_only_(files_only), page_(page) {}
 
   Status run() {
     Fd root(open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -108,9 +109,17 @@ class Lister {
     return status;
   }
 
+  // A folder below which nothing is shown is shown itself, unless it may not be read.
   Status entries(const Fd& fd, std::string& path) {
     std::vector<Entry> all;
+    const uint64_t shown = shown_, unreadable = unreadable_;
     if (auto status = read_entries(fd, path, all); !status.ok()) return status;
+    const bool was_read = unreadable_ == unreadable || !all.empty();
+    if (auto status = each(fd, all, path); !status.ok()) return status;
+    return shown_ == shown && was_read && !path.empty() && !files_only_ ? emit_folder(fd, path) : Status();
+  }
+
+  Status each(const Fd& fd, std::vector<Entry>& all, std::string& path) {
     std::sort(all.begin(), all.end(), [](auto& a, auto& b) { return a.name < b.name; });
     for (auto& entry : all) {
       const size_t before = path.size();
@@ -192,8 +201,19 @@ class Lister {
   }
 
   Status emit(const std::string& path, const struct statx& file) {
-    if (!what_.exclude.includes(path)) return {};
-    page_now_.push_back(info_of(path, file));
+    return what_.exclude.includes(path) ? add(info_of(path, file)) : Status();
+  }
+
+  // An empty object whose key ends in '/', as stores have it.
+  Status emit_folder(const Fd& fd, const std::string& path) {
+    struct statx folder {};
+    if (look(fd, folder) != 0) return system_error(errno, full(path));
+    return add({path, 0, ns(folder.stx_mtime), {}});
+  }
+
+  Status add(ObjectInfo&& object) {
+    ++shown_;
+    page_now_.push_back(std::move(object));
     return page_now_.size() >= kPage ? flush() : Status();
   }
 
@@ -207,11 +227,12 @@ class Lister {
   const std::string& directory_;
   const FileListing& what_;
   const Filter& unwanted_;
+  const bool files_only_;
   const Page& page_;
   std::vector<std::string> unfinished_;
   std::vector<Ancestor> above_;
   std::vector<ObjectInfo> page_now_;
-  uint64_t skipped_ = 0, unreadable_ = 0;
+  uint64_t skipped_ = 0, unreadable_ = 0, shown_ = 0;
   std::string first_unreadable_;
 };
 
@@ -249,7 +270,7 @@ FileStore::~FileStore() {
 
 Status FileStore::list(const std::function<Status(std::vector<ObjectInfo>&&)>& page) {
   lists_.fetch_add(1, std::memory_order_relaxed);
-  Lister lister(directory_, listing_, unwanted_, page);
+  Lister lister(directory_, listing_, unwanted_, files_only_, page);
   Status status = lister.run();
   unfinished_ = std::move(lister.unfinished());
   skipped_.store(lister.skipped());

@@ -1,4 +1,5 @@
-// file:///dir: the files below a directory are the objects.
+// file:///dir: the files below a directory are the objects. A folder below which there are none is an empty object
+// whose key ends in '/'.
 //
 // Keys are paths relative to the directory, any bytes but NUL. Symlinks are followed unless the option symlinks=skip
 // says otherwise; a symlink to a directory above itself, a symlink to nothing, symlinks that are not followed, sockets,
@@ -49,6 +50,8 @@ class FileStore final : public Store {
   uint64_t unreadable() const { return unreadable_.load(); }  // folders that the latest list() passed over
   // Keys that whoever lists has no use for: list() need not be able to read such folders. Before the first list().
   void set_unwanted(Filter filter) { unwanted_ = std::move(filter); }
+  // Empty folders are not listed. Before the first list().
+  void set_files_only() { files_only_ = true; }
   // Unfinished files that the latest list() met, the first 10,000; not while one is under way.
   const std::vector<std::string>& unfinished() const { return unfinished_; }
   // Fills `out` with the bytes from `offset` on, on the caller's thread. ESTALE if it is not the file that was listed.
@@ -70,6 +73,7 @@ class FileStore final : public Store {
   const std::string directory_;
   const FileListing listing_;
   Filter unwanted_;
+  bool files_only_ = false;
   FileWriter writer_;
   std::vector<std::string> unfinished_;
   std::atomic<uint64_t> skipped_{0}, unreadable_{0}, gets_{0}, lists_{0}, bytes_{0}, errors_{0}, reading_{0};

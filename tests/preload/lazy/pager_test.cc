@@ -468,12 +468,14 @@ TEST_F(Pager, LocksAndAdvice) {
 
 // mprotect and mlock of a part make several mappings of one: pages of each are shown.
 TEST_F(Pager, ShowsPagesBesideABoundary) {
-  const char* p = mapped();
-  char* part = const_cast<char*>(p) + 3 * 65536 + 2 * kPage;
-  ASSERT_EQ(::mprotect(part, 3 * kPage, PROT_READ | PROT_WRITE), 0);
-  ASSERT_EQ(::syscall(SYS_mlock2, p + 6 * 65536 + kPage, kPage, 1), 0);  // MLOCK_ONFAULT
-  EXPECT_EQ(in_child([&] { return wrong_bytes(p, 0, 8 * 65536) == 0 ? 0 : 1; }), 0);
-  ::munmap(const_cast<char*>(p), kSize);
+  EXPECT_EQ(in_child([&] {
+              const char* p = mapped();
+              char* part = const_cast<char*>(p) + 3 * 65536 + 2 * kPage;
+              if (::mprotect(part, 3 * kPage, PROT_READ | PROT_WRITE) != 0) return 2;
+              if (::syscall(SYS_mlock2, p + 6 * 65536 + kPage, kPage, 1) != 0) return 3;  // MLOCK_ONFAULT
+              return wrong_bytes(p, 0, 8 * 65536) == 0 ? 0 : 1;
+            }),
+            0);
 }
 
 // mlockall's MCL_FUTURE fills a mapping while it is made, before the pager can serve it.

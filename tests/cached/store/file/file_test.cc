@@ -94,9 +94,29 @@ TEST_F(FileTest, KeysComeInByteOrderOfTheWholeKey) {
        {"a/b", "a-b", "a.txt", "a0", "a/c/d", "a/c-", "Z", "ü", "\xff\xfe raw", "new\nline", "sp ace", "q?%+", "b/"}) {
     if (std::string(key) != "b/") write(key, key);
   }
-  fs::create_directory(dir_.path() + "/b");  // an empty folder is no object
-  EXPECT_EQ(keys(), (std::vector<std::string>{"Z", "a-b", "a.txt", "a/b", "a/c-", "a/c/d", "a0", "new\nline", "q?%+",
-                                              "sp ace", "ü", "\xff\xfe raw"}));
+  fs::create_directory(dir_.path() + "/b");
+  EXPECT_EQ(keys(), (std::vector<std::string>{"Z", "a-b", "a.txt", "a/b", "a/c-", "a/c/d", "a0", "b/", "new\nline",
+                                              "q?%+", "sp ace", "ü", "\xff\xfe raw"}));
+}
+
+// S6: an empty folder of a `file://` source is shown.
+TEST_F(FileTest, AFolderBelowWhichNothingIsShownIsShownItself) {
+  write("c/file", "x");
+  write("only/excluded.tmp", "x");
+  fs::create_directories(dir_.path() + "/a/b/c");
+  fs::create_directories(dir_.path() + "/loop");
+  fs::create_directories(dir_.path() + "/secret/inner");
+  fs::create_directory_symlink("..", dir_.path() + "/loop/up");
+  ASSERT_EQ(mkfifo((dir_.path() + "/pipe").c_str(), 0600), 0);
+  store_ = std::move(*open_store("file://" + dir_.path(), {{"exclude", "*.tmp secret/"}}));
+  EXPECT_EQ(keys(), (std::vector<std::string>{"a/b/c/", "c/file", "loop/", "only/"}));
+  auto listed = list_all(*store_);
+  struct stat st {};
+  ASSERT_EQ(stat((dir_.path() + "/a/b/c").c_str(), &st), 0);
+  EXPECT_EQ(listed->front().size, 0u);
+  EXPECT_EQ(listed->front().mtime_ns / 1'000'000'000, st.st_mtim.tv_sec);
+  dynamic_cast<FileStore&>(*store_).set_files_only();
+  EXPECT_EQ(keys(), (std::vector<std::string>{"c/file"}));
 }
 
 TEST_F(FileTest, FillThatAProgramWaitsForOvertakesFill) {
