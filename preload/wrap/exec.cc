@@ -1,5 +1,5 @@
 // Starting programs. Files of a dataset have no x bit, so executing one is EACCES, as on a noexec mount; file actions
-// of posix_spawn may open datasets and change into them; a library in a dataset can be loaded.
+// of posix_spawn may open datasets and change into them.
 #include <alloca.h>
 #include <errno.h>
 #include <spawn.h>
@@ -221,78 +221,3 @@ int larder_posix_spawn_file_actions_destroy(posix_spawn_file_actions_t* actions)
   let_go(actions);
   return next.posix_spawn_file_actions_destroy(actions);
 }
-
-// ---- dlopen ---------------------------------------------------------------------------------------------------------
-// libc resolves a library by its caller's RUNPATH and namespace, which it knows by the return address. So the library
-// jumps to libc's function, never calls it, for files outside datasets; those of datasets are loaded by descriptor.
-
-extern "C" __attribute__((visibility("hidden"), used)) int larder_dlopen_is_ours(const char* path) {
-  if (!has_slash(path) || current_state() == nullptr) return 0;
-  int error = errno;
-  int ours = dispatch(
-      AT_FDCWD, path, true, [](Found& f) { return f.kind == Kind::kFile ? 1 : 0; }, [](int, const char*) { return 0; });
-  errno = error;
-  return ours;
-}
-
-extern "C" __attribute__((visibility("hidden"), used)) void* larder_dlopen_ours(const char* path, int mode) {
-  int fd = open_any(AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return next.dlopen(path, mode);  // its dlerror() says what is wrong
-  char name[32];
-  sys::fd_path(fd, name);
-  void* handle = next.dlopen(name, mode);
-  sys::close(fd);
-  return handle;
-}
-
-extern "C" __attribute__((visibility("hidden"))) decltype(&next.dlopen) const larder_next_dlopen;
-__attribute__((used)) decltype(&next.dlopen) const larder_next_dlopen = &next.dlopen;
-extern "C" __attribute__((visibility("hidden"), used)) void larder_resolve() {
-  resolve_next();
-}
-
-#if defined(__x86_64__)
-__asm__(R"(
-  .text
-  .globl dlopen
-  .type dlopen, @function
-dlopen:
-  pushq %rdi
-  pushq %rsi
-  subq $8, %rsp
-  call larder_resolve
-  movq 16(%rsp), %rdi
-  call larder_dlopen_is_ours
-  addq $8, %rsp
-  popq %rsi
-  popq %rdi
-  testl %eax, %eax
-  jnz larder_dlopen_ours
-  movq larder_next_dlopen(%rip), %rax
-  jmp *(%rax)
-  .size dlopen, .-dlopen
-)");
-#else
-__asm__(R"(
-  .text
-  .globl dlopen
-  .type dlopen, %function
-dlopen:
-  stp x29, x30, [sp, #-32]!
-  stp x0, x1, [sp, #16]
-  bl larder_resolve
-  ldr x0, [sp, #16]
-  bl larder_dlopen_is_ours
-  mov w9, w0
-  ldp x0, x1, [sp, #16]
-  ldp x29, x30, [sp], #32
-  cbnz w9, 1f
-  adrp x9, larder_next_dlopen
-  ldr x9, [x9, :lo12:larder_next_dlopen]
-  ldr x9, [x9]
-  br x9
-1:
-  b larder_dlopen_ours
-  .size dlopen, .-dlopen
-)");
-#endif

@@ -184,6 +184,9 @@ ssize_t larder_send(int fd, const void* data, size_t size, int flags) {
   resolve_next();
   return write_bytes(data, size, [=](const void* p, size_t n, size_t) { return next.send(fd, p, n, flags); });
 }
+ssize_t larder___send(int fd, const void* data, size_t size, int flags) {
+  return larder_send(fd, data, size, flags);
+}
 ssize_t larder_sendto(int fd, const void* data, size_t size, int flags, const struct sockaddr* to, socklen_t to_size) {
   resolve_next();
   return write_bytes(data, size,

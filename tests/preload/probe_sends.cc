@@ -18,6 +18,7 @@
 
 extern "C" {
 ssize_t __write(int, const void*, size_t);
+ssize_t __send(int, const void*, size_t, int);
 ssize_t __pwrite64(int, const void*, size_t, off64_t);
 }
 
@@ -134,6 +135,7 @@ void to_socket(const char* name, Send send_it) {
 void to_sockets() {
   constexpr size_t n = kMiB;
   to_socket("send", [](int fd) { return send(fd, fresh(n), n, 0); });
+  to_socket("__send", [](int fd) { return __send(fd, fresh(n), n, 0); });
   to_socket("sendto", [](int fd) { return sendto(fd, fresh(n), n, 0, nullptr, 0); });
   struct msghdr message = {};
   message.msg_iovlen = 3;
