@@ -1,4 +1,4 @@
-// dlopen of a library in a dataset, and the functions that tell a library's name.
+// dlopen of a library in a dataset, dlsym in libc, and the functions that tell a library's name.
 //
 // libc resolves a library by its caller's RUNPATH and namespace, which it knows by the return address. So the library
 // jumps to libc's function, never calls it, for files outside datasets; those of datasets are loaded by a name of their
@@ -77,6 +77,71 @@ dlopen:
 1:
   b larder_dlopen_ours
   .size dlopen, .-dlopen
+)");
+#endif
+
+// ---- dlsym ----------------------------------------------------------------------------------------------------------
+// A function that is looked up in libc itself (ctypes.CDLL("libc.so.6"), JNA) is ours, as it is for who looks in the
+// whole program. RTLD_NEXT and RTLD_DEFAULT go by the return address: libc gets them untouched.
+
+extern "C" __attribute__((visibility("hidden"), used)) void* larder_dlsym_in(void* handle, const char* name) {
+  resolve_next();
+  return wrapper_of(next.dlsym(handle, name), name);
+}
+
+extern "C" __attribute__((visibility("hidden"))) decltype(&next.dlsym) const larder_next_dlsym;
+__attribute__((used)) decltype(&next.dlsym) const larder_next_dlsym = &next.dlsym;
+
+#if defined(__x86_64__)
+__asm__(R"(
+  .text
+  .globl dlsym
+  .type dlsym, @function
+dlsym:
+  leaq 1(%rdi), %rax
+  cmpq $1, %rax
+  ja larder_dlsym_in
+  movq larder_next_dlsym(%rip), %rax
+  cmpq $0, (%rax)
+  jne 1f
+  pushq %rdi
+  pushq %rsi
+  subq $8, %rsp
+  call larder_resolve
+  addq $8, %rsp
+  popq %rsi
+  popq %rdi
+  movq larder_next_dlsym(%rip), %rax
+1:
+  jmp *(%rax)
+  .size dlsym, .-dlsym
+)");
+#else
+__asm__(R"(
+  .text
+  .globl dlsym
+  .type dlsym, %function
+dlsym:
+  add x9, x0, #1
+  cmp x9, #1
+  b.hi 2f
+  adrp x9, larder_next_dlsym
+  ldr x9, [x9, :lo12:larder_next_dlsym]
+  ldr x10, [x9]
+  cbnz x10, 1f
+  stp x29, x30, [sp, #-32]!
+  stp x0, x1, [sp, #16]
+  bl larder_resolve
+  ldp x0, x1, [sp, #16]
+  ldp x29, x30, [sp], #32
+  adrp x9, larder_next_dlsym
+  ldr x9, [x9, :lo12:larder_next_dlsym]
+  ldr x10, [x9]
+1:
+  br x10
+2:
+  b larder_dlsym_in
+  .size dlsym, .-dlsym
 )");
 #endif
 

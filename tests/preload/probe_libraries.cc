@@ -37,6 +37,23 @@ void say_names(void* function, void* handle) {
   printf("  origin %d %s\n", r, clean(origin).c_str());
 }
 
+// What a program looks up in libc itself is what it finds in the whole program.
+void say_functions_of_libc() {
+  void* libc = dlopen("libc.so.6", RTLD_NOW);
+  const std::string text = root + "/text.so";
+  const int fd = reinterpret_cast<int (*)(const char*, int)>(dlsym(libc, "open"))(text.c_str(), 0);
+  char buffer[16] = {};
+  const ssize_t n = reinterpret_cast<ssize_t (*)(int, void*, size_t)>(dlsym(libc, "read"))(fd, buffer, 15);
+  printf("open and read in libc: %d %zd %s\n", fd >= 0, n, buffer);
+  int same = 0;
+  for (const char* name : {"open", "fopen64", "stat", "mmap", "write", "getdents64", "dlsym", "syscall", "malloc"})
+    same += dlsym(libc, name) == dlsym(RTLD_DEFAULT, name) && dlsym(libc, name) != nullptr;
+  printf("the same functions: %d, none: %d\n", same,
+         dlsym(libc, "no_such_function") == nullptr && dlerror() != nullptr);
+  void* math = dlopen("libm.so.6", RTLD_NOW);
+  printf("through what needs libc: %d\n", dlsym(math, "open") == dlsym(RTLD_DEFAULT, "open"));
+}
+
 void* load(const std::string& path, int mode) {
   void* handle = dlopen(path.c_str(), mode);
   if (handle == nullptr) printf("%s: %s\n", clean(path.c_str()).c_str(), clean(dlerror()).c_str());
@@ -58,6 +75,7 @@ int main(int argc, char** argv) {
     void* again = load(path, RTLD_NOW);
     printf("  the same again %d, there %d\n", again == handle, dlopen(path.c_str(), RTLD_NOW | RTLD_NOLOAD) == handle);
   }
+  say_functions_of_libc();
   std::set<std::string> names;
   dl_iterate_phdr(note_name, &names);
   for (const auto& name : names)
