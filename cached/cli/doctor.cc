@@ -176,6 +176,16 @@ void look_at_kernel(Findings& out) {
                  "allow it in the container's seccomp profile"});
 }
 
+// Programs that restrict themselves (xz) are served by what docs/semantics.md says.
+void look_at_landlock(Findings& out) {
+  constexpr long kCreateRuleset = 444, kAskVersion = 1;
+  const long version = syscall(kCreateRuleset, nullptr, size_t{0}, kAskVersion);
+  out.push_back({Verdict::kOk, "landlock",
+                 version > 0 ? fmt::format("version {}: a program that allows itself a mount's path reads it", version)
+                             : fmt::format("not in use ({})", strerror(errno)),
+                 ""});
+}
+
 bool is_cache_folder(const std::string& path) {
   return access((path + "/control").c_str(), F_OK) == 0;
 }
@@ -227,6 +237,10 @@ std::vector<Finding> diagnose_command(const std::vector<ProgramInfo>& chain) {
     std::string why = why_not_served({p}), part = what_passes_by({p});
     if (why.empty() && !part.empty())
       out.push_back({Verdict::kWarn, "command", part, "those calls see the disk, not the mounts"});
+    else if (why.empty() && p.filters)
+      out.push_back({Verdict::kWarn, "command",
+                     p.path + " uses libseccomp: once it filters its own calls, files that are not cached may be EPERM",
+                     "`larder warm` what it reads, or switch its sandbox off"});
     else if (why.empty())
       out.push_back({p.kind == ProgramKind::kUnknown ? Verdict::kWarn : Verdict::kOk, "command", detail, ""});
     else
@@ -250,6 +264,7 @@ int run_doctor(const std::string& command) {
   look_at_mounts(status, findings);
   look_at_store(status, findings);
   look_at_kernel(findings);
+  look_at_landlock(findings);
   look_for_leftovers(status, findings);
   if (!command.empty())
     for (Finding& f : diagnose_by_name(command))

@@ -131,6 +131,21 @@ void ElfFile::each_code_piece(size_t overlap, const std::function<void(std::stri
   });
 }
 
+bool ElfFile::needs_library(std::string_view prefix) const {
+  for (Elf_Scn* section = nullptr; (section = elf_nextscn(elf_.get(), section)) != nullptr;) {
+    GElf_Shdr header;
+    if (!gelf_getshdr(section, &header) || header.sh_type != SHT_DYNAMIC) continue;
+    Elf_Data* entries = elf_getdata(section, nullptr);
+    GElf_Dyn entry;
+    for (int i = 0; entries && gelf_getdyn(entries, i, &entry) && entry.d_tag != DT_NULL; ++i) {
+      if (entry.d_tag != DT_NEEDED) continue;
+      const char* name = elf_strptr(elf_.get(), header.sh_link, entry.d_un.d_val);
+      if (name && std::string_view(name).starts_with(prefix)) return true;
+    }
+  }
+  return false;
+}
+
 std::string ElfFile::needed_glibc() const {
   for (Elf_Scn* section = nullptr; (section = elf_nextscn(elf_.get(), section)) != nullptr;) {
     GElf_Shdr header;

@@ -22,6 +22,8 @@ class ElfFile {
   // The program that loads it (PT_INTERP), "?" if that cannot be read; empty: there is none, it is static.
   std::string interpreter() const;
   bool has_section(std::string_view name) const;
+  // True if it is linked to a library whose name begins so ("libseccomp.so").
+  bool needs_library(std::string_view prefix) const;
   // Hands out the executable segments in pieces that overlap by `overlap` bytes.
   void each_code_piece(size_t overlap, const std::function<void(std::string_view)>& piece) const;
   // Highest GLIBC_2.y that its version needs name, as "2.y"; empty: none.

@@ -44,6 +44,7 @@ void inspect_elf(int fd, ProgramInfo& info) {
   info.kind = info.interpreter.empty() ? ProgramKind::kStatic : ProgramKind::kDynamic;
   info.musl = info.interpreter.find("ld-musl") != std::string::npos;
   info.go = elf->has_section(".go.buildinfo") || elf->has_section(".note.go.buildid");
+  info.filters = elf->needs_library("libseccomp.so");
   if (info.kind == ProgramKind::kDynamic && !info.go && !info.musl) info.raw_calls = raw_calls_of(*elf);
 }
 

@@ -24,6 +24,7 @@ struct ProgramInfo {
   bool musl = false;                   // its interpreter is musl's: another libc than the library's
   bool other_machine = false;          // another architecture or word size than this program's
   std::vector<std::string> raw_calls;  // calls about paths that its own code makes without libc (raw_calls.h)
+  bool filters = false;                // linked to libseccomp: it may filter its own calls
   bool secure = false;                 // set-user-ID, set-group-ID or file capabilities: the loader drops LD_PRELOAD
 };
 

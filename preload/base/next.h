@@ -39,8 +39,8 @@ extern Next next;
 // Resolves all pointers, once. It does not allocate itself (dlsym of old glibcs may).
 void resolve_next();
 
-// The wrapper whose next definition this function is, of those with that name if several are one in libc (open, open64);
-// every other function as it is.
+// The wrapper whose next definition this function is, of those with that name if several are one in libc (open,
+// open64); every other function as it is.
 void* wrapper_of(void* function, const char* name);
 
 // A variable or function as the program sees it, or null.

@@ -1,6 +1,7 @@
 // Raw system calls: the library's own I/O, and what runs before its constructor. They return -errno and never touch
 // errno, libc or another preload. x86-64 and aarch64.
 #pragma once
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -13,10 +14,35 @@
 #include <sys/syscall.h>
 #include <time.h>
 
+#include <atomic>
+
 namespace larder::sys {
+
+// ---- filters --------------------------------------------------------------------------------------------------------
+// Calls that a filter of the program's (seccomp) may end it for are not made: they are -EPERM.
+// preload/resolve/filters.h finds out which. A thread of the library's that has no filter, by its stack, makes them.
+
+struct Filtered {
+  std::atomic<bool> any{false};
+  std::atomic<uint64_t> forbidden[8] = {};  // a bit a number; larger ones are not made
+  std::atomic<uint64_t> free_low{0}, free_high{0};
+};
+inline constinit Filtered filtered;
+
+__attribute__((noinline)) inline bool is_forbidden(long n) {
+  const auto here = reinterpret_cast<uint64_t>(__builtin_frame_address(0));
+  if (here >= filtered.free_low.load(std::memory_order_relaxed) &&
+      here < filtered.free_high.load(std::memory_order_relaxed))
+    return false;
+  return n < 0 || n >= 512 || (filtered.forbidden[n / 64].load(std::memory_order_relaxed) >> (n % 64) & 1) != 0;
+}
+
+#define LARDER_UNLESS_FORBIDDEN(n) \
+  if (__builtin_expect(filtered.any.load(std::memory_order_relaxed), 0) && is_forbidden(n)) return -EPERM
 
 #if defined(__x86_64__)
 inline long call(long n, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0, long f = 0) {
+  LARDER_UNLESS_FORBIDDEN(n);
   long ret;
   register long r10 __asm__("r10") = d;
   register long r8 __asm__("r8") = e;
@@ -29,6 +55,7 @@ inline long call(long n, long a = 0, long b = 0, long c = 0, long d = 0, long e 
 }
 #elif defined(__aarch64__)
 inline long call(long n, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0, long f = 0) {
+  LARDER_UNLESS_FORBIDDEN(n);
   register long x8 __asm__("x8") = n;
   register long x0 __asm__("x0") = a;
   register long x1 __asm__("x1") = b;
@@ -90,7 +117,7 @@ inline int munmap(void* at, size_t n) {
   return static_cast<int>(call(SYS_munmap, arg(at), static_cast<long>(n)));
 }
 inline int64_t now_ms() {
-  struct timespec t;
+  struct timespec t = {};
   call(SYS_clock_gettime, CLOCK_MONOTONIC, arg(&t));
   return int64_t{t.tv_sec} * 1000 + t.tv_nsec / 1000000;
 }

@@ -124,6 +124,7 @@ long adopt_mappings() {
 }
 
 long prepare() {
+  if (sys::filtered.any.load() && (sys::is_forbidden(SYS_ppoll) || sys::is_forbidden(SYS_ioctl))) return -EPERM;
   if (const long r = leave_descriptors()) return r;
   if (const long r = uffd::open()) return r;
   if (const long r = uffd::add(reinterpret_cast<uint64_t>(shared.wakeup_page), paged_page(), false)) return r;
@@ -188,6 +189,9 @@ long start_pager(bool adopt) {
     sys::sleep_ms(1);  // one that failed is leaving
   }
   shared.pid = sys::getpid();
+  const bool free = !sys::filtered.any.load();  // a thread has the filters of who starts it
+  sys::filtered.free_low.store(free ? reinterpret_cast<uint64_t>(shared.stack) - kStack : ~0ULL);
+  sys::filtered.free_high.store(free ? reinterpret_cast<uint64_t>(shared.stack) : 0);
   const long tid = spawn_thread(pager_main, shared.stack, &shared.tid);
   if (tid < 0) return tid;
   while (shared.status.load(std::memory_order_acquire) == kStarting) {
@@ -217,12 +221,15 @@ namespace {
 
 // Wakes the pager: the kernel holds us here until the pager has read of it. A page that mlockall locked cannot be given
 // back, so it is unlocked first.
-void ring() {
+long ring() {
   const auto page = static_cast<long>(paged_page());
+  long r = 0;
   for (int attempt = 0; attempt < 3; ++attempt) {
-    if (sys::call(SYS_madvise, sys::arg(shared.wakeup_page), page, MADV_DONTNEED) != -EINVAL) return;
+    r = sys::call(SYS_madvise, sys::arg(shared.wakeup_page), page, MADV_DONTNEED);
+    if (r != -EINVAL) break;
     sys::call(SYS_munlock, sys::arg(shared.wakeup_page), page);
   }
+  return r;
 }
 
 // Waits for the end of a request: 0, or -EIO if it is not the pager's to end any more.
@@ -248,7 +255,8 @@ long run_request(const PagerRequest& request) {
   if (shared.lost.load(std::memory_order_acquire)) return -EIO;
   shared.request = request;
   shared.state.store(kPosted, std::memory_order_release);
-  ring();
+  uint32_t posted = kPosted;
+  if (ring() == -EPERM && shared.state.compare_exchange_strong(posted, kIdle)) return -EPERM;  // a filter forbids it
   if (const long r = await_request()) return r;
   const long result = shared.request.result;
   shared.state.store(kIdle, std::memory_order_relaxed);

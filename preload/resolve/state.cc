@@ -9,6 +9,7 @@
 #include "preload/base/sys.h"
 #include "preload/resolve/catalog_mapping.h"
 #include "preload/resolve/daemon_client.h"
+#include "preload/resolve/filters.h"
 #include "preload/resolve/greeting.h"
 
 extern "C" {
@@ -283,6 +284,7 @@ const char* variable(const char* name) {
 }  // namespace
 
 void start_process() {
+  inherit_filters(variable("LARDER_FORBIDDEN"));
   configure_cache(variable("LARDER_CACHE"));
   configure_socket(variable("LARDER_SOCKET"), variable("XDG_RUNTIME_DIR"));
   const char* mappings = variable("LARDER_MAPPINGS");

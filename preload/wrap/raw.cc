@@ -12,6 +12,7 @@
 #include "preload/base/next.h"
 #include "preload/base/sys.h"
 #include "preload/wrap/directory_stream.h"
+#include "preload/wrap/filter.h"
 #include "preload/wrap/open.h"
 
 #ifndef SYS_openat2
@@ -73,6 +74,9 @@ long call_fcntl(int fd, int cmd, void* arg) {
 long call_ioctl(int fd, unsigned long request, void* arg) {
   return larder_ioctl(fd, request, arg);
 }
+long call_prctl(int option, long a, long b, long c, long d) {
+  return larder_prctl(option, a, b, c, d);
+}
 long call_getcwd(char* out, size_t size) {
   if (larder_getcwd(out, size) == nullptr) return -1;
   return static_cast<long>(strlen(out)) + 1;
@@ -116,6 +120,8 @@ constexpr Call kOurs[] = {
     {SYS_readv, call<larder_readv>},
     {SYS_preadv, call<larder_preadv64>},
     {SYS_lseek, call<larder_lseek64>},
+    {SYS_seccomp, call<call_seccomp>},
+    {SYS_prctl, call<call_prctl>},
     {SYS_write, call<larder_write>},
     {SYS_pwrite64, call<larder_pwrite64>},
     {SYS_writev, call<larder_writev>},
