@@ -13,9 +13,10 @@ JOBS    ?= $(shell nproc)
 
 # What a fresh Debian 12 needs. `make deps` installs what is missing of all of it.
 BUILD_PACKAGES := g++ make pkg-config libcurl4-openssl-dev libssl-dev zlib1g-dev libxxhash-dev libhiredis-dev libsqlite3-dev \
-                  libpugixml-dev libfmt-dev libspdlog-dev libmimalloc-dev libcli11-dev libtoml11-dev libelf-dev nlohmann-json3-dev binutils
+                  libpugixml-dev libfmt-dev libspdlog-dev libmimalloc-dev libcli11-dev libtoml11-dev libelf-dev nlohmann-json3-dev \
+                  libcpp-httplib-dev prometheus-cpp-dev binutils
 TEST_PACKAGES  := libgtest-dev libgmock-dev binutils ca-certificates python3 python3-numpy python3-venv rsync diffutils findutils procps tar \
-                  util-linux perl git zip unzip bzip2 xz-utils libjemalloc2 libtcmalloc-minimal4 libmimalloc2.0 redis-server openssl podman runc
+                  util-linux perl git zip unzip bzip2 xz-utils libjemalloc2 libtcmalloc-minimal4 libmimalloc2.0 redis-server openssl podman runc prometheus
 FRAMEWORK_PACKAGES := python3-torch python3-torchvision libpython3.11-testsuite debootstrap valgrind \
                       $(if $(shell command -v go),,golang-go) $(if $(shell command -v rustc),,rustc) \
                       $(if $(shell command -v javac),,default-jdk-headless) $(if $(shell command -v node),,nodejs)
@@ -35,9 +36,12 @@ PRELOAD_FLAGS := -std=c++20 $(WARN) -O2 -g -Iinclude -I. -fPIC -fno-exceptions -
 PRELOAD_LINK   = -shared -Wl,--version-script=$(BUILD)/exports.map -Wl,-z,defs,-z,now,-z,nodelete -Wl,-soname,liblarder.so \
                  -Wl,--no-as-needed -l:libdl.so.2
 DAEMON_PKGS   := libcurl openssl zlib libxxhash hiredis sqlite3 pugixml fmt spdlog
+METRICS_PKGS  := cpp-httplib prometheus-cpp-core# larderd alone
 DAEMON_FLAGS   = $(BASE) $(shell pkg-config --cflags $(DAEMON_PKGS)) -DSPDLOG_FMT_EXTERNAL -pthread
 CLI_LIBS      := -lelf
 DAEMON_LIBS    = $(shell pkg-config --libs $(DAEMON_PKGS)) $(if $(filter release,$(MODE)),-lmimalloc) -pthread
+METRICS_LIBS   = $(shell pkg-config --libs $(METRICS_PKGS))
+$(BUILD)/obj/cached/metrics/%.o: DAEMON_FLAGS += $(shell pkg-config --cflags $(METRICS_PKGS))
 
 PRELOAD_SRC := $(shell find preload -name '*.cc' ! -path 'preload/launch/*')
 LAUNCH_SRC  := $(wildcard preload/launch/*.cc)
@@ -97,7 +101,7 @@ $(BUILD)/libcached.a: $(call obj,$(CACHED_SRC))
 	ar rcs $@ $^
 
 $(BUILD)/larderd: $(call obj,cached/main/larderd.cc) $(BUILD)/libcached.a
-	$(CXX) $(OPT) -o $@ $^ $(DAEMON_LIBS)
+	$(CXX) $(OPT) -o $@ $^ $(DAEMON_LIBS) $(METRICS_LIBS)
 
 $(BUILD)/larder: $(call obj,cached/main/larder.cc $(CLI_SRC)) $(BUILD)/libcached.a
 	$(CXX) $(OPT) -o $@ $^ $(DAEMON_LIBS) $(CLI_LIBS)
@@ -107,7 +111,7 @@ PAGER_SRC := $(addprefix preload/lazy/,pager.cc fault_server.cc chunk_run.cc pag
              preload/resolve/daemon_client.cc preload/resolve/path_scan.cc
 
 $(BUILD)/unit_tests: $(call obj,$(TEST_SRC) $(CLI_SRC) $(PAGER_SRC)) $(BUILD)/libcached.a
-	$(CXX) $(OPT) -o $@ $^ $(DAEMON_LIBS) $(CLI_LIBS) -lgtest -lgmock -lgtest_main
+	$(CXX) $(OPT) -o $@ $^ $(DAEMON_LIBS) $(CLI_LIBS) $(METRICS_LIBS) -lgtest -lgmock -lgtest_main
 
 # Programs that tests run bare and preloaded.
 TEST_PROGRAMS := $(addprefix $(BUILD)/,unit_tests probe probe_twins probe_files probe_sends probe_libraries interrupted filtered model lazy_model torn_read stolen_fd unseen unseen_static)

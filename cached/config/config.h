@@ -66,6 +66,7 @@ struct Config {
   std::string log_level = "info";
   std::string log_file;
   std::string admin_group;
+  std::string metrics;  // "127.0.0.1:9568"; empty: no port
   Fill fill = Fill::kEager;
   Policy policy = Policy::kKeep;
   StoreOptions store;                          // [store]: for every source

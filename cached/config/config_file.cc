@@ -226,6 +226,7 @@ Status read_root(const Table& table, Config& config) {
   r.text("log_level", &config.log_level);
   r.text("log_file", &config.log_file);
   r.text("admin_group", &config.admin_group);
+  r.text("metrics", &config.metrics);
   r.word<Fill>("fill", parse_fill, [&](Fill f) { config.fill = f; });
   r.word<Policy>("policy", parse_policy, [&](Policy p) { config.policy = p; });
   if (const Value* n = r.take("store")) r.fail_if(read_options(*n, "store", &config.store));

@@ -17,6 +17,7 @@
 #include "cached/fetch/chunk_fetcher.h"
 #include "cached/home/descriptor_store.h"
 #include "cached/meta/open/open_meta.h"
+#include "cached/metrics/metrics_server.h"
 #include "cached/namespace/node_link.h"
 #include "cached/requests/admin.h"
 #include "cached/requests/program_requests.h"
@@ -89,6 +90,7 @@ class Daemon {
   std::unique_ptr<Server> server_;
   std::unique_ptr<ProgramRequests> programs_;
   std::unique_ptr<Admin> admin_;
+  std::unique_ptr<MetricsServer> metrics_;
   std::thread housekeeper_, verifier_;
   std::atomic<bool> ending_{false};
   Clock::time_point last_present_ = Clock::now();
@@ -143,8 +145,8 @@ Status Daemon::open_parts(const CacheLimits& limits) {
   });
   programs_ = std::make_unique<ProgramRequests>(ProgramRequests::Parts{
       config_, *dir_, *publisher_, *inodes_, *cache_, *datasets_, *flights_, *filler_, *lazy_, *chunk_flights_});
-  admin_ = std::make_unique<Admin>(
-      Admin::Parts{config_, *dir_, *publisher_, *cache_, *datasets_, *flights_, *filler_, *server_, *meta_});
+  admin_ = std::make_unique<Admin>(Admin::Parts{config_, *dir_, *publisher_, *cache_, *datasets_, *flights_, *filler_,
+                                                *server_, *meta_, programs_->miss_waits()});
   if (Status s = datasets_->start(); !s) return s;
   cache_->keep_limits();  // the former daemon's may have been larger
   link_ = std::make_unique<NodeLink>(*meta_, *datasets_, *cache_, node_name(config_.is_private));
@@ -194,6 +196,11 @@ bool Daemon::fetch_large(const Object& object, bool demand, std::function<void(c
 }
 
 Status Daemon::serve() {
+  if (!config_.metrics.empty()) {
+    if (Status s = take(MetricsServer::start(config_.metrics, [this] { return admin_->public_status(); }), metrics_);
+        !s)
+      return s;
+  }
   housekeeper_ = std::thread([this] { keep_house(); });
   verifier_ = std::thread([this] { verify_all(); });
   (void)notify("READY=1");
@@ -269,6 +276,7 @@ void Daemon::end() {
   ::signal(SIGALRM, [](int) { ::_exit(0); });
   ::alarm(kEndSeconds);
   ending_ = true;
+  metrics_.reset();
   bool landed = chunk_flights_->stop(kFlightsEnd);
   lazy_->stop();
   landed = flights_->stop(kFlightsEnd) && landed;

@@ -6,6 +6,7 @@
 #include "cached/base/log.h"
 #include "cached/base/version.h"
 #include "cached/main/daemon.h"
+#include "cached/metrics/metrics_server.h"
 #include "cached/store/api/store.h"
 #include "larder/standard_streams.h"
 
@@ -48,6 +49,9 @@ int fail(const Error& e) {
 int check(const Config& config) {
   for (const std::string& warning : config.warnings)
     fprintf(stderr, "larderd: warning: %s\n", warning.c_str());
+  if (!config.metrics.empty()) {
+    if (auto address = parse_address(config.metrics); !address) return fail(address.error());
+  }
   for (const MountConfig& mount : config.mounts) {
     if (mount.source.empty()) continue;
     const auto store = open_store(mount.source, options_for(config, mount.source, {}));

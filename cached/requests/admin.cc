@@ -14,7 +14,7 @@ static AdminCommand command(Commands& commands, AdminAnswer (Commands::*run)(con
 
 Admin::Admin(Parts p)
     : server_(p.server),
-      status_({p.config, p.dir, p.publisher, p.cache, p.datasets, p.flights, p.filler, p.server}),
+      status_({p.config, p.dir, p.publisher, p.cache, p.datasets, p.flights, p.filler, p.server, p.miss_waits}),
       datasets_({p.config, p.cache, p.datasets, p.meta}),
       cache_({p.config, p.cache, p.datasets, p.flights}),
       dispatcher_(commands(),

@@ -21,6 +21,7 @@ class Admin {
     BackgroundFill& filler;
     Server& server;
     Meta& meta;
+    const Histogram& miss_waits;
   };
   // The parts outlive it.
   explicit Admin(Parts parts);
@@ -29,6 +30,10 @@ class Admin {
   void handle(IncomingRequest request) { dispatcher_.handle(std::move(request)); }
   // Cancels what runs and waits for it.
   void stop() { dispatcher_.stop(); }
+  // The status as anybody may see it, without restricted datasets.
+  nlohmann::json public_status() const {
+    return status_.report([](std::optional<gid_t> group) { return !group; }, false);
+  }
   // True while a long operation is under way: the daemon is not idle.
   bool busy() const { return dispatcher_.busy(); }
 

@@ -48,7 +48,11 @@ void ProgramRequests::fetch(const IncomingRequest& r) {
   if (v->state(entry) != kResident && p_.lazy.wants(object) && open_lazy(r, object)) return;
   std::shared_ptr<Replier> reply = r.reply;
   // The miss path: cached/fetch/miss_path.cc.
-  uint64_t ticket = p_.flights.fetch(object, [reply](const Status& s, std::shared_ptr<Fd> file) {
+  const auto waits = [histogram = miss_waits_, since = std::chrono::steady_clock::now()] {
+    histogram->add(std::chrono::steady_clock::now() - since);
+  };
+  uint64_t ticket = p_.flights.fetch(object, [reply, waits](const Status& s, std::shared_ptr<Fd> file) {
+    waits();
     if (s)
       reply->fresh_descriptor(std::move(file));
     else

@@ -3,6 +3,7 @@
 #pragma once
 #include <memory>
 
+#include "cached/base/histogram.h"
 #include "cached/fetch/chunk_fetcher.h"
 #include "cached/fetch/object_fetcher.h"
 #include "cached/namespace/datasets.h"
@@ -31,6 +32,9 @@ class ProgramRequests {
   void directory(const IncomingRequest& request);
   void chunks(const IncomingRequest& request);
 
+  // How long programs waited for whole objects that were not there, whether they came or not.
+  const Histogram& miss_waits() const { return *miss_waits_; }
+
  private:
   bool open_lazy(const IncomingRequest& request, const Object& object);
   Result<Fd> namespace_directory(const std::string& path);
@@ -38,6 +42,7 @@ class ProgramRequests {
 
   Parts p_;
   std::shared_ptr<Fd> null_;
+  const std::shared_ptr<Histogram> miss_waits_ = std::make_shared<Histogram>();  // flights may outlive the requests
 };
 
 }  // namespace larder

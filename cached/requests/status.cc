@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "cached/base/version.h"
+#include "cached/requests/may_read.h"
 
 namespace larder {
 
@@ -31,7 +32,13 @@ AdminAnswer StatusCommands::ping(const AdminCall&) {
               {"private", p_.config.is_private}};
 }
 
-AdminAnswer StatusCommands::status(const AdminCall&) {
+AdminAnswer StatusCommands::status(const AdminCall& call) {
+  const Peer& peer = call.peer();
+  return report([&](std::optional<gid_t> group) { return may_read(peer, group); },
+                peer.uid == 0 || peer.uid == ::geteuid());
+}
+
+json StatusCommands::report(const MaySee& may_see, bool all) const {
   return json{{"version", kVersion},
               {"pid", ::getpid()},
               {"uptime_s", seconds_since(started_)},
@@ -42,10 +49,11 @@ AdminAnswer StatusCommands::status(const AdminCall&) {
               {"cache", cache()},
               {"clients", {{"connections", p_.server.connections()}, {"present", p_.dir.program_present()}}},
               {"reads", reads()},
+              {"miss_waits", miss_waits()},
               {"store", store()},
-              {"mounts", mounts()},
-              {"waiting_mounts", waiting_mounts()},
-              {"datasets", datasets()}};
+              {"mounts", mounts(may_see)},
+              {"waiting_mounts", waiting_mounts(all)},
+              {"datasets", datasets(may_see)}};
 }
 
 json StatusCommands::cache() const {
@@ -63,12 +71,29 @@ json StatusCommands::reads() const {
           {"stats", s.stats},           {"lists", s.lists},           {"errors", s.errors}};
 }
 
+json StatusCommands::miss_waits() const {
+  json bounds = json::array(), counts = json::array();
+  for (int i = 0; i <= Histogram::kBounds; ++i) {
+    if (i < Histogram::kBounds) bounds.push_back(Histogram::bound_s(i));
+    counts.push_back(p_.miss_waits.count(i));
+  }
+  return {{"bounds", bounds}, {"counts", counts}, {"sum", p_.miss_waits.sum_s()}};
+}
+
+static StoreCounters counters_of(Dataset& dataset) {
+  Result<std::shared_ptr<Store>> store = dataset.store();
+  return store ? (*store)->counters() : StoreCounters();
+}
+
+static json requests_of(const StoreCounters& c) {
+  return {{"gets", c.gets},     {"lists", c.lists},   {"retries", c.retries}, {"bytes", c.bytes},
+          {"errors", c.errors}, {"hedges", c.hedges}, {"limit", c.limit}};
+}
+
 json StatusCommands::store() const {
   StoreCounters sum;
   for (auto& d : p_.datasets.all()) {
-    Result<std::shared_ptr<Store>> store = d->store();
-    if (!store) continue;
-    StoreCounters c = (*store)->counters();
+    StoreCounters c = counters_of(*d);
     sum.gets += c.gets;
     sum.lists += c.lists;
     sum.retries += c.retries;
@@ -78,9 +103,10 @@ json StatusCommands::store() const {
     sum.limit += c.limit;
   }
   ObjectFetcher::Counts flights = p_.flights.counts();
-  return {{"gets", sum.gets},        {"lists", sum.lists},   {"retries", sum.retries}, {"bytes", sum.bytes},
-          {"errors", sum.errors},    {"hedges", sum.hedges}, {"limit", sum.limit},     {"in_flight", flights.in_flight},
-          {"queued", flights.queued}};
+  json out = requests_of(sum);
+  out["in_flight"] = flights.in_flight;
+  out["queued"] = flights.queued;
+  return out;
 }
 
 json StatusCommands::mount(const Mount& m, const CatalogVersion& v) const {
@@ -106,29 +132,38 @@ json StatusCommands::mount(const Mount& m, const CatalogVersion& v) const {
           {"fill", {{"state", p_.filler.state(*m.dataset)}, {"done", used.files}, {"total", h.file_count}}}};
 }
 
-json StatusCommands::mounts() const {
+json StatusCommands::mounts(const MaySee& may_see) const {
   json list = json::array();
-  for (const Mount& m : p_.datasets.mounts())
-    if (std::shared_ptr<CatalogVersion> v = m.dataset->version()) list.push_back(mount(m, *v));
+  for (const Mount& m : p_.datasets.mounts()) {
+    std::shared_ptr<CatalogVersion> v = m.dataset->version();
+    if (v && may_see(m.dataset->group)) list.push_back(mount(m, *v));
+  }
   return list;
 }
 
-json StatusCommands::waiting_mounts() const {
+json StatusCommands::waiting_mounts(bool all) const {
   json list = json::array();
-  for (const WaitingMount& w : p_.datasets.waiting())
-    list.push_back(
-        {{"path", w.request.path}, {"dataset", w.request.name}, {"source", w.request.source}, {"trouble", w.trouble}});
+  for (const WaitingMount& w : p_.datasets.waiting()) {
+    if (all)
+      list.push_back({{"path", w.request.path},
+                      {"dataset", w.request.name},
+                      {"source", w.request.source},
+                      {"trouble", w.trouble}});
+    else
+      list.push_back({{"path", w.request.path}, {"dataset", ""}, {"source", ""}, {"trouble", "not served yet"}});
+  }
   return list;
 }
 
-json StatusCommands::datasets() const {
+json StatusCommands::datasets(const MaySee& may_see) const {
   json list = json::array();
   for (auto& d : p_.datasets.all()) {
-    if (d->def.name.empty() || list.size() >= kMaxDatasets) continue;
+    if (d->def.name.empty() || list.size() >= kMaxDatasets || !may_see(d->group)) continue;
     list.push_back({{"name", d->def.name},
                     {"source", d->def.source},
                     {"mounted", d->version() != nullptr},
-                    {"trouble", d->trouble()}});
+                    {"trouble", d->trouble()},
+                    {"store", requests_of(counters_of(*d))}});
   }
   return list;
 }

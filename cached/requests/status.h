@@ -2,7 +2,10 @@
 // so it never waits for a store or for the metadata.
 #pragma once
 #include <chrono>
+#include <functional>
+#include <optional>
 
+#include "cached/base/histogram.h"
 #include "cached/fetch/object_fetcher.h"
 #include "cached/namespace/datasets.h"
 #include "cached/requests/admin_call.h"
@@ -21,21 +24,28 @@ class StatusCommands {
     ObjectFetcher& flights;
     BackgroundFill& filler;
     Server& server;
+    const Histogram& miss_waits;
   };
   // The parts outlive it. Uptime counts from here.
   explicit StatusCommands(Parts parts) : p_(parts) {}
 
   AdminAnswer ping(const AdminCall& call);
+  // Restricted datasets are shown to those who may read them.
   AdminAnswer status(const AdminCall& call);
+  // The status for a viewer who may read the datasets for which `may_see` is true; the others count in the sums alone.
+  // Who may read a dataset that waits for its mount is not known: only `all` shows more of it than the path.
+  using MaySee = std::function<bool(std::optional<gid_t> group)>;
+  nlohmann::json report(const MaySee& may_see, bool all) const;
 
  private:
   nlohmann::json cache() const;
   nlohmann::json reads() const;
+  nlohmann::json miss_waits() const;
   nlohmann::json store() const;
   nlohmann::json mount(const Mount& mount, const CatalogVersion& version) const;
-  nlohmann::json mounts() const;
-  nlohmann::json waiting_mounts() const;
-  nlohmann::json datasets() const;
+  nlohmann::json mounts(const MaySee& may_see) const;
+  nlohmann::json waiting_mounts(bool all) const;
+  nlohmann::json datasets(const MaySee& may_see) const;
 
   const Parts p_;
   const std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();

@@ -17,7 +17,8 @@ def toml(value):
 class Daemon:
     """A larderd with its own socket, cache, state and log."""
 
-    def __init__(self, env=None, prefix=(), **config):
+    def __init__(self, env=None, prefix=(), tables="", **config):
+        self.tables = tables  # what follows the keys in larder.toml
         self.prefix = list(prefix)  # what starts it: nsenter
         self.work = tempfile.mkdtemp(prefix="larder-test-")
         self.cache = tempfile.mkdtemp(prefix="larder-test-", dir="/dev/shm")
@@ -43,6 +44,7 @@ class Daemon:
         path = os.path.join(self.work, "larder.toml")
         with open(path, "w") as f:
             f.writelines(f"{k} = {toml(v)}\n" for k, v in self.config.items())
+            f.write(self.tables)
         return path
 
     def start(self):

@@ -11,6 +11,14 @@
 #endif
 #endif
 
+#ifdef __SANITIZE_THREAD__
+// Some tests fork to become another user, and their child has threads.
+extern "C" const char* __tsan_default_options();
+extern "C" const char* __tsan_default_options() {
+  return "die_after_fork=0";
+}
+#endif
+
 namespace larder {
 namespace {
 
