@@ -114,8 +114,8 @@ $(BUILD)/unit_tests: $(call obj,$(TEST_SRC) $(CLI_SRC) $(PAGER_SRC)) $(BUILD)/li
 	$(CXX) $(OPT) -o $@ $^ $(DAEMON_LIBS) $(CLI_LIBS) $(METRICS_LIBS) -lgtest -lgmock -lgtest_main
 
 # Programs that tests run bare and preloaded.
-TEST_PROGRAMS := $(addprefix $(BUILD)/,unit_tests probe probe_twins probe_files probe_sends probe_libraries interrupted filtered model lazy_model torn_read stolen_fd unseen unseen_static)
-$(BUILD)/probe $(BUILD)/probe_twins $(BUILD)/probe_files $(BUILD)/probe_sends $(BUILD)/probe_libraries $(BUILD)/interrupted $(BUILD)/filtered $(BUILD)/model $(BUILD)/lazy_model $(BUILD)/torn_read $(BUILD)/stolen_fd $(BUILD)/unseen: $(BUILD)/%: tests/preload/%.cc
+TEST_PROGRAMS := $(addprefix $(BUILD)/,unit_tests probe probe_twins probe_files probe_sends probe_libraries interrupted filtered landlocked model lazy_model torn_read stolen_fd unseen unseen_static)
+$(BUILD)/probe $(BUILD)/probe_twins $(BUILD)/probe_files $(BUILD)/probe_sends $(BUILD)/probe_libraries $(BUILD)/interrupted $(BUILD)/filtered $(BUILD)/landlocked $(BUILD)/model $(BUILD)/lazy_model $(BUILD)/torn_read $(BUILD)/stolen_fd $(BUILD)/unseen: $(BUILD)/%: tests/preload/%.cc
 	@mkdir -p $(@D)
 	$(CXX) -std=c++20 -O2 -Wall -I. -MMD -MP -MF $@.d -o $@ $<
 $(BUILD)/unseen_static: tests/preload/unseen.cc

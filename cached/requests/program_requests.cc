@@ -4,6 +4,7 @@
 #include "cached/base/log.h"
 #include "cached/catalog/directory_handles.h"
 #include "cached/requests/may_read.h"
+#include "larder/names.h"
 
 namespace larder {
 
@@ -76,6 +77,19 @@ bool ProgramRequests::open_lazy(const IncomingRequest& r, const Object& object) 
   return true;
 }
 
+// For a program that may not open them itself any more (Landlock), though it has the handle.
+void ProgramRequests::lazy_files(const IncomingRequest& r, const LazyFile& f, uint64_t handle_inode) {
+  const uint64_t id = f.object.dataset->id();
+  auto open_file = [&](const CacheName& name) {
+    return std::make_shared<Fd>(::openat(p_.dir.handle().get(), name.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  };
+  std::shared_ptr<Fd> map = open_file(chunk_map_path(id, handle_inode));
+  std::shared_ptr<Fd> data = open_file(chunk_data_path(id, handle_inode));
+  if (!data->valid()) data = open_file(object_path(id, f.object.oid));  // whole by now
+  if (!map->valid() || !data->valid()) return r.reply->fail(EIO);
+  r.reply->descriptors({std::move(map), std::move(data)}, 0);
+}
+
 void ProgramRequests::chunks(const IncomingRequest& r) {
   ChunkRequest q;
   if (r.payload.size() != sizeof q) return r.reply->fail(EINVAL);
@@ -90,6 +104,7 @@ void ProgramRequests::chunks(const IncomingRequest& r) {
     reply->fail(s.error().code == EFBIG ? EFBIG : fetch_errno(s.error()));
   };
   f->object.dataset->used_now();
+  if (q.flags & kChunksFiles) return lazy_files(r, *f, q.handle_inode);
   if (q.flags & kChunksWhole) {
     p_.flights.fetch(f->object, [answer](const Status& s, std::shared_ptr<Fd>) { answer(s); });
     return;

@@ -65,6 +65,8 @@ inline constexpr uint32_t kMaxChunkCount = 512;  // 128 MiB of the usual chunks
 inline constexpr uint32_t kChunksAdvise = 1;     // nobody waits: fetch ahead; the reply may be left unread
 inline constexpr uint32_t kChunksWhole = 2;  // all of it, until it is an ordinary cache file: EFBIG if that cannot fit
 inline constexpr uint32_t kChunksAhead = 4;  // waits for the first chunk alone: the others will be wanted next
+inline constexpr uint32_t kChunksFiles =
+    8;  // waits for nothing. Reply: descriptors of the chunk map and of the data file
 
 struct Reply {
   uint32_t magic;

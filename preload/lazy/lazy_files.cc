@@ -62,26 +62,40 @@ void* show(int fd, size_t need, Range* range) {
   return base;
 }
 
-int map_chunks(uint64_t dataset_id, uint64_t handle_inode, Range* range, LazyFiles* out) {
-  sys::Fd fd(open_in_cache(chunk_map_path(dataset_id, handle_inode), O_RDONLY | O_CLOEXEC));
-  if (fd.get() < 0) return fd.get();
+int map_chunks(int fd, uint64_t handle_inode, Range* range, LazyFiles* out) {
   struct stat st;
-  if (sys::fstat(fd.get(), &st) != 0 || st.st_size < static_cast<long>(sizeof(ChunkMap))) return -EAGAIN;
+  if (sys::fstat(fd, &st) != 0 || st.st_size < static_cast<long>(sizeof(ChunkMap))) return -EAGAIN;
   out->map_bytes = pages(static_cast<size_t>(st.st_size));
-  out->map = static_cast<const ChunkMap*>(show(fd.get(), out->map_bytes, range));
+  out->map = static_cast<const ChunkMap*>(show(fd, out->map_bytes, range));
   if (out->map == nullptr) return -ENOMEM;
   return good_map(out->map, static_cast<uint64_t>(st.st_size), handle_inode) ? 0 : -EAGAIN;
+}
+
+int open_by_name(uint64_t dataset_id, uint64_t handle_inode, uint64_t cache_dev, Range* range, LazyFiles* out) {
+  sys::Fd map(open_in_cache(chunk_map_path(dataset_id, handle_inode), O_RDONLY | O_CLOEXEC));
+  if (map.get() < 0) return map.get();
+  if (const int error = map_chunks(map.get(), handle_inode, range, out)) return error;
+  out->data = open_data(dataset_id, handle_inode, out->map, cache_dev);
+  return out->data < 0 ? out->data : 0;
+}
+
+// A sandbox that came after the handle was opened (Landlock): larderd opens for us.
+int open_by_request(uint64_t dataset_id, uint64_t handle_inode, uint64_t cache_dev, Range* range, LazyFiles* out) {
+  int fds[2];
+  if (ask_for_files(dataset_id, handle_inode, fds) != 0) return -EACCES;
+  sys::Fd map(fds[0]), data(fds[1]);
+  if (const int error = map_chunks(map.get(), handle_inode, range, out)) return error;
+  if (!is_data_file(data.get(), cache_dev, out->map)) return -ENOENT;
+  out->data = data.release();
+  return 0;
 }
 
 }  // namespace
 
 int try_open_lazy_files(uint64_t dataset_id, uint64_t handle_inode, uint64_t cache_dev, Range* range, LazyFiles* out) {
   *out = LazyFiles();
-  int r = map_chunks(dataset_id, handle_inode, range, out);
-  if (r == 0) {
-    out->data = open_data(dataset_id, handle_inode, out->map, cache_dev);
-    r = out->data < 0 ? out->data : 0;
-  }
+  int r = open_by_name(dataset_id, handle_inode, cache_dev, range, out);
+  if (r == -EACCES) r = open_by_request(dataset_id, handle_inode, cache_dev, range, out);
   if (r != 0 && range == nullptr && out->map != nullptr) sys::munmap(const_cast<ChunkMap*>(out->map), out->map_bytes);
   return r;
 }

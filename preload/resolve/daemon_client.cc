@@ -29,6 +29,7 @@ void add_candidate(const char* a, const char* b, const char* c) {
 
 constexpr int64_t kConnectPatienceMs = 5000;  // while the backlog is full
 constexpr int kBacklogPauseMs = 5;
+constexpr int64_t kFilesPatienceMs = 2000;  // what is asked for is there
 
 // A socket connected to the daemon, or -errno; -EAGAIN: its backlog is full.
 int connect_daemon() {
@@ -281,6 +282,19 @@ int ask_for_chunks(uint64_t dataset_id, const ChunkRequest& chunks, Fallback fal
     return error;
   });
   return r != 0 ? r : -reply.status;
+}
+
+int ask_for_files(uint64_t dataset_id, uint64_t handle_inode, int fds[2]) {
+  const ChunkRequest which = {handle_inode, 0, 0, kChunksFiles, 0};
+  Reply reply;
+  int count = 0;
+  const int error = exchange(header(Op::kChunks, dataset_id, sizeof(which)), bytes_of(which), &reply, fds, 2, &count,
+                             sys::now_ms() + kFilesPatienceMs);
+  if (error != 0) return -error;
+  if (reply.status == 0 && count == 2) return 0;
+  for (int i = 0; i < count; ++i)
+    sys::close(fds[i]);
+  return reply.status != 0 ? -reply.status : -EPROTO;
 }
 
 int ask_for(Op op, uint64_t dataset_id, ObjectId oid, const char* path, size_t len, bool cloexec, Fallback fallback,

@@ -21,6 +21,10 @@ int exchange(const Request& request, const char* payload, Reply* reply, int* fds
 // kChunks: 0 or -errno; -ENOTCONN: the daemon is away, and was waited for as `fallback` says.
 int ask_for_chunks(uint64_t dataset_id, const ChunkRequest& chunks, Fallback fallback, uint32_t wait_ms);
 
+// The chunk map and the data file of a lazy object, for who may not open them: 0 and two close-on-exec descriptors, or
+// -errno. One attempt.
+int ask_for_files(uint64_t dataset_id, uint64_t handle_inode, int fds[2]);
+
 // The same in two steps, to wait for several replies: connects and sends (a close-on-exec socket, or -errno), and, once
 // the socket is readable, receives the reply (0, or the errno of the transport). Neither waits. -EAGAIN: larderd's
 // backlog is full. The caller closes the socket.

@@ -13,8 +13,12 @@
 #include "preload/base/sys.h"
 #include "preload/wrap/directory_stream.h"
 #include "preload/wrap/filter.h"
+#include "preload/wrap/landlock.h"
 #include "preload/wrap/open.h"
 
+#ifndef SYS_landlock_add_rule
+#define SYS_landlock_add_rule 445
+#endif
 #ifndef SYS_openat2
 #define SYS_openat2 437
 #endif
@@ -121,6 +125,7 @@ constexpr Call kOurs[] = {
     {SYS_preadv, call<larder_preadv64>},
     {SYS_lseek, call<larder_lseek64>},
     {SYS_seccomp, call<call_seccomp>},
+    {SYS_landlock_add_rule, call<call_landlock_add_rule>},
     {SYS_prctl, call<call_prctl>},
     {SYS_write, call<larder_write>},
     {SYS_pwrite64, call<larder_pwrite64>},
