@@ -1,5 +1,7 @@
 // larderd [--config FILE]: the daemon's command line. It stays in the foreground.
+#include <unistd.h>
 #include <CLI/CLI.hpp>
+
 #include <cstdio>
 
 #include "cached/base/command_manual.h"
@@ -61,13 +63,22 @@ int check(const Config& config) {
   return 0;
 }
 
+// Root may read what the users who write into a source may not: their links do not lead out of it, unless larder.toml
+// says symlinks = "follow".
+StoreOpener opener(const Config& config) {
+  const bool guarded = !config.is_private && ::geteuid() == 0;
+  return [guarded](std::string_view source, StoreOptions options) {
+    if (guarded && source.starts_with("file:")) options.try_emplace("symlinks", "inside");
+    return open_store(source, options);
+  };
+}
+
 int run(const ConfigFlags& flags) {
   Result<Config> config = load_config(flags);
   if (!config) return fail(config.error());
   if (flags.check) return check(*config);
   if (Status s = set_up_log(config->log_file, config->log_level); !s) return fail(s.error());
-  Status s = run_daemon(
-      *config, [](std::string_view source, const StoreOptions& options) { return open_store(source, options); });
+  Status s = run_daemon(*config, opener(*config));
   if (s) return 0;
   if (!config->log_file.empty()) spdlog::error("{}", s.error().message);
   return fail(s.error());

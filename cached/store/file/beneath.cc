@@ -1,9 +1,11 @@
 #include "cached/store/file/beneath.h"
 
 #include <fmt/format.h>
+#include <limits.h>
 #include <linux/openat2.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -13,6 +15,7 @@
 namespace larder {
 namespace {
 
+constexpr size_t kMaxPath = 4000;  // below PATH_MAX: longer keys are opened in steps
 constexpr int kDirectory = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
 
 // The whole way in one call; -1 where the kernel (before 5.6), a sandbox or the path's length does not allow it.
@@ -41,6 +44,18 @@ Result<Fd> step(int at, const std::string& name, std::string_view path_so_far, b
 }
 
 }  // namespace
+
+Fd open_below(const std::string& directory, std::string_view key, int flags) {
+  Fd at(open(directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  while (at.valid() && key.size() > kMaxPath) {
+    const size_t slash = key.rfind('/', kMaxPath);
+    if (slash == std::string_view::npos) break;
+    at = Fd(openat(at.get(), std::string(key.substr(0, slash)).c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    key.remove_prefix(slash + 1);
+  }
+  if (!at.valid()) return at;
+  return Fd(openat(at.get(), std::string(key).c_str(), flags | O_CLOEXEC));
+}
 
 bool plain_key(std::string_view key) {
   if (key.empty() || key.front() == '/' || key.back() == '/' || key.find('\0') != std::string_view::npos) return false;
@@ -77,6 +92,20 @@ Result<Fd> directory_beneath(int root, std::string_view path, bool make) {
     at = std::move(*next);
   }
   return at;
+}
+
+std::string path_of(const Fd& file) {
+  char out[PATH_MAX];
+  const ssize_t size = readlink(fmt::format("/proc/self/fd/{}", file.get()).c_str(), out, sizeof out);
+  struct stat st {};
+  const bool named = size > 0 && size < PATH_MAX && out[0] == '/' && fstat(file.get(), &st) == 0 && st.st_nlink > 0;
+  return named ? std::string(out, static_cast<size_t>(size)) : std::string();
+}
+
+bool is_below(const Fd& file, std::string_view directory) {
+  const std::string path = path_of(file);
+  if (path.empty() || directory.empty() || !path.starts_with(directory)) return false;
+  return directory == "/" || path.size() == directory.size() || path[directory.size()] == '/';
 }
 
 }  // namespace larder

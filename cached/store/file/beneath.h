@@ -20,4 +20,12 @@ std::string_view name_of(std::string_view key);
 // message names it.
 Result<Fd> directory_beneath(int root, std::string_view path, bool make);
 
+// Opens what a key leads to, symbolic links on the way followed; not valid, with errno, if that fails.
+Fd open_below(const std::string& directory, std::string_view key, int flags);
+
+// Where an open file is, as the kernel tells it; empty if it has no name any more.
+std::string path_of(const Fd& file);
+// Is an open file, however it was reached, below the directory that path_of() told of (or the directory itself)?
+bool is_below(const Fd& file, std::string_view directory);
+
 }  // namespace larder

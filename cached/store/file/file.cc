@@ -21,7 +21,6 @@ namespace {
 
 constexpr size_t kReadBytes = 1 << 20;  // larger gains nothing: the copy is what costs
 constexpr size_t kPage = 1000;          // objects a call of list()'s receiver
-constexpr size_t kMaxPath = 4000;       // below PATH_MAX: longer keys are opened in steps
 constexpr int kMaxDepth = 2000;
 constexpr size_t kMaxUnfinished = 10'000;  // that are remembered
 
@@ -48,18 +47,6 @@ Error system_error(int code, std::string_view object) {
   return make_error(seen, fmt::format("{}: {}", printable(object, 1200), strerror(code)));
 }
 
-Fd open_below(const std::string& directory, std::string_view key, int flags) {
-  Fd at(open(directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-  while (at.valid() && key.size() > kMaxPath) {
-    const size_t slash = key.rfind('/', kMaxPath);
-    if (slash == std::string_view::npos) break;
-    at = Fd(openat(at.get(), std::string(key.substr(0, slash)).c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-    key.remove_prefix(slash + 1);
-  }
-  if (!at.valid()) return at;
-  return Fd(openat(at.get(), std::string(key).c_str(), flags | O_CLOEXEC));
-}
-
 ObjectInfo info_of(std::string key, const struct statx& file) {
   return {std::move(key), file.stx_size, ns(file.stx_mtime), file_etag(file)};
 }
@@ -75,6 +62,7 @@ class Lister {
   Status run() {
     Fd root(open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (!root.valid()) return system_error(errno, directory_);
+    if (what_.symlinks == Symlinks::kInside) inside_ = path_of(root);
     std::string path;
     if (auto status = folder(std::move(root), path); !status.ok()) return status;
     return flush();
@@ -156,7 +144,7 @@ class Lister {
       return {};
     }
     Entry entry{name, {}};
-    if (look(fd.get(), name, what_.symlinks == Symlinks::kFollow ? 0 : AT_SYMLINK_NOFOLLOW, entry.file) != 0) {
+    if (look_at(fd, name, entry.file) != 0) {
       // Gone since readdir, or a symlink that leads nowhere.
       if (errno != ENOENT && errno != ENOTDIR && errno != ELOOP) return unreadable(errno, path + name);
       struct stat link {};
@@ -173,12 +161,23 @@ class Lister {
     return {};
   }
 
+  // 0, or -1 with errno. What a symlink leads to, if it is followed.
+  int look_at(const Fd& fd, const char* name, struct statx& out) {
+    const bool follow = what_.symlinks == Symlinks::kFollow;
+    if (look(fd.get(), name, follow ? 0 : AT_SYMLINK_NOFOLLOW, out) != 0) return -1;
+    if (what_.symlinks != Symlinks::kInside || !S_ISLNK(out.stx_mode)) return 0;
+    const Fd target(openat(fd.get(), name, O_PATH | O_CLOEXEC));
+    if (!target.valid()) return -1;
+    return is_below(target, inside_) ? look(target, out) : 0;  // else the link is no file
+  }
+
   Status descend(const Fd& fd, const Entry& entry, std::string& path) {
     const std::string name = entry.name.substr(0, entry.name.size() - 1);
     if (what_.exclude.excludes_folder(std::string_view(path).substr(0, path.size() - 1))) return {};
     Fd child(openat(fd.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (!child.valid() && (errno == ENOENT || errno == ENOTDIR)) return {};  // gone meanwhile
     if (!child.valid()) return unreadable(errno, path);
+    if (what_.symlinks == Symlinks::kInside && !is_below(child, inside_)) return {};  // became a link meanwhile
     return folder(std::move(child), path);
   }
 
@@ -234,6 +233,7 @@ class Lister {
   std::vector<ObjectInfo> page_now_;
   uint64_t skipped_ = 0, unreadable_ = 0, shown_ = 0;
   std::string first_unreadable_;
+  std::string inside_;  // where followed links have to end
 };
 
 }  // namespace
@@ -281,7 +281,8 @@ Status FileStore::list(const std::function<Status(std::vector<ObjectInfo>&&)>& p
         printable(directory_), lister.unreadable(), printable(lister.first_unreadable()));
   if (lister.skipped() > 0) {
     spdlog::warn(
-        "file://{}: {} entries are no files (special files, dangling or looping symlinks) and were passed over",
+        "file://{}: {} entries are no files (special files, symlinks that lead nowhere, in a loop or, with "
+        "symlinks=inside, out of the source) and were passed over",
         printable(directory_), lister.skipped());
   }
   return status;
@@ -292,6 +293,8 @@ Result<ObjectInfo> FileStore::head(std::string_view key) {
   const Fd fd = open_below(directory_, key, O_PATH);
   struct statx file {};
   if (!fd.valid() || look(fd, file) != 0) return system_error(errno, name(key));
+  if (!may_show(fd))
+    return make_error(ENOENT, printable(name(key), 1200) + ": a symbolic link leads out of the source");
   if (!S_ISREG(file.stx_mode)) return make_error(ENOENT, printable(name(key), 1200) + ": no regular file");
   return info_of(std::string(key), file);
 }
@@ -344,6 +347,12 @@ Status FileStore::open_listed(const ObjectInfo& object, OpenFile& out) {
   out.fd = open_below(directory_, object.key, O_RDONLY | O_NONBLOCK | O_NOCTTY);
   if (!out.fd.valid()) return system_error(errno, out.object);
   return unchanged(object, out);
+}
+
+bool FileStore::may_show(const Fd& file) const {
+  if (listing_.symlinks != Symlinks::kInside) return true;
+  const Fd root(open(directory_.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  return root.valid() && is_below(file, path_of(root));
 }
 
 Status FileStore::unchanged(const ObjectInfo& object, const OpenFile& file) {
@@ -410,14 +419,16 @@ Result<std::unique_ptr<Store>> open_file(const SourceUrl& source, const StoreOpt
   // 8 readers: a local disk needs no more, an NFS mount gains from a few.
   auto threads = int_option(options, "max_connections", 8, 1, 64);
   if (!threads.ok()) return threads.error();
-  auto symlinks = choice_option(options, "symlinks", {"follow", "skip"});
+  auto symlinks = choice_option(options, "symlinks", {"follow", "inside", "skip"});
   if (!symlinks.ok()) return symlinks.error();
   auto unreadable = choice_option(options, "unreadable", {"fail", "skip"});
   if (!unreadable.ok()) return unreadable.error();
   auto exclude = exclude_filter(option(options, "exclude"));
   if (!exclude.ok()) return make_error(EINVAL, "store option exclude: " + exclude.error().message);
-  FileListing listing{*symlinks == "skip" ? Symlinks::kSkip : Symlinks::kFollow, std::move(*exclude),
-                      *unreadable == "skip"};
+  const Symlinks how = *symlinks == "skip"     ? Symlinks::kSkip
+                       : *symlinks == "inside" ? Symlinks::kInside
+                                               : Symlinks::kFollow;
+  FileListing listing{how, std::move(*exclude), *unreadable == "skip"};
   struct stat st {};
   if (stat(source.prefix.c_str(), &st) != 0) return system_error(errno, source.text());
   if (!S_ISDIR(st.st_mode)) return make_error(ENOTDIR, printable(source.text()) + ": no directory");

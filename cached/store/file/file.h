@@ -1,10 +1,11 @@
 // file:///dir: the files below a directory are the objects. A folder below which there are none is an empty object
 // whose key ends in '/'.
 //
-// Keys are paths relative to the directory, any bytes but NUL. Symlinks are followed unless the option symlinks=skip
-// says otherwise; a symlink to a directory above itself, a symlink to nothing, symlinks that are not followed, sockets,
-// pipes and devices are passed over and counted. So are the unfinished files of larder sync (file_writer.h). A file
-// that was replaced or written since the listing is ESTALE, also when it changes while it is read: file_etag() tells.
+// Keys are paths relative to the directory, any bytes but NUL. Symlinks are followed; with the option symlinks=inside
+// those alone that lead to something below the directory, with symlinks=skip none. A symlink to a directory above
+// itself, a symlink to nothing, symlinks that are not followed, sockets, pipes and devices are passed over and counted.
+// So are the unfinished files of larder sync (file_writer.h). A file that was replaced or written since the listing is
+// ESTALE, also when it changes while it is read: file_etag() tells.
 #pragma once
 #include <sys/stat.h>
 
@@ -27,7 +28,7 @@ namespace larder {
 // kernel's clock (4 ms at most; none since Linux 6.13), or through a mapping that was already dirty, keeps them all.
 std::string file_etag(const struct statx& file);
 
-enum class Symlinks { kFollow, kSkip };
+enum class Symlinks { kFollow, kInside, kSkip };
 
 // What list() shows.
 struct FileListing {
@@ -66,6 +67,7 @@ class FileStore final : public Store {
   };
   Status open_listed(const ObjectInfo& object, OpenFile& out);
   Status unchanged(const ObjectInfo& object, const OpenFile& file);
+  bool may_show(const Fd& file) const;
   Result<size_t> read_some(const OpenFile& file, uint64_t offset, std::span<std::byte> out);
   void finish(GetRequest& request, Status status);
   std::string name(std::string_view key) const { return "file://" + directory_ + "/" + std::string(key); }

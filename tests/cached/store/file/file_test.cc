@@ -180,6 +180,29 @@ TEST_F(FileTest, SymlinksAreFollowedLoopsAndSpecialFilesAreCounted) {
   EXPECT_EQ(get_all(*store_, {"pipe", 0, 0, ""}).status.error().code, ESTALE) << "and does not hang";
 }
 
+// Who may write into a source must not be able to show root's files through root's daemon.
+TEST_F(FileTest, LinksThatLeadOutAreNotFollowedInside) {
+  TempDir outside;
+  std::ofstream(outside.path() + "/far") << "far";
+  write("real/file", "x");
+  fs::create_symlink("real/file", dir_.path() + "/link");
+  fs::create_symlink(fs::canonical(dir_.path()).string() + "/real/file", dir_.path() + "/absolute");
+  fs::create_directory_symlink("real", dir_.path() + "/dirlink");
+  fs::create_directory_symlink(outside.path(), dir_.path() + "/out");
+  fs::create_symlink(outside.path() + "/far", dir_.path() + "/real/far");
+  fs::create_symlink("../../../../../../../etc/passwd", dir_.path() + "/climbs");
+  fs::create_directory(dir_.path() + "x");  // a name that begins as the source's does
+  std::ofstream(dir_.path() + "x/f") << "x";
+  fs::create_symlink(dir_.path() + "x/f", dir_.path() + "/beside");
+  store_ = std::make_unique<FileStore>(dir_.path(), 2, FileListing{Symlinks::kInside, {}, false});
+  EXPECT_EQ(keys(), (std::vector<std::string>{"absolute", "dirlink/file", "link", "real/file"}));
+  EXPECT_EQ(skipped(), 5u) << "out, real/far twice, climbs, beside";
+  for (const char* key : {"out/far", "real/far", "climbs", "beside"})
+    EXPECT_EQ(store_->head(key).error().code, ENOENT) << key;
+  EXPECT_TRUE(store_->head("dirlink/file").ok());
+  fs::remove_all(dir_.path() + "x");
+}
+
 TEST_F(FileTest, AChangedFileIsStale) {
   write("f", "first");
   auto object = (*list_all(*store_))[0];
