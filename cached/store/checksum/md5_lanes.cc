@@ -290,9 +290,15 @@ std::vector<Md5> md5_many(std::span<const std::span<const std::byte>> messages) 
 std::vector<Md5> md5_many(std::span<const std::span<const std::byte>> messages, Md5Width width) {
   std::vector<Md5> out(messages.size());
   switch (width) {
-    case Md5Width::kAvx512: hash_avx512(messages, out.data()); break;
-    case Md5Width::kAvx2: hash_avx2(messages, out.data()); break;
-    case Md5Width::kSse2: hash_baseline(messages, out.data()); break;
+    case Md5Width::kAvx512:
+      hash_avx512(messages, out.data());
+      break;
+    case Md5Width::kAvx2:
+      hash_avx2(messages, out.data());
+      break;
+    case Md5Width::kSse2:
+      hash_baseline(messages, out.data());
+      break;
   }
   return out;
 }
