@@ -88,7 +88,7 @@ struct Process {
   std::atomic<StatSlot*> stat_slots{nullptr};
   std::atomic<int> pid{0};           // 0 before the constructor; kept right by an atfork handler
   std::atomic<bool> tried{false};    // attach was tried at least once
-  bool whole_mappings = false;  // LARDER_MAPPINGS=whole: mmap makes a lazy object whole first
+  bool whole_mappings = false;       // LARDER_MAPPINGS=whole: mmap makes a lazy object whole first
   std::atomic<bool> handles{false};  // a lazy object was read: close() looks whether it is a handle that is closed
 };
 extern Process process;
