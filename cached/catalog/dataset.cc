@@ -81,7 +81,7 @@ void Dataset::drop_retired_stores() {
   std::vector<std::shared_ptr<Store>> gone;
   MutexLock lock(mutex_);
   for (auto& s : retired_)
-    if (s.use_count() == 1) gone.push_back(std::move(s));
+    if (s.use_count() == 1 && s->counters().in_flight == 0) gone.push_back(std::move(s));
   std::erase(retired_, nullptr);
 }
 

@@ -12,10 +12,16 @@ namespace larder {
 
 static constexpr std::chrono::seconds kRequestTime{5};  // from connecting to the request: a program sends it at once
 static constexpr std::chrono::seconds kReplyTime{10};   // that a client may leave a reply in its buffer
+static constexpr std::chrono::milliseconds kSignEvery{kSignOfLifeMs};
 static constexpr size_t kMaxQueuedReplies = 16;         // progress replies that a client does not take are dropped
 
 static bool out_of_resources(int err) {
   return err == EMFILE || err == ENFILE || err == ENOMEM || err == ETOOMANYREFS || err == ENOBUFS;
+}
+
+static std::chrono::steady_clock::time_point first_sign(const Request& header) {
+  const auto now = std::chrono::steady_clock::now();
+  return header.accepts & kAcceptsASignAtOnce ? now : now + kSignEvery;
 }
 
 Connection::Connection(Fd fd, Peer peer)
@@ -37,6 +43,7 @@ Connection::Read Connection::read(uint64_t id, Outbox& outbox, IncomingRequest* 
   if (header.version != kWireVersion) return Read::kBadVersion;
   if (len > kMaxPacket || header.payload_len != len - sizeof header || header.flags != 0) return Read::kBadRequest;
   request->payload.assign(buffer.data() + sizeof header, len - sizeof header);
+  if (header.op != Op::kAdmin && (header.accepts & kAcceptsSignsOfLife)) next_sign_ = first_sign(header);
   peer_.groups = read_peer_groups(fd_.get());
   request->peer = peer_;
   request->reply = replier_;
@@ -44,6 +51,12 @@ Connection::Read Connection::read(uint64_t id, Outbox& outbox, IncomingRequest* 
 }
 
 // ---- replies -------------------------------------------------------------------------------------
+
+bool Connection::sign_of_life_due(Clock::time_point now) {
+  if (now < next_sign_ || last_queued_) return false;
+  next_sign_ = now + kSignEvery;
+  return true;
+}
 
 bool Connection::queue(ReplyPacket packet) {
   if (packet.is_last()) {

@@ -28,6 +28,9 @@ class Connection {
   int fd() const { return fd_.get(); }
   // Closed if nothing comes until then: no request, or a reply that is not taken. None while a request is answered.
   Clock::time_point deadline() const { return deadline_; }
+  // A sign of life is due: the client understands it, waits for a reply, and was told nothing for kSignOfLifeMs. Tells
+  // so once for each.
+  bool sign_of_life_due(Clock::time_point now);
   // Null until the request was read.
   const std::shared_ptr<Replier>& replier() const { return replier_; }
 
@@ -51,6 +54,7 @@ class Connection {
   std::deque<ReplyPacket> queue_;
   Fd opened_;  // of the first packet's `reopen`
   bool last_queued_ = false;
+  Clock::time_point next_sign_ = Clock::time_point::max();
 };
 
 }  // namespace larder

@@ -5,6 +5,15 @@
 
 namespace larder {
 
+ReplyPacket ReplyPacket::sign_of_life(Op op) {
+  ReplyPacket p;
+  p.header.magic = kWireMagic;
+  p.header.version = kWireVersion;
+  p.header.op = op;
+  p.header.flags = kReplyMore;
+  return p;
+}
+
 // ---- Outbox --------------------------------------------------------------------------------------
 
 Result<std::unique_ptr<Outbox>> Outbox::make() {

@@ -23,6 +23,8 @@ struct ReplyPacket {
   std::shared_ptr<Fd> reopen;  // sent as a fresh O_RDONLY descriptor of this file
 
   bool is_last() const { return !(header.flags & kReplyMore); }
+  // Says that another reply follows, and nothing else.
+  static ReplyPacket sign_of_life(Op op);
 };
 
 // Packets on their way to the server's thread, in the order in which they were posted. Thread-safe.
@@ -62,6 +64,7 @@ class Replier {
   void text(int status, std::string payload, bool more = false);
   void descriptors(std::vector<std::shared_ptr<Fd>> fds, uint64_t generation);
   void fresh_descriptor(std::shared_ptr<Fd> file);
+  Op op() const { return op_; }
   // True once the client has gone, also if it has its final reply.
   bool gone() const { return gone_.load(); }
   // `callback` runs on the server's thread if the client goes before the final reply, or at once if it has gone. No

@@ -79,6 +79,7 @@ Status Server::run(Handler handler, std::function<Stamp()> stamp) {
     retry_starved();
     if (Clock::now() < next_check) continue;
     check_deadlines();
+    show_signs_of_life();
     next_check = Clock::now() + std::chrono::milliseconds(kTickMs);
   }
   take_posted();  // the answer to the client that asked the daemon to end
@@ -110,6 +111,16 @@ void Server::check_deadlines() {
     drop(id);
   if (accepting_) return;
   accepting_ = bool(watch(listener_.fd(), kListener, EPOLLIN));
+}
+
+// The requests are worked on: whoever works on one ends it.
+void Server::show_signs_of_life() {
+  const Clock::time_point now = Clock::now();
+  std::vector<uint64_t> due;
+  for (auto& [id, c] : connections_)
+    if (c.sign_of_life_due(now)) due.push_back(id);
+  for (uint64_t id : due)
+    show_sign_of_life(id);
 }
 
 // ---- connections ---------------------------------------------------------------------------------
@@ -161,6 +172,12 @@ void Server::read_request(uint64_t id, Connection& c) {
   if (read == Connection::Read::kBadRequest) return c.replier()->fail(EINVAL);
   last_request_ = Clock::now().time_since_epoch().count();
   handler_(std::move(request));
+  if (c.sign_of_life_due(Clock::now())) show_sign_of_life(id);
+}
+
+void Server::show_sign_of_life(uint64_t id) {
+  Connection& c = connections_.at(id);
+  if (c.queue(ReplyPacket::sign_of_life(c.replier()->op()))) send(id, c);
 }
 
 // ---- replies -------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 // The socket's server: accepts connections, reads one request from each, sends the replies.
 //
+// A client that waits for its reply, and understands it, gets a sign of life twice a second.
+//
 // One thread, epoll; nothing blocks it. A client that is slow, silent or sends garbage costs a descriptor until its
 // deadline, and progress replies that it does not take are dropped. A handler runs on the server's thread and must be
 // quick; it answers through the Replier (reply.h), now or later, from any thread.
@@ -55,6 +57,8 @@ class Server {
   void send(uint64_t id, Connection& c);
   void drop(uint64_t id);
   void check_deadlines();
+  void show_signs_of_life();
+  void show_sign_of_life(uint64_t id);
   void retry_starved();
 
   Fd epoll_, signals_;

@@ -101,7 +101,7 @@ Status Endpoint::get(const ObjectInfo& object, uint64_t offset, std::span<std::b
   request.length = out.size();
   request.object_size = object.size;
   request.etag_is_no_sum = std::move(no_sum);
-  request.demand = false;  // patience of five minutes instead of one: nobody waits for the first byte
+  request.demand = false;  // nobody waits for the first byte
   request.on_data = [&](std::span<const std::byte> data) -> Status {
     if (data.size() > out.size() - at) return make_error(EIO, object.key + ": more bytes than were asked for");
     memcpy(out.data() + at, data.data(), data.size());

@@ -5,7 +5,7 @@
 // the version answers status EPROTO with its own version and does nothing else. Both sides treat what they receive as
 // untrusted. All numbers are little-endian.
 //
-// Version history: 1 first.
+// Version history: 1 first. `accepts` was a reserved 0, which larderds that do not know it do not look at.
 #pragma once
 #include <cstdint>
 
@@ -40,6 +40,13 @@ enum class Op : uint16_t {
 inline constexpr uint32_t kMaxHelloFds = 62;
 inline constexpr uint32_t kReplyMore = 1;
 
+// Request::accepts: while a request is worked on, replies with kReplyMore and nothing else may come, every
+// kSignOfLifeMs, so that who waits can tell a transfer that lasts from a larderd that does not answer. Not for kAdmin.
+inline constexpr uint32_t kAcceptsSignsOfLife = 1;
+inline constexpr uint32_t kAcceptsASignAtOnce = 2;  // the first when the request was read, not after kSignOfLifeMs
+inline constexpr uint32_t kSignOfLifeMs = 500;
+inline constexpr uint32_t kLeastSilenceMs = 4 * kSignOfLifeMs;  // before a client may take larderd for dead
+
 struct Request {
   uint32_t magic;
   uint16_t version;
@@ -48,7 +55,8 @@ struct Request {
   ObjectId oid;          // kFetch: which version of the object the caller's catalog names
   uint32_t payload_len;  // bytes after this header: the path or the JSON text
   uint32_t flags;        // 0
-  uint64_t reserved;
+  uint32_t accepts;      // what of the replies the client understands: kAcceptsSignsOfLife
+  uint32_t reserved;
 };
 static_assert(sizeof(Request) == 48);
 

@@ -44,12 +44,19 @@ void try_later(Fetch& fetch, int error, int64_t now, ChunkFetches::Ended ended) 
   if (fetch.pause_ms < kLastPauseMs) fetch.pause_ms *= 2;
 }
 
+// larderd has the request, and may be silent for so long.
+void await_reply(Fetch& fetch, int64_t until_ms, int64_t now) {
+  const int64_t least = now + kLeastSilenceMs;
+  fetch.deadline_ms = until_ms > least ? until_ms : least;
+  fetch.next_try_ms = fetch.deadline_ms;
+}
+
 void start(Fetch& fetch, int64_t now, ChunkFetches::Ended ended) {
   const PagedFile& f = PagedFiles::get(fetch.file);
   const int socket = start_chunks(f.dataset_id, {f.handle_inode, fetch.chunk, 1, 0, 0});
   if (socket < 0) return try_later(fetch, -socket, now, ended);
   fetch.socket = socket;
-  fetch.next_try_ms = fetch.deadline_ms;
+  await_reply(fetch, fetch.deadline_ms, now);
 }
 
 }  // namespace
@@ -103,6 +110,8 @@ void ChunkFetches::finish(const struct pollfd* polled, nfds_t count, Ended ended
       const int error = finish_chunks(fetch.socket, &reply);
       if (error != 0)
         try_later(fetch, error, now, ended);
+      else if (reply.flags & kReplyMore)
+        await_reply(fetch, now + PagedFiles::get(fetch.file).wait_ms, now);
       else
         end(fetch, reply.status == 0, ended);
     } else if (now >= fetch.deadline_ms) {

@@ -1,5 +1,5 @@
-// The chunks that the pager asks larderd for: a few at a time, each retried until its file's wait_ms have passed. Only
-// the pager's thread uses it.
+// The chunks that the pager asks larderd for: a few at a time, each retried until its file's wait_ms have passed
+// without a sign of life. Only the pager's thread uses it.
 #pragma once
 #include <poll.h>
 #include <stdint.h>

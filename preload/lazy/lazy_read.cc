@@ -13,6 +13,7 @@ namespace {
 
 constexpr uint32_t kAtOnce = kMaxChunkCount;
 constexpr int kFutile = 4;  // times that a chunk is there and goes while it is read, before it is asked for
+constexpr int kMostWaits = 8;  // times that a chunk may come and go again before it is read, however long each lasts
 constexpr uint64_t kAheadBytes = 32 << 20;  // of a long read, with the chunk that is waited for
 
 }  // namespace
@@ -94,7 +95,7 @@ int ChunkWait::wait(Lazy& lazy, uint64_t offset, uint64_t length) {
   // It may be evicted again before it is read; that this happens time after time is a daemon that is ill.
   const int64_t now = sys::now_ms();
   if (give_up_ == 0) give_up_ = now + 2 * patience(lazy.dataset_id).wait_ms;
-  return now > give_up_ ? -EIO : 0;
+  return ++waits_ > kMostWaits && now > give_up_ ? -EIO : 0;
 }
 
 ssize_t lazy_pread(Lazy& lazy, void* buffer, size_t length, uint64_t offset) {

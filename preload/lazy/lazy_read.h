@@ -18,10 +18,11 @@ class ChunkWait {
   // Until the chunk at `offset` is there, which the rest of the range follows: 0 or -errno.
   int wait(Lazy& lazy, uint64_t offset, uint64_t length);
   // The call made progress: the patience begins anew.
-  void went_on() { give_up_ = 0; }
+  void went_on() { give_up_ = 0, waits_ = 0; }
 
  private:
   int64_t give_up_ = 0;
+  int waits_ = 0;  // since the last progress
 };
 
 // pread(2) on a handle: bytes, 0 at the end, or -errno.

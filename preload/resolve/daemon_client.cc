@@ -183,17 +183,51 @@ void configure_socket(const char* larder_socket, const char* runtime_dir) {
 
 namespace {
 
+// When to give up a daemon that is away, and one that is there and silent. Each sign of life puts both off.
+struct Deadline {
+  int64_t away_ms, silent_ms;
+  uint32_t wait_ms;
+};
+
+Deadline from_now(uint32_t wait_ms) {
+  const int64_t now = sys::now_ms();
+  return {now + wait_ms, now + (wait_ms < kLeastSilenceMs ? kLeastSilenceMs : wait_ms), wait_ms};
+}
+
 // The signals wait meanwhile: a handler may never return (siglongjmp), and would leave the connection behind. EINTR:
 // one is pending, and the connection is closed again.
 int exchange_once(const Request& request, const char* payload, Reply* reply, int* fds, int max_fds, int* fd_count,
-                  int64_t deadline_ms) {
+                  Deadline* deadline) {
   *fd_count = 0;
   sys::SignalGuard signals;
   sys::Fd fd(connect_daemon());
   if (fd.get() < 0) return -fd.get();
   int error = send_request(fd.get(), request, payload);
-  if (error == 0) error = wait_for_reply(fd.get(), deadline_ms, signals.held_back());
-  return error != 0 ? error : receive_reply(fd.get(), reply, fds, max_fds, fd_count);
+  while (error == 0) {
+    error = wait_for_reply(fd.get(), deadline->silent_ms, signals.held_back());
+    if (error == 0) error = receive_reply(fd.get(), reply, fds, max_fds, fd_count);
+    if (error != 0 || !(reply->flags & kReplyMore)) break;
+    *deadline = from_now(deadline->wait_ms);
+  }
+  return error;
+}
+
+int exchange(Request request, const char* payload, Reply* reply, int* fds, int max_fds, int* fd_count,
+             Deadline* deadline) {
+  const int64_t begun = sys::now_ms();
+  for (;;) {
+    const int error = exchange_once(request, payload, reply, fds, max_fds, fd_count, deadline);
+    if (error != EINTR && error != EAGAIN) return error;
+    const int64_t now = sys::now_ms();
+    if (now >= deadline->silent_ms) return ETIMEDOUT;
+    if (error == EINTR) {  // the handlers have run, and the same is asked again
+      // A timer's signals may leave no connection the time for the first sign of life: it comes at once.
+      if (request.accepts & kAcceptsSignsOfLife) request.accepts |= kAcceptsASignAtOnce;
+      continue;
+    }
+    if (now - begun >= kConnectPatienceMs) return EAGAIN;
+    sys::sleep_ms(kBacklogPauseMs);
+  }
 }
 
 }  // namespace
@@ -204,16 +238,8 @@ void lose_daemon() {
 
 int exchange(const Request& request, const char* payload, Reply* reply, int* fds, int max_fds, int* fd_count,
              int64_t deadline_ms) {
-  const int64_t begun = sys::now_ms();
-  for (;;) {
-    const int error = exchange_once(request, payload, reply, fds, max_fds, fd_count, deadline_ms);
-    if (error != EINTR && error != EAGAIN) return error;
-    const int64_t now = sys::now_ms();
-    if (now >= deadline_ms) return ETIMEDOUT;
-    if (error == EINTR) continue;  // the handlers have run, and the same is asked again
-    if (now - begun >= kConnectPatienceMs) return EAGAIN;
-    sys::sleep_ms(kBacklogPauseMs);
-  }
+  Deadline deadline = {deadline_ms, deadline_ms, 0};
+  return exchange(request, payload, reply, fds, max_fds, fd_count, &deadline);
 }
 
 namespace {
@@ -224,6 +250,7 @@ Request header(Op op, uint64_t dataset_id, size_t payload_bytes) {
   request.version = kWireVersion;
   request.op = op;
   request.dataset_id = dataset_id;
+  request.accepts = kAcceptsSignsOfLife;
   request.payload_len = static_cast<uint32_t>(payload_bytes);
   return request;
 }
@@ -257,13 +284,13 @@ namespace {
 
 // Tries `once` until the daemon answers, as long as `fallback` says; `once` returns an errno of the transport.
 template <typename Once>
-int persist(Fallback fallback, int64_t deadline, Once once) {
+int persist(Fallback fallback, const Deadline& deadline, Once once) {
   for (int pause_ms = 10;;) {
     const int error = once();
     if (error == 0) return 0;
     if (!daemon_away(error)) return error == ETIMEDOUT ? -EIO : -error;
     const bool hopeless = fallback != Fallback::kWait || out_of_reach.load(std::memory_order_relaxed);
-    if (hopeless || sys::now_ms() + pause_ms > deadline) return -ENOTCONN;
+    if (hopeless || sys::now_ms() + pause_ms > deadline.away_ms) return -ENOTCONN;
     sys::sleep_ms(pause_ms);
     if (pause_ms < 200) pause_ms *= 2;
   }
@@ -273,11 +300,11 @@ int persist(Fallback fallback, int64_t deadline, Once once) {
 
 int ask_for_chunks(uint64_t dataset_id, const ChunkRequest& chunks, Fallback fallback, uint32_t wait_ms) {
   const Request request = header(Op::kChunks, dataset_id, sizeof(chunks));
-  const int64_t deadline = sys::now_ms() + wait_ms;
+  Deadline deadline = from_now(wait_ms);
   Reply reply;
   const int r = persist(fallback, deadline, [&] {
     int fd, count;
-    const int error = exchange(request, bytes_of(chunks), &reply, &fd, 1, &count, deadline);
+    const int error = exchange(request, bytes_of(chunks), &reply, &fd, 1, &count, &deadline);
     if (error == 0 && count > 0) sys::close(fd);
     return error;
   });
@@ -302,11 +329,11 @@ int ask_for(Op op, uint64_t dataset_id, ObjectId oid, const char* path, size_t l
   if (len > kMaxPathBytes) return -ENAMETOOLONG;
   Request request = header(op, dataset_id, len);
   request.oid = oid;
-  const int64_t deadline = sys::now_ms() + wait_ms;
+  Deadline deadline = from_now(wait_ms);
   Reply reply;
   int fd = -1, count = 0;
-  if (int r = persist(fallback, deadline, [&] { return exchange(request, path, &reply, &fd, 1, &count, deadline); }))
-    return r;
+  const auto once = [&] { return exchange(request, path, &reply, &fd, 1, &count, &deadline); };
+  if (int r = persist(fallback, deadline, once)) return r;
   if (reply.status != 0) return -reply.status;
   return count == 1 ? lowest_number(fd, cloexec) : -EPROTO;
 }

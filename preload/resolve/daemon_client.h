@@ -18,6 +18,9 @@ void lose_daemon();
 int exchange(const Request& request, const char* payload, Reply* reply, int* fds, int max_fds, int* fd_count,
              int64_t deadline_ms);
 
+// The functions below wait as long as larderd shows signs of life, which it does while a transfer goes on or waits for
+// its turn: it ends requests itself. `wait_ms` is for a larderd that is away or silent.
+
 // kChunks: 0 or -errno; -ENOTCONN: the daemon is away, and was waited for as `fallback` says.
 int ask_for_chunks(uint64_t dataset_id, const ChunkRequest& chunks, Fallback fallback, uint32_t wait_ms);
 
@@ -26,8 +29,8 @@ int ask_for_chunks(uint64_t dataset_id, const ChunkRequest& chunks, Fallback fal
 int ask_for_files(uint64_t dataset_id, uint64_t handle_inode, int fds[2]);
 
 // The same in two steps, to wait for several replies: connects and sends (a close-on-exec socket, or -errno), and, once
-// the socket is readable, receives the reply (0, or the errno of the transport). Neither waits. -EAGAIN: larderd's
-// backlog is full. The caller closes the socket.
+// the socket is readable, receives a reply (0, or the errno of the transport); with kReplyMore in its flags it is a sign
+// of life, and another follows. Neither waits. -EAGAIN: larderd's backlog is full. The caller closes the socket.
 int start_chunks(uint64_t dataset_id, const ChunkRequest& chunks);
 int finish_chunks(int socket, Reply* reply);
 

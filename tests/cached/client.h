@@ -62,7 +62,7 @@ inline Answer receive(int fd) {
 }
 
 inline void send_request(int fd, Op op, uint64_t dataset, ObjectId oid, const std::string& payload) {
-  Request r = {kWireMagic, kWireVersion, op, dataset, oid, static_cast<uint32_t>(payload.size()), 0, 0};
+  Request r = {kWireMagic, kWireVersion, op, dataset, oid, static_cast<uint32_t>(payload.size()), 0, 0, 0};
   std::string packet(reinterpret_cast<char*>(&r), sizeof r);
   packet += payload;
   EXPECT_EQ(::send(fd, packet.data(), packet.size(), MSG_NOSIGNAL), static_cast<ssize_t>(packet.size()));

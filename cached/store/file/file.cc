@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <iterator>
 #include <memory>
 
 #include "cached/base/files.h"
@@ -19,7 +18,6 @@
 namespace larder {
 namespace {
 
-constexpr size_t kReadBytes = 1 << 20;  // larger gains nothing: the copy is what costs
 constexpr size_t kPage = 1000;          // objects a call of list()'s receiver
 constexpr int kMaxDepth = 2000;
 constexpr size_t kMaxUnfinished = 10'000;  // that are remembered
@@ -248,10 +246,14 @@ std::string file_etag(const struct statx& file) {
                      file.stx_ino, static_cast<uint64_t>(ns(file.stx_ctime)), birth, device);
 }
 
-FileStore::FileStore(std::string directory, int threads, FileListing listing)
-    : directory_(std::move(directory)), listing_(std::move(listing)), writer_(directory_) {
+FileStore::FileStore(std::string directory, int threads, FileListing listing, std::chrono::milliseconds stall_timeout)
+    : directory_(std::move(directory)),
+      listing_(std::move(listing)),
+      stall_timeout_(stall_timeout),
+      writer_(directory_) {
   for (int i = 0; i < threads; ++i)
     threads_.emplace_back([this] { work(); });
+  threads_.emplace_back([this] { watch(); });
 }
 
 FileStore::~FileStore() {
@@ -260,11 +262,12 @@ FileStore::~FileStore() {
     stop_ = true;
   }
   ready_.notify_all();
+  watched_.notify_all();
   for (auto& thread : threads_)
     thread.join();
   for (auto* queue : {&demand_, &fill_}) {
-    for (auto& request : *queue)
-      finish(request, make_error(EIO, name(request.key) + ": the store is being closed"));
+    for (auto& waiting : *queue)
+      finish(waiting->request, make_error(EIO, name(waiting->request.key) + ": the store is being closed"));
   }
 }
 
@@ -297,47 +300,6 @@ Result<ObjectInfo> FileStore::head(std::string_view key) {
     return make_error(ENOENT, printable(name(key), 1200) + ": a symbolic link leads out of the source");
   if (!S_ISREG(file.stx_mode)) return make_error(ENOENT, printable(name(key), 1200) + ": no regular file");
   return info_of(std::string(key), file);
-}
-
-void FileStore::get(GetRequest request) {
-  {
-    MutexLock lock(mutex_);
-    (request.demand ? demand_ : fill_).push_back(std::move(request));
-  }
-  ready_.notify_one();
-}
-
-void FileStore::hurry(std::string_view key) {
-  MutexLock lock(mutex_);
-  auto rest = std::stable_partition(fill_.begin(), fill_.end(), [&](const GetRequest& r) { return r.key != key; });
-  std::move(rest, fill_.end(), std::back_inserter(demand_));
-  fill_.erase(rest, fill_.end());
-}
-
-void FileStore::work() {
-  std::vector<std::byte> buffer(kReadBytes);
-  MutexLock lock(mutex_);
-  while (true) {
-    while (!stop_ && demand_.empty() && fill_.empty())
-      ready_.wait(mutex_);
-    if (stop_) return;
-    auto& queue = demand_.empty() ? fill_ : demand_;
-    GetRequest request = std::move(queue.front());
-    queue.pop_front();
-    lock.unlock();
-    reading_.fetch_add(1, std::memory_order_relaxed);
-    Status status = read_object(request, buffer);
-    reading_.fetch_sub(1, std::memory_order_relaxed);
-    finish(request, std::move(status));
-    request = {};
-    lock.lock();
-  }
-}
-
-void FileStore::finish(GetRequest& request, Status status) {
-  if (!status.ok()) errors_.fetch_add(1, std::memory_order_relaxed);
-  request.on_data = nullptr;
-  request.on_done(std::move(status));
 }
 
 Status FileStore::open_listed(const ObjectInfo& object, OpenFile& out) {
@@ -375,7 +337,8 @@ Result<size_t> FileStore::read_some(const OpenFile& file, uint64_t offset, std::
   return static_cast<size_t>(got);
 }
 
-Status FileStore::read_object(const GetRequest& request, std::vector<std::byte>& buffer) {
+Status FileStore::read_object(Reading& reading, std::vector<std::byte>& buffer) {
+  const GetRequest& request = reading.request;
   gets_.fetch_add(1, std::memory_order_relaxed);
   const ObjectInfo object{request.key, request.object_size, 0, request.etag};
   OpenFile file;
@@ -384,7 +347,7 @@ Status FileStore::read_object(const GetRequest& request, std::vector<std::byte>&
     const size_t want = std::min<uint64_t>(buffer.size(), request.length - done);
     auto got = read_some(file, request.offset + done, std::span(buffer).first(want));
     if (!got.ok()) return got.error();
-    if (auto status = request.on_data({buffer.data(), *got}); !status.ok()) return status;
+    if (auto status = deliver(reading, {buffer.data(), *got}); !status.ok()) return status;
     done += *got;
   }
   return unchanged(object, file);
@@ -419,6 +382,8 @@ Result<std::unique_ptr<Store>> open_file(const SourceUrl& source, const StoreOpt
   // 8 readers: a local disk needs no more, an NFS mount gains from a few.
   auto threads = int_option(options, "max_connections", 8, 1, 64);
   if (!threads.ok()) return threads.error();
+  auto stall = int_option(options, "stall_timeout_ms", FileStore::kStallTimeout.count(), 100, 600'000);
+  if (!stall.ok()) return stall.error();
   auto symlinks = choice_option(options, "symlinks", {"follow", "inside", "skip"});
   if (!symlinks.ok()) return symlinks.error();
   auto unreadable = choice_option(options, "unreadable", {"fail", "skip"});
@@ -433,7 +398,8 @@ Result<std::unique_ptr<Store>> open_file(const SourceUrl& source, const StoreOpt
   if (stat(source.prefix.c_str(), &st) != 0) return system_error(errno, source.text());
   if (!S_ISDIR(st.st_mode)) return make_error(ENOTDIR, printable(source.text()) + ": no directory");
   return std::unique_ptr<Store>(
-      std::make_unique<FileStore>(source.prefix, static_cast<int>(*threads), std::move(listing)));
+      std::make_unique<FileStore>(source.prefix, static_cast<int>(*threads), std::move(listing),
+                                  std::chrono::milliseconds(*stall)));
 }
 
 }  // namespace larder

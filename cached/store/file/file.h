@@ -6,11 +6,17 @@
 // itself, a symlink to nothing, symlinks that are not followed, sockets, pipes and devices are passed over and counted.
 // So are the unfinished files of larder sync (file_writer.h). A file that was replaced or written since the listing is
 // ESTALE, also when it changes while it is read: file_etag() tells.
+//
+// A file server that hangs holds the threads that read from it. Their requests, and those that wait for a thread, end in
+// EIO when nothing has moved for `stall_timeout`; the threads go on when the server does.
 #pragma once
 #include <sys/stat.h>
 
 #include <atomic>
+#include <chrono>
 #include <deque>
+#include <list>
+#include <memory>
 #include <string>
 #include <thread>
 #include <vector>
@@ -39,7 +45,9 @@ struct FileListing {
 
 class FileStore final : public Store {
  public:
-  FileStore(std::string directory, int threads, FileListing listing = {});
+  static constexpr std::chrono::milliseconds kStallTimeout{60'000};  // an NFS server that restarts takes as long
+  FileStore(std::string directory, int threads, FileListing listing = {},
+            std::chrono::milliseconds stall_timeout = kStallTimeout);
   ~FileStore() override;
   Status list(const std::function<Status(std::vector<ObjectInfo>&&)>& page) override;
   Result<ObjectInfo> head(std::string_view key) override;
@@ -59,8 +67,21 @@ class FileStore final : public Store {
   Status read(const ObjectInfo& object, uint64_t offset, std::span<std::byte> out);
 
  private:
+  using Clock = std::chrono::steady_clock;
+  // A request that waits for a thread, or that one reads.
+  struct Reading {
+    GetRequest request;
+    Clock::time_point moved = Clock::now();
+    bool delivering = false;  // its receiver is called now
+    bool over = false;        // on_done was called, or will be by whoever set this
+  };
+  using ReadingPtr = std::shared_ptr<Reading>;
+
   void work();
-  Status read_object(const GetRequest& request, std::vector<std::byte>& buffer);
+  void watch();
+  std::vector<ReadingPtr> take_stalled() REQUIRES(mutex_);
+  Status read_object(Reading& reading, std::vector<std::byte>& buffer) EXCLUDES(mutex_);
+  Status deliver(Reading& reading, std::span<const std::byte> bytes) EXCLUDES(mutex_);
   struct OpenFile {
     Fd fd;
     std::string object;  // for messages
@@ -74,15 +95,19 @@ class FileStore final : public Store {
 
   const std::string directory_;
   const FileListing listing_;
+  const std::chrono::milliseconds stall_timeout_;
   Filter unwanted_;
   bool files_only_ = false;
   FileWriter writer_;
   std::vector<std::string> unfinished_;
   std::atomic<uint64_t> skipped_{0}, unreadable_{0}, gets_{0}, lists_{0}, bytes_{0}, errors_{0}, reading_{0};
   mutable Mutex mutex_;
-  CondVar ready_;
-  std::deque<GetRequest> demand_ GUARDED_BY(mutex_);
-  std::deque<GetRequest> fill_ GUARDED_BY(mutex_);
+  CondVar ready_, watched_;
+  std::deque<ReadingPtr> demand_ GUARDED_BY(mutex_);
+  std::deque<ReadingPtr> fill_ GUARDED_BY(mutex_);
+  std::list<ReadingPtr> readings_ GUARDED_BY(mutex_);        // that a thread has
+  Clock::time_point moved_ GUARDED_BY(mutex_) = Clock::now();  // any of them
+  bool idle_ GUARDED_BY(mutex_) = false;                     // watch() waits for a request
   bool stop_ GUARDED_BY(mutex_) = false;
   std::vector<std::thread> threads_;
 };

@@ -2,9 +2,11 @@
 #include <curl/curl.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <unordered_map>
 
 #include "cached/base/text.h"
+#include "cached/store/http/stall_watch.h"
 #include "cached/store/http/transport_thread.h"
 
 namespace larder {
@@ -90,7 +92,8 @@ class HttpEngine::CurlTransport final : public TransportThread {
     bool head_told = false;
     bool stopped = false;
     bool slow_told = false;
-    Clock::time_point started, last_activity;
+    Clock::time_point started;
+    StallWatch stall{{}, 0, {}};
     std::chrono::microseconds first_byte{0};
   };
   using Active = std::unordered_map<CURL*, std::unique_ptr<Transfer>>;
@@ -140,7 +143,8 @@ class HttpEngine::CurlTransport final : public TransportThread {
     transfer->easy = handle();
     transfer->job = std::move(job);
     transfer->request = std::move(*request);
-    transfer->started = transfer->last_activity = Clock::now();
+    transfer->started = Clock::now();
+    transfer->stall = StallWatch(patience(*transfer), transfer->request.least_rate, transfer->started);
     if (!transfer->easy || !set_up(*transfer) ||
         curl_multi_add_handle(multi_.get(), transfer->easy.get()) != CURLM_OK) {
       engine_.release(transfer->job, Concurrency::Outcome::kOther, {});
@@ -222,12 +226,14 @@ class HttpEngine::CurlTransport final : public TransportThread {
   static size_t on_header(char* data, size_t size, size_t count, void* self) {
     auto& t = *static_cast<Transfer*>(self);
     const size_t bytes = size * count;
-    t.last_activity = Clock::now();
+    const auto now = Clock::now();
+    t.stall.came(bytes, now);
     t.header_bytes += bytes;
     if (t.header_bytes > kMaxHeaderBytes) return 0;
     std::string_view line = trimmed({data, bytes});
     if (line.starts_with("HTTP/")) {  // again after "100 Continue"
-      t.first_byte = std::chrono::duration_cast<std::chrono::microseconds>(t.last_activity - t.started);
+      t.stall.restart(now);
+      t.first_byte = std::chrono::duration_cast<std::chrono::microseconds>(now - t.started);
       t.reply.headers.clear();
       return bytes;
     }
@@ -240,7 +246,7 @@ class HttpEngine::CurlTransport final : public TransportThread {
   // Bytes that were sent are a sign of life, too.
   static int on_progress(void* self, curl_off_t, curl_off_t, curl_off_t, curl_off_t sent) {
     auto& t = *static_cast<Transfer*>(self);
-    if (sent != t.sent) t.last_activity = Clock::now();
+    if (sent != t.sent) t.stall.restart(Clock::now());
     t.sent = sent;
     return 0;
   }
@@ -265,7 +271,7 @@ class HttpEngine::CurlTransport final : public TransportThread {
     } else {
       t.reply.body.append(data, std::min(bytes, kMaxErrorBody - std::min(kMaxErrorBody, t.reply.body.size())));
     }
-    t.last_activity = Clock::now();  // after the sink: a slow disk is not a stalled store
+    t.stall.came(bytes, Clock::now());  // after the sink: a slow disk is not a stalled store
     return t.stopped ? 0 : bytes;
   }
 
@@ -291,7 +297,8 @@ class HttpEngine::CurlTransport final : public TransportThread {
     for (auto it = active_.begin(); it != active_.end();) {
       Transfer& t = *it->second;
       const bool unwanted = t.job.exchange->unwanted();
-      if (now - t.last_activity > patience(t) || unwanted) {
+      if (t.stall.stalled(now) || unwanted) {
+        if (!unwanted) snprintf(t.error, sizeof t.error, "no byte, or next to none, within stall_timeout_ms");
         dropped.emplace_back(std::move(it->second), unwanted ? CURLE_ABORTED_BY_CALLBACK : CURLE_OPERATION_TIMEDOUT);
         it = active_.erase(it);
         continue;

@@ -109,6 +109,7 @@ Result<HttpRequest> StoreExchange::prepare() {
   // Not signed: Google's front end changes it. Without it a server may send another form of the bytes than the listed.
   request->headers.append("Accept-Encoding: ").append(accepted_encoding()).append("\r\n");
   request->patience = next.patience;
+  if (store_->options.engine.max_transfer_speed == 0) request->least_rate = least_rate();
   ++attempts_;
   count_attempt();
   if (attempts_ > 1) store_->retries.fetch_add(1, std::memory_order_relaxed);
@@ -199,14 +200,18 @@ Verdict StoreExchange::refused(const HttpReply& reply) {
   return {};
 }
 
+std::optional<std::chrono::seconds> StoreExchange::patience() const {
+  return demand_ ? kDemandPatience : kFillPatience;
+}
+
 Verdict StoreExchange::retry(const Error& error, bool throttled, int allowed) {
-  const auto patience = demand_ ? kDemandPatience : kFillPatience;
+  const auto most = patience();
   ++fruitless_;
   if (cancelled()) {
     end_with(nobody_waits());
     return {};
   }
-  if (fruitless_ > allowed || Clock::now() - last_progress_ > patience) {
+  if (fruitless_ > allowed || (most && Clock::now() - last_progress_ > *most)) {
     end_with(make_error(
         error.code, attempts_ > 1 ? fmt::format("{} (after {} attempts)", error.message, attempts_) : error.message));
     return {};

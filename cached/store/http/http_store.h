@@ -1,8 +1,8 @@
 // A Store over HTTP: lists, heads and gets in the words of a StoreProtocol, moved by an HttpEngine.
 //
 // Attempts: broken connections and retryable replies are repeated with backoff up to `retries` times without progress;
-// every 64 KiB that arrived buy one more. A demand request gives up after a minute without progress, a fill request
-// after five. Bytes that were delivered are not asked for again: the next attempt is a ranged GET with If-Match.
+// every 64 KiB that arrived buy one more. Lists, heads and uploads give up after a minute without progress too (five if
+// nobody waits); a GET of an object has its attempts. Bytes that were delivered are not asked for again: the next attempt is a ranged GET with If-Match.
 //
 // Small requests (up to 1 MiB) are delivered as one span, so that the receiver writes once; objects above 16 MiB are
 // fetched by parallel ranges and still delivered in order (parallel_get.h).
@@ -10,6 +10,7 @@
 #include <atomic>
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "cached/store/api/filter.h"
@@ -78,6 +79,10 @@ class StoreExchange : public HttpAttempt {
   virtual bool cancelled() const { return false; }  // nobody waits any more
   virtual std::string_view accepted_encoding() const { return "identity"; }
   virtual int connect_retries() const { return store_->options.retries; }
+  // Bytes a second of a reply's body; slower ones have stalled.
+  virtual uint32_t least_rate() const { return 0; }
+  // Without progress; none: `retries` alone decides.
+  virtual std::optional<std::chrono::seconds> patience() const;
 
   // An error that another attempt may cure.
   Error again(std::string message);

@@ -104,6 +104,7 @@ void HttpEngine::PlainTransport::start(Job job) {
   t->job = std::move(job);
   t->wire = wire_request(*request);
   t->started = t->last_activity = Clock::now();
+  t->stall = {std::chrono::milliseconds(engine_.options_.stall_timeout_ms), request->least_rate, t->started};
   begin(std::move(t));
 }
 
@@ -190,6 +191,7 @@ void HttpEngine::PlainTransport::on_connected(Connection& c) {
     return fail(std::move(t), Transport::kConnect, strerror(error));
   }
   c.connecting = false;
+  c.transfer->stall.restart(Clock::now());
   watch(c, EPOLLIN, EPOLL_CTL_MOD);
   send_request(c);
 }
@@ -226,6 +228,7 @@ bool HttpEngine::PlainTransport::receive_head(Connection& c) {
     if (n < 0 && errno == EAGAIN) return false;
     if (n <= 0) return lost(c, n < 0 ? errno : 0), false;
     t.any_byte = true;
+    t.stall.came(static_cast<uint64_t>(n), t.last_activity);
     const std::string_view bytes(scratch_.data(), static_cast<size_t>(n));
     auto used = t.reader.take_head(bytes, t.reply);
     if (!used.ok()) {
@@ -235,6 +238,7 @@ bool HttpEngine::PlainTransport::receive_head(Connection& c) {
     }
     if (!t.reader.head_done()) continue;
     t.first_byte = std::chrono::duration_cast<std::chrono::microseconds>(t.last_activity - t.started);
+    t.stall.restart(t.last_activity);
     if (t.reply.success() && !t.job.exchange->on_head(t.reply).ok()) return stopped(c), false;
     const auto rest = std::as_bytes(std::span(bytes.substr(*used)));
     return tell_body(c, rest, rest.empty());
@@ -254,6 +258,7 @@ bool HttpEngine::PlainTransport::receive_body(Connection& c) {
   if (n < 0 && errno == EAGAIN) return false;
   if (n <= 0) return lost(c, n < 0 ? errno : 0), false;
   const size_t bytes = static_cast<size_t>(n);
+  t.stall.came(bytes, t.last_activity);
   if (!placed) return tell_body(c, room.first(bytes), bytes == room.size());
   t.reader.took(bytes);
   if (!t.job.exchange->on_placed(bytes).ok()) return stopped(c), false;
@@ -380,7 +385,6 @@ void HttpEngine::PlainTransport::drop_unresolved(Clock::time_point now) {
 }
 
 void HttpEngine::PlainTransport::sweep_one(Connection& c, Clock::time_point now, std::chrono::milliseconds slow) {
-  const EngineOptions& o = engine_.options_;
   if (!c.transfer) {
     if (now - c.since > kKeepIdle) drop(c);
     return;
@@ -391,10 +395,10 @@ void HttpEngine::PlainTransport::sweep_one(Connection& c, Clock::time_point now,
   if (t.job.exchange->unwanted()) {
     why = "nobody waits for it any more";
     how = Transport::kBroken;
-  } else if (c.connecting && now - c.since > std::chrono::milliseconds(o.connect_timeout_ms)) {
+  } else if (c.connecting && now - c.since > std::chrono::milliseconds(engine_.options_.connect_timeout_ms)) {
     why = "no connection within connect_timeout_ms";
-  } else if (!c.connecting && now - t.last_activity > std::chrono::milliseconds(o.stall_timeout_ms)) {
-    why = "no byte within stall_timeout_ms";
+  } else if (!c.connecting && t.stall.stalled(now)) {
+    why = "no byte, or next to none, within stall_timeout_ms";
   }
   if (why == nullptr) {
     if (!t.slow_told && t.first_byte.count() == 0 && now - t.started > slow) {

@@ -21,6 +21,7 @@
 #include "cached/store/checksum/md5_batch.h"
 #include "cached/store/http/reply_reader.h"
 #include "cached/store/http/resolver.h"
+#include "cached/store/http/stall_watch.h"
 #include "cached/store/http/transport_thread.h"
 #include "cached/store/http/wire_request.h"
 
@@ -42,6 +43,7 @@ class HttpEngine::PlainTransport final : public TransportThread {
     bool slow_told = false;
     bool again_told = false;  // it was sent once more because a kept connection had been closed
     Clock::time_point started, last_activity;
+    StallWatch stall{{}, 0, {}};
     std::chrono::microseconds first_byte{0};
   };
   using TransferPtr = std::unique_ptr<Transfer>;

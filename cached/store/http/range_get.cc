@@ -16,6 +16,8 @@ namespace {
 
 // Up to here a request is delivered as one span: the receiver makes one pwrite instead of one for every 16 KiB.
 constexpr uint64_t kDeliverAtOnce = 1 << 20;
+// Bytes a second. A modem is faster; a store that sends less keeps the connection open and nothing else.
+constexpr uint32_t kLeastRate = 64;
 // Above, a body seldom lies in the socket whole, and what was received elsewhere is copied.
 constexpr uint64_t kReceivedAtOnce = 192 << 10;
 // Up to here a whole object waits for its checksum before it is delivered, so that flipped bits cost a retry and not an
@@ -160,6 +162,8 @@ class RangeGet final : public StoreExchange {
   void count_attempt() override { store_->gets.fetch_add(1, std::memory_order_relaxed); }
   uint64_t progress() const override { return received_; }
   bool has_all() const override { return request_.length > 0 && received_ == request_.length; }
+  uint32_t least_rate() const override { return kLeastRate; }
+  std::optional<std::chrono::seconds> patience() const override { return std::nullopt; }
   bool cancelled() const override { return race_->lost(this) || (cancelled_ && cancelled_()); }
 
   Status head(const HttpReply& reply) override {

@@ -11,6 +11,9 @@ namespace {
 // A person waits for a list or a head: a wrong endpoint shall be told in a second, not after all the retries of a GET.
 constexpr int kInteractiveConnectRetries = 3;
 
+// Bytes a second: a page of 1,000 keys comes within minutes, or the list fails.
+constexpr uint32_t kLeastListRate = 1024;
+
 class UnaryRequest final : public StoreExchange {
  public:
   UnaryRequest(std::shared_ptr<StoreContext> store, StoreCall call, std::function<void(Result<Answer>)> done)
@@ -42,6 +45,7 @@ class UnaryRequest final : public StoreExchange {
       done(status.error());
   }
   uint64_t progress() const override { return 0; }
+  uint32_t least_rate() const override { return call_.bucket && call_.method == "GET" ? kLeastListRate : 0; }
   int connect_retries() const override { return std::min(kInteractiveConnectRetries, store_->options.retries); }
 
  private:

@@ -68,7 +68,7 @@ TEST_F(ServerTest, ARepliesCarriesPayloadDescriptorsAndTheStamp) {
 TEST_F(ServerTest, GarbageIsAnsweredOrClosedAndHarmsNobody) {
   std::atomic<int> handled{0};
   serve([&](IncomingRequest r) { ++handled, r.reply->done(); });
-  Request good = {kWireMagic, kWireVersion, Op::kHello, 0, {}, 0, 0, 0};
+  Request good = {kWireMagic, kWireVersion, Op::kHello, 0, {}, 0, 0, 0, 0};
   auto with = [&](auto change) {
     Request r = good;
     change(r);
@@ -137,6 +137,32 @@ TEST_F(ServerTest, WithoutDescriptorsClientsWaitInsteadOfFailing) {
   Answer a = receive(late.get());
   ::setrlimit(RLIMIT_NOFILE, &before);
   EXPECT_FALSE(a.closed);
+}
+
+TEST_F(ServerTest, WhoWaitsGetsSignsOfLifeIfItUnderstandsThem) {
+  std::vector<std::shared_ptr<Replier>> kept;
+  std::atomic<int> asked{0};
+  serve([&](IncomingRequest r) { kept.push_back(r.reply), ++asked; });
+  const auto begin = [&](Op op, uint32_t accepts) {
+    Fd fd = connect_to(path);
+    Request r = {kWireMagic, kWireVersion, op, 0, {}, 0, 0, accepts, 0};
+    EXPECT_EQ(::send(fd.get(), &r, sizeof r, MSG_NOSIGNAL), static_cast<ssize_t>(sizeof r));
+    return fd;
+  };
+  Fd older = begin(Op::kFetch, 0), newer = begin(Op::kFetch, kAcceptsSignsOfLife);
+  for (int i = 0; i < 2; ++i) {
+    Answer a = receive(newer.get());
+    EXPECT_TRUE(a.header.flags == kReplyMore && a.header.status == 0 && a.payload.empty() && a.fds.empty());
+    EXPECT_EQ(a.header.op, Op::kFetch);
+  }
+  ASSERT_TRUE(eventually([&] { return asked == 2; }));
+  for (auto& reply : kept)
+    reply->fail(ESTALE);
+  EXPECT_EQ(receive(older.get()).header.status, ESTALE);  // the first that it gets
+  Answer last = receive(newer.get());
+  while (last.header.flags & kReplyMore)
+    last = receive(newer.get());
+  EXPECT_EQ(last.header.status, ESTALE);
 }
 
 TEST_F(ServerTest, WhoAsksIsToldWhenTheClientGoes) {

@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/fanotify.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -342,6 +343,48 @@ TEST_F(FileTest, DirectoryThatIsMissingOrNoDirectoryIsToldAtOnce) {
   EXPECT_EQ(missing.error().code, ENOENT);
   EXPECT_NE(missing.error().message.find("/nope"), std::string::npos);
   EXPECT_EQ(open_store("file://" + dir_.path() + "/f", {}).error().code, ENOTDIR);
+}
+
+// Reads of one file block, as from a file server that hangs: until this is destroyed. Needs CAP_SYS_ADMIN.
+class HungFile {
+ public:
+  explicit HungFile(const std::string& path) : fd_(fanotify_init(FAN_CLASS_CONTENT | FAN_CLOEXEC, O_RDONLY)) {
+    works_ = fd_ >= 0 && fanotify_mark(fd_, FAN_MARK_ADD, FAN_ACCESS_PERM, AT_FDCWD, path.c_str()) == 0;
+  }
+  ~HungFile() { close(fd_); }
+  bool works() const { return works_; }
+
+ private:
+  int fd_;
+  bool works_;
+};
+
+TEST_F(FileTest, AFileServerThatHangsIsAnErrorAndKeepsNobodyElse) {
+  write("hung", "x");
+  write("queued", "y");
+  auto hung = std::make_unique<HungFile>(dir_.path() + "/hung");
+  if (!hung->works()) GTEST_SKIP() << "no fanotify permission events here";
+  store_ = std::move(*open_store("file://" + dir_.path(), {{"max_connections", "1"}, {"stall_timeout_ms", "200"}}));
+  const auto objects = *list_all(*store_);
+  std::promise<Status> first, second;
+  const auto ask = [&](const ObjectInfo& object, std::promise<Status>& done) {
+    GetRequest request;
+    request.key = object.key;
+    request.etag = object.etag;
+    request.length = request.object_size = object.size;
+    request.on_data = [](auto) { return Status(); };
+    request.on_done = [&done](Status status) { done.set_value(std::move(status)); };
+    store_->get(std::move(request));
+  };
+  ask(objects[0], first);
+  ask(objects[1], second);  // its only thread hangs
+  EXPECT_EQ(first.get_future().get().error().code, EIO);
+  EXPECT_EQ(second.get_future().get().error().code, EIO);
+  EXPECT_EQ(store_->counters().in_flight, 1u);  // what the daemon must not destroy yet
+  hung.reset();
+  std::promise<Status> third;
+  ask(objects[1], third);
+  EXPECT_TRUE(third.get_future().get().ok());
 }
 
 TEST_F(FileTest, AnUnreadableFolderIsAnErrorNotAShorterDataset) {
