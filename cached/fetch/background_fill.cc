@@ -131,11 +131,12 @@ std::optional<Object> BackgroundFill::next_of(Fill& f) {
 }
 
 // The datasets in turn.
-std::optional<Object> BackgroundFill::next() {
+std::optional<Object> BackgroundFill::next(const MayFetch& may_fetch) {
   MutexLock lock(mutex_);
   auto at = fills_.upper_bound(last_served_);
   for (size_t n = 0; n < fills_.size(); ++n, ++at) {
     if (at == fills_.end()) at = fills_.begin();
+    if (!may_fetch(*at->second.dataset)) continue;
     last_served_ = at->first;
     if (std::optional<Object> object = next_of(at->second)) return object;
   }

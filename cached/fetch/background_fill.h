@@ -28,7 +28,7 @@ class BackgroundFill : public WorkSource {
   // "off", "running", "done" or "paused".
   std::string state(const Dataset& dataset) const EXCLUDES(mutex_);
 
-  std::optional<Object> next() override EXCLUDES(mutex_);
+  std::optional<Object> next(const MayFetch& may_fetch) override EXCLUDES(mutex_);
   void finished(const Object& object, const Status& status) override EXCLUDES(mutex_);
 
  private:

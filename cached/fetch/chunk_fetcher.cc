@@ -9,7 +9,7 @@
 
 namespace larder {
 
-static constexpr size_t kMostAhead = 4096;   // queued chunks; more are forgotten, oldest first
+static constexpr size_t kMostAhead = 4096;   // queued chunks of a dataset; more are forgotten, oldest first
 static constexpr uint32_t kWholeAtOnce = 8;  // GETs of one object that is fetched whole
 static constexpr size_t kMostReadaheads = 4096;
 static constexpr std::chrono::milliseconds kRecount{10};
@@ -72,8 +72,9 @@ Readahead::Limits ChunkFetcher::limits_locked(const LazyPtr& file) {
 void ChunkFetcher::ahead_locked(const LazyPtr& file, uint32_t first, uint32_t count) {
   for (uint32_t i = first; i < first + count && i < file->chunk_count(); ++i)
     if (!file->present(i)) flight_locked(file, i, Rank::kAhead);
-  while (queued_locked(Rank::kAhead) > kMostAhead) {
-    const FlightPtr oldest = first_locked(Rank::kAhead);
+  const uint64_t dataset = file->object.dataset->id();
+  while (queued_locked(dataset, Rank::kAhead) > kMostAhead) {
+    const FlightPtr oldest = first_locked(dataset, Rank::kAhead);
     dequeue_locked(*oldest);
     flights_.erase({oldest->file.get(), oldest->chunk});
   }
@@ -188,6 +189,7 @@ ChunkFetcher::GetPtr ChunkFetcher::begin_locked(FlightPtr first) {
 
 ChunkFetcher::GetPtr ChunkFetcher::begin_fill_locked() {
   for (const WholePtr& w : wholes_) {
+    if (!may_fill_locked(w->file->object.dataset->id())) continue;
     const uint32_t most = kWholeAtOnce * files_.joined(*w->file);
     while (w->status && w->running < most && w->next < w->file->chunk_count()) {
       const uint32_t chunk = w->next++;

@@ -37,6 +37,7 @@ struct ChunkGet;
 
 // One chunk that is absent and wanted.
 struct ChunkFlight : Scheduled<ChunkGet> {
+  uint64_t dataset() const { return file->object.dataset->id(); }
   bool waited_for() const {
     return !groups.empty() || std::any_of(wholes.begin(), wholes.end(), [](auto& w) { return w->demand; });
   }

@@ -3,7 +3,8 @@
 //
 // A flight is something that is wanted once, however many wait for it. It lies in a queue, is parked (no room came
 // free yet), or belongs to a GET, which may bring several. Demand goes before what is read ahead, and both before fill.
-// A GET that no program waits for when it begins counts as background work and has a share of the connections.
+// A GET that no program waits for when it begins counts as background work and has a share of the connections. Each
+// dataset has its share, too (fetch_lanes.h).
 //
 // Thread-safe. What derives keeps its own state under `mutex_`; functions that end in _locked need it held, the others
 // must be called without it. No callback of a store or of who waits runs with it held. Order: before ObjectCache's.
@@ -25,6 +26,7 @@
 #include "cached/base/mutex.h"
 #include "cached/cache/object_cache.h"
 #include "cached/catalog/dataset.h"
+#include "cached/fetch/fetch_lanes.h"
 #include "cached/fetch/missing_objects.h"
 
 namespace larder {
@@ -33,14 +35,29 @@ namespace larder {
 // could not).
 using StaleHandler = std::function<void(std::shared_ptr<Dataset>, std::function<void(const Status&)> then)>;
 
+// Readers of an object that wait while its dataset is listed again. tell() works once.
+class Relisting {
+ public:
+  using Then = std::function<void(const Status&)>;
+  Relisting(Then then, std::chrono::steady_clock::time_point deadline) : then_(std::move(then)), deadline_(deadline) {}
+  void tell(const Status& status) {
+    if (!told_.exchange(true)) std::exchange(then_, nullptr)(status);
+  }
+  bool is_over() const { return told_; }
+  std::chrono::steady_clock::time_point deadline() const { return deadline_; }
+
+ private:
+  Then then_;
+  const std::chrono::steady_clock::time_point deadline_;
+  std::atomic<bool> told_{false};
+};
+
 // Does the store say so?
 bool says_changed(const Status& status);
 // A program waits now for GETs of this object that were sent as background work: the store takes them first.
 void hurry(const Object& object);
 // `what`: the object, or which part of it. Silent about the daemon's end, and about background work in a full cache.
 void log_failure(const Object& object, std::string_view what, const Error& error, bool background);
-
-enum class Rank { kDemand, kAhead, kFill };  // the first goes first
 
 // What the scheduler knows of a flight. Guarded by its lock.
 template <typename Get>
@@ -58,9 +75,12 @@ template <typename Flight>
 struct ScheduledGet {
   std::vector<std::shared_ptr<Flight>> flights;  // at least one
   bool background = false;                       // no program waited when it began
+  uint64_t dataset = 0;                          // whose it is
+  std::atomic<std::chrono::steady_clock::time_point> moved{};  // when it began, or its last byte came
 };
 
-// Flight: a Scheduled<Get> with `bool waited_for() const` (a program waits; called under the lock).
+// Flight: a Scheduled<Get> with `uint64_t dataset() const` (its id) and `bool waited_for() const` (a program waits;
+// called under the lock).
 // Get: a ScheduledGet<Flight> with `const Object& object() const`.
 template <typename Flight, typename Get>
 class FetchScheduler {
@@ -70,7 +90,8 @@ class FetchScheduler {
 
   // Work or room may be there.
   void kick() EXCLUDES(mutex_) { pump(); }
-  // Tries those again that wait for room, and ends those that have waited too long (EIO). Call every 20 ms or so.
+  // Tries those again that wait for room, and ends those that have waited too long, for room or for a listing. Call
+  // every 20 ms or so.
   void tick() EXCLUDES(mutex_);
   struct Counts {
     uint64_t in_flight;  // GETs
@@ -82,21 +103,20 @@ class FetchScheduler {
 
  protected:
   using Clock = std::chrono::steady_clock;
+  static constexpr std::chrono::milliseconds kLook{250};  // for GETs that have stalled
+  // Listings keep a pause between them, and a quick one after that is waited for, however short wait_ms is.
+  static constexpr std::chrono::milliseconds kLeastListing{5000};
   using FlightPtr = std::shared_ptr<Flight>;
   using GetPtr = std::shared_ptr<Get>;
-  struct Connections {
-    uint32_t all;          // GETs at once
-    uint32_t background;   // of them, for nobody who waits
-    bool demand_is_apart;  // demand may have `all` besides what background work has
-  };
+  using Connections = larder::Connections;
 
   FetchScheduler(ObjectCache& cache, Connections connections, uint32_t wait_ms)
-      : cache_(cache), connections_(connections), wait_(wait_ms) {}
+      : cache_(cache), wait_(wait_ms), lanes_(connections) {}
 
   // ---- what derives says
   // The GET of a flight whose turn it is, and of those that go with it: add_locked() each.
   virtual GetPtr begin_locked(FlightPtr first) REQUIRES(mutex_) = 0;
-  // The next GET of fill, or null.
+  // The next GET of fill, of a dataset for which may_fill_locked(), or null.
   virtual GetPtr begin_fill_locked() REQUIRES(mutex_) = 0;
   // Makes room and calls send(), or ends. Whatever way a GET ends, end_get_locked() once.
   virtual void start(const GetPtr& get) EXCLUDES(mutex_) = 0;
@@ -112,8 +132,9 @@ class FetchScheduler {
   // ---- flights
   void enqueue_locked(const FlightPtr& f, Rank rank) REQUIRES(mutex_) { put_locked(f, rank, ++last_place_); }
   void dequeue_locked(Flight& f) REQUIRES(mutex_);
-  size_t queued_locked(Rank rank) const REQUIRES(mutex_) { return queues_[static_cast<int>(rank)].size(); }
-  FlightPtr first_locked(Rank rank) REQUIRES(mutex_) { return queue_locked(rank).begin()->second; }
+  size_t queued_locked(uint64_t dataset, Rank rank) const REQUIRES(mutex_) { return lanes_.queued(dataset, rank); }
+  FlightPtr first_locked(uint64_t dataset, Rank rank) REQUIRES(mutex_) { return lanes_.first(dataset, rank); }
+  bool may_fill_locked(uint64_t dataset) const REQUIRES(mutex_) { return lanes_.may_start(dataset, Rank::kFill); }
   // Out of its queue, or from among the parked. False: it lies in neither.
   bool withdraw_locked(const FlightPtr& f) REQUIRES(mutex_);
   void add_locked(const GetPtr& get, const FlightPtr& f) REQUIRES(mutex_);
@@ -132,7 +153,7 @@ class FetchScheduler {
   Status send(const GetPtr& get, uint64_t offset, uint64_t length) EXCLUDES(mutex_);
   void end_get(const Get& get) EXCLUDES(mutex_);
   // The store says that an object has changed or gone. `then` gets what its readers are told, once the dataset was
-  // listed again if need be: ESTALE, or ENOENT for what the newest listing has all the same.
+  // listed again if need be: ESTALE, or ENOENT for what the newest listing has all the same; EIO after wait_ms.
   void list_again(const Object& object, const Status& status, std::function<void(const Status&)> then) EXCLUDES(mutex_);
   void end_get_locked(const Get& get) REQUIRES(mutex_);
 
@@ -161,24 +182,22 @@ class FetchScheduler {
     FetchScheduler& s_;
   };
 
-  std::map<int64_t, FlightPtr>& queue_locked(Rank rank) REQUIRES(mutex_) { return queues_[static_cast<int>(rank)]; }
   void put_locked(const FlightPtr& f, Rank rank, int64_t place) REQUIRES(mutex_);
   GetPtr pick_locked() REQUIRES(mutex_);
-  bool may_start_locked(Rank rank) const REQUIRES(mutex_);
   bool is_waited_for(const Get& get) const EXCLUDES(mutex_);
   static bool is_waited_for_locked(const Get& get);
   void landed(GetPtr get, Status status) EXCLUDES(mutex_);
   Error no_room() const;
+  void end_late_listings() EXCLUDES(mutex_);
 
-  std::map<int64_t, FlightPtr> queues_[2] GUARDED_BY(mutex_);  // demand, ahead; by place
   std::vector<FlightPtr> parked_ GUARDED_BY(mutex_);
+  std::vector<std::shared_ptr<Relisting>> listings_ GUARDED_BY(mutex_);  // in the order of their deadlines
   MissingObjects missing_;
-  const Connections connections_;
   const std::chrono::milliseconds wait_;
   CondVar idle_;
+  FetchLanes<Flight, Get> lanes_ GUARDED_BY(mutex_);
+  Clock::time_point next_look_ GUARDED_BY(mutex_){};
   int64_t first_place_ GUARDED_BY(mutex_) = 0, last_place_ GUARDED_BY(mutex_) = 0;
-  uint32_t running_ GUARDED_BY(mutex_) = 0;             // GETs
-  uint32_t running_background_ GUARDED_BY(mutex_) = 0;  // of them
   uint32_t visits_ GUARDED_BY(mutex_) = 0;
 };
 
@@ -188,7 +207,7 @@ template <typename Flight, typename Get>
 void FetchScheduler<Flight, Get>::put_locked(const FlightPtr& f, Rank rank, int64_t place) {
   f->queue = rank;
   f->place = place;
-  queue_locked(rank).emplace(place, f);
+  lanes_.put(f, rank, place);
 }
 
 template <typename Flight, typename Get>
@@ -196,7 +215,7 @@ void FetchScheduler<Flight, Get>::dequeue_locked(Flight& f) {
   if (!f.queue) return;
   const Rank rank = *f.queue;
   f.queue.reset();
-  queue_locked(rank).erase(f.place);
+  lanes_.take_out(f, rank, f.place);
 }
 
 template <typename Flight, typename Get>
@@ -260,9 +279,30 @@ void FetchScheduler<Flight, Get>::tick() {
       else
         late.push_back(f);
     }
+    if (now >= next_look_) {
+      lanes_.look(now);
+      next_look_ = now + kLook;
+    }
   }
   if (!late.empty()) give_up(late, no_room());
+  end_late_listings();
   pump();
+}
+
+template <typename Flight, typename Get>
+void FetchScheduler<Flight, Get>::end_late_listings() {
+  std::vector<std::shared_ptr<Relisting>> late;
+  {
+    MutexLock lock(mutex_);
+    std::erase_if(listings_, [](auto& l) { return l->is_over(); });
+    const auto end = std::find_if(listings_.begin(), listings_.end(),
+                                  [now = Clock::now()](auto& l) { return l->deadline() > now; });
+    late.assign(listings_.begin(), end);
+    listings_.erase(listings_.begin(), end);
+  }
+  for (auto& l : late)
+    l->tell(make_error(EIO, fmt::format("the object changed, and its dataset is not listed again after {} ms",
+                                        std::max(wait_, kLeastListing).count())));
 }
 
 template <typename Flight, typename Get>
@@ -283,8 +323,7 @@ void FetchScheduler<Flight, Get>::pump() {
       get = pick_locked();
       if (!get) break;
       get->background = !is_waited_for_locked(*get);
-      ++running_;
-      running_background_ += get->background;
+      lanes_.started(*get);
     }
     start(get);
   }
@@ -295,15 +334,8 @@ template <typename Flight, typename Get>
 typename FetchScheduler<Flight, Get>::GetPtr FetchScheduler<Flight, Get>::pick_locked() {
   if (stopping_) return nullptr;
   for (Rank rank : {Rank::kDemand, Rank::kAhead})
-    if (!queue_locked(rank).empty() && may_start_locked(rank)) return begin_locked(first_locked(rank));
-  return may_start_locked(Rank::kFill) ? begin_fill_locked() : nullptr;
-}
-
-template <typename Flight, typename Get>
-bool FetchScheduler<Flight, Get>::may_start_locked(Rank rank) const {
-  const bool demand = rank == Rank::kDemand;
-  if (!demand && running_background_ >= connections_.background) return false;
-  return running_ - (demand && connections_.demand_is_apart ? running_background_ : 0) < connections_.all;
+    if (FlightPtr next = lanes_.next(rank)) return begin_locked(std::move(next));
+  return begin_fill_locked();
 }
 
 template <typename Flight, typename Get>
@@ -324,6 +356,7 @@ Status FetchScheduler<Flight, Get>::send(const GetPtr& get, uint64_t offset, uin
   auto held = std::make_shared<GetPtr>(get);
   request.on_data = [this, held](std::span<const std::byte> bytes) -> Status {
     if (stopping_) return make_error(ECANCELED, "larderd is ending");
+    (*held)->moved = Clock::now();
     return take(**held, bytes);
   };
   request.on_done = [this, held](Status s) { landed(std::exchange(*held, nullptr), std::move(s)); };
@@ -358,9 +391,14 @@ void FetchScheduler<Flight, Get>::list_again(const Object& object, const Status&
   const bool gone = status.error().code == ENOENT;
   if (!stale_ || (gone && is_listed(object) && !missing_.is_listing_due(*object.dataset, Clock::now())))
     return then(status);
-  stale_(object.dataset, [object, status, gone, then](const Status& refreshed) {
+  auto waiting = std::make_shared<Relisting>(std::move(then), Clock::now() + std::max(wait_, kLeastListing));
+  {
+    MutexLock lock(mutex_);
+    listings_.push_back(waiting);
+  }
+  stale_(object.dataset, [object, status, gone, waiting](const Status& refreshed) {
     const bool listed_all_the_same = gone && !refreshed && refreshed.error().code == ESTALE && is_listed(object);
-    then(listed_all_the_same ? status : refreshed);
+    waiting->tell(listed_all_the_same ? status : refreshed);
   });
 }
 
@@ -372,15 +410,14 @@ void FetchScheduler<Flight, Get>::end_get(const Get& get) {
 
 template <typename Flight, typename Get>
 void FetchScheduler<Flight, Get>::end_get_locked(const Get& get) {
-  --running_;
-  running_background_ -= get.background;
-  if (running_ == 0) idle_.notify_all();
+  lanes_.ended(get);
+  if (lanes_.running() == 0) idle_.notify_all();
 }
 
 template <typename Flight, typename Get>
 typename FetchScheduler<Flight, Get>::Counts FetchScheduler<Flight, Get>::counts() const {
   MutexLock lock(mutex_);
-  return {running_, queued_locked(Rank::kDemand) + parked_.size()};
+  return {lanes_.running(), lanes_.queued(Rank::kDemand) + parked_.size()};
 }
 
 template <typename Flight, typename Get>
@@ -389,11 +426,8 @@ bool FetchScheduler<Flight, Get>::stop(std::chrono::milliseconds limit) {
   MutexLock lock(mutex_);
   stopping_ = true;
   std::vector<FlightPtr> waiting = std::exchange(parked_, {});
-  for (auto& queue : queues_) {
-    for (auto& [place, f] : queue)
-      waiting.push_back(f);
-    queue.clear();
-  }
+  for (FlightPtr& f : lanes_.take_all())
+    waiting.push_back(std::move(f));
   for (const FlightPtr& f : waiting) {
     f->queue.reset();
     f->parked = false;
@@ -402,8 +436,8 @@ bool FetchScheduler<Flight, Get>::stop(std::chrono::milliseconds limit) {
   give_up(waiting, make_error(ECANCELED, "larderd is ending"));
   pump();
   lock.lock();
-  while (running_ > 0 || visits_ > 0)
-    if (!idle_.wait_until(mutex_, deadline)) return running_ == 0 && visits_ == 0;
+  while (lanes_.running() > 0 || visits_ > 0)
+    if (!idle_.wait_until(mutex_, deadline)) return lanes_.running() == 0 && visits_ == 0;
   return true;
 }
 

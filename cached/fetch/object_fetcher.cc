@@ -65,9 +65,13 @@ ObjectFetcher::GetPtr ObjectFetcher::begin_locked(FlightPtr first) {
 
 // The sources in turn.
 ObjectFetcher::GetPtr ObjectFetcher::begin_fill_locked() {
+  const WorkSource::MayFetch may_fill = [this](const Dataset& d) {
+    mutex_.assert_held();
+    return may_fill_locked(d.id());
+  };
   for (size_t tried = 0; tried < sources_.size();) {
     const std::shared_ptr<WorkSource> source = sources_[next_source_++ % sources_.size()];
-    std::optional<Object> object = source->next();
+    std::optional<Object> object = source->next(may_fill);
     if (!object) {
       ++tried;
       continue;

@@ -25,6 +25,7 @@ struct ObjectFlight : Scheduled<ObjectGet> {
     uint64_t ticket;
     FileDone done;
   };
+  uint64_t dataset() const { return object.dataset->id(); }
   bool waited_for() const { return !waiters.empty(); }
 
   Object object;

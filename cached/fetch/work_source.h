@@ -1,5 +1,6 @@
 // Where background work comes from: the fill of a dataset, `larder warm`.
 #pragma once
+#include <functional>
 #include <optional>
 
 #include "cached/catalog/dataset.h"
@@ -11,8 +12,11 @@ namespace larder {
 class WorkSource {
  public:
   virtual ~WorkSource() = default;
-  // The next object that is not in the cache, or nothing for now (ObjectFetcher::kick() when that changes).
-  virtual std::optional<Object> next() = 0;
+  // Has this dataset connections left?
+  using MayFetch = std::function<bool(const Dataset&)>;
+  // The next object that is not in the cache and may be fetched, or nothing for now (ObjectFetcher::kick() when that
+  // changes).
+  virtual std::optional<Object> next(const MayFetch& may_fetch) = 0;
   // An object that next() gave has come in, or has not. ENOSPC: the cache is full.
   virtual void finished(const Object& object, const Status& status) = 0;
 };

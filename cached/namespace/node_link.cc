@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 
@@ -11,6 +12,8 @@
 namespace larder {
 
 using Clock = std::chrono::steady_clock;
+
+static constexpr std::chrono::seconds kBusyPause{1};
 
 std::string node_name(bool is_private) {
   if (const char* given = std::getenv("LARDER_NODE"); given && *given) return given;
@@ -54,11 +57,18 @@ bool NodeLink::wait_for_news(Clock::time_point next, std::set<std::string>* chan
 
 void NodeLink::run() {
   Clock::time_point next = Clock::now();
-  std::set<std::string> changed;
-  while (wait_for_news(next, &changed)) {
-    for (const std::string& name : changed)
-      note("new version of " + name, datasets_.follow(name));
-    if (!changed.empty() || Clock::now() >= next) {  // who loaded a version says so at once: it keeps that version
+  std::set<std::string> changed, busy;  // busy: what is being listed here, and is looked at again afterwards
+  while (wait_for_news(busy.empty() ? next : std::min(next, Clock::now() + kBusyPause), &changed)) {
+    changed.merge(busy);
+    busy.clear();
+    for (const std::string& name : changed) {
+      const Status followed = datasets_.follow(name);
+      if (!followed && followed.error().code == EAGAIN)
+        busy.insert(name);
+      else
+        note("new version of " + name, followed);
+    }
+    if (changed.size() > busy.size() || Clock::now() >= next) {  // who loaded a version says so at once: it keeps that version
       beat();
       next = Clock::now() + std::chrono::seconds(kNodeHeartbeatSeconds);
     }

@@ -29,29 +29,47 @@ Status Recovery::take_over_folders() {
   return {};
 }
 
-// False: the mount waits, with its trouble. What was logged before is not logged again.
-bool Recovery::try_mount(const MountRequest& r) {
+static constexpr const char* kFirstAttempt = "it is being mounted for the first time since larderd started";
+
+// If it fails it waits, with its trouble. What was logged before is not logged again.
+void Recovery::try_mount(const MountRequest& r) {
   MountRequest now = r;
   now.asked = std::chrono::steady_clock::now();
   Result<MountResult> mounted = p_.mounter.mount(now, {});
-  if (mounted) return true;
+  if (mounted) return;
   const std::string& why = mounted.error().message;
   const std::vector<WaitingMount> waiting = p_.registry.waiting();
   const bool known = std::any_of(waiting.begin(), waiting.end(),
                                  [&](const WaitingMount& w) { return w.request.path == r.path && w.trouble == why; });
-  if (known) return false;
+  if (known) return;
   spdlog::error("{} cannot be mounted at {}: {}; tried again every {} s", shown(r.source.empty() ? r.name : r.source),
                 shown(r.path), why, kRetryMounts.count());
   p_.registry.add_waiting({r, why});
-  return false;
 }
 
-void Recovery::mount_stored(const std::vector<StoredMount>& stored) {
-  for (const StoredMount& m : stored) {
-    bool configured =
+void Recovery::begin(const MountRequest& r) {
+  {
+    MutexLock lock(mutex_);
+    if (stopping_ || !trying_.insert(r.path).second) return;
+  }
+  const auto attempt = [this, r] {
+    try_mount(r);
+    MutexLock lock(mutex_);
+    trying_.erase(r.path);
+    wake_.notify_all();
+  };
+  if (attempts_.run(attempt)) return;
+  MutexLock lock(mutex_);
+  trying_.erase(r.path);  // too many at once: with the next round
+}
+
+std::vector<MountRequest> Recovery::stored(const std::vector<StoredMount>& list) const {
+  std::vector<MountRequest> out;
+  for (const StoredMount& m : list) {
+    bool in_config =
         std::any_of(p_.config.mounts.begin(), p_.config.mounts.end(), [&](auto& c) { return c.path == m.path; });
-    if (configured || (!m.persist && m.instance != p_.publisher.instance())) continue;
-    MountRequest r;
+    if (in_config || (!m.persist && m.instance != p_.publisher.instance())) continue;
+    MountRequest& r = out.emplace_back();
     r.path = m.path;
     r.name = m.dataset;
     r.source = m.source;
@@ -60,13 +78,14 @@ void Recovery::mount_stored(const std::vector<StoredMount>& stored) {
     r.policy = m.policy;
     r.quota = m.quota;
     r.persist = m.persist;
-    try_mount(r);
   }
+  return out;
 }
 
-void Recovery::mount_configured() {
+std::vector<MountRequest> Recovery::configured() const {
+  std::vector<MountRequest> out;
   for (const MountConfig& m : p_.config.mounts) {
-    MountRequest r;
+    MountRequest& r = out.emplace_back();
     r.path = m.path;
     r.name = m.dataset;
     r.source = m.source;
@@ -76,16 +95,32 @@ void Recovery::mount_configured() {
     r.quota = m.quota ? m.quota->of(p_.cache.limits().cache_size) : 0;
     r.persist = false;
     r.from_config = true;
-    try_mount(r);
   }
+  return out;
+}
+
+void Recovery::await_first_attempts() {
+  const auto deadline = std::chrono::steady_clock::now() + kStartPatience;
+  MutexLock lock(mutex_);
+  while (!trying_.empty())
+    if (!wake_.wait_until(mutex_, deadline)) break;
+  for (const std::string& path : trying_)
+    spdlog::warn("{} is not mounted yet after {} s; the others are served meanwhile", shown(path),
+                 kStartPatience.count());
 }
 
 Status Recovery::start() {
   if (Status s = take_over_folders(); !s) return s;
-  Result<std::vector<StoredMount>> stored = p_.registry.load_list();
-  if (!stored) return stored.error();
-  mount_stored(*stored);
-  mount_configured();
+  Result<std::vector<StoredMount>> list = p_.registry.load_list();
+  if (!list) return list.error();
+  std::vector<MountRequest> mounts = stored(*list);
+  for (MountRequest& r : configured())
+    mounts.push_back(std::move(r));
+  for (const MountRequest& r : mounts)
+    p_.registry.add_waiting({r, kFirstAttempt});  // until it is mounted
+  for (const MountRequest& r : mounts)
+    begin(r);
+  await_first_attempts();
   if (Status s = p_.registry.publish(); !s) return s;  // also if nothing is mounted: control may still name what was
   for (const Mount& m : p_.registry.mounts())
     if (std::shared_ptr<CatalogVersion> v = m.dataset->version()) Versions::remove_others(*m.dataset, v->version());
@@ -100,13 +135,8 @@ void Recovery::run_background() {
     wake_.wait_until(mutex_, next);
     if (stopping_ || std::chrono::steady_clock::now() < next) continue;
     lock.unlock();
-    for (const WaitingMount& w : p_.registry.waiting()) {
-      const bool wanted = [&] {
-        MutexLock again(mutex_);
-        return !stopping_;
-      }();
-      if (wanted) try_mount(w.request);
-    }
+    for (const WaitingMount& w : p_.registry.waiting())
+      begin(w.request);
     next = std::chrono::steady_clock::now() + kRetryMounts;
     lock.lock();
   }
@@ -119,6 +149,7 @@ void Recovery::stop() {
     wake_.notify_all();
   }
   if (background_.joinable()) background_.join();
+  attempts_.stop();
 }
 
 }  // namespace larder

@@ -222,8 +222,11 @@ Status Refresher::ensure_version(Dataset& d, const MountRequest& r, const Progre
 Status Refresher::follow(const std::string& name) {
   std::shared_ptr<Dataset> d = p_.registry.mounted(name);
   if (!d) return {};
-  MutexLock in_line(line_of(*d).mutex);
-  return p_.versions.catch_up(*d);
+  Line& line = line_of(*d);
+  if (!line.mutex.try_lock()) return make_error(EAGAIN, d->label() + " is being listed");
+  Status s = p_.versions.catch_up(*d);
+  line.mutex.unlock();
+  return s;
 }
 
 // The objects of a catalog in the order of their keys. A folder without children was a marker.

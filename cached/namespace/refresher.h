@@ -46,7 +46,7 @@ class Refresher {
   // that cannot be reached leaves the stored version with a warning; one that refuses is an error.
   Status ensure_version(Dataset& dataset, const MountRequest& request, const Progress& progress,
                         std::vector<std::string>& warnings);
-  // Another node may have published a version of a mounted dataset.
+  // Another node may have published a version of a mounted dataset. EAGAIN: it is being listed; ask again later.
   Status follow(const std::string& name);
   // Publishes a mounted dataset's definition and its loaded catalog again, for metadata that was lost. ENOENT: it is
   // not mounted here. EEXIST: it has another source here.
@@ -97,8 +97,9 @@ class Refresher {
   std::map<uint64_t, Clock::time_point> not_before_ GUARDED_BY(mutex_);
   std::map<uint64_t, Clock::time_point> next_refresh_ GUARDED_BY(mutex_);  // of datasets with a refresh_interval
   std::thread background_;
-  static constexpr size_t kListers = 8;
-  ThreadPool listers_{kListers};  // a source that hangs holds one of them
+  // One listing a dataset at a time, each on a thread of its own: a source that hangs keeps no other from being listed.
+  static constexpr size_t kMostListings = 1024;
+  ThreadPool listers_{kMostListings};
   std::atomic<bool> stopping_{false};
 };
 

@@ -27,13 +27,16 @@ void WarmJob::add(std::shared_ptr<Dataset> dataset, std::shared_ptr<CatalogVersi
   targets_.push_back({std::move(dataset), std::move(version), std::move(mount_path)});
 }
 
-std::optional<Object> WarmJob::next() {
+std::optional<Object> WarmJob::next(const MayFetch& may_fetch) {
   MutexLock lock(mutex_);
   if (in_flight_ >= jobs_) return std::nullopt;
   while (at_ < items_.size()) {
-    const Item& item = items_[at_++];
+    const Item& item = items_[at_];
     const Target& t = targets_[item.target];
-    if (t.version->state(item.entry) != kResident) {
+    const bool resident = t.version->state(item.entry) == kResident;
+    if (!resident && !may_fetch(*t.dataset)) return std::nullopt;
+    ++at_;
+    if (!resident) {
       ++in_flight_;
       return object_at(t.dataset, *t.version, item.entry);
     }

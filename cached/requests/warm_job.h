@@ -28,7 +28,7 @@ class WarmJob : public WorkSource {
   void add(std::shared_ptr<Dataset> dataset, std::shared_ptr<CatalogVersion> version, uint32_t entry,
            std::string mount_path);
 
-  std::optional<Object> next() override;
+  std::optional<Object> next(const MayFetch& may_fetch) override;
   void finished(const Object& object, const Status& status) override;
 
   // Waits until all is done or the time is over; returns the counts and whether all is done.

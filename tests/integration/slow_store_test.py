@@ -3,7 +3,7 @@ import threading
 import time
 import unittest
 
-from harness import PYTHON, content, run_program
+from harness import PYTHON, content, run_program, wait_for
 from integration import store_test
 from integration.store_test import sha
 
@@ -99,6 +99,94 @@ class Lasting(store_test.OnStore):
         name = daemon.status()["datasets"][0]["name"]
         result = daemon.larder("refresh", name, check=False)
         self.assert_one_line(result, "stall_timeout_ms")
+
+
+class Neighbours(store_test.OnStore):
+    """One store's trouble is its own: while it hangs, another dataset is read, listed and mounted as ever."""
+
+    READERS = 128
+    # Threads of one program, each of which waits for a file of its own.
+    WAIT = """
+import sys, threading
+def read(path):
+    try:
+        open(path, "rb").read()
+    except OSError:
+        pass
+threads = [threading.Thread(target=read, args=(p,)) for p in sys.argv[1:]]
+for t in threads: t.start()
+for t in threads: t.join()
+"""
+
+    def two(self, name, count, size, **config):
+        """A daemon with the files of a store that hangs, and those of one that is well."""
+        ill, well = self.put(name + "-ill", count, size), self.put(name + "-well", 6, size)
+        daemon = self.daemon(name + "-ill", {"stall_timeout_ms": 600000, "hedge_after_ms": 600000, "max_connections": 200}, **config)
+        daemon.mount(f"s3://bucket/{name}-well", "/data/y", endpoint=self.proxy.endpoint)
+        self.proxy.rules({"match": f"GET /bucket/{name}-ill/", "fault": "hold"})
+        return daemon, ill, well
+
+    def wait_for_all(self, daemon, paths):
+        """A program that waits for all of them, once the store has been asked as often as it ever is at once."""
+        waiting = threading.Thread(target=run_program, args=([PYTHON, "-c", self.WAIT, *paths], daemon.preload_env()), kwargs={"timeout": 240})
+        waiting.start()
+        self.addCleanup(waiting.join)
+        self.addCleanup(self.proxy.release)
+        self.addCleanup(self.proxy.rules)
+
+    def test_readers_of_a_store_that_hangs_leave_connections_to_others(self):
+        daemon, ill, well = self.two("flights", self.READERS, 3000)
+        self.wait_for_all(daemon, [f"/data/x/{n}" for n in ill])
+        self.proxy.wait_held(32)  # what a store gets at once as long as none of its GETs succeeds
+        wait_for(lambda: daemon.status()["store"]["in_flight"] + daemon.status()["store"]["queued"] >= 108, 30, "all connections taken")
+        for name, data in well.items():
+            self.assertEqual(Reader(daemon, f"/data/y/{name}").result(), sha(data), daemon.log_tail())
+
+    def test_chunks_of_a_store_that_hangs_leave_connections_to_others(self):
+        daemon, ill, well = self.two("chunks", 20, 100_000, lazy_threshold="64KiB", connections=12)
+        self.wait_for_all(daemon, [f"/data/x/{n}" for n in ill])
+        self.proxy.wait_held(8)  # two thirds of the connections are for chunks
+        for name, data in well.items():
+            self.assertEqual(Reader(daemon, f"/data/y/{name}").result(), sha(data), daemon.log_tail())
+
+    def test_listings_that_hang_leave_threads_to_others(self):
+        """More of them than larderd once had threads for; each follows from a changed object, as the next one does."""
+        hanging = [f"relist-{i}" for i in range(9)]
+        for prefix in (*hanging, "relist-well"):
+            self.client.put("bucket", f"{prefix}/f", b"old " * 100)
+        daemon = self.enterContext(store_test.Daemon(env=store_test.s3_environment(self.server), wait_ms=4000))
+        for prefix in (*hanging, "relist-well"):
+            daemon.mount(f"s3://bucket/{prefix}", f"/data/{prefix}", endpoint=self.proxy.endpoint, stall_timeout_ms=600000)
+            self.client.put("bucket", f"{prefix}/f", b"new " * 100)
+        self.proxy.rules({"match": r"GET /bucket/?\?.*prefix=relist-\d", "fault": "hold"})
+        self.wait_for_all(daemon, [f"/data/{prefix}/f" for prefix in hanging])
+        self.proxy.wait_held(len(hanging))
+        self.assertEqual(Reader(daemon, "/data/relist-well/f").result(), sha(b"new " * 100), daemon.log_tail())
+        # Nor do they hold the readers of their own datasets for ever.
+        self.assertEqual(Reader(daemon, "/data/relist-0/f").result(), "EIO")
+
+    def test_a_mount_whose_source_hangs_keeps_no_other_from_being_served(self):
+        self.put("start-ill", 2)
+        files = self.put("start-well", 2)
+        daemon = store_test.Daemon(env=store_test.s3_environment(self.server))
+        self.addCleanup(daemon.remove)
+        plain = daemon.write_config
+
+        def with_mounts():
+            path = plain()
+            with open(path, "a") as f:
+                f.write(f'[store]\nendpoint = "{self.proxy.endpoint}"\nstall_timeout_ms = 600000\n')
+                f.writelines(f'[[mount]]\npath = "/data/{n}"\nsource = "s3://bucket/start-{n}"\n' for n in ("ill", "well"))
+            return path
+        daemon.write_config = with_mounts
+        self.proxy.rules({"match": r"GET /bucket/?\?.*prefix=start-ill", "fault": "hold"})
+        daemon.start()
+        name, data = next(iter(files.items()))
+        self.assertEqual(Reader(daemon, f"/data/well/{name}").result(), sha(data), daemon.log_tail())
+        self.assertEqual([m["path"] for m in daemon.status()["waiting_mounts"]], ["/data/ill"])
+        self.proxy.release()
+        wait_for(lambda: not daemon.status()["waiting_mounts"], 20, "the mount when its source answers")
+        self.proxy.rules()
 
 
 if __name__ == "__main__":

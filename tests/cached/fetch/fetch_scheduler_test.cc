@@ -11,7 +11,9 @@ using test::Outside;
 
 struct Get;
 struct Flight : Scheduled<Get> {
+  uint64_t dataset() const { return of; }
   bool waited_for() const { return waiters > 0; }
+  uint64_t of = 0;
   std::string name;
   int waiters = 0;
 };
@@ -29,8 +31,9 @@ class Noted : public FetchScheduler<Flight, Get> {
   Noted(ObjectCache& cache, Connections connections, uint32_t wait_ms = 1000)
       : FetchScheduler(cache, connections, wait_ms) {}
 
-  FlightPtr add(const std::string& name, Rank rank, int waiters = 0) {
+  FlightPtr add(const std::string& name, Rank rank, int waiters = 0, uint64_t dataset = 0) {
     auto f = std::make_shared<Flight>();
+    f->of = dataset;
     f->name = name;
     f->rank = rank;
     f->waiters = waiters;
@@ -38,8 +41,9 @@ class Noted : public FetchScheduler<Flight, Get> {
     enqueue_locked(f, rank);
     return f;
   }
-  void add_fill(const std::string& name) {
+  void add_fill(const std::string& name, uint64_t dataset = 0) {
     auto f = std::make_shared<Flight>();
+    f->of = dataset;
     f->name = name;
     f->rank = Rank::kFill;
     MutexLock lock(mutex_);
@@ -49,6 +53,12 @@ class Noted : public FetchScheduler<Flight, Get> {
     MutexLock lock(mutex_);
     f->waiters = 1;
     return demand_locked(f);
+  }
+  // As if GETs of this dataset had brought nothing for a while.
+  void hang(uint64_t dataset) {
+    for (const GetPtr& get : running)
+      if (get->dataset == dataset) get->moved = Clock::now() - std::chrono::hours(1);
+    tick();
   }
   // Ends the first GET that started; `status` as if the store had said so.
   void end(const Status& status = {}) {
@@ -76,10 +86,13 @@ class Noted : public FetchScheduler<Flight, Get> {
     return get;
   }
   GetPtr begin_fill_locked() override REQUIRES(mutex_) {
-    if (fill.empty()) return nullptr;
-    const FlightPtr f = fill.front();
-    fill.erase(fill.begin());
-    return begin_locked(f);
+    for (auto it = fill.begin(); it != fill.end(); ++it) {
+      if (!may_fill_locked((*it)->of)) continue;
+      const FlightPtr f = *it;
+      fill.erase(it);
+      return begin_locked(f);
+    }
+    return nullptr;
   }
   void start(const GetPtr& get) override {
     if (refuse > 0) {
@@ -190,6 +203,59 @@ TEST_F(FetchSchedulerTest, BackgroundWorkThatFoundTheCacheFullGoesAgainForAReade
   EXPECT_EQ(s.started, (Names{"file behind", "file"}));
   s.end(make_error(ENOSPC, "full"));
   EXPECT_EQ(s.started.size(), 2u) << "and then no more";
+}
+
+// One store that hangs is its own dataset's trouble.
+TEST_F(FetchSchedulerTest, ADatasetThatHasEveryConnectionLeavesAnEighthToEachOther) {
+  Noted s(in.cache, {.all = 16, .background = 16, .demand_is_apart = false});
+  for (int i = 0; i < 40; ++i)
+    s.add("a", Rank::kDemand, 1, 1);
+  s.kick();
+  EXPECT_EQ(s.started.size(), 16u) << "alone it has all of them";
+  for (int i = 0; i < 3; ++i)
+    s.add("b", Rank::kDemand, 1, 2);
+  s.add("c", Rank::kDemand, 1, 3);
+  s.kick();
+  EXPECT_EQ(Names(s.started.begin() + 16, s.started.end()), (Names{"b", "c", "b"}));
+  s.end();
+  EXPECT_EQ(s.started.size(), 19u) << "no more than that";
+}
+
+TEST_F(FetchSchedulerTest, WhatHangsDoesNotCountAgainstOthersAndDoesAgainstItself) {
+  Noted s(in.cache, {.all = 16, .background = 16, .demand_is_apart = false});
+  for (int i = 0; i < 40; ++i)
+    s.add("a", Rank::kDemand, 1, 1);
+  s.kick();
+  s.hang(1);
+  EXPECT_EQ(s.started.size(), 16u);
+  for (int i = 0; i < 40; ++i)
+    s.add("b", Rank::kDemand, 1, 2);
+  s.kick();
+  EXPECT_EQ(s.started.size(), 32u) << "the other one has all of them, too";
+}
+
+TEST_F(FetchSchedulerTest, WhoHasTheFewestGoesNext) {
+  Noted s(in.cache, {.all = 4, .background = 4, .demand_is_apart = false});
+  for (int i = 0; i < 4; ++i)
+    s.add("a", Rank::kDemand, 1, 1);
+  for (int i = 0; i < 4; ++i)
+    s.add("b", Rank::kDemand, 1, 2);
+  s.kick();
+  EXPECT_EQ(s.started, (Names{"a", "b", "a", "b"})) << "though all of a's came first";
+}
+
+TEST_F(FetchSchedulerTest, AFillThatHangsLeavesConnectionsToTheNext) {
+  Noted s(in.cache, {.all = 16, .background = 8, .demand_is_apart = true});
+  for (int i = 0; i < 20; ++i)
+    s.add_fill("a", 1);
+  s.kick();
+  EXPECT_EQ(s.started.size(), 8u);
+  s.add_fill("b", 2);
+  s.add_fill("b", 2);
+  s.kick();
+  EXPECT_EQ(s.started.size(), 9u) << "an eighth";
+  s.hang(1);
+  EXPECT_EQ(s.started.size(), 10u);
 }
 
 TEST_F(FetchSchedulerTest, TheEndTellsWhoeverWaitsAndWaitsForWhatIsUnderWay) {
