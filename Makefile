@@ -114,10 +114,14 @@ $(BUILD)/unit_tests: $(call obj,$(TEST_SRC) $(CLI_SRC) $(PAGER_SRC)) $(BUILD)/li
 	$(CXX) $(OPT) -o $@ $^ $(DAEMON_LIBS) $(CLI_LIBS) $(METRICS_LIBS) -lgtest -lgmock -lgtest_main
 
 # Programs that tests run bare and preloaded.
-TEST_PROGRAMS := $(addprefix $(BUILD)/,unit_tests probe probe_twins probe_files probe_sends probe_libraries interrupted filtered landlocked model lazy_model torn_read stolen_fd unseen unseen_static)
-$(BUILD)/probe $(BUILD)/probe_twins $(BUILD)/probe_files $(BUILD)/probe_sends $(BUILD)/probe_libraries $(BUILD)/interrupted $(BUILD)/filtered $(BUILD)/landlocked $(BUILD)/model $(BUILD)/lazy_model $(BUILD)/torn_read $(BUILD)/stolen_fd $(BUILD)/unseen: $(BUILD)/%: tests/preload/%.cc
+TEST_PROGRAMS := $(addprefix $(BUILD)/,unit_tests probe probe_twins probe_files probe_sends probe_libraries interrupted filtered landlocked model lazy_model store_model model_store torn_read stolen_fd unseen unseen_static)
+$(BUILD)/probe $(BUILD)/probe_twins $(BUILD)/probe_files $(BUILD)/probe_sends $(BUILD)/probe_libraries $(BUILD)/interrupted $(BUILD)/filtered $(BUILD)/landlocked $(BUILD)/model $(BUILD)/lazy_model $(BUILD)/store_model $(BUILD)/torn_read $(BUILD)/stolen_fd $(BUILD)/unseen: $(BUILD)/%: tests/preload/%.cc
 	@mkdir -p $(@D)
 	$(CXX) -std=c++20 -O2 -Wall -I. -MMD -MP -MF $@.d -o $@ $<
+# The stores of store_model.
+$(BUILD)/model_store: tests/preload/model_store.cc
+	@mkdir -p $(@D)
+	$(CXX) -std=c++20 -O2 -Wall -I. -MMD -MP -MF $@.d -o $@ $< -lcrypto -pthread
 $(BUILD)/unseen_static: tests/preload/unseen.cc
 	@mkdir -p $(@D)
 	$(CXX) -std=c++20 -O2 -Wall -I. -static -o $@ $<
@@ -169,6 +173,7 @@ soak:
 	@sh tests/tools/deps.sh $(BUILD_PACKAGES) $(TEST_PACKAGES)
 	$(submake) all $(TEST_PROGRAMS)
 	@LARDER_SOAK=1 $(PYTHON) tests/run.py --build $(BUILD) --only python --match lazy_long_test
+	@LARDER_SOAK=1 $(PYTHON) tests/run.py --build $(BUILD) --only python --match store_model_test
 
 # Gigabytes of packages, kept in ~/.cache/larder. What cannot be installed is skipped, and the last lines say so.
 frameworks:
