@@ -16,6 +16,11 @@ namespace larder {
 // 16 MiB or 1/64 of the cache at four bytes a chunk.
 static constexpr uint32_t kChunkShift = 18, kSmallestShift = 16, kLargestShift = 26;
 static constexpr uint64_t kLargestMap = 16 << 20;
+// Where no chunk is large enough for that, a map may take more: how large an object is, the store alone says. One map
+// has at most this share of what its dataset may have, and all of a dataset together that one.
+static constexpr uint64_t kMapShare = 16, kMapsShare = 4;
+// A map of up to so much (of an object of 4 GiB) does not wait for room: its chunks can go at any time.
+static constexpr uint64_t kSmallMap = 64 << 10;
 // A GET is of up to 4 MiB, so that 16 of them keep a link busy and a chunk at its end does not come late: smaller in
 // caches that hold fewer than 32 of them.
 static constexpr uint64_t kLargestGet = 4 << 20;
@@ -72,6 +77,29 @@ static std::pair<uint64_t, std::pair<uint64_t, uint64_t>> key_of(uint64_t datase
   return {dataset, {oid.hi, oid.lo}};
 }
 
+// Room for the map of an object that has none, as for data.
+Status ChunkStore::admit_map(const Object& o) {
+  const uint64_t limit = cache_.limit_of(*o.dataset);
+  const uint64_t bytes = LazyFile::map_bytes(o.size, shift_for(o.size, limit));
+  uint64_t all = bytes;
+  {
+    MutexLock lock(mutex_);
+    const LazyPtr f = of_object_locked(*o.dataset, o.oid);
+    if (f && !f->is_whole()) return {};
+    for (auto& [handle, each] : by_handle_)
+      if (each->object.dataset == o.dataset) all += each->map_on_disk();
+  }
+  if (bytes > limit / kMapShare)
+    return make_error(EFBIG,
+                      fmt::format("the store says that it has {} bytes: the table of its chunks alone takes {} of "
+                                  "the {} that there are; give a larger cache_size or quota",
+                                  o.size, bytes, limit));
+  if (all > limit / kMapsShare || (!cache_.make_table_room(bytes) && bytes > kSmallMap))
+    return make_error(ENOSPC,
+                      fmt::format("no room for the table of its chunks, of {} bytes; give a larger cache_size", bytes));
+  return {};
+}
+
 bool ChunkStore::wants(const Object& o) const {
   if (o.size == 0 || (o.size <= threshold_ && on_disk(o.size) <= cache_.limit_of(*o.dataset) / 2)) return false;
   Result<std::shared_ptr<Store>> store = o.dataset->store();
@@ -86,6 +114,7 @@ LazyPtr ChunkStore::of_object_locked(const Dataset& dataset, ObjectId oid) const
 // An object that is just becoming whole is let be. One that is whole is RESIDENT, or was evicted since: which of the
 // two is asked after it was seen to be whole, so that a completion in between cannot be taken for an eviction.
 Result<LazyPtr> ChunkStore::open(const Object& o) {
+  if (Status s = admit_map(o); !s) return s.error();
   LazyPtr whole;
   for (;;) {
     Result<ObjectCache::Lazy> lazy = cache_.make_lazy(o);

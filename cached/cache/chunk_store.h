@@ -34,7 +34,7 @@ class ChunkStore : public ChunkHolder {
   // Is this object to be lazy? Its store must be able to prove that ranges belong together.
   bool wants(const Object& object) const;
   // The lazy file of an object of the current version; made if there is none. Sets its entry LAZY. Null: it is
-  // RESIDENT.
+  // RESIDENT. EFBIG: it is too large for a cache of this size, whatever of it is read. ENOSPC: no room for its map.
   Result<LazyPtr> open(const Object& object);
   // By the real inode number of its handle; an evicted whole one is revived. ESTALE: none.
   Result<LazyPtr> find(uint64_t handle_inode);
@@ -79,6 +79,7 @@ class ChunkStore : public ChunkHolder {
     LazyPtr file;
     std::function<void(const Status&)> done;
   };
+  Status admit_map(const Object& object) EXCLUDES(mutex_);
   LazyPtr of_object_locked(const Dataset& dataset, ObjectId oid) const REQUIRES(mutex_);
   void unstage_locked(LazyFile& file) REQUIRES(mutex_);
   uint64_t punch_locked(LazyFile& file, uint32_t first, uint32_t count = 1) REQUIRES(mutex_);

@@ -36,6 +36,14 @@ uint64_t LazyFile::chunk_on_disk(uint32_t chunk) const {
   return larder::on_disk(chunk_length(chunk));
 }
 
+uint64_t LazyFile::map_bytes(uint64_t size, uint32_t chunk_shift) {
+  const uint64_t chunks = ((std::max<uint64_t>(size, 1) - 1) >> chunk_shift) + 1;
+  return larder::on_disk(sizeof(ChunkMap) + chunks * sizeof(ChunkMap::words[0]));
+}
+uint64_t LazyFile::map_on_disk() const {
+  return larder::on_disk(map_.size());
+}
+
 // ---- making -------------------------------------------------------------------------------------
 
 // Data and map get their names whole: a map that a program finds is complete.

@@ -28,6 +28,9 @@ class LazyFile {
                                                      InodeTableWriter& inodes, Meter& meter);
   // For a handle whose object was whole and was evicted: the same handle with a new, empty data file and map.
   static Result<std::shared_ptr<LazyFile>> renew(const LazyFile& old, Meter& meter);
+  // What the map of an object of this size takes on disk.
+  static uint64_t map_bytes(uint64_t size, uint32_t chunk_shift);
+  uint64_t map_on_disk() const;
   // Removes what is on disk. The handle stays in the inode table: who has it open gets ESTALE, not another object.
   void remove_files();
 

@@ -54,6 +54,8 @@ class CatalogBuilder {
   // EEXIST: two folders with one path hash. `version` and the time go into the header.
   Result<CatalogImage> finish(uint64_t version, int64_t published_ns);
 
+  // What the catalog takes at least, as far as it is known now.
+  uint64_t bytes() const { return nodes_.size() * (sizeof(CatalogEntry) + sizeof(CatalogSlot)) + names_.size(); }
   const SkippedKeys& skipped() const { return skipped_; }
 
  private:

@@ -154,13 +154,16 @@ void ChunkFetcher::advise(const LazyPtr& file, uint32_t first, uint32_t count) {
   pump();
 }
 
+Status ChunkFetcher::could_be_whole(const Object& object, bool demand) const {
+  const uint64_t bytes = on_disk(object.size), most = cache_.limit_of(*object.dataset);
+  if (bytes <= most - std::min(most, files_.staging_share() / 4)) return {};
+  return make_error(
+      demand ? EFBIG : ENOSPC,
+      fmt::format("the object has {} bytes and the cache {}; give a larger cache_size or quota", bytes, most));
+}
+
 void ChunkFetcher::fetch_whole(const LazyPtr& file, bool demand, Done done) {
-  uint64_t bytes = on_disk(file->map().size);
-  const uint64_t most = cache_.limit_of(*file->object.dataset);
-  if (bytes > most - std::min(most, files_.staging_share() / 4))
-    return done(make_error(
-        demand ? EFBIG : ENOSPC,
-        fmt::format("the object has {} bytes and the cache {}; give a larger cache_size or quota", bytes, most)));
+  if (Status s = could_be_whole(file->object, demand); !s) return done(s);
   auto w = std::make_shared<WholeFetch>();
   w->file = file;
   w->demand = demand;

@@ -36,6 +36,8 @@ class ChunkFetcher : public FetchScheduler<ChunkFlight, ChunkGet> {
   // A program came by marked chunks, or says that it will read them.
   void passed(const LazyPtr& file, uint32_t chunk) EXCLUDES(mutex_);
   void advise(const LazyPtr& file, uint32_t first, uint32_t count) EXCLUDES(mutex_);
+  // Could an object of this size be whole in the cache? fetch_whole()'s errors.
+  Status could_be_whole(const Object& object, bool demand) const;
   // All of it, until it is an ordinary cache file. `demand`: a program waits, and EFBIG says that the object is larger
   // than the cache; otherwise that, and a full cache, is ENOSPC.
   void fetch_whole(const LazyPtr& file, bool demand, Done done) EXCLUDES(mutex_);

@@ -185,6 +185,10 @@ void Daemon::handle(IncomingRequest r) {
 // Background work, and programs that need the whole of a large object.
 bool Daemon::fetch_large(const Object& object, bool demand, std::function<void(const Status&)> done) {
   if (!lazy_->wants(object)) return false;
+  if (Status s = chunk_flights_->could_be_whole(object, demand); !s) {  // before it gets a map
+    done(s);
+    return true;
+  }
   Result<LazyPtr> file = lazy_->open(object);
   if (!file)
     done(file.error());

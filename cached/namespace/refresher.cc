@@ -39,6 +39,7 @@ Result<Refresher::Listing> Refresher::list_source(Dataset& d, Store& store, cons
       bytes += o.size;
     }
     objects += page.size();
+    if (Status s = p_.versions.may_take(d, builder.bytes()); !s) return s;  // a list without an end must end
     if (progress.report) progress.report(objects, 0, bytes, 0, 0);
     return {};
   };

@@ -23,6 +23,14 @@ Result<CatalogImage> Versions::build(Dataset& d, const VersionInfo& info) {
   return builder.finish(info.version, wall_ns());
 }
 
+Status Versions::may_take(const Dataset& d, uint64_t bytes) const {
+  const uint64_t most = p_.cache.limits().cache_size;
+  if (bytes <= most) return {};
+  return make_error(ENOSPC, fmt::format("the catalog of {} takes more than the cache has, {} bytes; give a larger "
+                                        "cache_size, or a longer prefix",
+                                        d.label(), most));
+}
+
 Result<std::shared_ptr<CatalogVersion>> Versions::create(Dataset& d, CatalogImage&& image) {
   uint64_t bytes = version_bytes(image.view());
   if (!p_.cache.make_table_room(bytes))

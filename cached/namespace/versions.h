@@ -30,6 +30,8 @@ class Versions {
   Status load(Dataset& dataset, bool* found);
   // The stored version as a catalog.
   Result<CatalogImage> build(Dataset& dataset, const VersionInfo& info);
+  // ENOSPC: a catalog of this size never fits into the cache, however it goes on.
+  Status may_take(const Dataset& dataset, uint64_t bytes) const;
   // The new version of a mounted dataset reaches programs; nothing happens if it is not mounted by now.
   Status install(Dataset& dataset, CatalogImage&& image);
   // Another node may have published: a newer version of a mounted dataset reaches programs. An older or absent one

@@ -12,6 +12,7 @@ struct Lazily : Inside {
       : Inside(o), lazy(*dir, *inodes, cache, meter, 128 << 10), chunks(lazy, cache, connections, wait_ms) {
     flights.on_large([this](const Object& object, bool demand, std::function<void(const Status&)> done) {
       if (!lazy.wants(object)) return false;
+      if (Status s = chunks.could_be_whole(object, demand); !s) return done(s), true;
       Result<LazyPtr> f = lazy.open(object);
       if (!f)
         done(f.error());

@@ -1,4 +1,5 @@
 """Stores with odd habits and stores that lie (tests/tools/odd_s3_server.py): what programs see, and what is told."""
+import errno
 import os
 import unittest
 
@@ -48,6 +49,36 @@ class Twice(OddStore):
         name = daemon.status()["mounts"][0]["dataset"]
         self.assertIn("listed twice", daemon.larder("refresh", name).stderr)
         self.assertIn("listed twice", daemon.log_text())
+
+
+READ = """
+import errno, sys
+for path in sys.argv[1:]:
+    try:
+        with open(path, "rb") as f:
+            print(len(f.read()))
+    except OSError as e:
+        print(errno.errorcode[e.errno])
+"""
+
+
+class Sizes(OddStore):
+    def test_sizes_that_a_store_invents_are_errors_and_take_no_room(self):
+        names = [f"huge{i:02}" for i in range(12)]
+        for name in [*names, "short", "long", "right"]:
+            self.store.put("d/" + name, b"ten bytes!")
+        self.store.habits(sizes={**{f"d/{n}": 1 << 45 for n in names}, "d/huge00": 1 << 62, "d/short": 4, "d/long": 1000})
+        daemon = self.daemon(cache_size="32MiB", wait_ms=2000)
+        self.mount(daemon)
+        read = daemon.run(PYTHON, "-c", READ, *(f"/data/x/{n}" for n in [*names, "right"]), text=True).stdout.split()
+        self.assertEqual(read, ["EFBIG"] * 12 + ["10"])
+        for word in daemon.run(PYTHON, "-c", READ, "/data/x/short", "/data/x/long", text=True).stdout.split():
+            self.assertIn(word, ("EIO", "ESTALE"))
+        status = daemon.status()
+        self.assertLess(status["cache"]["used"], 4 << 20)
+        with open(f"/proc/{status['pid']}/status") as f:
+            resident = next(int(line.split()[1]) for line in f if line.startswith("RssShmem"))
+        self.assertLess(resident, 32 << 10)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ region are. PUT /BUCKET/KEY stores (headers x-mtime: seconds, content-encoding);
     hold        so many GETs of objects are collected before they are answered, once
     twice       true: each key is listed twice, first with size 0 and the date 1970; a page begins with the key that ended
                 the one before
+    sizes       {key: the size that a list and a HEAD give}; a body that is to be longer than the object goes on with zeros
     secret      the access key that is known; others are InvalidAccessKeyId
 GET /-/log gives what was asked: [{"method","path","query","status","headers"}].
 """
@@ -32,7 +33,7 @@ import time
 import urllib.parse
 from xml.sax.saxutils import escape
 
-HABITS = {"etags": "md5", "list_v1": False, "gunzip": False, "clock": 0, "region": "", "denied": [], "age": 0, "hold": 0, "secret": "", "twice": False}
+HABITS = {"etags": "md5", "list_v1": False, "gunzip": False, "clock": 0, "region": "", "denied": [], "age": 0, "hold": 0, "secret": "", "twice": False, "sizes": {}}
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -170,7 +171,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(mtime)) + f".{int(mtime % 1 * 1000):03}Z"
             etag = self.etag(data)
             rows.append(f"<CommonPrefixes><Prefix>{encode(folder)}</Prefix></CommonPrefixes>" if folder else
-                        f"<Contents><Key>{encode(key)}</Key><Size>{len(data)}</Size><LastModified>{stamp}</LastModified>"
+                        f"<Contents><Key>{encode(key)}</Key><Size>{self.habits['sizes'].get(key, len(data))}</Size><LastModified>{stamp}</LastModified>"
                         + (f"<ETag>{escape(etag)}</ETag>" if etag else "") + "</Contents>")
             if self.habits["twice"] and not folder:
                 rows[-1] = (f"<Contents><Key>{encode(key)}</Key><Size>0</Size><LastModified>1970-01-01T00:00:01.000Z</LastModified></Contents>"

@@ -36,6 +36,34 @@ TEST_F(Lazy, ToTheKernelAHandleIsADirectoryThatNobodyReads) {
   EXPECT_EQ(::lseek(h->get(), 123456789, SEEK_SET), 123456789) << "its position is the file's";
 }
 
+// How large an object is, the store alone says.
+TEST_F(Lazy, ASizeThatAStoreInventsTakesNoRoom) {
+  for (uint64_t shift : {62, 50, 40, 34}) {
+    out.bucket->put(fmt::format("huge{}", shift), "x");
+    out.bucket->objects[fmt::format("huge{}", shift)].size = uint64_t{1} << shift;
+  }
+  for (int i = 0; i < 20; ++i) {
+    out.bucket->put(fmt::format("large{}", i), "x");
+    out.bucket->objects[fmt::format("large{}", i)].size = uint64_t{1} << 30;
+  }
+  Lazily in(out);
+  auto d = in.mount();
+  const uint64_t before = in.cache.usage().used;
+  for (uint64_t shift : {62, 50, 40, 34}) {
+    Result<LazyPtr> f = in.lazy.open(in.object(d, fmt::format("huge{}", shift)));
+    EXPECT_TRUE(!f && f.error().code == EFBIG) << shift;
+  }
+  EXPECT_EQ(in.cache.usage().used, before);
+  int opened = 0;
+  for (int i = 0; i < 20; ++i) {
+    Result<LazyPtr> f = in.lazy.open(in.object(d, fmt::format("large{}", i)));
+    opened += f.ok();
+    EXPECT_TRUE(f.ok() || f.error().code == ENOSPC);
+  }
+  EXPECT_GT(opened, 0);
+  EXPECT_LE(in.cache.usage().used, before + out.limits.cache_size / 4);
+}
+
 TEST_F(Lazy, OneChunkIsOneGetAndTheRestStaysAbsent) {
   std::string all = body(10 * kChunk + 77);
   out.bucket->put("big", all);
