@@ -32,7 +32,7 @@ struct Words {
   WarmArgs warm;
   std::vector<std::string> options, source_options, target_options, includes, excludes, paths;
   SyncArgs sync;
-  bool json = false, repair = false;
+  bool json = false, repair = false, offline = false;
   double interval = 1;
   std::function<int()> action;
 };
@@ -131,6 +131,7 @@ void add_run(CLI::App& app, Words& w) {
       ->check(CLI::IsMember({"eager", "siblings", "off"}));
   run->add_option("--policy", w.run.policy, "What stays when the cache is full: keep, or sieve for skewed reads")
       ->check(CLI::IsMember({"keep", "sieve"}));
+  run->add_flag("--offline", w.run.offline, "List nothing: use the stored versions of the sources");
   run->add_flag("-q,--quiet", w.run.quiet, "Do not print what was mounted");
   run->footer(
       "Then -- and the command with its arguments:\n  larder run --mount s3://bucket/train=/data -- python train.py "
@@ -173,6 +174,7 @@ void add_datasets(CLI::App& app, Words& w) {
   mount->add_option("source", w.mount.source, "A dataset's name, or a URL")->required();
   mount->add_option("path", w.mount.path, "An absolute path; it need not exist")->required();
   mount->add_flag("--refresh", w.mount.refresh, "List the bucket even if a version is known");
+  mount->add_flag("--offline", w.mount.offline, "List nothing: use the stored version");
   mount->add_option("--fill", w.mount.fill, "Fetch ahead: eager, siblings or off")
       ->check(CLI::IsMember({"eager", "siblings", "off"}));
   mount->add_option("--fallback", w.mount.fallback, "What programs do while larderd is away: wait, origin or error")
@@ -193,11 +195,12 @@ void add_datasets(CLI::App& app, Words& w) {
 
   CLI::App* refresh = app.add_subcommand("refresh", "List a dataset's bucket again and publish what changed");
   refresh->add_option("name", w.name, "Name of the dataset")->required();
+  refresh->add_flag("--offline", w.offline, "Take the stored version, which another node may have made; list nothing");
   add_meta_option(refresh, w);
   refresh->callback([&w] {
     w.action = [&w] {
       if (!w.meta.empty()) return refresh_directly(w.meta, w.name);
-      return with_client([&](const Client& c) { return refresh_dataset(c, w.name); });
+      return with_client([&](const Client& c) { return refresh_dataset(c, w.name, w.offline); });
     };
   });
 

@@ -154,6 +154,7 @@ Result<Json> request_mount(const Client& client, const MountArgs& args, bool per
   bool name = args.source.find("://") == std::string::npos;
   Json request = {{"op", "mount"}, {"path", args.path}, {"refresh", args.refresh}, {"persist", persist}};
   request[name ? "name" : "source"] = args.source;
+  if (args.offline) request["offline"] = true;
   request["age_ms"] = age_ms();
   if (args.own_environment) request["environment"] = meaning_environment();
   if (!name) request["options"] = args.options;
@@ -195,9 +196,9 @@ int umount_path(const Client& client, const std::string& path) {
   return reply ? kExitOk : fail(reply.error());
 }
 
-int refresh_dataset(const Client& client, const std::string& name) {
+int refresh_dataset(const Client& client, const std::string& name, bool offline) {
   Progress progress("listing " + printable(name, kWhole));
-  auto reply = client.request({{"op", "refresh"}, {"name", name}}, draw(progress));
+  auto reply = client.request({{"op", "refresh"}, {"name", name}, {"offline", offline}}, draw(progress));
   progress.finish();
   if (!reply) return fail(reply.error());
   const Json& r = *reply;

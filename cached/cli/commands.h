@@ -30,11 +30,13 @@ struct MountArgs {
   std::string policy;    // empty: the daemon's default
   std::string quota;     // empty: as it is
   bool refresh = false;
+  bool offline = false;          // the stored version, and nothing is listed
   bool own_environment = false;  // the source means what it means in this process' environment, or nothing
 };
 int mount_dataset(const Client& client, const MountArgs& args);
 int umount_path(const Client& client, const std::string& path);
-int refresh_dataset(const Client& client, const std::string& name);
+// `offline`: takes the stored version, and lists nothing.
+int refresh_dataset(const Client& client, const std::string& name, bool offline);
 
 struct WarmArgs {
   std::vector<std::string> paths;

@@ -90,7 +90,8 @@ Status mount_all(const Client& client, const std::vector<MountSpec>& mounts, con
     mount.options = options;
     mount.fill = args.fill;
     mount.policy = args.policy;
-    mount.refresh = true;
+    mount.refresh = !args.offline;
+    mount.offline = args.offline;
     mount.own_environment = true;
     auto reply = request_mount(client, mount, false);
     if (!reply) {

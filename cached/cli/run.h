@@ -15,6 +15,7 @@ struct RunArgs {
   std::string policy;                // empty: the daemon's default
   DaemonOptions daemon;
   bool daemon_options_given = false;  // any of --cache-size, --cache-dir, --meta, --linger
+  bool offline = false;               // stored versions, and nothing is listed
   bool quiet = false;
   std::vector<std::string> command;
 };

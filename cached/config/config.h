@@ -63,6 +63,7 @@ struct Config {
   // Objects under way: half as many again as a store has connections (cached/store/http/http_store.cc), because bodies
   // that have arrived wait for each other to be verified (cached/store/http/plain_transport.h), or are being written.
   uint32_t connections = 108;
+  bool offline = false;  // no source is listed: mounts and refreshes use stored versions
   std::string log_level = "info";
   std::string log_file;
   std::string admin_group;

@@ -223,6 +223,7 @@ Status read_root(const Table& table, Config& config) {
   r.number("scrub_interval_s", 0, 1000000000, &config.scrub_interval_s);
   r.number("connections", 1, 4096, &config.connections);
   r.boolean("private", &config.is_private);
+  r.boolean("offline", &config.offline);
   r.text("log_level", &config.log_level);
   r.text("log_file", &config.log_file);
   r.text("admin_group", &config.admin_group);

@@ -52,8 +52,8 @@ class Datasets {
   }
   Result<MountResult> mount(const MountRequest& r, const Progress& progress) { return mounter_.mount(r, progress); }
   Status umount(const std::string& path) { return mounter_.umount(path); }
-  Result<RefreshResult> refresh(const std::string& name, const Progress& progress) {
-    return refresher_.refresh(name, progress);
+  Result<RefreshResult> refresh(const std::string& name, const Progress& progress, bool offline = false) {
+    return refresher_.refresh(name, progress, offline);
   }
   Status follow(const std::string& name) { return refresher_.follow(name); }
   Result<VersionInfo> restore(const std::string& name, const std::string& source) {

@@ -41,6 +41,7 @@ struct MountRequest {
   std::optional<uint64_t> quota;  // bytes; 0: none
   // The environment of who asks, as far as source_meaning() looks at it; empty: it is not told.
   std::map<std::string, std::string> environment;
+  bool offline = false;  // list nothing: the stored version, whatever `refresh` says
   bool refresh = false;  // list the source; a listing that began at `asked` or later will do
   std::chrono::steady_clock::time_point asked = std::chrono::steady_clock::now();
   bool persist = true;

@@ -162,7 +162,7 @@ Status Refresher::connect(Line& line, Dataset& d, const MountRequest& r) {
   if (d.version() && ours)
     if (Status s = same_meaning(line, d, *ours); !s) return s;
   Result<std::shared_ptr<Store>> store = p_.definitions.open_store(d.def, r.options);
-  if (!store && !r.options.empty()) return store.error();
+  if (!store && !r.options.empty() && !r.offline) return store.error();
   d.set_store(std::move(store));
   line.options = r.options;
   if (ours) line.meaning = *ours;
@@ -182,7 +182,23 @@ Result<RefreshResult> Refresher::list(Line& line, Dataset& d, Clock::time_point 
   return result;
 }
 
-Result<RefreshResult> Refresher::refresh(const std::string& name, const Progress& progress) {
+static Error nothing_stored(const Dataset& d) {
+  return make_error(ENOENT, fmt::format("{} has no stored version, and offline nothing is listed; list it once without "
+                                        "--offline (and without offline in larder.toml)",
+                                        d.label()));
+}
+
+Result<RefreshResult> Refresher::stored(Dataset& d) {
+  if (Status s = p_.versions.catch_up(d); !s) return s.error();
+  Result<std::optional<VersionInfo>> info = p_.meta.current(d.def.name);
+  if (!info) return info.error();
+  if (!*info) return nothing_stored(d);
+  RefreshResult r;
+  r.info = **info;
+  return r;
+}
+
+Result<RefreshResult> Refresher::refresh(const std::string& name, const Progress& progress, bool offline) {
   const Clock::time_point asked = Clock::now();
   Result<std::optional<DatasetDef>> def = p_.meta.get_dataset(name);
   if (!def) return def.error();
@@ -197,6 +213,7 @@ Result<RefreshResult> Refresher::refresh(const std::string& name, const Progress
   if (!d) return d.error();
   Line& line = line_of(**d);
   MutexLock in_line(line.mutex);
+  if (offline || p_.config.offline) return stored(**d);
   if (Status s = connect(line, **d, MountRequest()); !s) return s.error();
   return list(line, **d, asked, progress);
 }
@@ -208,6 +225,7 @@ Status Refresher::ensure_version(Dataset& d, const MountRequest& r, const Progre
   if (Status s = connect(line, d, r); !s) return s;
   bool found = false;
   if (Status s = p_.versions.load(d, &found); !s) return s;
+  if (r.offline || p_.config.offline) return found ? Status() : nothing_stored(d);
   if (found && !r.refresh) return {};
   Result<RefreshResult> listed = list(line, d, r.asked, progress);
   if (!listed && !(found && may_pass(listed.error().code))) return listed.error();
@@ -279,6 +297,8 @@ void Refresher::start() {
 }
 
 void Refresher::soon(std::shared_ptr<Dataset> dataset, Then then) {
+  if (p_.config.offline)
+    return then(make_error(EIO, "the store has another object than the stored version, and offline nothing is listed"));
   {
     MutexLock lock(mutex_);
     if (!stopping_) {
@@ -294,6 +314,7 @@ void Refresher::soon(std::shared_ptr<Dataset> dataset, Then then) {
 
 // refresh_interval: an option of the dataset (larder format) or of the configuration's [stores].
 void Refresher::want_intervals() {
+  if (p_.config.offline) return;
   for (const Mount& m : p_.registry.mounts()) {
     if (!m.dataset->version()) continue;
     Result<int64_t> seconds =

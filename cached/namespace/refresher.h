@@ -41,9 +41,11 @@ class Refresher {
   // Cancels listings; who still waits gets ECANCELED.
   void stop();
 
-  Result<RefreshResult> refresh(const std::string& name, const Progress& progress);
+  // `offline`: takes the stored version, which another node may have published, and lists nothing.
+  Result<RefreshResult> refresh(const std::string& name, const Progress& progress, bool offline = false);
   // Makes sure that the dataset has a version in memory: lists if there is none or if `request` asks for it. A source
-  // that cannot be reached leaves the stored version with a warning; one that refuses is an error.
+  // that cannot be reached leaves the stored version with a warning; one that refuses is an error. Offline it never
+  // lists; without a stored version that is ENOENT.
   Status ensure_version(Dataset& dataset, const MountRequest& request, const Progress& progress,
                         std::vector<std::string>& warnings);
   // Another node may have published a version of a mounted dataset. EAGAIN: it is being listed; ask again later.
@@ -76,6 +78,7 @@ class Refresher {
     std::unique_ptr<VersionWriter> writer;
   };
 
+  Result<RefreshResult> stored(Dataset& dataset);
   Line& line_of(const Dataset& dataset) EXCLUDES(mutex_);
   Status connect(Line& line, Dataset& dataset, const MountRequest& request) REQUIRES(line.mutex);
   Status same_meaning(Line& line, const Dataset& dataset, const SourceMeaning& wanted) const REQUIRES(line.mutex);

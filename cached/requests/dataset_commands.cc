@@ -75,6 +75,7 @@ Result<MountRequest> DatasetCommands::mount_request(const AdminCall& call) const
   r.environment = in.texts("environment");
   r.asked = call.asked();
   r.refresh = in.flag("refresh", false);
+  r.offline = in.flag("offline", false);
   r.persist = in.flag("persist", !p_.config.is_private);
   if (!in.status()) return in.status().error();
   if (r.name.empty() == r.source.empty()) return make_error(EINVAL, "give either \"name\" or \"source\"");
@@ -126,8 +127,9 @@ static json some_of(const std::vector<std::string>& keys) {
 AdminAnswer DatasetCommands::refresh(const AdminCall& call) {
   Arguments in = call.arguments();
   const std::string name = in.text("name");
+  const bool offline = in.flag("offline", false);
   if (!in.status()) return in.status().error();
-  Result<RefreshResult> r = p_.datasets.refresh(name, call.progress());
+  Result<RefreshResult> r = p_.datasets.refresh(name, call.progress(), offline);
   if (!r) return r.error();
   return json{
       {"version", r->info.version},     {"objects", r->info.objects},

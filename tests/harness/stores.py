@@ -40,6 +40,11 @@ class OddServer:
     def habits(self, **habits):
         self.put("habits", json.dumps(habits).encode(), bucket="-")
 
+    def log(self):
+        """What was asked since the last call."""
+        with urllib.request.urlopen(self.endpoint + "/-/log") as reply:
+            return json.loads(reply.read())
+
     def put(self, key, data, bucket="bucket", **headers):
         url = f"{self.endpoint}/{bucket}/{urllib.parse.quote(key)}"
         with urllib.request.urlopen(urllib.request.Request(url, data=data, method="PUT", headers=headers)):

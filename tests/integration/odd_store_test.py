@@ -81,5 +81,56 @@ class Sizes(OddStore):
         self.assertLess(resident, 32 << 10)
 
 
+class Offline(OddStore):
+    def setUp(self):
+        super().setUp()
+        self.files = {f"f{i}": b"%d" % i for i in range(5)}
+        for name, data in self.files.items():
+            self.store.put("d/" + name, data)
+
+    def test_offline_the_stored_version_is_used_and_nothing_is_listed(self):
+        daemon = self.daemon()
+        self.mount(daemon)
+        name = daemon.status()["mounts"][0]["dataset"]
+        self.assertEqual(self.walk(daemon), self.files)
+        daemon.larder("umount", "/data/x")
+        self.store.put("d/new", b"new")
+        self.store.habits(secret="another")  # a listing is refused
+        self.store.log()
+        self.assert_one_line(daemon.larder("mount", "--refresh", name, "/data/x", check=False), "InvalidAccessKeyId")
+        self.assertTrue(self.lists())
+        daemon.larder("mount", "--refresh", "--offline", name, "/data/x")
+        self.assertIn("version 1: 5 files", daemon.larder("refresh", "--offline", name).stdout)
+        ran = daemon.larder("run", "--offline", "--mount", "s3://bucket/d=/data/x", "--option", f"endpoint={self.store.endpoint}", "--", "/bin/ls", "/data/x")
+        self.assertEqual(ran.stdout.split(), sorted(self.files))
+        self.assertEqual(self.walk(daemon), self.files)
+        self.assertEqual(self.lists(), [])
+
+    def test_offline_without_a_stored_version(self):
+        daemon = self.daemon()
+        for command in (("mount", "--offline", "s3://bucket/d", "/data/x", "--endpoint", self.store.endpoint),
+                        ("run", "--offline", "--mount", "s3://bucket/d=/data/x", "--option", f"endpoint={self.store.endpoint}", "--", "/bin/true")):
+            self.assert_one_line(daemon.larder(*command, check=False), "no stored version")
+        self.assertEqual(self.lists(), [])
+        self.mount(daemon)
+
+    def test_a_larderd_that_is_offline(self):
+        daemon = self.daemon()
+        self.mount(daemon)
+        name = daemon.status()["mounts"][0]["dataset"]
+        daemon.stop()
+        daemon.config["offline"] = True
+        daemon.start()
+        self.store.log()
+        daemon.larder("umount", "/data/x")
+        daemon.larder("mount", "--refresh", name, "/data/x")
+        daemon.larder("refresh", name)
+        self.assertEqual(self.walk(daemon), self.files)
+        self.assertEqual(self.lists(), [])
+
+    def lists(self):
+        return [one for one in self.store.log() if not one["path"]]
+
+
 if __name__ == "__main__":
     unittest.main(verbosity=2)
