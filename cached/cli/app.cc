@@ -219,6 +219,9 @@ void add_cache(CLI::App& app, Words& w) {
   warm->add_option("--jobs", w.warm.jobs, "Requests at a time (default: larderd decides)")
       ->check(CLI::Range(1, 1024))
       ->type_name("N");
+  warm->add_flag("--wait", w.warm.wait,
+                 "Wait for the end (default); --wait=false leaves a job that larder status shows");
+  warm->add_option("--stop", w.warm.stop, "End a job that is under way")->type_name("JOB");
   warm->add_flag("--pin", w.warm.pin, "Pin them, and what a refresh adds below them, until `larder unpin`");
   warm->callback(
       [&w] { w.action = [&w] { return with_client([&](const Client& c) { return warm_paths(c, w.warm); }); }; });

@@ -217,7 +217,13 @@ int refresh_dataset(const Client& client, const std::string& name, bool offline)
   return kExitOk;
 }
 
+static int stop_warming(const Client& client, uint64_t job) {
+  auto reply = client.request({{"op", "warm_stop"}, {"job", job}});
+  return reply ? kExitOk : fail(reply.error());
+}
+
 int warm_paths(const Client& client, const WarmArgs& args) {
+  if (args.stop > 0) return stop_warming(client, args.stop);
   std::vector<std::string> paths = args.paths;
   if (!args.list.empty()) {
     auto listed = read_list(args.list);
@@ -233,13 +239,18 @@ int warm_paths(const Client& client, const WarmArgs& args) {
     Json request = {{"op", "warm"}, {"paths", batch}};
     if (args.jobs > 0) request["jobs"] = args.jobs;
     if (args.pin) request["pin"] = true;
+    if (!args.wait) request["wait"] = false;
     auto reply = client.request(request, draw(progress));
     progress.finish();
     if (!reply) return fail(reply.error());
+    if (!args.wait) {
+      say("warm job {}\n", number(*reply, "job"));
+      continue;
+    }
     report_warm_errors(*reply);
     totals.add(*reply);
   }
-  return print_warm(totals);
+  return args.wait ? print_warm(totals) : kExitOk;
 }
 
 int unpin_paths(const Client& client, const std::vector<std::string>& paths) {

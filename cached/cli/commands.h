@@ -43,6 +43,8 @@ struct WarmArgs {
   std::string list;  // a file with a path a line; "-" is stdin
   int jobs = 0;      // 0: the daemon decides
   bool pin = false;
+  bool wait = true;   // for the job to end
+  uint64_t stop = 0;  // end this job, and nothing else
 };
 int warm_paths(const Client& client, const WarmArgs& args);
 int unpin_paths(const Client& client, const std::vector<std::string>& paths);

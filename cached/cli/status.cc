@@ -52,6 +52,15 @@ std::string render_mount(const Json& m) {
   return out;
 }
 
+std::string render_warm_job(const Json& j) {
+  std::string out =
+      fmt::format("\nwarm job {}: {}: {}, {}/{} files ({} of {}), {} failed\n", number(j, "job"),
+                  printable(text(j, "path"), kWhole), printable(text(j, "state"), kWhole), count_of(j, "done"),
+                  count_of(j, "files"), bytes_of(j, "done_bytes"), bytes_of(j, "bytes"), count_of(j, "failed"));
+  if (!text(j, "error").empty()) out += fmt::format("  {}\n", printable(text(j, "error"), kWhole));
+  return out;
+}
+
 std::string render_head(const Json& s) {
   const Json& cache = member(s, "cache");
   return fmt::format(
@@ -118,6 +127,8 @@ std::string render_status(const Json& s) {
                      count_of(store, "errors"), count_of(store, "in_flight"), count_of(store, "queued"));
   for (const Json& m : list(s, "mounts"))
     out += render_mount(m);
+  for (const Json& j : list(s, "warm_jobs"))
+    out += render_warm_job(j);
   for (const Json& w : list(s, "waiting_mounts")) {
     const std::string source = text(w, "source");
     out += fmt::format("\nnot mounted at {}: {}: {}\n", printable(text(w, "path"), kWhole),

@@ -8,37 +8,40 @@ using nlohmann::json;
 
 template <typename Commands>
 static AdminCommand command(Commands& commands, AdminAnswer (Commands::*run)(const AdminCall&), bool privileged,
-                            bool quick = false) {
-  return {[&commands, run](const AdminCall& call) { return (commands.*run)(call); }, privileged, quick};
+                            Lane lane) {
+  return {[&commands, run](const AdminCall& call) { return (commands.*run)(call); }, privileged, lane};
 }
 
 Admin::Admin(Parts p)
     : server_(p.server),
-      status_({p.config, p.dir, p.publisher, p.cache, p.datasets, p.flights, p.filler, p.server, p.miss_waits}),
+      warm_jobs_(p.flights),
+      status_(
+          {p.config, p.dir, p.publisher, p.cache, p.datasets, p.flights, p.filler, p.server, p.miss_waits, warm_jobs_}),
       datasets_({p.config, p.cache, p.datasets, p.meta}),
-      cache_({p.config, p.cache, p.datasets, p.flights}),
+      cache_({p.config, p.cache, p.datasets, p.flights, warm_jobs_}),
       dispatcher_(commands(),
                   [&config = p.config](const Peer& peer) { return may_administer(peer, config.admin_group); }) {}
 
 std::map<std::string, AdminCommand> Admin::commands() {
-  constexpr bool kAnybody = false, kPrivileged = true, kQuick = true;
+  constexpr bool kAnybody = false, kPrivileged = true;
   auto shutdown = [this](const AdminCall& call) {
     call.answer(json::object());  // before the server stops: it sends what was posted first
     server_.stop();
     return AdminAnswer(json::object());
   };
-  return {{"ping", command(status_, &StatusCommands::ping, kAnybody, kQuick)},
-          {"status", command(status_, &StatusCommands::status, kAnybody, kQuick)},
-          {"format", command(datasets_, &DatasetCommands::format, kPrivileged)},
-          {"nodes", command(datasets_, &DatasetCommands::nodes, kAnybody)},
-          {"mount", command(datasets_, &DatasetCommands::mount, kPrivileged)},
-          {"umount", command(datasets_, &DatasetCommands::umount, kPrivileged)},
-          {"refresh", command(datasets_, &DatasetCommands::refresh, kPrivileged)},
-          {"warm", command(cache_, &CacheCommands::warm, kAnybody)},
-          {"unpin", command(cache_, &CacheCommands::unpin, kPrivileged)},
-          {"evict", command(cache_, &CacheCommands::evict, kPrivileged)},
-          {"check", command(cache_, &CacheCommands::check, kPrivileged)},
-          {"shutdown", {shutdown, kPrivileged, false}}};
+  return {{"ping", command(status_, &StatusCommands::ping, kAnybody, Lane::kQuick)},
+          {"status", command(status_, &StatusCommands::status, kAnybody, Lane::kQuick)},
+          {"format", command(datasets_, &DatasetCommands::format, kPrivileged, Lane::kStores)},
+          {"nodes", command(datasets_, &DatasetCommands::nodes, kAnybody, Lane::kStores)},
+          {"mount", command(datasets_, &DatasetCommands::mount, kPrivileged, Lane::kStores)},
+          {"umount", command(datasets_, &DatasetCommands::umount, kPrivileged, Lane::kControl)},
+          {"refresh", command(datasets_, &DatasetCommands::refresh, kPrivileged, Lane::kStores)},
+          {"warm", command(cache_, &CacheCommands::warm, kAnybody, Lane::kLong)},
+          {"warm_stop", command(cache_, &CacheCommands::warm_stop, kAnybody, Lane::kControl)},
+          {"unpin", command(cache_, &CacheCommands::unpin, kPrivileged, Lane::kControl)},
+          {"evict", command(cache_, &CacheCommands::evict, kPrivileged, Lane::kControl)},
+          {"check", command(cache_, &CacheCommands::check, kPrivileged, Lane::kLong)},
+          {"shutdown", {shutdown, kPrivileged, Lane::kControl}}};
 }
 
 }  // namespace larder

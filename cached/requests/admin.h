@@ -5,6 +5,7 @@
 #include "cached/requests/dataset_commands.h"
 #include "cached/requests/dispatcher.h"
 #include "cached/requests/status.h"
+#include "cached/requests/warm_jobs.h"
 #include "cached/server/server.h"
 
 namespace larder {
@@ -29,18 +30,22 @@ class Admin {
   // On the server's thread.
   void handle(IncomingRequest request) { dispatcher_.handle(std::move(request)); }
   // Cancels what runs and waits for it.
-  void stop() { dispatcher_.stop(); }
+  void stop() {
+    warm_jobs_.stop();
+    dispatcher_.stop();
+  }
   // The status as anybody may see it, without restricted datasets.
   nlohmann::json public_status() const {
-    return status_.report([](std::optional<gid_t> group) { return !group; }, false);
+    return status_.report([](std::optional<gid_t> group) { return !group; }, false, std::nullopt);
   }
   // True while a long operation is under way: the daemon is not idle.
-  bool busy() const { return dispatcher_.busy(); }
+  bool busy() const { return dispatcher_.busy() || warm_jobs_.busy(); }
 
  private:
   std::map<std::string, AdminCommand> commands();
 
   Server& server_;
+  WarmJobs warm_jobs_;
   StatusCommands status_;
   DatasetCommands datasets_;
   CacheCommands cache_;

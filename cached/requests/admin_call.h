@@ -43,8 +43,13 @@ class AdminCall {
   Clock::time_point asked() const;
   // Sends at most five packets a second. For one thread; the call outlives it.
   Progress progress() const;
-  // The final reply; later ones are dropped.
-  void answer(const AdminAnswer& answer) const { send_answer(*reply_, answer); }
+  // The final reply; later ones are dropped, and all if it is left to somebody else.
+  void answer(const AdminAnswer& answer) const {
+    if (!deferred_) send_answer(*reply_, answer);
+  }
+  // Whoever keeps reply() answers, after the command has returned.
+  void defer() const { deferred_ = true; }
+  const std::shared_ptr<Replier>& reply() const { return reply_; }
 
  private:
   const nlohmann::json args_;
@@ -53,6 +58,7 @@ class AdminCall {
   const std::atomic<bool>& stopping_;
   const MayAdminister& may_administer_;
   const Clock::time_point received_ = Clock::now();
+  mutable bool deferred_ = false;
 };
 
 }  // namespace larder

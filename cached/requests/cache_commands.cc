@@ -35,7 +35,7 @@ Result<CacheCommands::Place> CacheCommands::place_of(const std::string& path) co
 
 // ---- warm ----------------------------------------------------------------------------------------
 
-// Until all is done, or the call is cancelled and what is under way has ended.
+// Of a check: until all is done, or the call is cancelled and what is under way has ended.
 WarmCounts CacheCommands::run(const std::shared_ptr<WarmJob>& job, const AdminCall& call) {
   Progress progress = call.progress();
   p_.flights.add_source(job);
@@ -70,7 +70,7 @@ Status CacheCommands::pin(const std::vector<std::string>& paths, const AdminCall
 AdminAnswer CacheCommands::warm(const AdminCall& call) {
   Arguments in = call.arguments();
   const std::vector<std::string> paths = in.paths();
-  const bool pinned = in.flag("pin", false);
+  const bool pinned = in.flag("pin", false), waits = in.flag("wait", true);
   const uint64_t jobs = std::min<uint64_t>(p_.config.connections, in.number("jobs", p_.config.connections));
   if (!in.status()) return in.status().error();
   auto job = std::make_shared<WarmJob>(static_cast<uint32_t>(jobs));
@@ -84,12 +84,18 @@ AdminAnswer CacheCommands::warm(const AdminCall& call) {
   }
   if (pinned)
     if (Status s = pin(paths, call); !s) return s.error();
-  const WarmCounts c = run(job, call);
-  json errors = json::array();
-  for (auto& [path, error] : c.errors)
-    errors.push_back({{"path", path}, {"error", error}});
-  return json{{"files", c.files},     {"bytes", c.bytes},   {"fetched", c.fetched},
-              {"already", c.already}, {"failed", c.failed}, {"errors", errors}};
+  Result<uint64_t> number = p_.warm_jobs.add(std::move(job), paths, call, waits);
+  if (!number) return number.error();
+  if (waits) call.defer();
+  return json{{"job", *number}};
+}
+
+AdminAnswer CacheCommands::warm_stop(const AdminCall& call) {
+  Arguments in = call.arguments();
+  const uint64_t number = in.number("job", 0);
+  if (!in.status()) return in.status().error();
+  if (Status s = p_.warm_jobs.end(number, call.peer(), call.may_administer()); !s) return s.error();
+  return json::object();
 }
 
 // ---- unpin, evict --------------------------------------------------------------------------------

@@ -9,7 +9,7 @@
 #include "cached/fetch/object_fetcher.h"
 #include "cached/namespace/datasets.h"
 #include "cached/requests/admin_call.h"
-#include "cached/requests/warm_job.h"
+#include "cached/requests/warm_jobs.h"
 
 namespace larder {
 
@@ -20,13 +20,17 @@ class CacheCommands {
     ObjectCache& cache;
     Datasets& datasets;
     ObjectFetcher& flights;
+    WarmJobs& warm_jobs;
   };
   // The parts outlive it.
   explicit CacheCommands(Parts parts) : p_(parts) {}
 
   // Anybody may warm what he may read. With "pin", which takes room from others for good, he must be allowed to
   // administer.
+  // Without "wait" it returns the job's number at once.
   AdminAnswer warm(const AdminCall& call);
+  // Anybody may end his own.
+  AdminAnswer warm_stop(const AdminCall& call);
   AdminAnswer unpin(const AdminCall& call);
   AdminAnswer evict(const AdminCall& call);
   AdminAnswer check(const AdminCall& call);

@@ -14,8 +14,8 @@ Dispatcher::Dispatcher(std::map<std::string, AdminCommand> commands, AdminCall::
 
 void Dispatcher::stop() {
   stopping_ = true;
-  long_.stop();
-  quick_.stop();
+  for (ThreadPool& lane : lanes_)
+    lane.stop();
 }
 
 void Dispatcher::handle(IncomingRequest r) {
@@ -30,8 +30,7 @@ void Dispatcher::handle(IncomingRequest r) {
                                                                 kVersion, shown(name))));
   const AdminCommand& command = found->second;
   auto call = std::make_shared<AdminCall>(std::move(args), std::move(r.peer), r.reply, stopping_, may_administer_);
-  ThreadPool& workers = command.quick ? quick_ : long_;
-  if (!workers.run([this, call, name, &command] { run(name, command, *call); }))
+  if (!lanes_[static_cast<int>(command.lane)].run([this, call, name, &command] { run(name, command, *call); }))
     send_answer(*r.reply, make_error(EAGAIN, "larderd is busy with other requests; try again"));
 }
 
@@ -39,9 +38,10 @@ void Dispatcher::run(const std::string& name, const AdminCommand& command, const
   if (command.privileged && !call.may_administer())
     return call.answer(
         make_error(EPERM, fmt::format("{} requires root, the daemon's user or a member of admin_group", name)));
-  if (!command.quick) ++running_;
+  const bool counts = command.lane != Lane::kQuick;
+  if (counts) ++running_;
   call.answer(command.run(call));
-  if (!command.quick) --running_;
+  if (counts) --running_;
 }
 
 }  // namespace larder

@@ -1,7 +1,8 @@
 // Hands requests of the command line to the commands that answer them, on worker threads.
 //
-// One thread answers quick commands, sixteen the others, so that a long listing never delays a short question. What
-// sixteen cannot take waits; when as many wait, further requests are refused (EAGAIN).
+// Commands go in lanes with threads of their own, so that a store which hangs never delays a question, nor what an
+// administrator does about it. What the threads of a lane cannot take waits; when as many wait, further requests are
+// refused (EAGAIN).
 #pragma once
 #include <atomic>
 #include <functional>
@@ -13,10 +14,17 @@
 
 namespace larder {
 
+enum class Lane {
+  kQuick,    // never waits for a store, the metadata or the look-up of a group: not privileged
+  kControl,  // never waits for a store or the metadata
+  kStores,   // lists stores, asks the metadata
+  kLong,     // reads much of the cache
+};
+
 struct AdminCommand {
   std::function<AdminAnswer(const AdminCall&)> run;
   bool privileged = false;  // for those who may administer alone (EPERM)
-  bool quick = false;       // never waits for a store, the metadata or the look-up of a group: not privileged
+  Lane lane = Lane::kStores;
 };
 
 class Dispatcher {
@@ -39,8 +47,7 @@ class Dispatcher {
   const AdminCall::MayAdminister may_administer_;
   std::atomic<int> running_{0};
   std::atomic<bool> stopping_{false};
-  ThreadPool quick_{1};
-  ThreadPool long_{16};
+  ThreadPool lanes_[4] = {ThreadPool(1), ThreadPool(4), ThreadPool(16), ThreadPool(8)};  // by Lane
 };
 
 }  // namespace larder

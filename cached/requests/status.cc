@@ -35,10 +35,10 @@ AdminAnswer StatusCommands::ping(const AdminCall&) {
 AdminAnswer StatusCommands::status(const AdminCall& call) {
   const Peer& peer = call.peer();
   return report([&](std::optional<gid_t> group) { return may_read(peer, group); },
-                peer.uid == 0 || peer.uid == ::geteuid());
+                peer.uid == 0 || peer.uid == ::geteuid(), peer.uid);
 }
 
-json StatusCommands::report(const MaySee& may_see, bool all) const {
+json StatusCommands::report(const MaySee& may_see, bool all, std::optional<uid_t> viewer) const {
   return json{{"version", kVersion},
               {"pid", ::getpid()},
               {"uptime_s", seconds_since(started_)},
@@ -53,6 +53,7 @@ json StatusCommands::report(const MaySee& may_see, bool all) const {
               {"store", store()},
               {"mounts", mounts(may_see)},
               {"waiting_mounts", waiting_mounts(all)},
+              {"warm_jobs", p_.warm_jobs.status(viewer, all)},
               {"datasets", datasets(may_see)}};
 }
 

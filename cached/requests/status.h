@@ -9,6 +9,7 @@
 #include "cached/fetch/object_fetcher.h"
 #include "cached/namespace/datasets.h"
 #include "cached/requests/admin_call.h"
+#include "cached/requests/warm_jobs.h"
 #include "cached/server/server.h"
 
 namespace larder {
@@ -25,6 +26,7 @@ class StatusCommands {
     BackgroundFill& filler;
     Server& server;
     const Histogram& miss_waits;
+    const WarmJobs& warm_jobs;
   };
   // The parts outlive it. Uptime counts from here.
   explicit StatusCommands(Parts parts) : p_(parts) {}
@@ -35,7 +37,7 @@ class StatusCommands {
   // The status for a viewer who may read the datasets for which `may_see` is true; the others count in the sums alone.
   // Who may read a dataset that waits for its mount is not known: only `all` shows more of it than the path.
   using MaySee = std::function<bool(std::optional<gid_t> group)>;
-  nlohmann::json report(const MaySee& may_see, bool all) const;
+  nlohmann::json report(const MaySee& may_see, bool all, std::optional<uid_t> viewer) const;
 
  private:
   nlohmann::json cache() const;

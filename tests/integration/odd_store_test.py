@@ -1,9 +1,10 @@
 """Stores with odd habits and stores that lie (tests/tools/odd_s3_server.py): what programs see, and what is told."""
 import errno
 import os
+import subprocess
 import unittest
 
-from harness import PYTHON, Daemon, LarderTest, OddServer, run_program, s3_environment
+from harness import LARDER, PYTHON, Daemon, LarderTest, OddServer, run_program, s3_environment, wait_for
 
 WALK = """
 import os, sys
@@ -130,6 +131,47 @@ class Offline(OddStore):
 
     def lists(self):
         return [one for one in self.store.log() if not one["path"]]
+
+
+class Warm(OddStore):
+    def setUp(self):
+        super().setUp()
+        for i in range(40):
+            self.store.put(f"d/f{i:02}", b"%d" % i)
+        self.store.habits(hold=10_000)  # a GET of an object hangs for 20 s
+        self.work = self.daemon(connections=4)
+        self.mount(self.work)
+
+    def jobs(self, state):
+        return [j["job"] for j in self.work.status()["warm_jobs"] if j["state"] == state]
+
+    def test_what_an_administrator_does_waits_for_no_warm(self):
+        waiting = [subprocess.Popen([LARDER, "warm", "/data/x"], env=self.work.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                   for _ in range(40)]
+        try:
+            wait_for(lambda: len(self.jobs("running")) == 4 and len(self.jobs("waiting")) == 36, 60, "40 jobs")
+            self.work.mount("file:///etc/ssl", "/data/y")
+            self.work.larder("evict", "/data/x")
+            self.work.larder("umount", "/data/y", timeout=15)
+            self.work.larder("shutdown", timeout=60)
+        finally:
+            for process in waiting:
+                process.kill()
+                process.wait()
+
+    def test_a_job_that_nobody_waits_for(self):
+        jobs = [self.work.larder("warm", "--wait=false", f"/data/x/f{i:02}").stdout for i in range(6)]
+        self.assertEqual(jobs, [f"warm job {i}\n" for i in range(1, 7)])
+        wait_for(lambda: self.jobs("running") == [1, 2, 3, 4], 20, "four running")
+        self.assertEqual(self.jobs("waiting"), [5, 6])
+        self.assertIn("warm job 5: /data/x/f04: waiting", self.work.larder("status").stdout)
+        self.work.larder("warm", "--stop", "5")
+        wait_for(lambda: self.jobs("stopped") == [5], 20, "5 stopped")
+        self.assert_one_line(self.work.larder("warm", "--stop", "5", check=False), "no warm job 5")
+        self.store.habits()  # GETs are answered from now on
+        wait_for(lambda: self.jobs("done") == [1, 2, 3, 4, 6], 60, "all others done")
+        self.assertEqual({j["fetched"] for j in self.work.status()["warm_jobs"] if j["state"] == "done"}, {1})
+        self.assertIn("6 were cached", self.work.larder("warm", *(f"/data/x/f{i:02}" for i in (0, 1, 2, 3, 5)), "/data/x/f00").stdout)
 
 
 if __name__ == "__main__":

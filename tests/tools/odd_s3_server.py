@@ -77,9 +77,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
             if self.bucket == "-":
                 self.server.habits = {**HABITS, **json.loads(body)}
                 self.server.held = 0
+                self.server.settings += 1
             else:
                 mtime = float(self.headers.get("x-mtime") or int(time.time()))
                 self.server.objects[self.key] = (body, mtime, self.headers.get("content-encoding", ""))
+        with self.server.arrived:
+            self.server.arrived.notify_all()
         self.reply(200)
 
     def do_GET(self):
@@ -104,7 +107,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 return
             self.server.held += 1
             self.server.arrived.notify_all()
-            self.server.arrived.wait_for(lambda: self.server.held >= self.habits["hold"], 20)
+            settings = self.server.settings
+            self.server.arrived.wait_for(lambda: self.server.held >= self.habits["hold"] or self.server.settings != settings, 20)
 
     def refused(self):
         signed = self.headers.get("Authorization", "")
@@ -197,7 +201,7 @@ class Server(http.server.ThreadingHTTPServer):
 
 def main():
     server = Server(("127.0.0.1", 0), Handler)
-    server.objects, server.habits, server.log, server.held = {}, dict(HABITS), [], 0
+    server.objects, server.habits, server.log, server.held, server.settings = {}, dict(HABITS), [], 0, 0
     server.lock, server.arrived = threading.Lock(), threading.Condition()
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(json.dumps({"endpoint": f"http://127.0.0.1:{server.server_address[1]}", "pid": os.getpid()}), flush=True)

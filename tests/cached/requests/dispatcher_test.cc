@@ -33,7 +33,7 @@ class DispatcherTest : public ::testing::Test {
     if (dispatcher) dispatcher->stop();
   }
   void start(std::map<std::string, AdminCommand> commands) {
-    commands["ping"] = {[](const AdminCall&) { return json{{"pong", true}}; }, false, true};
+    commands["ping"] = {[](const AdminCall&) { return json{{"pong", true}}; }, false, Lane::kQuick};
     dispatcher = std::make_unique<Dispatcher>(std::move(commands), [this](const Peer& peer) {
       if (look_up) look_up->wait();
       return peer.uid == kAdministrator;
@@ -76,7 +76,7 @@ class DispatcherTest : public ::testing::Test {
 };
 
 AdminCommand privileged(AdminAnswer answer) {
-  return {[answer](const AdminCall&) { return answer; }, true, false};
+  return {[answer](const AdminCall&) { return answer; }, true};
 }
 
 TEST_F(DispatcherTest, WhatIsNoRequestIsRefused) {
