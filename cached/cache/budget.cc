@@ -90,6 +90,16 @@ bool Budget::fs_has(uint64_t bytes) const {
   return fs_free_ >= bytes;
 }
 
+bool Budget::passing_fits(const Accounts& of, uint64_t need) const {
+  return of.passing.value() + need <= passing_share() / 2 && used() + need <= limits_.cache_size + passing_share() &&
+         fs_has(unwritten_.load(std::memory_order_relaxed) + need);
+}
+
+bool Budget::passing_chunk_fits(uint64_t need) const {
+  return total_.chunks.value() + need <= passing_share() && used() + need <= limits_.cache_size + passing_share() &&
+         fs_has(unwritten_.load(std::memory_order_relaxed) + need);
+}
+
 bool Budget::within_quota(const Dataset& d, const Accounts& of, uint64_t need) const {
   const uint64_t quota = d.quota.load(std::memory_order_relaxed);
   return quota == 0 || of.held() + need <= quota;

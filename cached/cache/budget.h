@@ -45,7 +45,9 @@ struct Accounts {
   Account files{"cached files"};   // their number
   Account staged{"staged bytes"};  // of `cached` and `reserved`: staged files and their reservations
   Account reserved{"reserved bytes"};
-  Account chunks{"chunk bytes"};                // of lazy objects that are not whole
+  Account chunks{"chunk bytes"};  // of lazy objects that are not whole
+  Account passing{
+      "passing bytes"};  // files that are or were served without a name; they count as reserved, then zombies
   Account staged_chunks{"staged chunk bytes"};  // of `chunks`, and of objects that became whole a moment ago
 
   uint64_t held() const { return cached.value() + chunks.value() + reserved.value(); }
@@ -82,6 +84,8 @@ class Budget {
   void chunks_went(Accounts& of, uint64_t bytes) { down(&Accounts::chunks, of, bytes); }
   void chunks_staged(Accounts& of, uint64_t bytes) { up(&Accounts::staged_chunks, of, bytes); }
   void chunks_unstaged(Accounts& of, uint64_t bytes) { down(&Accounts::staged_chunks, of, bytes); }
+  void passing_came(Accounts& of, uint64_t bytes) { up(&Accounts::passing, of, bytes); }
+  void passing_went(Accounts& of, uint64_t bytes) { down(&Accounts::passing, of, bytes); }
   void zombie_came(uint64_t bytes) { zombies_.add(bytes); }
   void zombie_went(uint64_t bytes) { take(zombies_, bytes); }
   // The files of a dataset that is no longer known.
@@ -95,6 +99,12 @@ class Budget {
   bool fits(uint64_t need) const;
   // More is used than cache_size: the former daemon had a larger one, or tables grew.
   bool exceeded() const { return used() > limits_.cache_size; }
+  // What may lie in the cache beyond cache_size while everything in it is in use: a thirty-second more, so that one
+  // reader who keeps files open leaves room for what others read. A dataset has at most half of it.
+  uint64_t passing_share() const { return limits_.cache_size / 32; }
+  bool passing_fits(const Accounts& of, uint64_t need) const;
+  // The same for a chunk; as long as there are more chunks, one of them goes instead.
+  bool passing_chunk_fits(uint64_t need) const;
   bool within_quota(const Dataset& dataset, const Accounts& of, uint64_t need) const;
   bool fits(const Dataset& dataset, const Accounts& of, uint64_t need) const {
     return within_quota(dataset, of, need) && fits(need);

@@ -11,12 +11,16 @@ namespace larder {
 // ---- Room
 
 Room::Room(Room&& o) noexcept
-    : cache_(std::exchange(o.cache_, nullptr)), reservation_(o.reservation_), staged_(o.staged_) {}
+    : cache_(std::exchange(o.cache_, nullptr)),
+      reservation_(o.reservation_),
+      staged_(o.staged_),
+      passing_(o.passing_) {}
 
 Room& Room::operator=(Room&& o) noexcept {
   std::swap(cache_, o.cache_);
   std::swap(reservation_, o.reservation_);
   std::swap(staged_, o.staged_);
+  std::swap(passing_, o.passing_);
   return *this;
 }
 
@@ -31,6 +35,7 @@ void Room::wrote(uint64_t bytes) {
 }
 
 void ObjectCache::release(Room& room) {
+  if (room.passing_) budget_.passing_went(*room.reservation_->of, room.reservation_->bytes);
   budget_.release(room.reservation_);
   room.cache_ = nullptr;
 }
@@ -128,21 +133,20 @@ Result<Room> ObjectCache::admit_locked(const Object& o, uint64_t bytes, bool dem
   const uint64_t need = on_disk(bytes);
   Result<Admission::Kind> kind = admission_.find_room(*r, o.path, need, demand, chunk);
   if (!kind) return kind.error();
+  return room_locked(*r, need, *kind, chunk);
+}
+
+Room ObjectCache::room_locked(DatasetRecord& r, uint64_t need, Admission::Kind kind, bool chunk) {
   Room room;
   room.cache_ = this;
-  room.staged_ = *kind == Admission::Kind::kStaged;
-  room.reservation_ = budget_.reserve(r->accounts, need, room.staged_ && !chunk);
+  room.staged_ = kind == Admission::Kind::kStaged;
+  room.reservation_ = budget_.reserve(r.accounts, need, room.staged_ && !chunk);
   return room;
 }
 
 Result<Room> ObjectCache::admit(const Object& o, bool demand) {
   MutexLock lock(mutex_);
   return admit_locked(o, o.size, demand, false);
-}
-
-Result<Room> ObjectCache::admit_chunk(const Object& o, uint64_t bytes, bool demand) {
-  MutexLock lock(mutex_);
-  return admit_locked(o, bytes, demand, true);
 }
 
 bool ObjectCache::has_room(const Dataset& d, uint64_t size) {
@@ -386,8 +390,13 @@ void ObjectCache::note_use() {
 
 CacheUsage ObjectCache::usage() {
   MutexLock lock(mutex_);
-  return {limits().cache_size, budget_.used(), budget_.zombies(), budget_.total().staged.value(),
-          budget_.total().files.value()};
+  return {limits().cache_size,
+          budget_.used(),
+          budget_.zombies(),
+          budget_.total().staged.value(),
+          budget_.total().files.value(),
+          budget_.total().passing.value(),
+          passed_};
 }
 
 ObjectCache::DatasetUsage ObjectCache::usage_of(const Dataset& d) {

@@ -49,16 +49,19 @@ class Room {
   void wrote(uint64_t bytes);  // of the reservation, so many are on disk now
   uint64_t bytes() const { return cache_ ? reservation_->bytes : 0; }
   bool staged() const { return staged_; }
+  bool passing() const { return passing_; }
 
  private:
   friend class ObjectCache;
   ObjectCache* cache_ = nullptr;
   Budget::ReservationAt reservation_;
   bool staged_ = false;
+  bool passing_ = false;
 };
 
 struct CacheUsage {
   uint64_t size = 0, used = 0, pinned_by_readers = 0, staging = 0, files = 0;
+  uint64_t passing = 0, passed = 0;  // bytes now; files since the start
 };
 
 struct EvictCounts {
@@ -96,6 +99,11 @@ class ObjectCache {
   // EAGAIN: nothing can be freed now (demand); ENOSPC: no room for background work; EFBIG: larger than the cache or the
   // quota.
   Result<Room> admit(const Object& object, bool demand) EXCLUDES(mutex_);
+  // For a program, when admit() said EAGAIN: room beyond cache_size for a file that gets no name (Budget::
+  // passing_share). EAGAIN: there is none, either.
+  Result<Room> admit_passing(const Object& object) EXCLUDES(mutex_);
+  // The written and finished file of such a room: a descriptor for programs. The file goes when they have closed it.
+  Result<std::shared_ptr<Fd>> pass(const Object& object, ObjectWriter& writer, Room room) EXCLUDES(mutex_);
   // True if background work of this size could be admitted without evicting anything.
   bool has_room(const Dataset& dataset, uint64_t size) EXCLUDES(mutex_);
   // The most that a dataset may have: its quota, or cache_size.
@@ -170,6 +178,7 @@ class ObjectCache {
  private:
   friend class Room;
   Result<Room> admit_locked(const Object& object, uint64_t bytes, bool demand, bool chunk) REQUIRES(mutex_);
+  Room room_locked(DatasetRecord& record, uint64_t need, Admission::Kind kind, bool chunk) REQUIRES(mutex_);
   void evict_one_locked(DatasetRecord& record, CatalogVersion& version, uint32_t entry, EvictCounts& counts)
       REQUIRES(mutex_);
   bool whole_fits_locked(const DatasetRecord& record, uint64_t bytes) REQUIRES(mutex_);
@@ -191,6 +200,7 @@ class ObjectCache {
   Pinning pinning_ GUARDED_BY(mutex_);
   Takeover takeover_ GUARDED_BY(mutex_);
   ChunkHolder* chunks_ GUARDED_BY(mutex_) = nullptr;
+  uint64_t passed_ GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace larder

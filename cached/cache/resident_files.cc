@@ -1,5 +1,7 @@
 #include "cached/cache/resident_files.h"
 
+#include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -45,6 +47,18 @@ Status ResidentFiles::publish(DatasetRecord& r, CatalogVersion& v, uint32_t entr
   set_resident(r, v, entry);
   if (d.sums->records() > 2 * r.accounts->files.value() + 4096) compact_sums(r, v);
   return {};
+}
+
+Result<std::shared_ptr<Fd>> ResidentFiles::pass(DatasetRecord& r, const Object& o, ObjectWriter& writer) {
+  const std::string self = fmt::format("/proc/self/fd/{}", writer.fd());
+  auto fd = std::make_shared<Fd>(::open(self.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd->valid()) return os_error("cannot open a cache file again");
+  if (Status s = inodes_.insert(writer.real_inode(), file_inode(o.oid), r.dataset->id(), InodeKind::kFile); !s)
+    return s.error();
+  const uint64_t bytes = on_disk(o.size);
+  budget_.zombie_came(bytes);
+  zombies_.push_back(Zombie{fd, bytes, writer.real_inode(), r.accounts});
+  return fd;
 }
 
 Status ResidentFiles::publish_whole(DatasetRecord& r, CatalogVersion& v, uint32_t entry, LazyFile& file, uint64_t sum,
@@ -99,7 +113,7 @@ ResidentFiles::Removed ResidentFiles::remove_file(DatasetRecord& r, const char* 
     return Removed::kFreed;
   }
   budget_.zombie_came(bytes);  // somebody has it open, or opened it between the test and the unlink
-  zombies_.push_back(Zombie{std::move(fd), bytes, st.st_ino});
+  zombies_.push_back(Zombie{std::make_shared<Fd>(std::move(fd)), bytes, st.st_ino, nullptr});
   return Removed::kZombie;
 }
 
@@ -129,9 +143,10 @@ void ResidentFiles::forget(DatasetRecord& r, CatalogVersion& v, uint32_t entry) 
 
 void ResidentFiles::poll_zombies() {
   std::erase_if(zombies_, [this](Zombie& z) {
-    if (!nobody_else_has(z.fd.get())) return false;
+    if (z.fd.use_count() > 1 || !nobody_else_has(z.fd->get())) return false;
     inodes_.remove(z.inode);
     budget_.zombie_went(z.bytes);
+    if (z.passing) budget_.passing_went(*z.passing, z.bytes);
     return true;
   });
 }

@@ -30,6 +30,9 @@ class ResidentFiles {
   // The written and finished file gets its name and becomes resident. The room's reservation is not released.
   Status publish(DatasetRecord& record, CatalogVersion& version, uint32_t entry, const Object& object,
                  ObjectWriter& writer, bool staged);
+  // The written and finished file stays without a name, as a zombie from the start: its descriptor, for programs. The
+  // room's reservation is not released, its passing bytes go with the zombie.
+  Result<std::shared_ptr<Fd>> pass(DatasetRecord& record, const Object& object, ObjectWriter& writer);
   // A lazy object whose chunks are all there, `bytes` on disk, becomes an ordinary file.
   Status publish_whole(DatasetRecord& record, CatalogVersion& version, uint32_t entry, LazyFile& file, uint64_t sum,
                        uint64_t bytes);
@@ -47,8 +50,9 @@ class ResidentFiles {
 
  private:
   struct Zombie {
-    Fd fd;
+    std::shared_ptr<Fd> fd;  // others have it while they hand it out
     uint64_t bytes, inode;
+    std::shared_ptr<Accounts> passing;  // of a file that never had a name
   };
   void set_resident(DatasetRecord& record, CatalogVersion& version, uint32_t entry);
   void compact_sums(DatasetRecord& record, const CatalogVersion& version);

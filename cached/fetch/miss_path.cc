@@ -106,10 +106,11 @@ bool ObjectFetcher::fetch_by_chunks(const FlightPtr& f) {
   });
 }
 
-// Room within cache_size, and an unnamed file. EAGAIN: no room for now.
+// Room within cache_size, or a little beyond it while all is in use, and an unnamed file. EAGAIN: no room for now.
 Status ObjectFetcher::admit(ObjectGet& get) {
   const Object& o = get.object();
   Result<Room> room = cache_.admit(o, !get.background);
+  if (!room && room.error().code == EAGAIN && !get.background) room = cache_.admit_passing(o);
   if (!room) return room.error();
   Result<std::unique_ptr<ObjectWriter>> writer =
       ObjectWriter::create(o.dataset->folder_fd(), o.size, [this](uint64_t bytes) { return cache_.make_space(bytes); });
@@ -147,6 +148,11 @@ bool ObjectFetcher::is_right(ObjectGet& get, Status* status) const {
 }
 
 Status ObjectFetcher::publish(ObjectGet& get) {
+  if (get.room.passing()) {
+    Result<std::shared_ptr<Fd>> file = cache_.pass(get.object(), *get.writer, std::move(get.room));
+    if (file) get.file = std::move(*file);
+    return file ? Status() : file.error();
+  }
   return cache_.publish(get.object(), *get.writer, std::move(get.room));
 }
 

@@ -59,11 +59,9 @@ json StatusCommands::report(const MaySee& may_see, bool all, std::optional<uid_t
 
 json StatusCommands::cache() const {
   CacheUsage c = p_.cache.usage();
-  return {{"size", c.size},
-          {"used", c.used},
-          {"pinned_by_readers", c.pinned_by_readers},
-          {"staging", c.staging},
-          {"files", c.files}};
+  return {{"size", c.size},       {"used", c.used},   {"pinned_by_readers", c.pinned_by_readers},
+          {"staging", c.staging}, {"files", c.files}, {"passing", c.passing},
+          {"passed", c.passed}};
 }
 
 json StatusCommands::reads() const {

@@ -4,7 +4,7 @@ import os
 import subprocess
 import unittest
 
-from harness import LARDER, PYTHON, Daemon, LarderTest, OddServer, run_program, s3_environment, wait_for
+from harness import LARDER, PYTHON, Daemon, LarderTest, MiB, OddServer, content, run_program, s3_environment, scratch, wait_for
 
 WALK = """
 import os, sys
@@ -172,6 +172,52 @@ class Warm(OddStore):
         wait_for(lambda: self.jobs("done") == [1, 2, 3, 4, 6], 60, "all others done")
         self.assertEqual({j["fetched"] for j in self.work.status()["warm_jobs"] if j["state"] == "done"}, {1})
         self.assertIn("6 were cached", self.work.larder("warm", *(f"/data/x/f{i:02}" for i in (0, 1, 2, 3, 5)), "/data/x/f00").stdout)
+
+
+HOLD = """
+import os, sys
+held = []
+try:
+    for name in sorted(os.listdir(sys.argv[1])):
+        held.append(open(os.path.join(sys.argv[1], name), "rb"))
+except OSError as e:
+    print(e.errno, len(held), flush=True)
+sys.stdin.read()
+"""
+SAME = """
+import os, sys
+for name in sorted(os.listdir(sys.argv[1])):
+    with open(os.path.join(sys.argv[1], name), "rb") as ours, open(os.path.join(sys.argv[2], name), "rb") as plain:
+        assert ours.read() == plain.read(), name
+        assert os.fstat(ours.fileno()) == os.stat(ours.name), name
+print("same")
+"""
+
+
+class InUse(LarderTest):
+    def test_one_reader_who_keeps_files_open_leaves_room_for_others(self):
+        plain = {name: self.enterContext(scratch()) for name in ("a", "b")}
+        for name, folder in plain.items():
+            for i in range(250):
+                with open(os.path.join(folder, f"f{i:03}"), "wb") as f:
+                    f.write(content((name, i), 100_000))
+        with open(os.path.join(plain["b"], "large"), "wb") as f:
+            f.write(content("large", 20 * MiB))
+        with Daemon(cache_size="16MiB", wait_ms=1000) as daemon:
+            for name, folder in plain.items():
+                daemon.mount("file://" + folder, "/data/" + name)
+            holder = subprocess.Popen([PYTHON, "-c", HOLD, "/data/a"], env=daemon.preload_env(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            try:
+                error, held = map(int, holder.stdout.readline().split())
+                self.assertEqual(error, errno.EIO)
+                self.assertGreater(held, 100)
+                other = daemon.run(PYTHON, "-c", SAME, "/data/b", plain["b"], text=True)
+                self.assertEqual((other.stdout, other.stderr), ("same\n", ""))
+                self.assertGreaterEqual(daemon.status()["cache"]["passed"], 250)
+                self.assertLessEqual(daemon.status()["cache"]["used"], 16 * MiB + 16 * MiB // 32)
+            finally:
+                holder.communicate("")
+            wait_for(lambda: daemon.status()["cache"]["passing"] == 0, 20, "nothing passing")
 
 
 if __name__ == "__main__":
