@@ -24,6 +24,8 @@ class ObjectWriter {
   Status finish(int64_t mtime_ns);
 
   int fd() const { return fd_.get(); }
+  // The file, as long as somebody has it; the writer has none then.
+  Fd release() { return std::move(fd_); }
   uint64_t sum() const { return hash_.value(); }
   uint64_t real_inode() const { return real_inode_; }
 

@@ -94,7 +94,10 @@ void ChunkFetcher::ended(const GetPtr& get, const Status& status) {
   get->body.reset();  // its room, before somebody tries again
   if (!status) log_chunks(left, status.error(), get->background);
   if (says_changed(status)) list_again(get->object(), status, [](const Status&) {});
-  settle(left, status, get->background);
+  if (!status && wait_for_descriptors(status.error()).code == EAGAIN)
+    refuse(left, wait_for_descriptors(status.error()), get->background);
+  else
+    settle(left, status, get->background);
   end_get(*get);
 }
 

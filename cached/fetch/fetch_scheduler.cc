@@ -8,6 +8,11 @@ bool says_changed(const Status& status) {
   return !status && (status.error().code == ESTALE || status.error().code == ENOENT);
 }
 
+Error wait_for_descriptors(const Error& error) {
+  if (error.code != EMFILE && error.code != ENFILE) return error;
+  return make_error(EAGAIN, error.message + ": larderd has too many files open");
+}
+
 void hurry(const Object& object) {
   if (Result<std::shared_ptr<Store>> store = object.dataset->store()) (*store)->hurry(object.path);
 }

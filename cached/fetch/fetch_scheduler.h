@@ -54,6 +54,9 @@ class Relisting {
 
 // Does the store say so?
 bool says_changed(const Status& status);
+// What larderd itself lacks comes free when other flights end, and is waited for as room is: EMFILE and ENFILE become
+// EAGAIN.
+Error wait_for_descriptors(const Error& error);
 // A program waits now for GETs of this object that were sent as background work: the store takes them first.
 void hurry(const Object& object);
 // `what`: the object, or which part of it. Silent about the daemon's end, and about background work in a full cache.

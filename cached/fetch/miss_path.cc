@@ -24,6 +24,9 @@ void ObjectFetcher::run(const FlightPtr& f, Step step, Status status) {
       if (find_or_join(f)) return;  // it is resident, or another flight brings it
       return pump();                // kAdmit, when it is its turn
     case Step::kAdmit:
+      status = take_resident(*get);  // since it was looked for, or when no descriptor was left to open it
+      if (!status && park(f, status.error())) return end_get(*get);
+      if (!status || get->file) return hand_out(f, status);
       if (fetch_by_chunks(f)) return;  // kHandOut, when the large object is whole
       status = admit(*get);
       if (!status && park(f, status.error())) return end_get(*get);  // kAdmit, when there may be room
@@ -34,7 +37,9 @@ void ObjectFetcher::run(const FlightPtr& f, Step step, Status status) {
       if (status) return;  // kVerify, when the store is done
       return hand_out(f, status);
     case Step::kVerify:
-      if (!is_right(*get, &status)) return run(f, Step::kFetch);  // once more
+      if (!status) status = wait_for_descriptors(status.error());
+      if (!status && park(f, status.error())) return end_get(*get);  // kAdmit, when there may be one
+      if (!is_right(*get, &status)) return run(f, Step::kFetch);     // once more
       if (!status) return hand_out(f, status);
       [[fallthrough]];
     case Step::kPublish:
@@ -93,6 +98,18 @@ Result<std::shared_ptr<Fd>> ObjectFetcher::open_resident(const Object& o) {
 
 // ---- admit
 
+// A program's object that is resident by now. EAGAIN: it is, and no descriptor is left.
+Status ObjectFetcher::take_resident(ObjectGet& get) {
+  if (get.background) return {};
+  Result<std::shared_ptr<Fd>> file = open_resident(get.object());
+  if (file) {
+    get.file = std::move(*file);
+    return {};
+  }
+  const Error error = wait_for_descriptors(file.error());
+  return error.code == EAGAIN ? Status(error) : Status();
+}
+
 bool ObjectFetcher::fetch_by_chunks(const FlightPtr& f) {
   if (!large_) return false;
   return large_(f->object, !f->get->background, [this, f](Status status) {
@@ -114,7 +131,7 @@ Status ObjectFetcher::admit(ObjectGet& get) {
   if (!room) return room.error();
   Result<std::unique_ptr<ObjectWriter>> writer =
       ObjectWriter::create(o.dataset->folder_fd(), o.size, [this](uint64_t bytes) { return cache_.make_space(bytes); });
-  if (!writer) return writer.error();
+  if (!writer) return wait_for_descriptors(writer.error());
   get.room = std::move(*room);
   get.writer = std::move(*writer);
   return {};
@@ -169,6 +186,8 @@ void ObjectFetcher::hand_out(const FlightPtr& f, Status status) {
     Result<std::shared_ptr<Fd>> opened = open_resident(f->object);
     if (opened)
       file = std::move(*opened);
+    else if (writer && wait_for_descriptors(opened.error()).code == EAGAIN)
+      file = std::make_shared<Fd>(writer->release());
     else
       status = opened.error();
   }

@@ -70,6 +70,7 @@ class ObjectFetcher : public FetchScheduler<ObjectFlight, ObjectGet> {
   bool join_locked(const FlightPtr& to, ObjectFlight& from) REQUIRES(mutex_);
   Result<std::shared_ptr<Fd>> open_resident(const Object& object);
   bool fetch_by_chunks(const FlightPtr& f) EXCLUDES(mutex_);
+  Status take_resident(ObjectGet& get);
   Status admit(ObjectGet& get);
   bool is_right(ObjectGet& get, Status* status) const;
   Status publish(ObjectGet& get);

@@ -2,8 +2,11 @@
 
 #include <signal.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 
+#include <algorithm>
+#include <chrono>
 #include <optional>
 
 #include "cached/base/log.h"
@@ -13,6 +16,16 @@ namespace larder {
 static constexpr uint64_t kListener = 1, kPosted = 2, kSignals = 3;
 static constexpr int kTickMs = 250;
 static constexpr int kRetryMs = 5;
+// Of a client that has connected: a program asks at once. The deadline of one that does not is some seconds later.
+static constexpr std::chrono::seconds kIdleBeforeDeadline{4};
+static constexpr std::chrono::seconds kWarnEvery{10};
+static constexpr rlim_t kLeastOpen = 16, kMostOpen = 1 << 20;
+
+static size_t most_connections() {
+  struct rlimit files;
+  if (::getrlimit(RLIMIT_NOFILE, &files) != 0) return kLeastOpen;
+  return std::clamp(files.rlim_cur / 2, kLeastOpen, kMostOpen);
+}
 
 Result<std::unique_ptr<Server>> Server::listen(const std::string& path, bool is_private) {
   std::unique_ptr<Server> s(new Server());
@@ -30,6 +43,7 @@ Result<std::unique_ptr<Server>> Server::listen(const std::string& path, bool is_
   if (Status w = s->watch(s->listener_.fd(), kListener, EPOLLIN); !w) return w.error();
   if (Status w = s->watch(s->outbox_->event(), kPosted, EPOLLIN); !w) return w.error();
   if (Status w = s->watch(s->signals_.get(), kSignals, EPOLLIN); !w) return w.error();
+  s->most_open_ = most_connections();
   s->last_request_ = Clock::now().time_since_epoch().count();
   return s;
 }
@@ -127,20 +141,36 @@ void Server::show_signs_of_life() {
 
 void Server::accept_all() {
   for (;;) {
+    if (connections_.size() >= most_open_ && !drop_idle()) return pause_accepting();
     Fd fd = listener_.accept();
     if (fd.valid()) {
       add_connection(std::move(fd));
       continue;
     }
     if (errno == ECONNABORTED || errno == EINTR) continue;
+    if ((errno == EMFILE || errno == ENFILE) && drop_idle()) continue;
     if (errno != EAGAIN) pause_accepting();  // EMFILE, ENFILE, ENOMEM: clients wait in the backlog
     return;
   }
 }
 
+// The one that connected first of those that have asked nothing; false: there is none.
+bool Server::drop_idle() {
+  auto oldest = connections_.end();
+  for (auto it = connections_.begin(); it != connections_.end(); ++it) {
+    const bool idle = !it->second.replier() && it->second.deadline() < Clock::now() + kIdleBeforeDeadline;
+    if (idle && (oldest == connections_.end() || it->first < oldest->first)) oldest = it;
+  }
+  if (oldest == connections_.end()) return false;
+  drop(oldest->first);
+  return true;
+}
+
 void Server::pause_accepting() {
-  const int err = errno;  // a logger may change errno before it formats
-  spdlog::warn("cannot accept a connection: errno {}; {} are open", err, connections_.size());
+  if (const Clock::time_point now = Clock::now(); now - warned_ > kWarnEvery) {
+    spdlog::warn("too few descriptors for further connections: {} are open; clients wait", connections_.size());
+    warned_ = now;
+  }
   accepting_ = false;
   ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, listener_.fd(), nullptr);
 }
@@ -159,6 +189,7 @@ void Server::drop(uint64_t id) {
   std::shared_ptr<Replier> replier = it->second.replier();
   connections_.erase(it);  // closing takes it out of epoll
   open_ = connections_.size();
+  if (!accepting_ && open_ < most_open_) accepting_ = bool(watch(listener_.fd(), kListener, EPOLLIN));
   if (replier) replier->set_gone();
 }
 

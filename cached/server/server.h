@@ -3,7 +3,9 @@
 // A client that waits for its reply, and understands it, gets a sign of life twice a second.
 //
 // One thread, epoll; nothing blocks it. A client that is slow, silent or sends garbage costs a descriptor until its
-// deadline, and progress replies that it does not take are dropped. A handler runs on the server's thread and must be
+// deadline, and progress replies that it does not take are dropped. Connections have at most half of the descriptors
+// that the process may have: the other half is for what they ask for. Further clients wait in the backlog, and those
+// that connected and ask nothing go first. A handler runs on the server's thread and must be
 // quick; it answers through the Replier (reply.h), now or later, from any thread.
 //
 // run() is one thread's; stop(), connections() and last_request() are for any thread.
@@ -50,6 +52,7 @@ class Server {
   void watch_for(int fd, uint64_t id, uint32_t events);
   void accept_all();
   void add_connection(Fd fd);
+  bool drop_idle();
   void pause_accepting();
   void on_event(uint64_t id, uint32_t events);
   void read_request(uint64_t id, Connection& c);
@@ -69,6 +72,8 @@ class Server {
   std::vector<uint64_t> starved_;                         // could not send for want of descriptors: tried again by time
   uint64_t next_id_ = 16;                                 // below: the server's own descriptors
   bool accepting_ = true;
+  size_t most_open_ = 0;
+  Clock::time_point warned_{};
   std::atomic<bool> stop_{false};
   std::atomic<size_t> open_{0};
   std::atomic<Clock::rep> last_request_{0};

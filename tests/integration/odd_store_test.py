@@ -1,6 +1,7 @@
 """Stores with odd habits and stores that lie (tests/tools/odd_s3_server.py): what programs see, and what is told."""
 import errno
 import os
+import socket
 import subprocess
 import unittest
 
@@ -218,6 +219,31 @@ class InUse(LarderTest):
             finally:
                 holder.communicate("")
             wait_for(lambda: daemon.status()["cache"]["passing"] == 0, 20, "nothing passing")
+
+
+MANY = """
+import concurrent.futures, sys
+def read(i):
+    with open(f"/data/x/f{i:03}", "rb") as f:
+        return f.read() == b"%d" % i * 1000
+with concurrent.futures.ThreadPoolExecutor(60) as pool:
+    print(sum(pool.map(read, range(200))))
+"""
+
+
+class Descriptors(LarderTest):
+    def test_a_daemon_short_of_descriptors_lets_its_clients_wait(self):
+        plain = self.enterContext(scratch())
+        for i in range(200):
+            with open(os.path.join(plain, f"f{i:03}"), "wb") as f:
+                f.write(b"%d" % i * 1000)
+        with Daemon(prefix=["prlimit", "--nofile=72:72"]) as daemon:
+            daemon.mount("file://" + plain, "/data/x")
+            silent = [self.enterContext(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)) for _ in range(80)]
+            for one in silent:
+                one.connect(daemon.socket)
+            result = daemon.run(PYTHON, "-c", MANY, text=True)
+            self.assertEqual((result.stdout, result.stderr), ("200\n", ""))
 
 
 if __name__ == "__main__":
