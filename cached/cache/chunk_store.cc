@@ -338,11 +338,16 @@ void ChunkStore::take_over(const std::shared_ptr<Dataset>& dataset, const std::s
   Result<Fd> folder = open_dir(dataset->folder_fd(), kLazyFolder);
   if (!folder) return;
   std::vector<ObjectId> oids;
+  std::vector<uint64_t> data;
   std::vector<std::string> names;
   (void)for_each_name(folder->get(), [&](const char* name) {
     ObjectId oid;
     names.emplace_back(name);
     if (parse_oid(name, &oid)) oids.push_back(oid);
+  });
+  (void)for_each_name(dataset->chunks_fd(), [&](const char* name) {
+    uint64_t handle = 0;
+    if (parse_hex(name, 16, &handle)) data.push_back(handle);
   });
   MutexLock lock(mutex_);
   std::vector<std::string> known;
@@ -351,10 +356,12 @@ void ChunkStore::take_over(const std::shared_ptr<Dataset>& dataset, const std::s
     if (!f) continue;
     budget_.chunks_came(*accounts, (*f)->present_bytes);
     known.insert(known.end(), {oid_name(oid), std::string(chunk_map_name((*f)->handle_inode()))});
-    if (!(*f)->is_whole()) known.emplace_back(chunk_data_name((*f)->handle_inode()));
+    if (!(*f)->is_whole()) std::erase(data, (*f)->handle_inode());
     by_handle_[(*f)->handle_inode()] = *f;
     by_object_[key_of(dataset->id(), oid)] = std::move(*f);
   }
+  for (const uint64_t handle : data)
+    ::unlinkat(dataset->chunks_fd(), chunk_data_name(handle).c_str(), 0);
   for (const std::string& name : names) {
     if (std::find(known.begin(), known.end(), name) != known.end()) continue;
     if (::unlinkat(folder->get(), name.c_str(), 0) != 0) ::unlinkat(folder->get(), name.c_str(), AT_REMOVEDIR);

@@ -28,11 +28,12 @@ void Eviction::free_leftovers_of(DatasetRecord& r, uint64_t need) {
     return;
   }
   int busy = 0;
-  (void)for_names_while(r.dataset->folder_fd(), [&](const char* name) {
-    ObjectId oid;
-    if (parse_oid(name, &oid)) busy += files_.remove_file(r, name, false, [] {}) == Removed::kBusy;
-    return busy < kMaxBusy && !budget_.fits(need);
-  });
+  for (const int folder : r.dataset->file_folders())
+    (void)for_names_while(folder, [&](const char* name) {
+      ObjectId oid;
+      if (parse_oid(name, &oid)) busy += files_.remove_file(r, name, false, [] {}) == Removed::kBusy;
+      return busy < kMaxBusy && !budget_.fits(need);
+    });
   if (r.accounts->files.value() == 0) remove_empty_leftover(r);
 }
 

@@ -48,7 +48,8 @@ uint64_t LazyFile::map_on_disk() const {
 
 // Data and map get their names whole: a map that a program finds is complete.
 Status LazyFile::make_files(int folder, uint64_t handle_inode, Meter& meter) {
-  Result<Fd> data = unnamed_file(folder), map = unnamed_file(folder);
+  const int chunks_fd = object.dataset->chunks_fd();
+  Result<Fd> data = unnamed_file(chunks_fd), map = unnamed_file(folder);
   if (!data) return data.error();
   if (!map) return map.error();
   if (::ftruncate(data->get(), static_cast<off_t>(object.size)) != 0) return os_error("cannot size a lazy file");
@@ -74,9 +75,9 @@ Status LazyFile::make_files(int folder, uint64_t handle_inode, Meter& meter) {
   m->handle_inode = handle_inode;
   m->data_inode = *data_inode;
   m->chunk_count = static_cast<uint32_t>(chunks);
-  ::unlinkat(folder, chunk_data_name(handle_inode).c_str(), 0);
+  ::unlinkat(chunks_fd, chunk_data_name(handle_inode).c_str(), 0);
   ::unlinkat(folder, chunk_map_name(handle_inode).c_str(), 0);
-  if (Status s = link_file(data->get(), folder, std::string(chunk_data_name(handle_inode))); !s) return s;
+  if (Status s = link_file(data->get(), chunks_fd, std::string(chunk_data_name(handle_inode))); !s) return s;
   if (Status s = link_file(map->get(), folder, std::string(chunk_map_name(handle_inode))); !s) return s;
   data_ = std::move(*data);
   map_ = std::move(*mapped);
@@ -136,7 +137,7 @@ void LazyFile::remove_files() {
     if (run > 0) punch(i, run);
     i += run;
   }
-  ::unlinkat(folder->get(), chunk_data_name(handle_inode()).c_str(), 0);
+  ::unlinkat(object.dataset->chunks_fd(), chunk_data_name(handle_inode()).c_str(), 0);
   ::unlinkat(folder->get(), chunk_map_name(handle_inode()).c_str(), 0);
   ::unlinkat(folder->get(), oid_name(object.oid).c_str(), AT_REMOVEDIR);
   charge_ = Charge();
@@ -166,7 +167,7 @@ Status LazyFile::open_files(int folder, uint64_t handle, ObjectId oid, Meter& me
               static_cast<uint64_t>(st.st_size) == chunk_map_bytes(m->chunk_count);
   if (!good) return make_error(EBADMSG, "a chunk map is damaged");
   if (!m->whole.load())
-    if (Status opened = open_data(folder, handle, *m); !opened) return opened;
+    if (Status opened = open_data(handle, *m); !opened) return opened;
   shift_ = m->chunk_shift;
   object.oid = oid;
   object.size = m->size;
@@ -176,7 +177,8 @@ Status LazyFile::open_files(int folder, uint64_t handle, ObjectId oid, Meter& me
   return make_sums(map().chunk_count);
 }
 
-Status LazyFile::open_data(int folder, uint64_t handle, const ChunkMap& m) {
+Status LazyFile::open_data(uint64_t handle, const ChunkMap& m) {
+  const int folder = object.dataset->chunks_fd();
   const std::string data(chunk_data_name(handle));
   struct stat st;
   if (::fchmodat(folder, data.c_str(), 0644, 0) != 0) return os_error("no data file");
@@ -268,23 +270,13 @@ void LazyFile::set_mark(uint32_t chunk, bool on) {
     word(chunk).fetch_and(~kChunkMark, std::memory_order_relaxed);
 }
 
-Result<Fd> LazyFile::open_handle() const {
-  Result<Fd> folder = lazy_folder(*object.dataset);
-  if (!folder) return folder;
-  Fd fd(::openat(folder->get(), oid_name(object.oid).c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
-  if (!fd.valid()) return os_error("cannot open a handle");
-  return fd;
-}
-
 Status LazyFile::rename_to_whole() {
-  Result<Fd> folder = lazy_folder(*object.dataset);
-  if (!folder) return folder.error();
+  const int folder = object.dataset->chunks_fd();
   struct timespec times[2];
   both_times(object.mtime_ns, times);
   if (::futimens(data_.get(), times) != 0) return os_error("cannot set the time of a cache file");
   static_cast<ChunkMap*>(map_.data())->whole.store(1, std::memory_order_release);
-  if (::renameat(folder->get(), chunk_data_name(handle_inode()).c_str(), object.dataset->folder_fd(),
-                 oid_name(object.oid).c_str()) != 0) {
+  if (::renameat(folder, chunk_data_name(handle_inode()).c_str(), folder, oid_name(object.oid).c_str()) != 0) {
     Status s = os_error("cannot name a cache file");
     static_cast<ChunkMap*>(map_.data())->whole.store(0, std::memory_order_release);
     return s;

@@ -17,7 +17,7 @@ namespace larder {
 
 class LazyFile {
  public:
-  // Makes handle, data and map in the dataset's folder. The handle is known in the inode table before it has its name.
+  // Makes handle, data and map in the dataset's folders. The handle is known in the inode table before it has its name.
   static Result<std::shared_ptr<LazyFile>> create(const Object& object, std::shared_ptr<Accounts> accounts,
                                                   uint32_t chunk_shift, int tmp_fd, InodeTableWriter& inodes,
                                                   Meter& meter);
@@ -52,11 +52,9 @@ class LazyFile {
   // XXH3-64 of the chunk as it arrived; 0: not known (taken over).
   uint64_t sum(uint32_t chunk) const { return sums_[chunk]; }
 
-  // A fresh descriptor of the handle.
-  Result<Fd> open_handle() const;
   int data_fd() const { return data_.get(); }
   uint64_t data_inode() const { return map().data_inode; }
-  // The data file becomes <dataset>/<object id>: 0444, with the object's time. `whole` is set, the daemon's descriptor
+  // The data file becomes chunks/<dataset>/<object id>: 0444, with the object's time. `whole` is set, the daemon's descriptor
   // closed.
   Status rename_to_whole();
 
@@ -79,7 +77,7 @@ class LazyFile {
   LazyFile() = default;
   Status make_files(int folder, uint64_t handle_inode, Meter& meter);
   Status open_files(int folder, uint64_t handle_inode, ObjectId oid, Meter& meter);
-  Status open_data(int folder, uint64_t handle_inode, const ChunkMap& map);
+  Status open_data(uint64_t handle_inode, const ChunkMap& map);
   Status make_sums(uint64_t chunks);
   void punch_absent();
   void punch_bytes(uint32_t first, uint32_t count);

@@ -180,7 +180,7 @@ Result<Fd> ObjectCache::open_resident(Dataset& d, uint32_t entry) {
   std::shared_ptr<CatalogVersion> v = d.version();
   if (!v || entry >= v->catalog().entry_count) return make_error(ENOENT, "no such version");
   const CatalogEntry& e = v->catalog().entries[entry];
-  Fd fd(::openat(d.folder_fd(), oid_name(e.oid).c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  Fd fd = d.open_file(oid_name(e.oid).c_str());
   if (fd.valid()) return fd;
   Error error = os_error("cannot open a cache file");
   if (error.code != ENOENT) return error;
@@ -190,12 +190,14 @@ Result<Fd> ObjectCache::open_resident(Dataset& d, uint32_t entry) {
 }
 
 Result<Fd> ObjectCache::open_for_program(Dataset& d, uint32_t entry) {
-  Result<Fd> fd = open_resident(d, entry);
-  if (!fd) return fd;
-  MutexLock lock(mutex_);
   std::shared_ptr<CatalogVersion> v = d.version();
-  DatasetRecord* r = known_.find(d);
-  if (r && v && entry < v->catalog().entry_count) r->in_use.opened(v->catalog().entries[entry].oid);
+  if (!v || entry >= v->catalog().entry_count) return make_error(ENOENT, "no such version");
+  const ObjectId oid = v->catalog().entries[entry].oid;
+  Result<Fd> fd = dir_.open_for_program(object_path(d.id(), oid));
+  if (!fd && fd.error().code == ENOENT) fd = dir_.open_for_program(whole_chunks_path(d.id(), oid));
+  if (!fd) return open_resident(d, entry);  // which notes that it is gone
+  MutexLock lock(mutex_);
+  if (DatasetRecord* r = known_.find(d)) r->in_use.opened(oid);
   return fd;
 }
 
@@ -384,7 +386,7 @@ void ObjectCache::note_use() {
     MutexLock lock(mutex_);
     DatasetRecord* r = known_.find(*d);
     if (!r || !r->take_touches()) continue;
-    r->in_use.count(d->folder_fd());  // what was closed makes place for what is opened
+    r->in_use.count(*d);  // what was closed makes place for what is opened
   }
 }
 
@@ -421,7 +423,7 @@ uint64_t ObjectCache::in_use(Dataset& d) {
   DatasetRecord* r = known_.find(d);
   if (!r) return 0;
   r->take_touches();
-  return r->in_use.count(d.folder_fd());
+  return r->in_use.count(d);
 }
 
 }  // namespace larder

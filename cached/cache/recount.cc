@@ -10,15 +10,15 @@ namespace larder {
 
 static Budget::Found count_files(const DatasetRecord& r, const Staging& staging) {
   Budget::Found found{r.accounts, 0, 0, staging.bytes_of(r)};
-  const int folder = r.dataset->folder_fd();
-  (void)for_each_name(folder, [&](const char* name) {
-    struct stat st;
-    ObjectId oid;
-    if (!parse_oid(name, &oid)) return;
-    if (::fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(st.st_mode)) return;
-    found.cached += on_disk(static_cast<uint64_t>(st.st_size));
-    found.files += 1;
-  });
+  for (const int folder : r.dataset->file_folders())
+    (void)for_each_name(folder, [&](const char* name) {
+      struct stat st;
+      ObjectId oid;
+      if (!parse_oid(name, &oid)) return;
+      if (::fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(st.st_mode)) return;
+      found.cached += on_disk(static_cast<uint64_t>(st.st_size));
+      found.files += 1;
+    });
   return found;
 }
 

@@ -66,9 +66,11 @@ Status ResidentFiles::publish_whole(DatasetRecord& r, CatalogVersion& v, uint32_
   const Object& o = file.object;
   Dataset& d = *r.dataset;
   if (Status s = d.sums->append(o.oid, sum); !s) return s;
-  if (Status s = inodes_.insert(file.data_inode(), file_inode(o.oid), d.id(), InodeKind::kFile); !s) return s;
+  struct stat st;
+  if (::fstat(file.data_fd(), &st) != 0) return os_error("cannot stat a cache file");
+  if (Status s = inodes_.insert(inodes_.key_of(st), file_inode(o.oid), d.id(), InodeKind::kFile); !s) return s;
   if (Status s = file.rename_to_whole(); !s) {
-    inodes_.remove(file.data_inode());
+    inodes_.remove(inodes_.key_of(st));
     return s;
   }
   budget_.chunks_went(*r.accounts, bytes);
@@ -90,7 +92,13 @@ void ResidentFiles::compact_sums(DatasetRecord& r, const CatalogVersion& v) {
 
 ResidentFiles::Removed ResidentFiles::remove_file(DatasetRecord& r, const char* name, bool even_if_used,
                                                   const std::function<void()>& before_unlink) {
-  const int folder = r.dataset->folder_fd();
+  const bool in_chunks = ::faccessat(r.dataset->folder_fd(), name, F_OK, AT_SYMLINK_NOFOLLOW) != 0;
+  return remove_file_of(r, in_chunks ? r.dataset->chunks_fd() : r.dataset->folder_fd(), name, even_if_used,
+                        before_unlink);
+}
+
+ResidentFiles::Removed ResidentFiles::remove_file_of(DatasetRecord& r, int folder, const char* name, bool even_if_used,
+                                                     const std::function<void()>& before_unlink) {
   Fd fd(::openat(folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
   struct stat st;
   if (!fd.valid() || ::fstat(fd.get(), &st) != 0) {
@@ -109,11 +117,11 @@ ResidentFiles::Removed ResidentFiles::remove_file(DatasetRecord& r, const char* 
   ObjectId oid;
   if (parse_oid(name, &oid)) staging_.forget(r, oid);
   if (nobody_else_has(fd.get())) {
-    inodes_.remove(st.st_ino);
+    inodes_.remove(inodes_.key_of(st));
     return Removed::kFreed;
   }
   budget_.zombie_came(bytes);  // somebody has it open, or opened it between the test and the unlink
-  zombies_.push_back(Zombie{std::make_shared<Fd>(std::move(fd)), bytes, st.st_ino, nullptr});
+  zombies_.push_back(Zombie{std::make_shared<Fd>(std::move(fd)), bytes, inodes_.key_of(st), nullptr});
   return Removed::kZombie;
 }
 
@@ -133,7 +141,7 @@ ResidentFiles::Removed ResidentFiles::remove_entry(DatasetRecord& r, CatalogVers
 void ResidentFiles::forget(DatasetRecord& r, CatalogVersion& v, uint32_t entry) {
   const CatalogEntry& e = v.catalog().entries[entry];
   if (r.dataset->version().get() != &v || v.state(entry) != kResident) return;
-  if (::faccessat(r.dataset->folder_fd(), oid_name(e.oid).c_str(), F_OK, AT_SYMLINK_NOFOLLOW) == 0) return;
+  if (r.dataset->open_file(oid_name(e.oid).c_str()).valid()) return;
   spdlog::warn("{}: the cache file of {} is gone", r.dataset->label(), shown(v.path_of(entry)));
   v.set_state(entry, kAbsent);
   budget_.file_went(*r.accounts, on_disk(e.size));

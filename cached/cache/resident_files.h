@@ -40,6 +40,9 @@ class ResidentFiles {
   // `before_unlink` runs when it is certain that the file goes: words change before names do.
   Removed remove_file(DatasetRecord& record, const char* name, bool even_if_used,
                       const std::function<void()>& before_unlink);
+  // The same in one of the dataset's folders alone.
+  Removed remove_file_of(DatasetRecord& record, int folder, const char* name, bool even_if_used,
+                         const std::function<void()>& before_unlink);
   Removed remove_entry(DatasetRecord& record, CatalogVersion& version, uint32_t entry, bool even_if_used);
   // A resident file that somebody else removed, if it did.
   void forget(DatasetRecord& record, CatalogVersion& version, uint32_t entry);
@@ -51,7 +54,7 @@ class ResidentFiles {
  private:
   struct Zombie {
     std::shared_ptr<Fd> fd;  // others have it while they hand it out
-    uint64_t bytes, inode;
+    uint64_t bytes, inode;         // its number in the inode table
     std::shared_ptr<Accounts> passing;  // of a file that never had a name
   };
   void set_resident(DatasetRecord& record, CatalogVersion& version, uint32_t entry);

@@ -16,17 +16,17 @@ namespace larder {
 
 void Takeover::count_folder(DatasetRecord& r) {
   uint64_t tables = 0;
-  const int folder = r.dataset->folder_fd();
-  (void)for_each_name(folder, [&](const char* name) {
-    struct stat st;
-    ObjectId oid;
-    if (::fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(st.st_mode)) return;
-    const uint64_t bytes = on_disk(static_cast<uint64_t>(st.st_size));
-    if (parse_oid(name, &oid))
-      budget_.file_came(*r.accounts, bytes);
-    else if (std::string_view(name) != kChecksumFile && std::string_view(name) != kPinFile)
-      tables += bytes;
-  });
+  for (const int folder : r.dataset->file_folders())
+    (void)for_each_name(folder, [&](const char* name) {
+      struct stat st;
+      ObjectId oid;
+      if (::fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(st.st_mode)) return;
+      const uint64_t bytes = on_disk(static_cast<uint64_t>(st.st_size));
+      if (parse_oid(name, &oid))
+        budget_.file_came(*r.accounts, bytes);
+      else if (is_version_file(name))
+        tables += bytes;
+    });
   r.tables = Charge(meter_, tables);
 }
 
@@ -37,15 +37,15 @@ static timespec to_timespec(int64_t ns) {
 }
 
 // A file found on disk: the right size, the daemon's own, read-only, and with a checksum to verify it by.
-bool Takeover::check_file(const Dataset& d, const char* name, const CatalogEntry& e, const Sums& sums) {
+bool Takeover::check_file(const Dataset& d, int folder, const char* name, const CatalogEntry& e, const Sums& sums) {
   struct stat st;
-  if (::fstatat(d.folder_fd(), name, &st, AT_SYMLINK_NOFOLLOW) != 0) return false;
+  if (::fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) != 0) return false;
   if (!S_ISREG(st.st_mode) || st.st_uid != ::geteuid() || (st.st_mode & 0222) != 0 || st.st_nlink != 1) return false;
   if (static_cast<uint64_t>(st.st_size) != e.size || !sums.find(e.oid)) return false;
   const timespec t = to_timespec(e.mtime_ns), times[2] = {t, t};
   const bool same_time = st.st_mtim.tv_sec == t.tv_sec && st.st_mtim.tv_nsec == t.tv_nsec;
-  if (!same_time && ::utimensat(d.folder_fd(), name, times, AT_SYMLINK_NOFOLLOW) != 0) return false;
-  return inodes_.insert(st.st_ino, file_inode(e.oid), d.id(), InodeKind::kFile).ok();
+  if (!same_time && ::utimensat(folder, name, times, AT_SYMLINK_NOFOLLOW) != 0) return false;
+  return inodes_.insert(inodes_.key_of(st), file_inode(e.oid), d.id(), InodeKind::kFile).ok();
 }
 
 std::vector<uint32_t> Takeover::files_by_oid(const Catalog& c) {
@@ -68,23 +68,26 @@ std::vector<bool> Takeover::check_folder(DatasetRecord& r, const CatalogVersion&
   const Dataset& d = *r.dataset;
   const Catalog& c = v.catalog();
   std::vector<bool> present(c.entry_count, false);
-  std::vector<std::string> bad, unknown;
-  (void)for_each_name(d.folder_fd(), [&](const char* name) {
+  std::vector<std::pair<int, std::string>> bad;
+  std::vector<std::string> unknown;
+  auto look_at = [&](int folder, const char* name) {
     ObjectId oid;
     if (!parse_oid(name, &oid)) {
-      if (!is_ours(name)) unknown.emplace_back(name);
+      if (folder == d.folder_fd() && !is_ours(name)) unknown.emplace_back(name);
       return;
     }
     auto it = std::lower_bound(files.begin(), files.end(), oid,
                                [&](uint32_t a, const ObjectId& id) { return oid_less(c.entries[a].oid, id); });
     const bool named = it != files.end() && c.entries[*it].oid == oid;
-    if (named && check_file(d, name, c.entries[*it], sums))
+    if (named && !present[*it] && check_file(d, folder, name, c.entries[*it], sums))
       present[*it] = true;
     else
-      bad.emplace_back(name);
-  });
-  for (const std::string& name : bad)
-    files_.remove_file(r, name.c_str(), true, [] {});
+      bad.emplace_back(folder, name);
+  };
+  for (const int folder : d.file_folders())
+    (void)for_each_name(folder, [&](const char* name) { look_at(folder, name); });
+  for (const auto& [folder, name] : bad)
+    files_.remove_file_of(r, folder, name.c_str(), true, [] {});
   if (!bad.empty())
     spdlog::info("{}: removed {} cache files that were incomplete or of an older version", d.label(), bad.size());
   for (const std::string& name : unknown)
@@ -127,7 +130,8 @@ std::vector<EntryMatch> Takeover::match(const CatalogVersion& from, const Catalo
 static void set_times(const Dataset& d, const CatalogEntry& e) {
   const timespec t = to_timespec(e.mtime_ns), times[2] = {t, t};
   const std::string name = oid_name(e.oid);
-  ::utimensat(d.folder_fd(), name.c_str(), times, AT_SYMLINK_NOFOLLOW);
+  for (const int folder : d.file_folders())
+    ::utimensat(folder, name.c_str(), times, AT_SYMLINK_NOFOLLOW);
   ::utimensat(d.folder_fd(), (std::string(kLazyFolder) + "/" + name).c_str(), times, AT_SYMLINK_NOFOLLOW);
 }
 

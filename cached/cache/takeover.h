@@ -38,7 +38,7 @@ class Takeover {
  private:
   std::vector<bool> check_folder(DatasetRecord& record, const CatalogVersion& version,
                                  const std::vector<uint32_t>& files, const Sums& sums);
-  bool check_file(const Dataset& dataset, const char* name, const CatalogEntry& entry, const Sums& sums);
+  bool check_file(const Dataset& dataset, int folder, const char* name, const CatalogEntry& entry, const Sums& sums);
 
   InodeTableWriter& inodes_;
   Meter& meter_;

@@ -7,10 +7,10 @@
 #include <sys/statvfs.h>
 
 #include <functional>
+#include <tuple>
 
 #include "cached/base/files.h"
 #include "cached/catalog/oid_name.h"
-#include "larder/names.h"
 
 namespace larder {
 
@@ -59,60 +59,40 @@ bool nobody_else_has(int fd) {
   return true;
 }
 
-Result<std::unique_ptr<CacheDir>> CacheDir::open(const std::string& path) {
-  std::unique_ptr<CacheDir> dir(new CacheDir());
-  if (Status s = dir->take(path); !s) return s.error();
+Result<std::unique_ptr<CacheDir>> CacheDir::open(Home home) {
+  std::unique_ptr<CacheDir> dir(new CacheDir(std::move(home)));
+  if (Status s = dir->take(); !s) return s.error();
   return dir;
 }
 
 CacheDir::~CacheDir() {
-  if (created_ && !keep_ && lock_.valid()) remove_what_was_made();
+  if (!home_.was_there() && !keep_ && lock_.valid()) remove_what_was_made();
 }
 
-Status CacheDir::take(const std::string& path) {
-  path_ = path;
-  size_t slash = path.rfind('/');
-  if (slash != 0 && slash != path.npos)
-    if (Status s = make_dirs(path.substr(0, slash), 0755); !s) return s;
-  Result<Fd> dir = make_dir(AT_FDCWD, path, 0755, &created_);
-  if (!dir) return make_error(dir.error().code, dir.error().message + "; choose another with --cache-dir");
-  dir_ = std::move(*dir);
-  if (Status s = check_owner(); !s) return s;
+Status CacheDir::take() {
   if (Status s = lock(); !s) return s;
   return make_parts();
 }
 
-Status CacheDir::check_owner() {
-  struct stat st;
-  if (::fstat(dir_.get(), &st) != 0) return os_error("cannot stat " + path_);
-  if (st.st_uid != ::geteuid())
-    return make_error(
-        EACCES, fmt::format("cache folder {} belongs to user {}; choose another with --cache-dir", path_, st.st_uid));
-  if ((st.st_mode & 022) != 0)
-    return make_error(
-        EACCES, fmt::format("cache folder {} may be written by others; make it 0755 or choose another with --cache-dir",
-                            path_));
-  return {};
-}
-
+// Nobody else may open the lock: who has it open could hold it.
 Status CacheDir::lock() {
-  Fd fd(::openat(dir_.get(), kLockFile, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644));
-  if (!fd.valid()) return os_error("cannot open " + path_ + "/lock");
-  if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
+  Fd file(::openat(fd(), kLockFile, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (!file.valid() || ::fchmod(file.get(), 0600) != 0) return os_error("cannot open the lock of " + home_.name());
+  if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
     char pid[32] = {};
-    ssize_t n = ::pread(fd.get(), pid, sizeof pid - 1, 0);
+    ssize_t n = ::pread(file.get(), pid, sizeof pid - 1, 0);
     std::string_view text(pid, n > 0 ? static_cast<size_t>(n) : 0);
     while (!text.empty() && text.back() == '\n')
       text.remove_suffix(1);
     return make_error(
         EBUSY,
         fmt::format("cache folder {} is in use by larderd with pid {}; stop it, or choose another with --cache-dir",
-                    path_, shown(text)));
+                    home_.name(), shown(text)));
   }
   std::string pid = fmt::format("{}\n", ::getpid());
-  if (::ftruncate(fd.get(), 0) != 0) return os_error("cannot write " + path_ + "/lock");
-  if (Status s = pwrite_all(fd.get(), pid.data(), pid.size(), 0); !s) return s;
-  lock_ = std::move(fd);
+  if (::ftruncate(file.get(), 0) != 0) return os_error("cannot write the lock of " + home_.name());
+  if (Status s = pwrite_all(file.get(), pid.data(), pid.size(), 0); !s) return s;
+  lock_ = std::move(file);
   return {};
 }
 
@@ -132,42 +112,54 @@ static void remove_below(int fd) {
 }
 
 Status CacheDir::make_parts() {
-  if (Status s = assign(make_dir(dir_.get(), kUnfinishedFolder, 0700), tmp_); !s) return s;
+  if (Status s = assign(make_dir(fd(), kUnfinishedFolder, 0700), tmp_); !s) return s;
   remove_below(tmp_.get());
   if (Result<Fd> probe = unnamed_file(tmp_.get()); !probe)
-    return make_error(EOPNOTSUPP, fmt::format("cache folder {}: {}; choose one on tmpfs with --cache-dir", path_,
-                                              probe.error().message));
-  if (Status s = assign(make_dir(dir_.get(), kNamespaceFolder, 0755), namespace_); !s) return s;
+    return make_error(EOPNOTSUPP, fmt::format("cache folder {}: {}; choose one on tmpfs with --cache-dir",
+                                              home_.name(), probe.error().message));
+  if (Status s = assign(make_dir(fd(), kChunksFolder, 0755), chunks_); !s) return s;
+  if (Status s = assign(make_dir(fd(), kNamespaceFolder, 0755), namespace_); !s) return s;
   if (Status s = assign(make_dir(namespace_.get(), kMirrorFolder, 0755), namespace_mirrors_); !s) return s;
-  handle_ = Fd(::open(path_.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-  if (!handle_.valid()) return os_error("cannot open " + path_);
-  Fd presence(::openat(dir_.get(), kPresenceFile, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644));
-  if (!presence.valid() || ::fchmod(presence.get(), 0644) != 0) return os_error("cannot make " + path_ + "/presence");
+  Fd presence(::openat(fd(), kPresenceFile, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644));
+  if (!presence.valid() || ::fchmod(presence.get(), 0644) != 0)
+    return os_error("cannot make the presence page of " + home_.name());
   if (Status s = pwrite_all(presence.get(), std::string(kPresenceBytes, '\0').data(), kPresenceBytes, 0); !s) return s;
-  presence_ = Fd(::openat(dir_.get(), kPresenceFile, O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
-  if (!presence_.valid()) return os_error("cannot open " + path_ + "/presence");
+  presence_ = Fd(::openat(fd(), kPresenceFile, O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  if (!presence_.valid()) return os_error("cannot open the presence page of " + home_.name());
   return open_control();
 }
 
-bool CacheDir::control_is_good(int fd) const {
-  struct stat st, dir;
-  if (::fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_size != sizeof(Control)) return false;
-  if (::fstat(dir_.get(), &dir) != 0) return false;
-  Result<Mapping> map = Mapping::map(fd, sizeof(Control), false);
+Result<Fd> CacheDir::open_for_program(const CacheName& path, int flags) const {
+  Fd file(::openat(handle().get(), path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | flags));
+  if (!file.valid()) return os_error("cannot open a file of the cache");
+  return file;
+}
+
+// The device numbers of the directory and of chunks/.
+std::pair<uint64_t, uint64_t> CacheDir::devices() const {
+  struct stat dir = {}, chunks = {};
+  const bool known = ::fstat(fd(), &dir) == 0 && ::fstat(chunks_.get(), &chunks) == 0;
+  return known ? std::pair<uint64_t, uint64_t>(dir.st_dev, chunks.st_dev) : std::pair<uint64_t, uint64_t>();
+}
+
+bool CacheDir::control_is_good(int file) const {
+  struct stat st;
+  if (::fstat(file, &st) != 0 || !S_ISREG(st.st_mode) || st.st_size != sizeof(Control)) return false;
+  Result<Mapping> map = Mapping::map(file, sizeof(Control), false);
   if (!map) return false;
   auto* c = static_cast<const Control*>(map->data());
   return c->magic == kControlMagic && c->format == kControlFormat && c->bytes == sizeof(Control) && c->instance != 0 &&
-         c->cache_dev == dir.st_dev && c->mount_count <= kMaxMounts;
+         std::pair(c->cache_dev, c->chunks_dev) == devices() && c->mount_count <= kMaxMounts;
 }
 
 Status CacheDir::open_control() {
-  Fd fd(::openat(dir_.get(), kControlFile, O_RDWR | O_CLOEXEC | O_NOFOLLOW));
-  if (!fd.valid() || !control_is_good(fd.get())) {
+  Fd file(::openat(fd(), kControlFile, O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+  if (!file.valid() || !control_is_good(file.get())) {
     if (Status s = new_control(); !s) return s;
-    fd = Fd(::openat(dir_.get(), kControlFile, O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+    file = Fd(::openat(fd(), kControlFile, O_RDWR | O_CLOEXEC | O_NOFOLLOW));
   }
-  if (!fd.valid()) return os_error("cannot open " + path_ + "/control");
-  Result<Mapping> map = Mapping::map(fd.get(), sizeof(Control), true);
+  if (!file.valid()) return os_error("cannot open the control page of " + home_.name());
+  Result<Mapping> map = Mapping::map(file.get(), sizeof(Control), true);
   if (!map) return map.error();
   control_ = std::move(*map);
   return {};
@@ -175,19 +167,17 @@ Status CacheDir::open_control() {
 
 Status CacheDir::new_control() {
   auto fresh = std::make_unique<Control>();
-  struct stat dir;
-  if (::fstat(dir_.get(), &dir) != 0) return os_error("cannot stat " + path_);
   fresh->magic = kControlMagic;
   fresh->format = kControlFormat;
   fresh->bytes = sizeof(Control);
-  fresh->cache_dev = dir.st_dev;
+  std::tie(fresh->cache_dev, fresh->chunks_dev) = devices();
   while (fresh->instance == 0)
     if (::getrandom(&fresh->instance, sizeof fresh->instance, 0) < 0) return os_error("cannot get random bytes");
-  Result<Fd> fd = unnamed_file(tmp_.get());
-  if (!fd) return fd.error();
-  if (Status s = pwrite_all(fd->get(), fresh.get(), sizeof(Control), 0); !s) return s;
-  if (::fchmod(fd->get(), 0644) != 0) return os_error("cannot set the mode of control");
-  return link_file_over(fd->get(), tmp_.get(), dir_.get(), kControlFile);
+  Result<Fd> file = unnamed_file(tmp_.get());
+  if (!file) return file.error();
+  if (Status s = pwrite_all(file->get(), fresh.get(), sizeof(Control), 0); !s) return s;
+  if (::fchmod(file->get(), 0644) != 0) return os_error("cannot set the mode of control");
+  return link_file_over(file->get(), tmp_.get(), fd(), kControlFile);
 }
 
 uint64_t CacheDir::used_by_tables() const {
@@ -200,7 +190,7 @@ bool CacheDir::program_present() const {
 
 std::vector<uint64_t> CacheDir::dataset_folders() const {
   std::vector<uint64_t> ids;
-  (void)for_each_name(dir_.get(), [&](const char* name) {
+  (void)for_each_name(fd(), [&](const char* name) {
     uint64_t id = 0;
     if (parse_hex(name, 16, &id) && id != 0) ids.push_back(id);
   });
@@ -209,11 +199,12 @@ std::vector<uint64_t> CacheDir::dataset_folders() const {
 
 std::vector<std::string> CacheDir::unknown_names() const {
   std::vector<std::string> names;
-  (void)for_each_name(dir_.get(), [&](const char* c) {
+  (void)for_each_name(fd(), [&](const char* c) {
     std::string_view name = c;
     uint64_t id = 0;
     bool known = name == kLockFile || name == kControlFile || name == kPresenceFile || name == kUnfinishedFolder ||
-                 name == kNamespaceFolder || parse_hex(name, 16, &id) || parse_numbered(name, kInodeTablePrefix, &id);
+                 name == kNamespaceFolder || name == kChunksFolder || parse_hex(name, 16, &id) ||
+                 parse_numbered(name, kInodeTablePrefix, &id);
     if (!known) names.emplace_back(name);
   });
   return names;
@@ -222,16 +213,17 @@ std::vector<std::string> CacheDir::unknown_names() const {
 // Only what this daemon made in an empty folder: no dataset was ever in it.
 void CacheDir::remove_what_was_made() {
   if (!dataset_folders().empty()) return;
-  (void)for_each_name(dir_.get(), [&](const char* name) {
+  (void)for_each_name(fd(), [&](const char* name) {
     std::string_view n = name;
     if (n == kLockFile || n == kControlFile || n == kPresenceFile || n.starts_with(kInodeTablePrefix))
-      ::unlinkat(dir_.get(), name, 0);
+      ::unlinkat(fd(), name, 0);
   });
   (void)for_each_name(namespace_.get(), [&](const char* name) { ::unlinkat(namespace_.get(), name, 0); });
   ::unlinkat(namespace_.get(), kMirrorFolder, AT_REMOVEDIR);
-  ::unlinkat(dir_.get(), kNamespaceFolder, AT_REMOVEDIR);
-  ::unlinkat(dir_.get(), kUnfinishedFolder, AT_REMOVEDIR);
-  ::rmdir(path_.c_str());
+  ::unlinkat(fd(), kNamespaceFolder, AT_REMOVEDIR);
+  for (const char* folder : {kUnfinishedFolder, kChunksFolder})
+    ::unlinkat(fd(), folder, AT_REMOVEDIR);
+  if (!home_.path().empty()) ::rmdir(home_.path().c_str());
 }
 
 }  // namespace larder

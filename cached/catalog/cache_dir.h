@@ -1,5 +1,5 @@
-// The cache directory: who owns it, the files at its top (include/larder/shm.h draws the whole), what a crash left in
-// it.
+// The cache directory: the files at its top (include/larder/shm.h draws the whole), what a crash left in it. Where it
+// lies is the home's concern (cached/home/home.h).
 //
 // One daemon a directory: an flock on its file "lock" is held for the daemon's life. A directory that is there is taken
 // over: the control file stays the same inode, because running programs have it mapped.
@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "cached/base/fd.h"
+#include "cached/home/home.h"
+#include "larder/names.h"
 #include "larder/result.h"
 #include "larder/shm.h"
 
@@ -27,18 +29,20 @@ uint64_t disk_usage(const std::string& path);
 
 class CacheDir {
  public:
-  // Makes or takes over the directory. EACCES: another user's; EBUSY: another daemon's, names its pid;
-  // EOPNOTSUPP: the file system has no O_TMPFILE. What was made for the first time goes again unless keep() is called.
-  static Result<std::unique_ptr<CacheDir>> open(const std::string& path);
+  // Fills the home or takes over what is there. EBUSY: another daemon's, names its pid; EOPNOTSUPP: the file system has
+  // no O_TMPFILE. What was made for the first time goes again unless keep() is called.
+  static Result<std::unique_ptr<CacheDir>> open(Home home);
   ~CacheDir();
   void keep() { keep_ = true; }
 
-  const std::string& path() const { return path_; }
-  int fd() const { return dir_.get(); }
+  const Home& home() const { return home_; }
+  int fd() const { return home_.fd(); }
   int tmp_fd() const { return tmp_.get(); }
   int namespace_fd() const { return namespace_.get(); }
   int namespace_mirrors_fd() const { return namespace_mirrors_.get(); }
-  const Fd& handle() const { return handle_; }  // O_PATH: what programs get
+  const Fd& handle() const { return home_.view(); }  // O_PATH: what programs get
+  // Opens for a program: through the home's view, so that nothing can be changed through the descriptor either.
+  Result<Fd> open_for_program(const CacheName& path, int flags = 0) const;
   Control* control() const { return static_cast<Control*>(control_.data()); }
   uint64_t used_by_tables() const;  // control, presence, lock
 
@@ -50,20 +54,19 @@ class CacheDir {
   std::vector<std::string> unknown_names() const;
 
  private:
-  CacheDir() = default;
-  Status take(const std::string& path);
-  Status check_owner();
+  explicit CacheDir(Home home) : home_(std::move(home)) {}
+  Status take();
   Status lock();
   Status make_parts();
   Status open_control();
   Status new_control();
-  bool control_is_good(int fd) const;
+  bool control_is_good(int file) const;
+  std::pair<uint64_t, uint64_t> devices() const;
   void remove_what_was_made();
 
-  std::string path_;
-  Fd dir_, lock_, tmp_, namespace_, namespace_mirrors_, handle_, presence_;
+  Home home_;
+  Fd lock_, tmp_, chunks_, namespace_, namespace_mirrors_, presence_;
   Mapping control_;
-  bool created_ = false;
   bool keep_ = false;
 };
 

@@ -5,6 +5,7 @@
 
 #include "cached/base/files.h"
 #include "cached/base/group.h"
+#include "cached/catalog/cache_dir.h"
 #include "larder/names.h"
 
 namespace larder {
@@ -29,25 +30,56 @@ static Status set_access(int folder, const DatasetDef& def, std::optional<gid_t>
   return {};
 }
 
-Result<std::shared_ptr<Dataset>> Dataset::open(const DatasetDef& def, int cache_fd, int tmp_fd, Meter& meter) {
-  Result<std::optional<gid_t>> group = group_of(def);
-  if (!group) return group.error();
-  // Restricted from the first moment: 0700 until group and mode are set.
-  Result<Fd> folder = make_dir(cache_fd, dataset_path(def.id).c_str(), 0700);
-  if (!folder) return folder.error();
+// Restricted from the first moment: 0700 until group and mode are set.
+static Result<Fd> open_folder(int cache, const CacheName& name, const DatasetDef& def, std::optional<gid_t> group) {
+  Result<Fd> folder = make_dir(cache, name.c_str(), 0700);
+  if (!folder) return folder;
   struct stat st;
   if (::fstat(folder->get(), &st) != 0 || st.st_uid != ::geteuid())
     return make_error(EACCES, "a dataset's folder belongs to another user");
-  int64_t used = st.st_mtim.tv_sec * 1000000000LL + st.st_mtim.tv_nsec;
   if (!def.name.empty())
-    if (Status s = set_access(folder->get(), def, *group); !s) return s.error();
-  Result<Fd> mirrors = make_dir(folder->get(), kMirrorFolder, 0755);
+    if (Status s = set_access(folder->get(), def, group); !s) return s.error();
+  return folder;
+}
+
+Result<Dataset::Folders> Dataset::open_folders(const DatasetDef& def, std::optional<gid_t> group, const CacheDir& dir) {
+  Result<Fd> files = open_folder(dir.fd(), dataset_path(def.id), def, group);
+  if (!files) return files.error();
+  Result<Fd> chunks = open_folder(dir.fd(), chunks_path(def.id), def, group);
+  if (!chunks) return chunks.error();
+  Result<Fd> mirrors = make_dir(files->get(), kMirrorFolder, 0755);
   if (!mirrors) return mirrors.error();
-  Result<std::unique_ptr<ChecksumLog>> sums = ChecksumLog::open(folder->get(), tmp_fd, meter);
+  return Folders{std::move(*files), std::move(*chunks), std::move(*mirrors)};
+}
+
+// When programs last used it, as a former daemon noted it (KnownDatasets).
+static int64_t last_use_of(int folder) {
+  struct stat st;
+  return ::fstat(folder, &st) == 0 ? as_ns(st.st_mtim.tv_sec, st.st_mtim.tv_nsec) : 0;
+}
+
+Result<std::shared_ptr<Dataset>> Dataset::open(const DatasetDef& def, const CacheDir& dir, Meter& meter) {
+  Result<std::optional<gid_t>> group = group_of(def);
+  if (!group) return group.error();
+  Fd before(::openat(dir.fd(), dataset_path(def.id).c_str(), O_PATH | O_CLOEXEC | O_NOFOLLOW));
+  const int64_t used = before.valid() ? last_use_of(before.get()) : wall_ns();
+  Result<Folders> folders = open_folders(def, *group, dir);
+  if (!folders) return folders.error();
+  Result<std::unique_ptr<ChecksumLog>> sums = ChecksumLog::open(folders->files.get(), dir.tmp_fd(), meter);
   if (!sums) return sums.error();
-  std::shared_ptr<Dataset> d(new Dataset(def, *group, std::move(*folder), std::move(*mirrors), std::move(*sums)));
+  std::shared_ptr<Dataset> d(new Dataset(def, *group, std::move(*folders), std::move(*sums)));
   d->last_use_ns = used;
   return d;
+}
+
+Fd Dataset::open_file(const char* name, int* where) const {
+  for (int f : file_folders()) {
+    Fd fd(::openat(f, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+    if (!fd.valid() && errno == ENOENT) continue;
+    if (where) *where = f;
+    return fd;
+  }
+  return {};
 }
 
 std::shared_ptr<CatalogVersion> Dataset::version() const {

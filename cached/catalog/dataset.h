@@ -1,6 +1,7 @@
 // One dataset as the daemon knows it, mounted or not. Shared by pointer; lives until the daemon ends (what is unmounted
 // may still have files in the cache).
 #pragma once
+#include <array>
 #include <atomic>
 #include <memory>
 #include <optional>
@@ -19,14 +20,21 @@ namespace larder {
 // XXH3-64 of name and source, never 0.
 uint64_t dataset_id(const std::string& name, const std::string& source);
 
+class CacheDir;
+
 class Dataset {
  public:
-  // Makes (or opens) the dataset's folder: 0755, or 0750 and owned by the group.
-  static Result<std::shared_ptr<Dataset>> open(const DatasetDef& def, int cache_fd, int tmp_fd, Meter& meter);
+  // Makes (or opens) the dataset's two folders: 0755, or 0750 and owned by the group.
+  static Result<std::shared_ptr<Dataset>> open(const DatasetDef& def, const CacheDir& dir, Meter& meter);
 
   uint64_t id() const { return def.id; }
-  // The folder's descriptor; -1 never.
+  // Descriptors of the folders; -1 never.
   int folder_fd() const { return folder.get(); }
+  int chunks_fd() const { return chunks.get(); }
+  // The folders in which whole objects lie: those that came at once, and those that came in chunks.
+  std::array<int, 2> file_folders() const { return {folder.get(), chunks.get()}; }
+  // A cache file of either folder, which `where` becomes; O_RDONLY. Invalid with errno if it cannot be opened.
+  Fd open_file(const char* name, int* where = nullptr) const;
   std::string label() const { return def.name.empty() ? "(unknown dataset)" : def.name; }
 
   std::shared_ptr<CatalogVersion> version() const;
@@ -47,6 +55,7 @@ class Dataset {
   const DatasetDef def;
   const std::optional<gid_t> group;
   const Fd folder;
+  const Fd chunks;   // chunks/<id>
   const Fd mirrors;  // its folder "m"
   const std::unique_ptr<ChecksumLog> sums;
   std::atomic<Fill> fill{Fill::kOff};
@@ -56,8 +65,17 @@ class Dataset {
   std::atomic<bool> verified{true};     // false: files of a former daemon that nobody has compared with their checksums
 
  private:
-  Dataset(DatasetDef d, std::optional<gid_t> g, Fd f, Fd m, std::unique_ptr<ChecksumLog> s)
-      : def(std::move(d)), group(g), folder(std::move(f)), mirrors(std::move(m)), sums(std::move(s)) {}
+  struct Folders {
+    Fd files, chunks, mirrors;
+  };
+  static Result<Folders> open_folders(const DatasetDef& def, std::optional<gid_t> group, const CacheDir& dir);
+  Dataset(DatasetDef d, std::optional<gid_t> g, Folders f, std::unique_ptr<ChecksumLog> s)
+      : def(std::move(d)),
+        group(g),
+        folder(std::move(f.files)),
+        chunks(std::move(f.chunks)),
+        mirrors(std::move(f.mirrors)),
+        sums(std::move(s)) {}
 
   mutable Mutex mutex_;
   std::shared_ptr<CatalogVersion> version_ GUARDED_BY(mutex_);

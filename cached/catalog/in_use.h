@@ -9,6 +9,8 @@
 
 namespace larder {
 
+class Dataset;
+
 struct OidHash {
   size_t operator()(const ObjectId& id) const { return id.lo; }
 };
@@ -20,8 +22,8 @@ class InUse {
 
   // A program opened it. Beyond kMost it is forgotten.
   void opened(ObjectId oid);
-  // Asks the kernel about each and forgets those that nobody has. `folder` is the dataset's.
-  uint64_t count(int folder);
+  // Asks the kernel about each and forgets those that nobody has.
+  uint64_t count(const Dataset& dataset);
 
  private:
   std::unordered_set<ObjectId, OidHash> files_;

@@ -1,6 +1,8 @@
 // Writer of the inode table (include/larder/shm.h): from real inode numbers to what they stand for. Thread-safe.
 // A table that a crash left is taken over in place; it grows by a new file that control then names.
 #pragma once
+#include <sys/stat.h>
+
 #include <memory>
 
 #include "cached/base/mutex.h"
@@ -13,6 +15,10 @@ class InodeTableWriter {
  public:
   static Result<std::unique_ptr<InodeTableWriter>> open(CacheDir& dir, ControlWriter& publisher, Meter& meter);
 
+  // The number of one of the cache's files in the table.
+  uint64_t key_of(const struct stat& st) const {
+    return inode_key(dir_.control()->cache_dev, dir_.control()->chunks_dev, st.st_dev, st.st_ino);
+  }
   // Makes real_inode known, or changes what it stands for. ENOSPC: the table could not grow.
   Status insert(uint64_t real_inode, uint64_t inode, uint64_t dataset_id, InodeKind kind);
   // Only when nobody can have the file open.

@@ -120,7 +120,9 @@ static Status take(Result<T> from, T& to) {
 }
 
 Status Daemon::open_parts(const CacheLimits& limits) {
-  if (Status s = take(CacheDir::open(config_.cache_dir), dir_); !s) return s;
+  Result<Home> home = Home::folder(config_.cache_dir, config_.is_private ? 0700 : 0755);
+  if (!home) return home.error();
+  if (Status s = take(CacheDir::open(std::move(*home)), dir_); !s) return s;
   meter_ += dir_->used_by_tables();
   if (Status s = take(Server::listen(config_.socket, config_.is_private), server_); !s) return s;
   if (Status s = take(open_meta(config_.meta, config_.state_dir), meta_); !s) return s;

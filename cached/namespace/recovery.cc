@@ -25,7 +25,7 @@ Status Recovery::take_over_folders() {
       spdlog::warn("cache folder {:016x} cannot be taken over: {}", id, d.error().message);
   }
   for (const std::string& name : p_.dir.unknown_names())
-    spdlog::warn("{}/{} is not Larder's; left alone", p_.dir.path(), shown(name));
+    spdlog::warn("{}/{} is not Larder's; left alone", p_.dir.home().name(), shown(name));
   return {};
 }
 

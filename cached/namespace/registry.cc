@@ -80,7 +80,7 @@ Result<std::shared_ptr<Dataset>> Registry::open(const DatasetDef& def) {
   auto it = next.datasets.find(def.id);
   if (it != next.datasets.end() && it->second->def.name == def.name) return it->second;
   if (it != next.datasets.end()) p_.cache.remove(*it->second);  // a leftover whose name was not known
-  Result<std::shared_ptr<Dataset>> d = Dataset::open(def, p_.dir.fd(), p_.dir.tmp_fd(), p_.meter);
+  Result<std::shared_ptr<Dataset>> d = Dataset::open(def, p_.dir, p_.meter);
   if (!d) return d;
   (*d)->fill = p_.config.fill;
   (*d)->policy = p_.config.policy;
@@ -100,7 +100,8 @@ void Registry::forget(const std::shared_ptr<Dataset>& d) {
   for (const char* file : {kChecksumFile, kPinFile})
     ::unlinkat(d->folder_fd(), file, 0);
   ::unlinkat(d->folder_fd(), kMirrorFolder, AT_REMOVEDIR);
-  ::unlinkat(p_.dir.fd(), dataset_path(d->id()).c_str(), AT_REMOVEDIR);
+  for (const CacheName& folder : {dataset_path(d->id()), chunks_path(d->id())})
+    ::unlinkat(p_.dir.fd(), folder.c_str(), AT_REMOVEDIR);
 }
 
 static bool uses(const std::vector<Mount>& mounts, const Dataset& d) {

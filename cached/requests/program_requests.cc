@@ -66,7 +66,8 @@ void ProgramRequests::fetch(const IncomingRequest& r) {
 bool ProgramRequests::open_lazy(const IncomingRequest& r, const Object& object) {
   Result<LazyPtr> file = p_.lazy.open(object);
   if (file && !*file) return false;
-  Result<Fd> handle = file ? (*file)->open_handle() : Result<Fd>(file.error());
+  Result<Fd> handle = file ? p_.dir.open_for_program(handle_path(object.dataset->id(), object.oid))
+                           : Result<Fd>(file.error());
   if (!handle) {
     spdlog::warn("{}: {} cannot be opened: {}", object.dataset->label(), shown(object.path), handle.error().message);
     r.reply->fail(fetch_errno(handle.error()));
@@ -80,14 +81,11 @@ bool ProgramRequests::open_lazy(const IncomingRequest& r, const Object& object) 
 // For a program that may not open them itself any more (Landlock), though it has the handle.
 void ProgramRequests::lazy_files(const IncomingRequest& r, const LazyFile& f, uint64_t handle_inode) {
   const uint64_t id = f.object.dataset->id();
-  auto open_file = [&](const CacheName& name) {
-    return std::make_shared<Fd>(::openat(p_.dir.handle().get(), name.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
-  };
-  std::shared_ptr<Fd> map = open_file(chunk_map_path(id, handle_inode));
-  std::shared_ptr<Fd> data = open_file(chunk_data_path(id, handle_inode));
-  if (!data->valid()) data = open_file(object_path(id, f.object.oid));  // whole by now
-  if (!map->valid() || !data->valid()) return r.reply->fail(EIO);
-  r.reply->descriptors({std::move(map), std::move(data)}, 0);
+  Result<Fd> map = p_.dir.open_for_program(chunk_map_path(id, handle_inode), 0);
+  Result<Fd> data = p_.dir.open_for_program(chunk_data_path(id, handle_inode), 0);
+  if (!data) data = p_.dir.open_for_program(whole_chunks_path(id, f.object.oid), 0);  // whole by now
+  if (!map || !data) return r.reply->fail(EIO);
+  r.reply->descriptors({std::make_shared<Fd>(std::move(*map)), std::make_shared<Fd>(std::move(*data))}, 0);
 }
 
 void ProgramRequests::chunks(const IncomingRequest& r) {
@@ -124,13 +122,18 @@ void ProgramRequests::chunks(const IncomingRequest& r) {
   reply->when_gone([this, ticket] { p_.chunks.cancel(ticket); });
 }
 
+Result<Fd> ProgramRequests::mirror(int mirrors, uint64_t hash, uint64_t dataset_id) {
+  Result<Fd> made = open_mirror(mirrors, p_.dir.tmp_fd(), hash, dataset_id, p_.inodes);
+  return made ? p_.dir.open_for_program(mirror_path(dataset_id, hash), O_DIRECTORY) : made.error();
+}
+
 Result<Fd> ProgramRequests::namespace_directory(const std::string& path) {
   std::shared_ptr<const Mapping> map = p_.publisher.namespace_catalog();
   Catalog c;
   if (!map || !c.attach(map->data(), map->size())) return make_error(ENOENT, "no mounts");
   uint32_t entry = c.find(path.data(), path.size());
   if (entry == kNoEntry) return make_error(ENOENT, "not a folder above a mount");
-  return open_mirror(p_.dir.namespace_mirrors_fd(), p_.dir.tmp_fd(), c.entries[entry].dir_hash, 0, p_.inodes);
+  return mirror(p_.dir.namespace_mirrors_fd(), c.entries[entry].dir_hash, 0);
 }
 
 Result<Fd> ProgramRequests::dataset_directory(const IncomingRequest& r) {
@@ -141,7 +144,7 @@ Result<Fd> ProgramRequests::dataset_directory(const IncomingRequest& r) {
   uint32_t entry = v->find(r.payload);
   if (entry == kNoEntry) return make_error(ENOENT, "no such folder");
   if (!v->catalog().entries[entry].is_dir()) return make_error(ENOTDIR, "a file");
-  return open_mirror(d->mirrors.get(), p_.dir.tmp_fd(), v->catalog().entries[entry].dir_hash, d->id(), p_.inodes);
+  return mirror(d->mirrors.get(), v->catalog().entries[entry].dir_hash, d->id());
 }
 
 void ProgramRequests::directory(const IncomingRequest& r) {

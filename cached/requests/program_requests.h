@@ -38,6 +38,7 @@ class ProgramRequests {
  private:
   bool open_lazy(const IncomingRequest& request, const Object& object);
   void lazy_files(const IncomingRequest& request, const LazyFile& file, uint64_t handle_inode);
+  Result<Fd> mirror(int mirrors, uint64_t hash, uint64_t dataset_id);
   Result<Fd> namespace_directory(const std::string& path);
   Result<Fd> dataset_directory(const IncomingRequest& request);
 

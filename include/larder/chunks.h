@@ -1,17 +1,20 @@
 // Lazy objects: objects too large to be fetched whole before open() returns. Drawing: docs/shared_memory.md, "Lazy
 // objects".
 //
-// In <dataset id>/l/ there are, for each of them,
+// For each of them there are
 //
-//   <object id>              the handle: an empty directory. open() gives a program an ordinary O_RDONLY descriptor of
+//   <dataset id>/l/<object id>
+//                            the handle: an empty directory. open() gives a program an ordinary O_RDONLY descriptor of
 //                            it, so the kernel keeps the file position (shared over dup, fork, exec, SCM_RIGHTS) and
 //                            refuses every reader that the library cannot intercept: read is EISDIR, mmap is ENODEV,
 //                            also for root, io_uring, static children, and a descriptor opened again through /proc.
-//   <handle inode, hex>      the data: a sparse file of the object's size. Only the library and larderd open it.
-//   <handle inode, hex>.map  ChunkMap, mapped read-only by programs.
+//   <dataset id>/l/<handle inode, hex>.map
+//                            ChunkMap, mapped read-only by programs.
+//   chunks/<dataset id>/<handle inode, hex>
+//                            the data: a sparse file of the object's size. Only the library and larderd open it.
 //
-// When all chunks are there, larderd sets `whole` and renames the data file to <dataset id>/<object id>, an ordinary
-// cache file.
+// When all chunks are there, larderd sets `whole` and renames the data file to chunks/<dataset id>/<object id>: an
+// ordinary cache file, which lies there because chunks/ may be a file system of its own.
 //
 // Invariants:
 //  1. All fields but `whole` and the words never change in the life of the file.
@@ -46,8 +49,8 @@ struct ChunkMap {
   ObjectId oid;
   uint64_t size;          // of the object, bytes
   int64_t mtime_ns;       // of the object
-  uint64_t handle_inode;  // real inode numbers, in the cache's file system
-  uint64_t data_inode;
+  uint64_t handle_inode;  // real inode number
+  uint64_t data_inode;    // real inode number in the file system of chunks/
   uint32_t chunk_count;
   std::atomic<uint32_t> whole;
   uint64_t reserved[6];

@@ -18,7 +18,7 @@ inline constexpr char kControlFile[] = "control";
 inline constexpr char kPresenceFile[] = "presence";
 inline constexpr char kLockFile[] = "lock";
 inline constexpr char kUnfinishedFolder[] = "tmp";  // what larderd is still making
-inline constexpr char kChunksFolder[] = "chunks";   // of a cache that is larderd's own: the file system of the chunks
+inline constexpr char kChunksFolder[] = "chunks";   // the bytes of objects that come in chunks
 inline constexpr char kNamespaceFolder[] = "ns";    // the catalog of mount points and of the folders above them
 inline constexpr char kMirrorFolder[] = "m";        // of a dataset or the namespace: real, empty directories
 inline constexpr char kLazyFolder[] = "l";          // of a dataset: include/larder/chunks.h
@@ -57,7 +57,7 @@ class CacheName {
   }
 
  private:
-  char text_[64];  // the longest is the path of a handle: 16 + 3 + 32 bytes
+  char text_[64];  // the longest is that of an object that came in chunks: 7 + 16 + 1 + 32 bytes
   size_t size_ = 0;
 };
 
@@ -111,8 +111,15 @@ inline CacheName lazy_folder_path(uint64_t dataset_id) {
 inline CacheName handle_path(uint64_t dataset_id, ObjectId oid) {
   return lazy_folder_path(dataset_id).add(oid);
 }
+inline CacheName chunks_path(uint64_t dataset_id) {
+  return CacheName().add(kChunksFolder).add("/").add(dataset_id);
+}
 inline CacheName chunk_data_path(uint64_t dataset_id, uint64_t handle_inode) {
-  return lazy_folder_path(dataset_id).add(handle_inode);
+  return chunks_path(dataset_id).add("/").add(handle_inode);
+}
+// An object that came in chunks and has become whole.
+inline CacheName whole_chunks_path(uint64_t dataset_id, ObjectId oid) {
+  return chunks_path(dataset_id).add("/").add(oid);
 }
 inline CacheName chunk_map_path(uint64_t dataset_id, uint64_t handle_inode) {
   return lazy_folder_path(dataset_id).add(handle_inode).add(kChunkMapSuffix);

@@ -12,8 +12,10 @@
 //       catalog.<version>     include/larder/catalog.h
 //       residency.<version>   Residency
 //       m/<hash>              mirror directories: one real, empty directory for a directory that a program opened
-//       l/                    lazy objects: include/larder/chunks.h
+//       l/                    lazy objects, but for their bytes: include/larder/chunks.h
 //       <object id>           cache files (32 hex digits), mode 0444, whole, mtime = the object's Last-Modified
+//   chunks/                   a file system of its own if the cache is the daemon's own memory
+//       <dataset id>/         the bytes of lazy objects, and of those that have become whole: chunks.h
 //   tmp/                      what the daemon is still making
 //
 // All numbers are little-endian, all files are made by the daemon. "Read-only" means that programs hold O_RDONLY
@@ -33,15 +35,15 @@ namespace larder {
 //  1. generation is even while the rest is stable. The daemon makes it odd, changes the rest, and makes it even again
 //     (a seqlock). A reader copies what it needs and starts again if generation moved. It never goes back, not even
 //     over restarts.
-//  2. magic, format, instance, cache_dev never change in the life of the file.
+//  2. magic, format, instance, cache_dev, chunks_dev never change in the life of the file.
 //  3. mounts[0 .. mount_count) are sorted by path length, longest first: the first prefix that matches is the mount.
 //  4. For every mount, <dataset>/catalog.<version> and residency.<version> exist before generation names them. The
 //     files of an older version are unlinked afterwards; a process that has them mapped keeps them.
 //
-// Version history: 1 first.
+// Version history: 1 first; 2 chunks_dev, and the bytes of lazy objects lie in chunks/.
 
 inline constexpr uint64_t kControlMagic = 0x314c525443444c4cULL;  // "LLDCTRL1"
-inline constexpr uint32_t kControlFormat = 1;
+inline constexpr uint32_t kControlFormat = 2;
 inline constexpr uint32_t kMaxMounts = 60;
 inline constexpr uint32_t kMaxMountPath = 511;
 
@@ -78,7 +80,8 @@ struct Control {
   uint32_t gid;
   uint32_t wait_ms;  // longest that a program waits for the daemon
   uint32_t mount_count;
-  uint64_t reserved[8];
+  uint64_t chunks_dev;  // st_dev of chunks/; may be cache_dev
+  uint64_t reserved[7];
   ControlMount mounts[kMaxMounts];
 };
 static_assert(sizeof(Control) == 144 + kMaxMounts * sizeof(ControlMount));
@@ -117,7 +120,8 @@ inline constexpr uint64_t residency_bytes(uint32_t entries) {
 // ---- inode table ---------------------------------------------------------------------------------------------------
 //
 // From the real inode number of a cache file or mirror directory to what it stands for. tmpfs numbers inodes in
-// sequence, so the number itself is the hash: used pages stay dense in a large sparse file.
+// sequence, so the number itself is the hash: used pages stay dense in a large sparse file. Those of chunks/, if that
+// is another file system, have the highest bit set, which no real number has.
 //  1. A slot is filled value first, real_inode last (release). It is emptied (kTombstone) only when nobody can have the
 //     file open. So a miss means "not a cache file", unless control names a newer table.
 //  2. At most half of the slots are used, tombstones included; a larger table is a new file and a new generation.
@@ -125,6 +129,13 @@ inline constexpr uint64_t residency_bytes(uint32_t entries) {
 inline constexpr uint64_t kInodeTableMagic = 0x31424154494c4c4cULL;
 inline constexpr uint32_t kInodeTableFormat = 1;
 inline constexpr uint64_t kTombstone = ~0ULL;
+inline constexpr uint64_t kChunksInode = 1ULL << 63;
+
+// The number that a file has in the table; 0: it is on neither of the cache's file systems.
+inline uint64_t inode_key(uint64_t cache_dev, uint64_t chunks_dev, uint64_t dev, uint64_t inode) {
+  if (dev == cache_dev) return inode;
+  return dev == chunks_dev ? inode | kChunksInode : 0;
+}
 
 enum class InodeKind : uint32_t {
   kFile = 1,

@@ -126,7 +126,7 @@ int fill_once(Slot& s, uint64_t dataset_id, uint64_t handle_inode, uint64_t dev)
 
 // Fills the slot of a handle. 0 or -errno as until_opened().
 int fill(uint64_t dataset_id, uint64_t handle_inode) {
-  const uint64_t dev = patience(dataset_id).cache_dev;
+  const uint64_t dev = patience(dataset_id).chunks_dev;
   return until_opened(dataset_id, handle_inode,
                       [&] { return fill_once(slot_of(handle_inode), dataset_id, handle_inode, dev); });
 }
@@ -169,7 +169,7 @@ int try_open_alone(uint64_t dataset_id, uint64_t handle_inode, uint64_t dev, Laz
 
 // Opened for one call alone. 0 or -errno.
 int open_alone(uint64_t dataset_id, uint64_t handle_inode, Lazy* out) {
-  const uint64_t dev = patience(dataset_id).cache_dev;
+  const uint64_t dev = patience(dataset_id).chunks_dev;
   const int r =
       until_opened(dataset_id, handle_inode, [&] { return try_open_alone(dataset_id, handle_inode, dev, out); });
   return r == -EAGAIN ? -EIO : r;
@@ -235,7 +235,7 @@ void prepare_handle(int fd) {
   Lazy lazy;
   if (!id.lazy || (read_slot(s, st.st_ino, &lazy) && data_is_ours(lazy))) return;
   process.handles.store(true, std::memory_order_relaxed);
-  fill_once(s, id.dataset_id, st.st_ino, patience(id.dataset_id).cache_dev);
+  fill_once(s, id.dataset_id, st.st_ino, patience(id.dataset_id).chunks_dev);
 }
 
 void closing_handle() {

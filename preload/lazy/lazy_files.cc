@@ -15,7 +15,7 @@ Patience patience(uint64_t dataset_id) {
     Patience p;
     if (!enter(&session)) return p;
     p.wait_ms = session.state->wait_ms;
-    p.cache_dev = session.state->cache_dev;
+    p.chunks_dev = session.state->chunks_dev;
     for (uint32_t i = 0; i < session.state->mount_count; ++i)
       if (session.state->mounts[i].dataset_id == dataset_id) p.fallback = session.state->mounts[i].fallback;
     if (left_intact(session)) return p;
@@ -39,7 +39,7 @@ bool is_data_file(int fd, uint64_t dev, const ChunkMap* map) {
 
 // The data file, under either of its names: an object that has become whole is an ordinary cache file.
 int open_data(uint64_t dataset_id, uint64_t handle_inode, const ChunkMap* map, uint64_t dev) {
-  const CacheName lazy = chunk_data_path(dataset_id, handle_inode), whole = object_path(dataset_id, map->oid);
+  const CacheName lazy = chunk_data_path(dataset_id, handle_inode), whole = whole_chunks_path(dataset_id, map->oid);
   const bool is_whole = map->whole.load(std::memory_order_acquire) != 0;
   int fd = open_in_cache(is_whole ? whole : lazy, O_RDONLY | O_CLOEXEC);
   if (fd == -ENOENT) fd = open_in_cache(is_whole ? lazy : whole, O_RDONLY | O_CLOEXEC);
@@ -71,37 +71,37 @@ int map_chunks(int fd, uint64_t handle_inode, Range* range, LazyFiles* out) {
   return good_map(out->map, static_cast<uint64_t>(st.st_size), handle_inode) ? 0 : -EAGAIN;
 }
 
-int open_by_name(uint64_t dataset_id, uint64_t handle_inode, uint64_t cache_dev, Range* range, LazyFiles* out) {
+int open_by_name(uint64_t dataset_id, uint64_t handle_inode, uint64_t chunks_dev, Range* range, LazyFiles* out) {
   sys::Fd map(open_in_cache(chunk_map_path(dataset_id, handle_inode), O_RDONLY | O_CLOEXEC));
   if (map.get() < 0) return map.get();
   if (const int error = map_chunks(map.get(), handle_inode, range, out)) return error;
-  out->data = open_data(dataset_id, handle_inode, out->map, cache_dev);
+  out->data = open_data(dataset_id, handle_inode, out->map, chunks_dev);
   return out->data < 0 ? out->data : 0;
 }
 
 // A sandbox that came after the handle was opened (Landlock): larderd opens for us.
-int open_by_request(uint64_t dataset_id, uint64_t handle_inode, uint64_t cache_dev, Range* range, LazyFiles* out) {
+int open_by_request(uint64_t dataset_id, uint64_t handle_inode, uint64_t chunks_dev, Range* range, LazyFiles* out) {
   int fds[2];
   if (ask_for_files(dataset_id, handle_inode, fds) != 0) return -EACCES;
   sys::Fd map(fds[0]), data(fds[1]);
   if (const int error = map_chunks(map.get(), handle_inode, range, out)) return error;
-  if (!is_data_file(data.get(), cache_dev, out->map)) return -ENOENT;
+  if (!is_data_file(data.get(), chunks_dev, out->map)) return -ENOENT;
   out->data = data.release();
   return 0;
 }
 
 }  // namespace
 
-int try_open_lazy_files(uint64_t dataset_id, uint64_t handle_inode, uint64_t cache_dev, Range* range, LazyFiles* out) {
+int try_open_lazy_files(uint64_t dataset_id, uint64_t handle_inode, uint64_t chunks_dev, Range* range, LazyFiles* out) {
   *out = LazyFiles();
-  int r = open_by_name(dataset_id, handle_inode, cache_dev, range, out);
-  if (r == -EACCES) r = open_by_request(dataset_id, handle_inode, cache_dev, range, out);
+  int r = open_by_name(dataset_id, handle_inode, chunks_dev, range, out);
+  if (r == -EACCES) r = open_by_request(dataset_id, handle_inode, chunks_dev, range, out);
   if (r != 0 && range == nullptr && out->map != nullptr) sys::munmap(const_cast<ChunkMap*>(out->map), out->map_bytes);
   return r;
 }
 
 int open_lazy_files(uint64_t dataset_id, uint64_t handle_inode, LazyFiles* out) {
-  const uint64_t dev = patience(dataset_id).cache_dev;
+  const uint64_t dev = patience(dataset_id).chunks_dev;
   return until_opened(dataset_id, handle_inode,
                       [&] { return try_open_lazy_files(dataset_id, handle_inode, dev, nullptr, out); });
 }

@@ -9,7 +9,7 @@ namespace larder {
 struct Patience {
   Fallback fallback = Fallback::kWait;
   uint32_t wait_ms = 30000;
-  uint64_t cache_dev = 0;
+  uint64_t chunks_dev = 0;
 };
 Patience patience(uint64_t dataset_id);
 
@@ -27,7 +27,7 @@ struct LazyFiles {
 // One attempt. The map is shown in *range, which grows by a new one if it is too small and is never given back; null:
 // in a mapping of the caller's. 0 or -errno, and then nothing is the caller's: -ENOENT if one of the files is not there
 // just now, -EAGAIN if another thread of the program put something else in the place of a descriptor meanwhile.
-int try_open_lazy_files(uint64_t dataset_id, uint64_t handle_inode, uint64_t cache_dev, Range* range, LazyFiles* out);
+int try_open_lazy_files(uint64_t dataset_id, uint64_t handle_inode, uint64_t chunks_dev, Range* range, LazyFiles* out);
 
 // Calls once() until it neither says -ENOENT (then larderd is asked for the object) nor -EAGAIN. 0 or -errno; -ESTALE:
 // larderd does not know the object any more; -EAGAIN: other threads use the numbers of our descriptors all the time.

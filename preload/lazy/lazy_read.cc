@@ -115,7 +115,7 @@ ssize_t lazy_pread(Lazy& lazy, void* buffer, size_t length, uint64_t offset) {
 
 int open_whole(const Lazy& lazy) {
   for (int attempt = 0; attempt < kOpenAttempts; ++attempt) {
-    const int fd = open_in_cache(object_path(lazy.dataset_id, lazy.oid), O_RDONLY | O_CLOEXEC);
+    const int fd = open_object(lazy.dataset_id, lazy.oid, O_RDONLY | O_CLOEXEC);
     if (fd != -ENOENT) return fd;
     if (int error = ask_chunks(lazy.dataset_id, lazy.handle_inode, 0, 0, kChunksWhole)) return error;
   }

@@ -27,4 +27,9 @@ int open_in_cache(const CacheName& name, int flags) {
   return __builtin_expect(fd >= 0, 1) ? fd : recover(root, fd, name, flags);
 }
 
+int open_object(uint64_t dataset_id, ObjectId oid, int flags) {
+  const int fd = open_in_cache(object_path(dataset_id, oid), flags);
+  return __builtin_expect(fd != -ENOENT, 1) ? fd : open_in_cache(whole_chunks_path(dataset_id, oid), flags);
+}
+
 }  // namespace larder

@@ -13,4 +13,8 @@ namespace larder {
 // Any thread, also in a signal handler; a vfork child never repairs its parent's descriptor.
 int open_in_cache(const CacheName& name, int flags);
 
+// Opens a whole object: where objects that came at once lie, else where those lie that came in chunks. One system call
+// more for the latter, which are large.
+int open_object(uint64_t dataset_id, ObjectId oid, int flags);
+
 }  // namespace larder

@@ -90,8 +90,7 @@ Identity identify(const struct stat& st) {
   Session session;
   if (!enter(&session)) return id;
   const State* s = session.state;
-  if (st.st_dev != s->cache_dev || s->inodes == nullptr) return id;
-  const InodeSlot* slot = s->inodes->find(st.st_ino, s->inode_mask);
+  const InodeSlot* slot = s->slot_of(st.st_dev, st.st_ino);
   if (slot == nullptr) return id;
   id.inode = slot->inode;
   id.dataset_id = slot->dataset_id;

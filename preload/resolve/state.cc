@@ -166,6 +166,7 @@ bool copy_mounts(const Control* c, State* s, uint64_t* ns_version, uint64_t vers
   s->uid = c->uid;
   s->gid = c->gid;
   s->cache_dev = c->cache_dev;
+  s->chunks_dev = c->chunks_dev;
   std::atomic_thread_fence(std::memory_order_acquire);
   if (c->generation.load(std::memory_order_relaxed) != before) return false;
   s->generation = before;

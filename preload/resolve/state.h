@@ -61,7 +61,7 @@ struct State {
   uint32_t mount_count = 0;
   uint32_t wait_ms = 0;
   uint32_t uid = 0, gid = 0;
-  uint64_t cache_dev = 0;
+  uint64_t cache_dev = 0, chunks_dev = 0;
   int64_t retired_ms = 0;
   const InodeTable* inodes = nullptr;
   uint32_t inode_mask = 0;
@@ -73,6 +73,12 @@ struct State {
     uint32_t entry;
   } ancestors[kMaxMounts * 2];
   StateMount mounts[kMaxMounts];
+
+  // What the kernel's device and inode numbers are in the inode table; null: nothing of ours.
+  const InodeSlot* slot_of(uint64_t dev, uint64_t inode) const {
+    const uint64_t key = inode_key(cache_dev, chunks_dev, dev, inode);
+    return key != 0 && inodes != nullptr ? inodes->find(key, inode_mask) : nullptr;
+  }
 };
 
 // How the current directory lies to the mounts: decides whether a relative path without ".." can be ours.

@@ -53,7 +53,7 @@ int open_handle(const Lookup& f, int flags) {
 
 // The warm path: one system call. -ENOENT: not in the cache (any more).
 int open_cached(const Lookup& f, int flags) {
-  return open_in_cache(object_path(f.dataset_id, f.entry.oid), flags & ~kDropped);
+  return open_object(f.dataset_id, f.entry.oid, flags & ~kDropped);
 }
 
 void note_warm(const Lookup& f) {

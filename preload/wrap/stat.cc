@@ -89,7 +89,7 @@ int patch_directory(const Identity& id, struct stat* st) {
 
 int patch_stat(struct stat* st) {
   State* s = current_state();
-  if (s == nullptr || st->st_dev != s->cache_dev) return 0;
+  if (s == nullptr || (st->st_dev != s->cache_dev && st->st_dev != s->chunks_dev)) return 0;
   Identity id = identify(*st);
   if (id.kind == Kind::kNone) return 0;
   if (id.kind != Kind::kFile) return patch_directory(id, st);
@@ -146,8 +146,7 @@ __attribute__((noinline)) int patch_any(struct stat* st) {
 
 // A quick test first: other files of the cache's tmpfs are not a dataset's either.
 inline bool may_need_patch(const State* s, const struct stat& st) {
-  if (st.st_dev == s->cache_dev && s->inodes != nullptr && s->inodes->find(st.st_ino, s->inode_mask) != nullptr)
-    return true;
+  if (s->slot_of(st.st_dev, st.st_ino) != nullptr) return true;
   return S_ISDIR(st.st_mode) && s->covered_count != 0;
 }
 
@@ -270,7 +269,8 @@ int patched_statx(int r, int dirfd, const char* path, int flags, struct statx* x
   if (s == nullptr) return r;
   uint64_t dev =
       (x->stx_dev_minor & 0xff) | uint64_t{x->stx_dev_major} << 8 | (uint64_t{x->stx_dev_minor} & ~0xffULL) << 12;
-  if (dev != s->cache_dev && !(S_ISDIR(x->stx_mode) && s->covered_count != 0)) return r;
+  const bool in_cache = dev == s->cache_dev || dev == s->chunks_dev;
+  if (!in_cache && !(S_ISDIR(x->stx_mode) && s->covered_count != 0)) return r;
   struct stat st;
   constexpr int kKnown = AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT;
   if (sys::fstatat(dirfd, path, &st, flags & kKnown) != 0) return r;

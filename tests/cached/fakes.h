@@ -278,10 +278,15 @@ T must(Result<T> r) {
   return std::move(*r);
 }
 
+inline Result<std::unique_ptr<CacheDir>> open_cache(const std::string& folder) {
+  Result<Home> home = Home::folder(folder, 0755);
+  return home ? CacheDir::open(std::move(*home)) : home.error();
+}
+
 struct Inside {
   explicit Inside(Outside& o, uint32_t connections = 8, uint32_t wait_ms = 300)
       : out(o),
-        dir(must(CacheDir::open(o.config.cache_dir))),
+        dir(must(open_cache(o.config.cache_dir))),
         publisher(must(ControlWriter::start(*dir, 1000, meter))),
         inodes(must(InodeTableWriter::open(*dir, *publisher, meter))),
         cache(*dir, *inodes, meter, o.limits),

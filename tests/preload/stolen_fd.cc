@@ -66,7 +66,7 @@ int steal(int handle, int other) {
     const ssize_t size = readlink(("/proc/self/fd/" + std::to_string(n)).c_str(), link, sizeof link - 1);
     if (n == handle || size < 0) continue;
     link[size] = 0;
-    if (strstr(link, "/l/") != nullptr) taken += dup2(other, n) == n;
+    if (strstr(link, "/chunks/") != nullptr) taken += dup2(other, n) == n;
   }
   return taken;
 }

@@ -192,7 +192,7 @@ TEST_F(BudgetTest, ASmallerCacheSizeHoldsForLeftovers) {
   }
   out.limits = {1 << 20, 0, 64 << 10};
   Inside in(out);
-  in.cache.add(must(Dataset::open(def, in.dir->fd(), in.dir->tmp_fd(), in.meter)));
+  in.cache.add(must(Dataset::open(def, *in.dir, in.meter)));
   ASSERT_GT(in.cache.usage().used, out.limits.cache_size);
   in.cache.keep_limits();
   EXPECT_LE(in.cache.usage().used, out.limits.cache_size);

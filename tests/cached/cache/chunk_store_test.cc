@@ -19,7 +19,7 @@ TEST_F(Lazy, ToTheKernelAHandleIsADirectoryThatNobodyReads) {
   Lazily in(out);
   auto d = in.mount();
   LazyPtr f = in.open(d, "big");
-  Result<Fd> h = f->open_handle();
+  Result<Fd> h = in.dir->open_for_program(handle_path(d->id(), f->object.oid));
   ASSERT_TRUE(h.ok());
   EXPECT_EQ(in.state(d, "big"), kLazy);
   char c;
@@ -294,7 +294,7 @@ TEST_F(Lazy, TheNextDaemonKnowsTheHandlesOfWholeOnes) {
     auto d = in.mount();
     LazyPtr f = in.open(d, "big");
     handle = f->handle_inode();
-    data = fmt::format("{}/{:016x}/l/{:016x}", out.config.cache_dir, d->id(), handle);
+    data = fmt::format("{}/chunks/{:016x}/{:016x}", out.config.cache_dir, d->id(), handle);
     ASSERT_EQ(in.read(d, "big"), all);
     ASSERT_TRUE(f->is_whole());
   }

@@ -16,17 +16,17 @@ using ::testing::HasSubstr;
 TEST(CacheDir, WhatIsMadeForAStartThatFailsGoesAgain) {
   TempFolder t;
   {
-    auto dir = CacheDir::open(t / "c");
+    auto dir = test::open_cache(t / "c");
     ASSERT_TRUE(dir.ok());
   }
   EXPECT_FALSE(std::filesystem::exists(t / "c"));
   {
-    auto dir = CacheDir::open(t / "c");
+    auto dir = test::open_cache(t / "c");
     (*dir)->keep();
   }
   EXPECT_TRUE(std::filesystem::exists(t / "c/control"));
   {
-    auto dir = CacheDir::open(t / "c");
+    auto dir = test::open_cache(t / "c");
     ASSERT_TRUE(dir.ok());
   }  // taken over, not made: stays
   EXPECT_TRUE(std::filesystem::exists(t / "c/control"));
@@ -34,8 +34,8 @@ TEST(CacheDir, WhatIsMadeForAStartThatFailsGoesAgain) {
 
 TEST(CacheDir, TwoDaemonsNeverShareADirectory) {
   TempFolder t;
-  auto first = CacheDir::open(t / "c");
-  auto second = CacheDir::open(t / "c");
+  auto first = test::open_cache(t / "c");
+  auto second = test::open_cache(t / "c");
   ASSERT_FALSE(second.ok());
   EXPECT_EQ(second.error().code, EBUSY);
   EXPECT_THAT(second.error().message, HasSubstr(fmt::format("pid {}", ::getpid())));
@@ -45,10 +45,10 @@ TEST(CacheDir, ADirectoryThatOthersMayWriteIsRefused) {
   TempFolder t;
   ::mkdir((t / "c").c_str(), 0700);
   ::chmod((t / "c").c_str(), 0777);
-  EXPECT_EQ(CacheDir::open(t / "c").error().code, EACCES);
+  EXPECT_EQ(test::open_cache(t / "c").error().code, EACCES);
   ::chmod((t / "c").c_str(), 0755);
   ::symlink((t / "c").c_str(), (t / "link").c_str());
-  EXPECT_FALSE(CacheDir::open(t / "link").ok());
+  EXPECT_FALSE(test::open_cache(t / "link").ok());
 }
 
 // A new daemon keeps control (the generation only grows, epoch + 1, an odd generation is repaired), removes leftovers
@@ -58,7 +58,7 @@ TEST(CacheDir, TakeOver) {
   Meter meter{0};
   uint64_t generation, instance;
   {
-    auto dir = CacheDir::open(t / "c");
+    auto dir = test::open_cache(t / "c");
     (*dir)->keep();
     auto p = ControlWriter::start(**dir, 1000, meter);
     EXPECT_EQ((*dir)->control()->epoch, 1u);
@@ -68,7 +68,7 @@ TEST(CacheDir, TakeOver) {
   }
   std::ofstream(t / "c/tmp/half") << "x";
   std::ofstream(t / "c/notes.txt") << "x";
-  auto dir = CacheDir::open(t / "c");
+  auto dir = test::open_cache(t / "c");
   auto p = ControlWriter::start(**dir, 1000, meter);
   EXPECT_EQ((*dir)->control()->epoch, 2u);
   EXPECT_EQ((*dir)->control()->instance, instance);
@@ -82,12 +82,12 @@ TEST(CacheDir, TakeOver) {
 TEST(CacheDir, ADamagedControlIsMadeAnew) {
   TempFolder t;
   {
-    auto dir = CacheDir::open(t / "c");
+    auto dir = test::open_cache(t / "c");
     (*dir)->keep();
   }
   for (const std::string& bytes : {std::string(), std::string(100, 'x'), std::string(sizeof(Control), 'y')}) {
     std::ofstream(t / "c/control", std::ios::trunc) << bytes;
-    auto dir = CacheDir::open(t / "c");
+    auto dir = test::open_cache(t / "c");
     ASSERT_TRUE(dir.ok());
     EXPECT_EQ((*dir)->control()->magic, kControlMagic);
     EXPECT_NE((*dir)->control()->instance, 0u);
@@ -97,7 +97,7 @@ TEST(CacheDir, ADamagedControlIsMadeAnew) {
 TEST(CacheDir, PresenceIsWhatTheKernelSays) {
   TempFolder t;
   ::signal(SIGIO, SIG_IGN);
-  auto dir = CacheDir::open(t / "c");
+  auto dir = test::open_cache(t / "c");
   EXPECT_FALSE((*dir)->program_present());
   {
     Fd fd(::open((t / "c/presence").c_str(), O_RDONLY));
@@ -111,7 +111,7 @@ TEST(CacheDir, PresenceIsWhatTheKernelSays) {
 class Inodes : public ::testing::Test {
  protected:
   void open() {
-    dir = std::move(*CacheDir::open(t / "c"));
+    dir = std::move(*test::open_cache(t / "c"));
     dir->keep();
     publisher = std::move(*ControlWriter::start(*dir, 1000, meter));
     table = std::move(*InodeTableWriter::open(*dir, *publisher, meter));

@@ -45,9 +45,10 @@ TEST(Names, AreSpelledAsTheyAlwaysWere) {
   EXPECT_EQ(residency_path(id, number).c_str(), folder + "/residency." + hex(42));
   EXPECT_EQ(object_path(id, oid).c_str(), folder + "/" + object);
   EXPECT_EQ(handle_path(id, oid).c_str(), folder + "/l/" + object);
-  EXPECT_EQ(chunk_data_path(id, number).c_str(), folder + "/l/" + hex(42));
+  EXPECT_EQ(chunk_data_path(id, number).c_str(), "chunks/" + folder + "/" + hex(42));
+  EXPECT_EQ(whole_chunks_path(id, oid).c_str(), "chunks/" + folder + "/" + object);
   EXPECT_EQ(chunk_map_path(id, number).c_str(), folder + "/l/" + hex(42) + ".map");
-  EXPECT_EQ(std::string_view(handle_path(id, oid)).size(), 51u);
+  EXPECT_EQ(std::string_view(whole_chunks_path(id, oid)).size(), 56u);
 }
 
 }  // namespace
