@@ -62,6 +62,7 @@ help:
 	@echo 'make test            deps, build, all tests'
 	@echo 'make test-frameworks PyTorch, Paddle, TensorFlow, DALI, CPython'"'"'s own tests, older Debians on a dataset'
 	@echo 'make test-all        both'
+	@echo 'make test-own        the Python tests with a cache in memory of larderd'"'"'s own'
 	@echo 'make soak            large objects: a million operations, 10 GiB through 1 GiB; an hour'
 	@echo 'make demo            deps, build, two epochs over an S3 bucket with real photographs'
 	@echo 'make bench           the table of docs/benchmarks.md; make bench-peers adds other file systems'
@@ -167,6 +168,13 @@ test:
 	$(submake) all $(TEST_PROGRAMS) replay_programs
 	@sh tests/tools/venv.sh build/venv >/dev/null
 	@$(PYTHON) tests/run.py --build $(BUILD)
+
+# The Python tests once more, with larderd's own memory as the cache of every larderd that names no folder.
+test-own:
+	@sh tests/tools/deps.sh $(BUILD_PACKAGES) $(TEST_PACKAGES)
+	$(submake) all $(TEST_PROGRAMS)
+	@sh tests/tools/venv.sh build/venv >/dev/null
+	@LARDER_TEST_HOME=own $(PYTHON) tests/run.py --build $(BUILD) --only python
 
 # What `make test` does with large objects for seconds, for an hour or so: a million operations, an object of 10 GiB. 16 GiB of memory, 8 of disk.
 soak:
@@ -296,8 +304,9 @@ install: $(call stripped,$(INSTALLED_BIN) $(INSTALLED_LIB))
 	$(BUILD)/larder completion zsh >$(DESTDIR)$(PREFIX)/share/$(word 2,$(COMPLETIONS))
 	$(BUILD)/larder completion fish >$(DESTDIR)$(PREFIX)/share/$(word 3,$(COMPLETIONS))
 	sed 's|@PREFIX@|$(PREFIX)|g' examples/larderd.service.in >$(DESTDIR)$(PREFIX)/lib/systemd/system/larderd.service
-	sed 's|@PREFIX@|$(PREFIX)|g' examples/dev-shm-larder.mount.in >$(DESTDIR)$(PREFIX)/lib/systemd/system/dev-shm-larder.mount
-	chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/larderd.service $(DESTDIR)$(PREFIX)/lib/systemd/system/dev-shm-larder.mount
+	for unit in dev-shm-larder.mount dev-shm-larder-chunks.mount; do \
+	  sed 's|@PREFIX@|$(PREFIX)|g' examples/$$unit.in >$(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit || exit 1; done
+	chmod 644 $(addprefix $(DESTDIR)$(PREFIX)/lib/systemd/system/,larderd.service dev-shm-larder.mount dev-shm-larder-chunks.mount)
 	install -m 644 examples/larder.toml examples/valgrind.supp README.md CHANGELOG.md docs/*.md $(DESTDIR)$(PREFIX)/share/doc/larder
 
 install-debug: install
@@ -308,5 +317,5 @@ install-debug: install
 clean:
 	rm -rf build build-asan build-tsan build-fuzz build-cross $(BUILD)
 
-.PHONY: all help bench_programs replay_programs fuzz_programs fuzz lint lint_sources format deps test soak frameworks test-frameworks test-all asan asan_programs tsan cross demo bench bench-peers bench-sync install install-debug clean
+.PHONY: all help bench_programs replay_programs fuzz_programs fuzz lint lint_sources format deps test soak frameworks test-frameworks test-all test-own asan asan_programs tsan cross demo bench bench-peers bench-sync install install-debug clean
 -include $(shell find $(BUILD)/obj $(BUILD)/bench -name '*.d' 2>/dev/null) $(wildcard $(BUILD)/*.d)

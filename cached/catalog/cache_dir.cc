@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
+#include <algorithm>
 #include <functional>
 #include <tuple>
 
@@ -17,18 +18,8 @@ namespace larder {
 static constexpr size_t kPresenceBytes = 4096;
 
 static FsSpace space_of(const struct statvfs& s) {
-  return {uint64_t{s.f_blocks} * s.f_frsize, uint64_t{s.f_bavail} * s.f_frsize};
-}
-
-Result<FsSpace> fs_space(const std::string& path) {
-  std::string at = path;
-  struct statvfs s;
-  while (::statvfs(at.c_str(), &s) != 0) {
-    if (errno != ENOENT || at == "/") return os_error("cannot find the file system of " + path);
-    size_t slash = at.rfind('/');
-    at = slash == 0 || slash == at.npos ? "/" : at.substr(0, slash);
-  }
-  return space_of(s);
+  const uint64_t inodes = s.f_files != 0 ? uint64_t{s.f_favail} : UINT64_MAX;  // 0: the file system counts none
+  return {uint64_t{s.f_blocks} * s.f_frsize, uint64_t{s.f_bavail} * s.f_frsize, inodes};
 }
 
 FsSpace fs_space(int fd) {
@@ -36,21 +27,21 @@ FsSpace fs_space(int fd) {
   return ::fstatvfs(fd, &s) == 0 ? space_of(s) : FsSpace{};
 }
 
-static uint64_t usage_below(int fd) {
+uint64_t disk_usage(int folder) {
   uint64_t sum = 0;
-  (void)for_each_name(fd, [&](const char* name) {
+  (void)for_each_name(folder, [&](const char* name) {
     struct stat st;
-    if (::fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) != 0) return;
+    if (::fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) != 0) return;
     sum += static_cast<uint64_t>(st.st_blocks) * 512;
     if (!S_ISDIR(st.st_mode)) return;
-    if (Result<Fd> sub = open_dir(fd, name)) sum += usage_below(sub->get());
+    if (Result<Fd> sub = open_dir(folder, name)) sum += disk_usage(sub->get());
   });
   return sum;
 }
 
 uint64_t disk_usage(const std::string& path) {
   Result<Fd> fd = open_dir(AT_FDCWD, path);
-  return fd ? usage_below(fd->get()) : 0;
+  return fd ? disk_usage(fd->get()) : 0;
 }
 
 bool nobody_else_has(int fd) {
@@ -178,6 +169,11 @@ Status CacheDir::new_control() {
   if (Status s = pwrite_all(file->get(), fresh.get(), sizeof(Control), 0); !s) return s;
   if (::fchmod(file->get(), 0644) != 0) return os_error("cannot set the mode of control");
   return link_file_over(file->get(), tmp_.get(), fd(), kControlFile);
+}
+
+FsSpace CacheDir::space() const {
+  const FsSpace files = fs_space(fd()), chunks = fs_space(chunks_fd());
+  return {files.total, std::min(files.free, chunks.free), std::min(files.free_inodes, chunks.free_inodes)};
 }
 
 uint64_t CacheDir::used_by_tables() const {

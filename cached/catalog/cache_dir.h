@@ -19,13 +19,13 @@ namespace larder {
 struct FsSpace {
   uint64_t total = 0;
   uint64_t free = 0;
+  uint64_t free_inodes = 0;
 };
-// Space of the file system that holds `path` (or would: the nearest folder above it that exists).
-Result<FsSpace> fs_space(const std::string& path);
 FsSpace fs_space(int fd);
 
 // Bytes on disk below a folder; 0 if there is none.
 uint64_t disk_usage(const std::string& path);
+uint64_t disk_usage(int folder);
 
 class CacheDir {
  public:
@@ -37,6 +37,9 @@ class CacheDir {
 
   const Home& home() const { return home_; }
   int fd() const { return home_.fd(); }
+  int chunks_fd() const { return chunks_.get(); }
+  // Of its file systems together: what is left of each, whichever has less.
+  FsSpace space() const;
   int tmp_fd() const { return tmp_.get(); }
   int namespace_fd() const { return namespace_.get(); }
   int namespace_mirrors_fd() const { return namespace_mirrors_.get(); }

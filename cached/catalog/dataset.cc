@@ -24,7 +24,8 @@ static Result<std::optional<gid_t>> group_of(const DatasetDef& def) {
 }
 
 static Status set_access(int folder, const DatasetDef& def, std::optional<gid_t> group) {
-  if (group && ::fchown(folder, static_cast<uid_t>(-1), *group) != 0)
+  // Memory that a user made knows the user's own group alone (EOVERFLOW), and no other user gets in.
+  if (group && ::fchown(folder, static_cast<uid_t>(-1), *group) != 0 && errno != EOVERFLOW)
     return os_error(fmt::format("dataset {}: cannot give its cache folder to group {}", def.name, def.group));
   if (::fchmod(folder, group ? 0750 : 0755) != 0) return os_error("cannot set the mode of a dataset's folder");
   return {};

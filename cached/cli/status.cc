@@ -61,14 +61,28 @@ std::string render_warm_job(const Json& j) {
   return out;
 }
 
+// A folder, or memory without a path.
+std::string cache_name(const Json& s) {
+  const std::string folder = text(s, "cache_dir");
+  return folder.empty() ? "memory of its own" : folder;
+}
+
+// What it means for programs, and why it is this one.
+std::string home_line(const Json& home) {
+  return fmt::format("{}, {}: {}", text(home, "kind") == "own" ? "own" : "a folder",
+                     truth(home, "read_only") ? "read-only to programs" : "whoever is its user or root may change it",
+                     printable(text(home, "reason")));
+}
+
 std::string render_head(const Json& s) {
   const Json& cache = member(s, "cache");
   return fmt::format(
-      "larderd {} pid {}{}, up {}\nsocket   {}\ncache    {}: {} of {} used ({:.0f}%), {} files\nmetadata {}\n",
+      "larderd {} pid {}{}, up {}\nsocket   {}\ncache    {}: {} of {} used ({:.0f}%), {} files\nhome     {}\nmetadata {}\n",
       printable(text(s, "version"), kWhole), number(s, "pid"), truth(s, "private") ? " (private)" : "",
       format_duration(static_cast<double>(number(s, "uptime_s"))), printable(text(s, "socket"), kWhole),
-      printable(text(s, "cache_dir"), kWhole), bytes_of(cache, "used"), bytes_of(cache, "size"),
+      printable(cache_name(s), kWhole), bytes_of(cache, "used"), bytes_of(cache, "size"),
       share(number(cache, "used"), number(cache, "size")), count_of(cache, "files"),
+      home_line(member(s, "home")),
       printable(text(s, "meta"), kWhole));
 }
 

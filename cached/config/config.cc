@@ -78,6 +78,13 @@ Result<Policy> parse_policy(std::string_view text) {
   return bad("policy", text, "use keep or sieve");
 }
 
+Result<HomeChoice> parse_home(std::string_view text) {
+  if (text == "auto") return HomeChoice::kAuto;
+  if (text == "own") return HomeChoice::kOwn;
+  if (text == "folder") return HomeChoice::kFolder;
+  return bad("cache_home", text, "use auto, own or folder");
+}
+
 Result<SizeSpec> parse_quota(std::string_view text) {
   if (text == "none") return SizeSpec{};
   if (Result<SizeSpec> size = parse_size(text)) return size;
@@ -133,6 +140,7 @@ static std::string user_socket() {
 
 static void fill_defaults(Config& c) {
   if (c.socket.empty()) c.socket = c.is_private ? user_socket() : "/run/larder/larder.sock";
+  c.cache_dir_is_named = !c.cache_dir.empty();
   if (c.cache_dir.empty())
     c.cache_dir = c.is_private ? fmt::format("/dev/shm/larder-{}", ::geteuid()) : "/dev/shm/larder";
   if (c.state_dir.empty()) c.state_dir = c.is_private ? user_state_dir() : "/var/lib/larder";
@@ -171,6 +179,10 @@ static Status check_paths(const Config& c) {
     if (value->empty() || (*value)[0] != '/') return bad(key, *value, "give an absolute path");
     if (value->size() > 3000) return bad(key, *value, "give a shorter path");
   }
+  if (!c.cache_dir_readonly.empty() && (c.cache_dir_readonly[0] != '/' || !c.cache_dir_is_named))
+    return bad("cache_dir_readonly", c.cache_dir_readonly, "give an absolute path, and cache_dir as well");
+  if (c.cache_home == HomeChoice::kOwn && c.cache_dir_is_named)
+    return bad("cache_home", "own", fmt::format("leave it out, or leave out cache_dir ({})", shown(c.cache_dir)));
   if (c.socket.size() > 107)
     return bad("socket", c.socket, "a socket path has at most 107 bytes; give a shorter one");  // sun_path
   return {};
@@ -206,22 +218,27 @@ StoreOptions options_for(const Config& config, const std::string& source, const 
 
 // ---- sizes --------------------------------------------------------------------------------------
 
-Result<CacheLimits> plan_limits(const Config& config, uint64_t fs_total, uint64_t fs_free, uint64_t used) {
+Result<CacheLimits> plan_limits(const Config& config, const Capacity& there) {
+  const uint64_t total = std::min(there.total, there.limit);
   CacheLimits limits;
-  limits.reserve = config.reserve ? config.reserve->of(fs_total) : std::min(fs_total / 20, kGiB);
+  limits.reserve = config.reserve ? config.reserve->of(total) : std::min(total / 20, kGiB);
   limits.cache_size =
-      config.cache_size ? config.cache_size->of(fs_total) : std::min(fs_total / 2, (fs_free + used) / 5 * 4);
-  if (limits.cache_size > fs_total)
-    return make_error(EINVAL, fmt::format("cache_size {} is larger than the file system of {} ({}); give a smaller "
-                                          "--cache-size or a larger file system",
-                                          format_bytes(limits.cache_size), config.cache_dir, format_bytes(fs_total)));
-  if (limits.reserve >= fs_total)
-    return make_error(EINVAL, fmt::format("reserve {} leaves nothing of the file system of {} ({}); give a smaller one",
-                                          format_bytes(limits.reserve), config.cache_dir, format_bytes(fs_total)));
+      config.cache_size ? config.cache_size->of(total) : std::min(total / 2, (there.free + there.used) / 5 * 4);
+  if (limits.cache_size > there.limit)
+    return make_error(EINVAL, fmt::format("cache_size {} is larger than the memory of larderd's control group, {} ({}); "
+                                          "give a smaller --cache-size or raise that limit",
+                                          format_bytes(limits.cache_size), format_bytes(there.limit), there.limited_by));
+  if (limits.cache_size > total)
+    return make_error(EINVAL, fmt::format("cache_size {} is larger than {} ({}); give a smaller --cache-size or a "
+                                          "larger file system",
+                                          format_bytes(limits.cache_size), there.of, format_bytes(total)));
+  if (limits.reserve >= total)
+    return make_error(EINVAL, fmt::format("reserve {} leaves nothing of {} ({}); give a smaller one",
+                                          format_bytes(limits.reserve), there.of, format_bytes(total)));
   if (limits.cache_size < kMinCache)
-    return make_error(ENOSPC, fmt::format("cache_size {} is below 1 MiB ({} free on the file system of {}); give a "
-                                          "larger --cache-size or free some space",
-                                          limits.cache_size, format_bytes(fs_free), config.cache_dir));
+    return make_error(ENOSPC, fmt::format("cache_size {} is below 1 MiB ({} free of {}); give a larger --cache-size or "
+                                          "free some space",
+                                          limits.cache_size, format_bytes(there.free), there.of));
   limits.staging = config.staging.of(limits.cache_size);
   if (limits.staging > limits.cache_size / 4)
     return bad("staging", format_bytes(limits.staging), "at most a quarter of cache_size");

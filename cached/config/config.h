@@ -37,6 +37,11 @@ enum class Fill { kEager, kSiblings, kOff };
 Result<Fill> parse_fill(std::string_view text);
 Result<Fallback> parse_fallback(std::string_view text);
 
+// Where the cache lies (cached/home/open_home.h): memory of the daemon's own where that is kept and can be made, else a
+// folder; one of the two alone.
+enum class HomeChoice { kAuto, kOwn, kFolder };
+Result<HomeChoice> parse_home(std::string_view text);
+
 struct MountConfig {
   std::string path;
   std::string source;  // one of source, dataset
@@ -50,11 +55,14 @@ struct MountConfig {
 struct Config {
   bool is_private = false;
   std::string socket;
-  std::string cache_dir;
+  HomeChoice cache_home = HomeChoice::kAuto;
+  std::string cache_dir;           // the folder, if it is one
+  bool cache_dir_is_named = false; // the file or the command line names it: then it is one
+  std::string cache_dir_readonly;  // the same folder in a read-only mount; "": there is none
   std::string state_dir;
   std::string meta = "local:";
-  std::optional<SizeSpec> cache_size;    // unset: min(50 % of the file system, 80 % of what is free)
-  std::optional<SizeSpec> reserve;       // unset: min(5 % of the file system, 1 GiB) stays free
+  std::optional<SizeSpec> cache_size;    // unset: min(50 % of what there is, 80 % of what is free)
+  std::optional<SizeSpec> reserve;       // unset: min(5 % of what there is, 1 GiB) stays free
   SizeSpec staging{0, 0.5};              // of cache_size: recently read files of a dataset that does not fit
   SizeSpec lazy_threshold{64 << 20, 0};  // larger objects are read by chunks, as they are needed
   uint32_t wait_ms = 30000;
@@ -102,7 +110,15 @@ struct CacheLimits {
   uint64_t reserve = 0;
   uint64_t staging = 0;
 };
-// Checks the sizes against the file system, all in bytes. `used` is what the cache has on it already.
-Result<CacheLimits> plan_limits(const Config& config, uint64_t fs_total, uint64_t fs_free, uint64_t used);
+// What there is for the cache, in bytes.
+struct Capacity {
+  std::string of;  // "the file system of /dev/shm/larder"
+  uint64_t total = 0, free = 0;
+  uint64_t limit = UINT64_MAX;  // of the memory of larderd's control group
+  std::string limited_by;       // the file that says so
+  uint64_t used = 0;            // by the cache already
+};
+// Checks the sizes against it.
+Result<CacheLimits> plan_limits(const Config& config, const Capacity& capacity);
 
 }  // namespace larder

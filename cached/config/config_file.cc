@@ -211,7 +211,9 @@ Status read_mounts(const Value& value, Config& config) {
 Status read_root(const Table& table, Config& config) {
   TableReader r(table, "");
   r.text("socket", &config.socket);
+  r.word<HomeChoice>("cache_home", parse_home, [&](HomeChoice h) { config.cache_home = h; });
   r.text("cache_dir", &config.cache_dir);
+  r.text("cache_dir_readonly", &config.cache_dir_readonly);
   r.text("state_dir", &config.state_dir);
   r.text("meta", &config.meta);
   r.size("cache_size", [&](SizeSpec v) { config.cache_size = v; });

@@ -43,6 +43,8 @@ Result<Home> Home::folder(const std::string& path, mode_t mode) {
   home.root_ = std::move(*root);
   home.was_there_ = !made;
   if (Status s = home.check_owner(mode); !s) return s.error();
+  struct statfs fs;
+  home.in_memory_ = ::fstatfs(home.fd(), &fs) == 0 && fs.f_type == TMPFS_MAGIC;
   if (Status s = home.add_view(path); !s) return s.error();
   return home;
 }

@@ -38,6 +38,8 @@ class Home {
   const Fd& view() const { return view_; }  // O_PATH
   // Nobody can change anything through view().
   bool read_only() const { return read_only_; }
+  // It takes memory, not disk.
+  bool in_memory() const { return in_memory_; }
   // As read_only(), but whoever may make user namespaces and knows how can undo it.
   bool unlocked() const { return unlocked_; }
   const std::string& path() const { return path_; }  // of a folder; else empty
@@ -56,7 +58,7 @@ class Home {
   HomeKind kind_ = HomeKind::kFolder;
   std::string path_, reason_;
   Fd root_, view_;
-  bool was_there_ = false, read_only_ = false, unlocked_ = false;
+  bool was_there_ = false, read_only_ = false, in_memory_ = true, unlocked_ = false;
 };
 
 }  // namespace larder

@@ -15,7 +15,8 @@
 #include "cached/base/version.h"
 #include "cached/cache/scrubber.h"
 #include "cached/fetch/chunk_fetcher.h"
-#include "cached/home/descriptor_store.h"
+#include "cached/home/memory.h"
+#include "cached/home/open_home.h"
 #include "cached/meta/open/open_meta.h"
 #include "cached/metrics/metrics_server.h"
 #include "cached/namespace/node_link.h"
@@ -57,7 +58,8 @@ namespace {
 
 class Daemon {
  public:
-  Daemon(const Config& config, StoreOpener open_store) : config_(config), open_store_(std::move(open_store)) {}
+  Daemon(const Config& config, StoreOpener open_store, StoredDescriptors stored)
+      : config_(config), open_store_(std::move(open_store)), stored_(std::move(stored)) {}
 
   Status start();
   Status serve();
@@ -75,6 +77,7 @@ class Daemon {
 
   const Config& config_;
   StoreOpener open_store_;
+  StoredDescriptors stored_;
   Meter meter_{0};
   std::unique_ptr<CacheDir> dir_;
   std::unique_ptr<ControlWriter> publisher_;
@@ -96,22 +99,6 @@ class Daemon {
   Clock::time_point last_present_ = Clock::now();
 };
 
-Status Daemon::start() {
-  for (const std::string& w : config_.warnings)
-    spdlog::warn("{}", w);
-  Result<FsSpace> space = fs_space(config_.cache_dir);
-  if (!space) return space.error();
-  uint64_t used = config_.cache_size ? 0 : disk_usage(config_.cache_dir);
-  Result<CacheLimits> limits = plan_limits(config_, space->total, space->free, used);
-  if (!limits) return limits.error();
-  if (Status s = make_dirs(config_.state_dir, config_.is_private ? 0700 : 0755); !s)
-    return make_error(s.error().code, s.error().message + "; choose another with --state-dir");
-  if (Status s = open_parts(*limits); !s) return s;
-  spdlog::info("larderd {} serves {}: cache {} of {} bytes, {} mounts", kVersion, config_.socket, config_.cache_dir,
-               limits->cache_size, datasets_->mounts().size());
-  return {};
-}
-
 template <typename T>
 static Status take(Result<T> from, T& to) {
   if (!from) return from.error();
@@ -119,10 +106,51 @@ static Status take(Result<T> from, T& to) {
   return {};
 }
 
-Status Daemon::open_parts(const CacheLimits& limits) {
-  Result<Home> home = Home::folder(config_.cache_dir, config_.is_private ? 0700 : 0755);
+// What there is for a cache in this home, and what it has taken of that.
+static Capacity capacity_of(const Home& home) {
+  const FsSpace fs = fs_space(home.fd());
+  Capacity c{home.kind() == HomeKind::kOwn ? "the node's memory" : "the file system of " + home.path(),
+             fs.total,
+             fs.free,
+             UINT64_MAX,
+             "",
+             disk_usage(home.fd())};
+  if (!home.in_memory()) return c;
+  const Memory m = memory();
+  c.free = std::min(c.free, m.available);
+  c.limit = m.limit;
+  c.limited_by = m.limited_by;
+  return c;
+}
+
+// Over larderd's death, where whoever started it does that.
+static void keep_home(const Home& home) {
+  const Status kept = home.keep();
+  if (kept) return;
+  if (kept.error().code == ENOTCONN)
+    spdlog::warn("the cache ends with larderd: nobody keeps its descriptors");
+  else
+    spdlog::error("the cache ends with larderd: its descriptors cannot be stored: {}", kept.error().message);
+}
+
+Status Daemon::start() {
+  for (const std::string& w : config_.warnings)
+    spdlog::warn("{}", w);
+  Result<Home> home = open_home(config_, stored_);
   if (!home) return home.error();
+  Result<CacheLimits> limits = plan_limits(config_, capacity_of(*home));
+  if (!limits && !home->was_there() && !home->path().empty()) ::rmdir(home->path().c_str());
+  if (!limits) return limits.error();
   if (Status s = take(CacheDir::open(std::move(*home)), dir_); !s) return s;
+  if (Status s = make_dirs(config_.state_dir, config_.is_private ? 0700 : 0755); !s)
+    return make_error(s.error().code, s.error().message + "; choose another with --state-dir");
+  if (Status s = open_parts(*limits); !s) return s;
+  spdlog::info("larderd {} serves {}: cache {} ({}) of {} bytes, {} mounts", kVersion, config_.socket,
+               dir_->home().name(), dir_->home().reason(), limits->cache_size, datasets_->mounts().size());
+  return {};
+}
+
+Status Daemon::open_parts(const CacheLimits& limits) {
   meter_ += dir_->used_by_tables();
   if (Status s = take(Server::listen(config_.socket, config_.is_private), server_); !s) return s;
   if (Status s = take(open_meta(config_.meta, config_.state_dir), meta_); !s) return s;
@@ -209,6 +237,7 @@ Status Daemon::serve() {
   }
   housekeeper_ = std::thread([this] { keep_house(); });
   verifier_ = std::thread([this] { verify_all(); });
+  keep_home(dir_->home());
   (void)notify("READY=1");
   Status s = server_->run([this](IncomingRequest r) { handle(std::move(r)); },
                           [this] {
@@ -299,7 +328,7 @@ void Daemon::end() {
 }  // namespace
 
 Status run_daemon(const Config& config, StoreOpener open_store) {
-  Daemon daemon(config, std::move(open_store));
+  Daemon daemon(config, std::move(open_store), StoredDescriptors::adopt());
   if (Status s = daemon.start(); !s) return s;
   return daemon.serve();
 }

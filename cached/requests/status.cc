@@ -44,7 +44,8 @@ json StatusCommands::report(const MaySee& may_see, bool all, std::optional<uid_t
               {"uptime_s", seconds_since(started_)},
               {"private", p_.config.is_private},
               {"socket", p_.config.socket},
-              {"cache_dir", p_.config.cache_dir},
+              {"cache_dir", p_.dir.home().path()},
+              {"home", home()},
               {"meta", without_password(p_.config.meta)},
               {"cache", cache()},
               {"clients", {{"connections", p_.server.connections()}, {"present", p_.dir.program_present()}}},
@@ -55,6 +56,17 @@ json StatusCommands::report(const MaySee& may_see, bool all, std::optional<uid_t
               {"waiting_mounts", waiting_mounts(all)},
               {"warm_jobs", p_.warm_jobs.status(viewer, all)},
               {"datasets", datasets(may_see)}};
+}
+
+json StatusCommands::home() const {
+  const Home& h = p_.dir.home();
+  const FsSpace space = p_.dir.space();
+  return {{"kind", h.kind() == HomeKind::kOwn ? "own" : "folder"},
+          {"read_only", h.read_only()},
+          {"reason", h.reason()},
+          {"size", space.total},
+          {"free", space.free},
+          {"free_inodes", std::min<uint64_t>(space.free_inodes, INT64_MAX)}};
 }
 
 json StatusCommands::cache() const {

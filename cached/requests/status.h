@@ -40,6 +40,7 @@ class StatusCommands {
   nlohmann::json report(const MaySee& may_see, bool all, std::optional<uid_t> viewer) const;
 
  private:
+  nlohmann::json home() const;
   nlohmann::json cache() const;
   nlohmann::json reads() const;
   nlohmann::json miss_waits() const;

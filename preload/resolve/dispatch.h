@@ -167,6 +167,8 @@ Identity identify(const struct stat& st);
 Identity identify_fd(int fd);
 // The absolute virtual path of a directory of ours, into out (PATH_MAX, terminated): its length, or -errno.
 long directory_path(const Identity& id, char* out);
+// The same of a file of ours; of several mounts or names, any.
+long file_path(const Identity& id, char* out);
 
 // True if the current directory is one of ours.
 bool cwd_is_ours();

@@ -136,6 +136,32 @@ long directory_path(const Identity& id, char* out) {
   }
 }
 
+// By its inode number: a walk over the catalog, for the rare reader of /proc/self/fd.
+long file_path(const Identity& id, char* out) {
+  Session session;
+  long n;
+  do {
+    n = -ENOENT;
+    if (!enter(&session)) return n;
+    for (uint32_t m = 0; m < session.state->mount_count; ++m) {
+      const StateMount& mount = session.state->mounts[m];
+      if (mount.dataset_id != id.dataset_id || mount.view == nullptr) continue;
+      const Catalog& c = mount.view->catalog;
+      uint32_t i = 0;
+      while (i < c.entry_count && !(c.entries[i].is_file() && c.entries[i].inode() == id.inode))
+        ++i;
+      if (i == c.entry_count) continue;
+      memcpy(out, mount.path, mount.path_len);
+      out[mount.path_len] = '/';
+      n = c.path_of(i, out + mount.path_len + 1, PATH_MAX - mount.path_len - 2);
+      if (n >= 0) n += mount.path_len + 1;
+      break;
+    }
+  } while (!left_intact(session));
+  if (n >= 0) out[n] = 0;
+  return n;
+}
+
 bool cwd_is_ours() {
   struct stat st;
   return sys::fstatat(AT_FDCWD, ".", &st, 0) == 0 && identify(st).kind != Kind::kNone;

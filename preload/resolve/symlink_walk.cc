@@ -87,7 +87,8 @@ class Walker {
     if (++links_ > 40) return -ELOOP;
     size_t len = static_cast<size_t>(t);
     if (len > to) return -ENAMETOOLONG;
-    // A folder of ours behind /proc/self/fd/N or /proc/self/cwd: its text is the mirror's, its inode says what it is.
+    // Ours behind /proc/self/fd/N or /proc/self/cwd: the text is the cache's, which may have no path at all, and the
+    // inode says what it is.
     struct stat st;
     if (out_[1] == 'p' && sys::fstatat(AT_FDCWD, out_, &st, 0) == 0) {
       Identity id = identify(st);
@@ -98,6 +99,10 @@ class Walker {
         return 0;
       }
       if (id.lazy && !last) return -ENOTDIR;
+      if (const long n = id.kind == Kind::kFile && last ? file_path(id, out_) : -ENOENT; n >= 0) {
+        n_ = static_cast<size_t>(n);
+        return 0;
+      }
     }
     *at = to - len;
     memcpy(rest_ + *at, target_, len);

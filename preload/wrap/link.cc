@@ -16,31 +16,6 @@ int not_a_link(const Lookup& f) {
   return fail(f.kind == Kind::kMissing ? f.error : EINVAL);
 }
 
-// Path of a file by its inode number: a walk over the catalog, for the rare reader of /proc/self/fd.
-long file_path(const Identity& id, char* out) {
-  Session session;
-  long n;
-  do {
-    n = -ENOENT;
-    if (!enter(&session)) return n;
-    for (uint32_t m = 0; m < session.state->mount_count; ++m) {
-      const StateMount& mount = session.state->mounts[m];
-      if (mount.dataset_id != id.dataset_id || mount.view == nullptr) continue;
-      const Catalog& c = mount.view->catalog;
-      uint32_t i = 0;
-      while (i < c.entry_count && !(c.entries[i].is_file() && c.entries[i].inode() == id.inode))
-        ++i;
-      if (i == c.entry_count) continue;
-      memcpy(out, mount.path, mount.path_len);
-      out[mount.path_len] = '/';
-      n = c.path_of(i, out + mount.path_len + 1, PATH_MAX - mount.path_len - 1);
-      if (n >= 0) n += mount.path_len + 1;
-      break;
-    }
-  } while (!left_intact(session));
-  return n;
-}
-
 bool names_descriptor(const char* path) {
   return path != nullptr && (strncmp(path, "/proc/", 6) == 0 || strncmp(path, "/dev/fd/", 8) == 0);
 }

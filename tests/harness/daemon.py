@@ -8,6 +8,7 @@ import tempfile
 import unittest
 
 from .base import LARDER, LARDERD, LIBRARY, clean_environment, wait_for
+from .descriptors import DescriptorStore
 
 
 def toml(value):
@@ -15,7 +16,11 @@ def toml(value):
 
 
 class Daemon:
-    """A larderd with its own socket, cache, state and log."""
+    """A larderd with its own socket, cache, state and log.
+
+    The cache is a folder of /dev/shm. With LARDER_TEST_HOME=own (`make test-own`), or with cache_home="own", it is memory of larderd's
+    own, which this object keeps over larderd's death.
+    """
 
     def __init__(self, env=None, prefix=(), tables="", **config):
         self.tables = tables  # what follows the keys in larder.toml
@@ -27,6 +32,11 @@ class Daemon:
         self.config = {"socket": self.socket, "cache_dir": os.path.join(self.cache, "c"), "state_dir": os.path.join(self.work, "state"),
                        "cache_size": "256MiB", "fill": "off", "log_level": "debug", **config}
         self.env = {**clean_environment(), "LARDER_SOCKET": self.socket, **(env or {})}
+        self.store = None
+        if config.get("cache_home") == "own" or (os.environ.get("LARDER_TEST_HOME") == "own" and "cache_dir" not in config):
+            del self.config["cache_dir"]
+            self.config["cache_home"] = "own"
+            self.store = DescriptorStore(os.path.join(self.work, "notify"))
         self.process = None
 
     def __enter__(self):
@@ -49,8 +59,13 @@ class Daemon:
 
     def start(self):
         path = self.write_config()
+        command, fds = [*self.prefix, LARDERD, "--config", path], ()
+        env = self.env
+        if self.store:
+            command, fds = self.store.starting(command)
+            env = {**env, **self.store.environment()}
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen([*self.prefix, LARDERD, "--config", path], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env)
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, pass_fds=fds)
         wait_for(self._answers, 30, "larderd")
 
     def _answers(self):
@@ -89,8 +104,14 @@ class Daemon:
         try:
             self.stop()
         finally:
+            if self.store:
+                self.store.close()
             for folder in (self.work, self.cache):
                 shutil.rmtree(folder, ignore_errors=True)
+
+    def cache_path(self):
+        """The cache as a folder, whichever home it has; also while larderd is down. For this process and its children."""
+        return self.store.folder() if self.store else self.config["cache_dir"]
 
     def larder(self, *args, check=True, timeout=120, env=None):
         result = subprocess.run([LARDER, *args], env={**self.env, **(env or {})}, capture_output=True, text=True, timeout=timeout,
@@ -112,7 +133,8 @@ class Daemon:
         return self.larder("mount", source, path, *words)
 
     def preload_env(self, **more):
-        return {**self.env, "LD_PRELOAD": LIBRARY, "LARDER_CACHE": self.config["cache_dir"], **more}
+        cache = {} if self.store else {"LARDER_CACHE": self.config["cache_dir"]}
+        return {**self.env, "LD_PRELOAD": LIBRARY, **cache, **more}
 
     def run(self, *command, **options):
         """Runs a program under the preload, with the options and result of subprocess.run."""
@@ -121,6 +143,11 @@ class Daemon:
 
 class LarderTest(unittest.TestCase):
     maxDiff = 4000
+
+    def needs_a_path(self, daemon):
+        """For programs that find the cache while larderd is away (LARDER_CACHE)."""
+        if daemon.store:
+            self.skipTest("memory of larderd's own has no path")
 
     def assert_one_line(self, result, *parts):
         """Checks an error: non-zero status, one line on stderr that contains all parts."""

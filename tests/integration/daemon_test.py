@@ -125,6 +125,7 @@ class OnS3(LarderTest):
         """S13: Cached files stay readable by running programs. S14: `"wait"` waits for the daemon up to `wait_ms`, then
         gives EIO."""
         daemon = self.daemon(wait_ms=500)
+        self.needs_a_path(daemon)
         daemon.larder("warm", "/data/x/0", "/data/x/1")
         warm = {name: d for name, d in self.expected.items() if name[0] in "01"}
         program = [PYTHON, "-c", "import sys, hashlib\nprint('up', flush=True)\nsys.stdin.readline()\nfor p in sys.argv[1:]:\n"
@@ -158,7 +159,7 @@ class OnS3(LarderTest):
         daemon = self.daemon()
         daemon.larder("warm", "/data/x/0")
         daemon.stop()
-        victim = max((os.path.join(d, f) for d, _, names in os.walk(daemon.config["cache_dir"]) for f in names if len(f) == 32), key=os.path.getsize)
+        victim = max((os.path.join(d, f) for d, _, names in os.walk(daemon.cache_path()) for f in names if len(f) == 32), key=os.path.getsize)
         os.chmod(victim, 0o644)
         with open(victim, "r+b") as f:
             f.seek(1000)
@@ -242,7 +243,7 @@ class OnFiles(LarderTest):
 
         def watch():
             while not stop.wait(0.01):
-                out = subprocess.run(["du", "-sB1", daemon.config["cache_dir"]], capture_output=True, text=True, check=False).stdout
+                out = subprocess.run(["du", "-sB1", daemon.cache_path() + "/"], capture_output=True, text=True, check=False).stdout
                 peak[0] = max(peak[0], int(out.split()[0] or 0) if out else 0)
         watcher = threading.Thread(target=watch)
         watcher.start()
@@ -284,6 +285,7 @@ class OnFiles(LarderTest):
         for fallback, expected in (("origin", (0, b"the original")), ("error", (1, b""))):
             with self.subTest(fallback):
                 daemon = self.enterContext(Daemon(wait_ms=600_000))  # "wait" would outlast the test
+                self.needs_a_path(daemon)
                 daemon.larder("mount", "file://" + self.plain, below, "--fallback", fallback)
                 daemon.kill()
                 result = run_program(["cat", os.path.join(below, "0/f0000")], daemon.preload_env(), timeout=60)
@@ -358,8 +360,9 @@ print(os.access('top.txt', os.W_OK), os.access('odd', os.W_OK), bool(os.statvfs(
 
 class OneDaemon(LarderTest):
     def test_a_second_daemon_on_the_same_cache_is_refused(self):
-        daemon = self.enterContext(Daemon())
-        other = Daemon(cache_dir=daemon.config["cache_dir"])
+        folder = os.path.join(self.enterContext(scratch("/dev/shm")), "c")
+        daemon = self.enterContext(Daemon(cache_dir=folder))
+        other = Daemon(cache_dir=folder)
         with self.assertRaises(AssertionError) as raised:
             other.start()
         self.assertIn("ended with", str(raised.exception))

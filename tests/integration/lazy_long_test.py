@@ -61,7 +61,7 @@ class SmallCache(lazy_test.LazyTest):
     def small_cache(self, **config):
         d = Daemon(**{**lazy_test.LAZY, "cache_size": f"{self.CACHE}", **config})
         self.addCleanup(d.remove)
-        self.tmpfs = OwnTmpfs(d.cache, self.CACHE * 2) if ROOT else None
+        self.tmpfs = OwnTmpfs(d.cache, self.CACHE * 2) if ROOT and not d.store else None
         if self.tmpfs:
             self.addCleanup(self.tmpfs.close)
         self.addCleanup(d.stop)

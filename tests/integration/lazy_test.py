@@ -80,6 +80,7 @@ print("same" if look() == before else "another", flush=True)
         for how in ("closed", "a file", "a folder"):
             with self.subTest(how):
                 d = self.daemon(wait_ms=2000)
+                self.needs_a_path(d)
                 p = subprocess.Popen([PYTHON, "-c", self.PROGRAM, how], env=d.preload_env(), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                      stderr=subprocess.PIPE, text=True)
                 self.assertEqual(p.stdout.readline(), "lost\n")

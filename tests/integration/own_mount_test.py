@@ -99,7 +99,7 @@ class OwnMount(LarderTest):
             made = subprocess.run(["make", "-s", "-C", ROOT, "install", f"BUILD={os.environ.get('LARDER_BUILD', 'build')}", f"DESTDIR={root}", "PREFIX=/usr"],
                                   capture_output=True, text=True, check=False)
             self.assertEqual(made.returncode, 0, made.stderr)
-            units = [os.path.join(root, "usr/lib/systemd/system", n) for n in ("larderd.service", "dev-shm-larder.mount")]
+            units = [os.path.join(root, "usr/lib/systemd/system", n) for n in ("larderd.service", "dev-shm-larder.mount", "dev-shm-larder-chunks.mount")]
             for unit in units:
                 with open(unit) as f:
                     text = f.read().replace("/usr/bin/larderd", os.path.join(root, "usr/bin/larderd"))

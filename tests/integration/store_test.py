@@ -101,7 +101,7 @@ class Order(OnStore):
         wait_for(lambda: daemon.status()["mounts"][0]["cached_files"] > 100, what="a quarter of the fill")
         daemon.kill()
         before = self.gets()
-        cached = sum(len(names) for folder, _, names in os.walk(daemon.config["cache_dir"]))
+        cached = sum(len(names) for folder, _, names in os.walk(daemon.cache_path()))
         daemon.start()
         # Nobody reads: the fill continues by itself.
         wait_for(lambda: daemon.status()["mounts"][0]["fill"]["state"] == "done", 60, "the end of the fill")
@@ -435,7 +435,7 @@ class Corruption(OnStore):
     def corrupt(self, daemon, count):
         """Flips a bit in `count` cache files behind the daemon's back."""
         done = []
-        for folder, _, names in os.walk(daemon.config["cache_dir"]):
+        for folder, _, names in os.walk(daemon.cache_path()):
             for name in sorted(names):
                 if len(name) == 32 and len(done) < count:
                     path = os.path.join(folder, name)

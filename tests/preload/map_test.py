@@ -128,7 +128,7 @@ class Mapped(unittest.TestCase):
         self.assertEqual((result.returncode, result.stdout), (0, b"right\n"), result.stderr.decode()[-600:] + self.larder.log_tail())
 
     def used(self):
-        out = subprocess.run(["du", "-sB1", self.larder.cache], capture_output=True, text=True, check=False).stdout
+        out = subprocess.run(["du", "-sB1", self.larder.cache_path() + "/"], capture_output=True, text=True, check=False).stdout
         return int(out.split()[0])
 
     def test_random_reads_stay_within_the_cache(self):

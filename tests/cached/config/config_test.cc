@@ -160,18 +160,50 @@ TEST(Config, Sizes) {
     EXPECT_FALSE(parse_size(text).ok()) << text;
 }
 
+Capacity room(uint64_t total, uint64_t free, uint64_t used) {
+  return {"the file system of /dev/shm/x", total, free, UINT64_MAX, "", used};
+}
+
+TEST(Config, CacheSizeIsBoundedByTheControlGroup) {
+  Config c;
+  Capacity there = room(8000ull << 20, 8000ull << 20, 0);
+  there.limit = 400ull << 20;
+  there.limited_by = "/sys/fs/cgroup/x/memory.max";
+  EXPECT_EQ(plan_limits(c, there)->cache_size, 200ull << 20);
+  c.cache_size = SizeSpec{500ull << 20, 0};
+  EXPECT_THAT(plan_limits(c, there).error().message,
+              AllOf(HasSubstr("memory of larderd's control group"), HasSubstr("/sys/fs/cgroup/x/memory.max")));
+  c.cache_size = SizeSpec{0, 50};
+  EXPECT_EQ(plan_limits(c, there)->cache_size, 200ull << 20);
+}
+
+TEST(Config, TheHomeOfTheCache) {
+  Config c;
+  ASSERT_TRUE(apply_toml("cache_home = \"own\"", "f", c));
+  EXPECT_EQ(c.cache_home, HomeChoice::kOwn);
+  EXPECT_THAT(apply_toml("cache_home = \"mine\"", "f", c).error().message, HasSubstr("use auto, own or folder"));
+  ConfigFlags flags;
+  flags.is_private = true;
+  Result<Config> by_default = load_config(flags);
+  ASSERT_TRUE(by_default.ok());
+  EXPECT_EQ(by_default->cache_home, HomeChoice::kAuto);
+  EXPECT_FALSE(by_default->cache_dir_is_named);
+  flags.cache_dir = "/dev/shm/mine";
+  EXPECT_TRUE(load_config(flags)->cache_dir_is_named);
+}
+
 TEST(Config, CacheSizeIsCheckedAgainstTheFileSystem) {
   Config c;
   c.cache_dir = "/dev/shm/x";
-  EXPECT_EQ(plan_limits(c, 1000ull << 20, 100ull << 20, 0)->cache_size / 1000, (80ull << 20) / 1000);
-  EXPECT_EQ(plan_limits(c, 1000ull << 20, 900ull << 20, 0)->cache_size, 500ull << 20);
+  EXPECT_EQ(plan_limits(c, room(1000ull << 20, 100ull << 20, 0))->cache_size / 1000, (80ull << 20) / 1000);
+  EXPECT_EQ(plan_limits(c, room(1000ull << 20, 900ull << 20, 0))->cache_size, 500ull << 20);
   // A restart finds its own files: they count as free.
-  EXPECT_EQ(plan_limits(c, 1000ull << 20, 500ull << 20, 400ull << 20)->cache_size, 500ull << 20);
+  EXPECT_EQ(plan_limits(c, room(1000ull << 20, 500ull << 20, 400ull << 20))->cache_size, 500ull << 20);
   c.cache_size = SizeSpec{2000ull << 20, 0};
-  EXPECT_THAT(plan_limits(c, 1000ull << 20, 900ull << 20, 0).error().message,
+  EXPECT_THAT(plan_limits(c, room(1000ull << 20, 900ull << 20, 0)).error().message,
               HasSubstr("2.0 GiB is larger than the file system"));
   c.cache_size = SizeSpec{10, 0};
-  EXPECT_FALSE(plan_limits(c, 1000ull << 20, 900ull << 20, 0).ok());
+  EXPECT_FALSE(plan_limits(c, room(1000ull << 20, 900ull << 20, 0)).ok());
 }
 
 TEST(Config, FlagsWinAndNamesAreChecked) {
