@@ -4,11 +4,16 @@
 
 #include <algorithm>
 
+#include "cached/home/memory.h"
+
 namespace larder {
 
 // How old an answer of the file system may be that had so much more free than is wanted: nobody writes 200 GB/s.
 static constexpr int64_t kAskFsEveryNs = 5'000'000;
 static constexpr uint64_t kFarFromFull = uint64_t{1} << 30;
+static constexpr uint64_t kFarFromLast = 16384;  // inodes: nobody makes 3 million files a second
+// 20 ms: a cache that is filled with 5 GB/s takes 100 MB meanwhile, which `reserve` has.
+static constexpr int64_t kAskMemoryEveryNs = 20'000'000;
 
 bool Account::take(uint64_t n) {
   uint64_t has = value();
@@ -75,29 +80,46 @@ void Budget::wrote(Reservation& r, uint64_t bytes) {
 
 bool Budget::fits(uint64_t need) const {
   if (used() + need + kTableSlack > limits_.cache_size) return false;
-  return fs_has(limits_.reserve + unwritten_.load(std::memory_order_relaxed) + need);
+  return kernel_has(limits_.reserve + unwritten_.load(std::memory_order_relaxed) + need);
 }
 
-// Other programs use the file system too. Asking it costs a microsecond an object, so far from full it is asked now and
-// then.
-bool Budget::fs_has(uint64_t bytes) const {
+// A file system may be so small that kFreeInodes are most of it.
+static uint64_t kept_inodes(const FsSpace& fs) {
+  return std::min(Budget::kFreeInodes, fs.total / 4096 / 16);
+}
+
+// Other programs use file system and memory, too. Asking costs a microsecond an object and some fifty, so far from full
+// they are asked now and then.
+bool Budget::kernel_has(uint64_t bytes) const {
   timespec now;
   ::clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
   const int64_t now_ns = now.tv_sec * 1'000'000'000 + now.tv_nsec;
-  if (now_ns - asked_fs_ns_ < kAskFsEveryNs && fs_free_ >= bytes + kFarFromFull) return true;
-  asked_fs_ns_ = now_ns;
-  fs_free_ = fs_space(dir_.fd()).free;
-  return fs_free_ >= bytes;
+  if (dir_.home().in_memory() && (now_ns - asked_memory_ns_ >= kAskMemoryEveryNs || memory_ < bytes)) {
+    asked_memory_ns_ = now_ns;
+    memory_ = available_memory();
+  }
+  const bool far = fs_.free >= bytes + kFarFromFull && fs_.free_inodes >= kFarFromLast;
+  if (now_ns - asked_fs_ns_ >= kAskFsEveryNs || !far) {
+    asked_fs_ns_ = now_ns;
+    fs_ = dir_.space();
+  }
+  return std::min(fs_.free, memory_) >= bytes && fs_.free_inodes >= kept_inodes(fs_);
+}
+
+Budget::Lack Budget::lack(uint64_t bytes) const {
+  const FsSpace fs = dir_.space();
+  const uint64_t free = dir_.home().in_memory() ? std::min(fs.free, available_memory()) : fs.free;
+  return {bytes - std::min(bytes, free), kept_inodes(fs) - std::min(kept_inodes(fs), fs.free_inodes)};
 }
 
 bool Budget::passing_fits(const Accounts& of, uint64_t need) const {
   return of.passing.value() + need <= passing_share() / 2 && used() + need <= limits_.cache_size + passing_share() &&
-         fs_has(unwritten_.load(std::memory_order_relaxed) + need);
+         kernel_has(unwritten_.load(std::memory_order_relaxed) + need);
 }
 
 bool Budget::passing_chunk_fits(uint64_t need) const {
   return total_.chunks.value() + need <= passing_share() && used() + need <= limits_.cache_size + passing_share() &&
-         fs_has(unwritten_.load(std::memory_order_relaxed) + need);
+         kernel_has(unwritten_.load(std::memory_order_relaxed) + need);
 }
 
 bool Budget::within_quota(const Dataset& d, const Accounts& of, uint64_t need) const {

@@ -1,7 +1,7 @@
 // The cache's accounts: how many bytes lie in it and as what, altogether and of each dataset, and what still fits.
 //
-// used = named files + chunks + reservations + zombies + tables (Meter) <= cache_size, and `reserve` bytes of the file
-// system stay free.
+// used = named files + chunks + reservations + zombies + tables (Meter) <= cache_size. `reserve` bytes of the file
+// system and of the node's memory stay free, and some inodes.
 //
 // An account never goes wrong silently. Taking more from one than it holds sets it to 0, calls on_underflow (unit tests
 // make that fatal) and marks the budget as distrusted; ObjectCache then counts anew what is there and logs it
@@ -66,6 +66,8 @@ class Budget {
 
   // Kept free for tables that grow by a page after an admission (checksums, catalogs of mount points).
   static constexpr uint64_t kTableSlack = 16 * 1024;
+  // Kept free: an object that is admitted makes up to three (a handle, a map, its bytes), and many come at a time.
+  static constexpr uint64_t kFreeInodes = 1024;
 
   Budget(const CacheDir& dir, Meter& meter, CacheLimits limits) : dir_(dir), meter_(meter), limits_(limits) {}
 
@@ -97,6 +99,12 @@ class Budget {
 
   // ---- what fits
   bool fits(uint64_t need) const;
+  // What the file systems and the node's memory have beside the reserve and what is being written; asks the kernel.
+  // `bytes` of them are wanted.
+  struct Lack {
+    uint64_t bytes = 0, inodes = 0;
+  };
+  Lack lack(uint64_t bytes) const;
   // More is used than cache_size: the former daemon had a larger one, or tables grew.
   bool exceeded() const { return used() > limits_.cache_size; }
   // What may lie in the cache beyond cache_size while everything in it is in use: a thirty-second more, so that one
@@ -141,7 +149,7 @@ class Budget {
   void down(Account Accounts::*which, Accounts& of, uint64_t n);
   void take(Account& account, uint64_t n);
   void replace(Account Accounts::*which, Accounts& of, uint64_t n);
-  bool fs_has(uint64_t bytes) const;
+  bool kernel_has(uint64_t bytes) const;
 
   const CacheDir& dir_;
   Meter& meter_;
@@ -151,8 +159,9 @@ class Budget {
   std::list<Reservation> reservations_;
   std::atomic<uint64_t> unwritten_{0};
   std::atomic<const char*> distrusted_{nullptr};
-  mutable int64_t asked_fs_ns_ = 0;  // when the file system said fs_free_; long ago at first
-  mutable uint64_t fs_free_ = 0;
+  mutable int64_t asked_fs_ns_ = 0, asked_memory_ns_ = 0;  // when the kernel said fs_, memory_; long ago at first
+  mutable FsSpace fs_;
+  mutable uint64_t memory_ = UINT64_MAX;
 };
 
 }  // namespace larder

@@ -206,6 +206,10 @@ bool Eviction::free_anything(uint64_t need) {
   return true;
 }
 
+bool Eviction::evict_a_file() {
+  return evict_oldest_staged() || evict_kept_of_all();
+}
+
 bool Eviction::make_space(uint64_t bytes) {
   const Accounts& total = budget_.total();
   auto all = [&] { return total.cached.value() + total.chunks.value(); };

@@ -27,6 +27,8 @@ class Eviction {
   bool free_something(uint64_t need);
   // For the cache's own tables.
   bool free_anything(uint64_t need);
+  // One file, whatever the budget says.
+  bool evict_a_file();
   // Frees `bytes` whatever the budget says; true: something came free.
   bool make_space(uint64_t bytes);
   // One file or up to `need` bytes of chunks, of this dataset.

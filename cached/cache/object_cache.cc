@@ -155,6 +155,13 @@ bool ObjectCache::has_room(const Dataset& d, uint64_t size) {
   return r && budget_.fits(d, *r->accounts, on_disk(size));
 }
 
+void ObjectCache::make_inodes(uint64_t count) {
+  for (; count > 0; --count) {
+    MutexLock lock(mutex_);  // one file at a time: programs that miss go on
+    if (!eviction_.evict_a_file()) return;
+  }
+}
+
 bool ObjectCache::make_space(uint64_t bytes) {
   MutexLock lock(mutex_);
   return eviction_.make_space(bytes);
@@ -370,8 +377,9 @@ void ObjectCache::keep_limits() {
     recount_locked();
   }
   keep_size();
-  const uint64_t free = fs_space(dir_.fd()).free;
-  if (free < limits().reserve) make_space(limits().reserve - free);
+  const Budget::Lack lack = budget_.lack(limits().reserve);
+  if (lack.bytes > 0) make_space(lack.bytes);
+  if (lack.inodes > 0) make_inodes(lack.inodes);
   for (auto& d : datasets())
     keep_quota(*d);
 }

@@ -184,6 +184,7 @@ class ObjectCache {
   bool whole_fits_locked(const DatasetRecord& record, uint64_t bytes) REQUIRES(mutex_);
   void recount_locked() REQUIRES(mutex_);
   void keep_size() EXCLUDES(mutex_);
+  void make_inodes(uint64_t count) EXCLUDES(mutex_);
   void release(Room& room) REQUIRES(mutex_);
   std::vector<std::shared_ptr<Dataset>> datasets() EXCLUDES(mutex_);
 

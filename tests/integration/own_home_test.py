@@ -214,6 +214,23 @@ class ChosenHome(HomeTest):
 
 
 class Budget(HomeTest):
+    @unittest.skipUnless(ROOT, "root alone may mount")
+    def test_inodes_are_a_budget_like_bytes(self):
+        """Many small files in a file system with few inodes: the oldest go, nobody gets EIO."""
+        for i in range(3000):
+            self.write(f"s/{i:04}", b"%d\n" % i)
+        folder = self.enterContext(scratch())
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128M,nr_inodes=3500", "larder-test", folder], check=False).returncode != 0:
+            self.skipTest("a tmpfs cannot be mounted here")
+        self.addCleanup(subprocess.run, ["umount", "-l", folder], check=True)
+        with Daemon(cache_dir=folder + "/c", cache_size="100MiB", reserve="1MiB") as d:
+            d.mount(f"file://{self.plain}", "/data/x")
+            for _ in range(2):
+                out = d.run("sh", "-c", "cat /data/x/s/* | cksum")
+                self.assertEqual(out.stderr, b"")
+                self.assertEqual(out.stdout, run_program(f"cat {self.plain}/s/* | cksum", os.environ).stdout)
+            self.assertGreater(os.statvfs(folder).f_favail, 500)
+
     @unittest.skipUnless(ROOT, "root alone may make control groups")
     def test_the_limit_of_the_control_group_bounds_it(self):
         v1 = os.path.isdir("/sys/fs/cgroup/memory")
