@@ -45,7 +45,8 @@ $(BUILD)/obj/cached/metrics/%.o: DAEMON_FLAGS += $(shell pkg-config --cflags $(M
 
 PRELOAD_SRC := $(shell find preload -name '*.cc' ! -path 'preload/launch/*')
 LAUNCH_SRC  := $(wildcard preload/launch/*.cc)
-CACHED_SRC  := $(shell find cached -name '*.cc' ! -path 'cached/main/larder*.cc' ! -path 'cached/cli/*')
+KEEPER_SRC  := $(wildcard cached/keeper/*.cc)
+CACHED_SRC  := $(shell find cached -name '*.cc' ! -path 'cached/main/larder*.cc' ! -path 'cached/cli/*' ! -path 'cached/keeper/*')
 CLI_SRC     := $(shell find cached/cli -name '*.cc')
 TEST_SRC    := $(shell find tests -name '*_test.cc' ! -path 'tests/integration/*')
 FUZZ_SRC    := $(wildcard tests/fuzz/*.cc)
@@ -54,10 +55,10 @@ obj = $(patsubst %.cc,$(BUILD)/obj/%.o,$(1))
 # A make in a make, with all cores unless the caller chose.
 submake = +$(MAKE) --no-print-directory $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(JOBS))
 
-all: $(BUILD)/liblarder.so $(BUILD)/larderd $(BUILD)/larder $(BUILD)/larder-exec
+all: $(BUILD)/liblarder.so $(BUILD)/larderd $(BUILD)/larder $(BUILD)/larder-exec $(BUILD)/larder-keeper
 
 help:
-	@echo 'make                 build/liblarder.so, build/larderd, build/larder, build/larder-exec'
+	@echo 'make                 build/liblarder.so, build/larderd, build/larder, build/larder-exec, build/larder-keeper'
 	@echo 'make deps            install what is missing (apt)'
 	@echo 'make test            deps, build, all tests'
 	@echo 'make test-frameworks PyTorch, Paddle, TensorFlow, DALI, CPython'"'"'s own tests, older Debians on a dataset'
@@ -96,6 +97,11 @@ $(BUILD)/liblarder.so: $(call obj,$(PRELOAD_SRC)) $(BUILD)/exports.map
 $(BUILD)/larder-exec: $(LAUNCH_SRC) $(wildcard preload/launch/*.h include/larder/*.h)
 	@mkdir -p $(@D)
 	$(CXX) -std=c++20 $(WARN) -O2 -g -fno-exceptions -fno-rtti -Iinclude -I. -static -o $@ $(LAUNCH_SRC)
+
+# Static, on libc alone: it is small, and stays for as long as the cache.
+$(BUILD)/larder-keeper: $(KEEPER_SRC) $(wildcard cached/keeper/*.h include/larder/*.h)
+	@mkdir -p $(@D)
+	$(CXX) -std=c++20 $(WARN) -O2 -g -fno-exceptions -fno-rtti -Iinclude -I. -static -o $@ $(KEEPER_SRC)
 
 $(BUILD)/libcached.a: $(call obj,$(CACHED_SRC))
 	@rm -f $@
@@ -180,8 +186,7 @@ test-own:
 soak:
 	@sh tests/tools/deps.sh $(BUILD_PACKAGES) $(TEST_PACKAGES)
 	$(submake) all $(TEST_PROGRAMS)
-	@LARDER_SOAK=1 $(PYTHON) tests/run.py --build $(BUILD) --only python --match lazy_long_test
-	@LARDER_SOAK=1 $(PYTHON) tests/run.py --build $(BUILD) --only python --match store_model_test
+	@LARDER_SOAK=1 $(PYTHON) tests/run.py --build $(BUILD) --only python --match lazy_long_test,keeper_test,store_model_test
 
 # Gigabytes of packages, kept in ~/.cache/larder. What cannot be installed is skipped, and the last lines say so.
 frameworks:
@@ -288,7 +293,7 @@ $(BUILD)/stripped/%: $(BUILD)/% $(BUILD)/stripped/%.debug
 	objcopy --strip-unneeded --add-gnu-debuglink=$@.debug $< $@
 
 INSTALLED_BIN := larder larderd
-INSTALLED_LIB := liblarder.so larder-exec
+INSTALLED_LIB := liblarder.so larder-exec larder-keeper
 COMPLETIONS := bash-completion/completions/larder zsh/site-functions/_larder fish/vendor_completions.d/larder.fish
 stripped = $(addprefix $(BUILD)/stripped/,$(1))
 
@@ -297,7 +302,7 @@ install: $(call stripped,$(INSTALLED_BIN) $(INSTALLED_LIB))
 	install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin lib/systemd/system $(addprefix share/,doc/larder man/man1 man/man8 $(dir $(COMPLETIONS))))
 	install -m 755 $(call stripped,$(INSTALLED_BIN)) $(DESTDIR)$(PREFIX)/bin
 	install -m 644 $(call stripped,liblarder.so) $(DESTDIR)$(PREFIX)/lib
-	install -m 755 $(call stripped,larder-exec) $(DESTDIR)$(PREFIX)/lib
+	install -m 755 $(call stripped,larder-exec larder-keeper) $(DESTDIR)$(PREFIX)/lib
 	$(BUILD)/larder manual | gzip -9n >$(DESTDIR)$(PREFIX)/share/man/man1/larder.1.gz
 	$(BUILD)/larderd --manual | gzip -9n >$(DESTDIR)$(PREFIX)/share/man/man8/larderd.8.gz
 	$(BUILD)/larder completion bash >$(DESTDIR)$(PREFIX)/share/$(word 1,$(COMPLETIONS))

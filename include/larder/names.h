@@ -32,6 +32,10 @@ inline constexpr char kResidencyPrefix[] = "residency.";
 
 inline constexpr char kChunkMapSuffix[] = ".map";
 
+// Of the socket's path, not in the cache directory: a copy of control, whose mounts a program knows while nobody
+// answers it at the socket.
+inline constexpr char kMountsFileSuffix[] = ".mounts";
+
 // ---- composed names -------------------------------------------------------------------------------------------------
 
 class CacheName {
