@@ -54,6 +54,22 @@ Status Listener::open(const std::string& path, bool is_private) {
   return bind(path, is_private);
 }
 
+Status Listener::adopt(Fd socket, const std::string& path) {
+  struct sockaddr_un address = {};
+  socklen_t length = sizeof address;
+  if (::getsockname(socket.get(), reinterpret_cast<struct sockaddr*>(&address), &length) != 0)
+    return os_error("the listening socket that larderd was started with");
+  const std::string bound(address.sun_path, strnlen(address.sun_path, sizeof address.sun_path));
+  if (bound != path)
+    return make_error(
+        EINVAL, fmt::format("larderd was started with the socket {}, and its configuration says {}: make them the same",
+                            bound, path));
+  socket_ = std::move(socket);
+  const int flags = ::fcntl(socket_.get(), F_GETFL);
+  if (::fcntl(socket_.get(), F_SETFL, flags | O_NONBLOCK) != 0) return os_error("cannot use socket " + path);
+  return {};
+}
+
 // Whoever holds the lock may remove a stale socket. The former daemon removes its lock when it ends, so the lock counts
 // only if it still has the name.
 Status Listener::lock(const std::string& path) {

@@ -13,7 +13,7 @@
 
 namespace larder {
 
-static constexpr uint64_t kListener = 1, kPosted = 2, kSignals = 3;
+static constexpr uint64_t kListener = 1, kPosted = 2, kSignals = 3, kKeeper = 4;
 static constexpr int kTickMs = 250;
 static constexpr int kRetryMs = 5;
 // Of a client that has connected: a program asks at once. The deadline of one that does not is some seconds later.
@@ -27,9 +27,10 @@ static size_t most_connections() {
   return std::clamp(files.rlim_cur / 2, kLeastOpen, kMostOpen);
 }
 
-Result<std::unique_ptr<Server>> Server::listen(const std::string& path, bool is_private) {
+Result<std::unique_ptr<Server>> Server::listen(const std::string& path, bool is_private, Fd inherited) {
   std::unique_ptr<Server> s(new Server());
-  if (Status b = s->listener_.open(path, is_private); !b) return b.error();
+  Status b = inherited.valid() ? s->listener_.adopt(std::move(inherited), path) : s->listener_.open(path, is_private);
+  if (!b) return b.error();
   Result<std::unique_ptr<Outbox>> outbox = Outbox::make();
   if (!outbox) return outbox.error();
   s->outbox_ = std::move(*outbox);
@@ -55,6 +56,11 @@ Server::~Server() {
 
 Server::Clock::time_point Server::last_request() const {
   return Clock::time_point(Clock::duration(last_request_.load()));
+}
+
+Status Server::serve_for(KeeperLink& keeper) {
+  keeper_ = &keeper;
+  return watch(keeper.fd(), kKeeper, EPOLLIN);
 }
 
 void Server::stop() {
@@ -103,6 +109,7 @@ Status Server::run(Handler handler, std::function<Stamp()> stamp) {
 void Server::on_event(uint64_t id, uint32_t events) {
   if (id == kListener) return accept_all();
   if (id == kPosted) return take_posted();
+  if (id == kKeeper) return take_from_keeper();
   if (id == kSignals) {
     spdlog::info("asked to end");
     stop_ = true;
@@ -164,6 +171,19 @@ bool Server::drop_idle() {
   if (oldest == connections_.end()) return false;
   drop(oldest->first);
   return true;
+}
+
+void Server::take_from_keeper() {
+  for (bool gone = false;;) {
+    Fd fd = keeper_->next_connection(&gone);
+    if (fd.valid()) {
+      add_connection(std::move(fd));
+      continue;
+    }
+    if (gone) spdlog::warn("the keeper has ended: ending, too");
+    stop_ = stop_ || gone;
+    return;
+  }
 }
 
 void Server::pause_accepting() {

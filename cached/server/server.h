@@ -20,6 +20,7 @@
 
 #include "cached/base/fd.h"
 #include "cached/server/connection.h"
+#include "cached/server/keeper_link.h"
 #include "cached/server/listener.h"
 #include "cached/server/reply.h"
 #include "larder/result.h"
@@ -32,10 +33,13 @@ class Server {
   using Stamp = ReplyStamp;
   using Handler = std::function<void(IncomingRequest)>;
 
-  // Takes the socket, as Listener::open() says, and its errors.
-  static Result<std::unique_ptr<Server>> listen(const std::string& path, bool is_private);
+  // Takes the socket, as Listener::open() says, or the one that larderd was started with, and their errors.
+  static Result<std::unique_ptr<Server>> listen(const std::string& path, bool is_private, Fd inherited = {});
   // Repliers are told that their clients have gone.
   ~Server();
+
+  // Also serves the connections that the keeper hands over; ends when the keeper does. Before run(); it outlives this.
+  Status serve_for(KeeperLink& keeper);
 
   // Serves until stop(), SIGTERM or SIGINT (which must be blocked in every thread). `stamp` is asked for each reply.
   Status run(Handler handler, std::function<Stamp()> stamp);
@@ -51,6 +55,7 @@ class Server {
   Status watch(int fd, uint64_t id, uint32_t events);
   void watch_for(int fd, uint64_t id, uint32_t events);
   void accept_all();
+  void take_from_keeper();
   void add_connection(Fd fd);
   bool drop_idle();
   void pause_accepting();
@@ -65,6 +70,7 @@ class Server {
   void retry_starved();
 
   Fd epoll_, signals_;
+  KeeperLink* keeper_ = nullptr;
   std::unique_ptr<Outbox> outbox_;
   Handler handler_;
   std::function<Stamp()> stamp_;
