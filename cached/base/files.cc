@@ -87,22 +87,29 @@ static std::string unique_suffix() {
   return fmt::format(".{}.{}", ::getpid(), counter.fetch_add(1));
 }
 
-static Status write_and_sync(int fd, std::string_view text, const std::string& path) {
+static Status write_text(int fd, std::string_view text, const std::string& path) {
   Status written = pwrite_all(fd, text.data(), text.size(), 0);
-  if (!written) return make_error(written.error().code, path + ": " + written.error().message);
-  if (::fsync(fd) != 0) return os_error("cannot sync " + path);
-  return {};
+  return written ? written : make_error(written.error().code, path + ": " + written.error().message);
 }
 
-Status replace_file(int dir_fd, const std::string& path, std::string_view text, mode_t mode) {
+static Status replace(int dir_fd, const std::string& path, std::string_view text, mode_t mode, bool sync) {
   std::string tmp = path + unique_suffix();
   Fd fd(::openat(dir_fd, tmp.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode));
   if (!fd.valid()) return os_error("cannot make " + tmp);
-  Status written = write_and_sync(fd.get(), text, path);
+  Status written = write_text(fd.get(), text, path);
+  if (written && sync && ::fsync(fd.get()) != 0) written = os_error("cannot sync " + path);
   if (written && ::renameat(dir_fd, tmp.c_str(), dir_fd, path.c_str()) != 0)
     written = os_error("cannot replace " + path);
   if (!written) ::unlinkat(dir_fd, tmp.c_str(), 0);
   return written;
+}
+
+Status replace_file(int dir_fd, const std::string& path, std::string_view text, mode_t mode) {
+  return replace(dir_fd, path, text, mode, true);
+}
+
+Status replace_volatile_file(const std::string& path, std::string_view text, mode_t mode) {
+  return replace(AT_FDCWD, path, text, mode, false);
 }
 
 Status link_file(int fd, int dir_fd, const std::string& name) {

@@ -35,6 +35,9 @@ Result<std::string> read_file(int dir_fd, const std::string& path, size_t limit)
 // Replaces a file atomically: writes it under another name, syncs and renames it. Leaves nothing behind if it fails.
 Status replace_file(int dir_fd, const std::string& path, std::string_view text, mode_t mode);
 
+// The same without syncing, for what a crash of the machine may lose.
+Status replace_volatile_file(const std::string& path, std::string_view text, mode_t mode);
+
 // Links an O_TMPFILE file under a name in `dir_fd`. EEXIST: the name is taken.
 Status link_file(int fd, int dir_fd, const std::string& name);
 

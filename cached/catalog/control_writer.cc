@@ -78,6 +78,12 @@ Status ControlWriter::publish_mounts(std::vector<MountView> mounts) {
   std::sort(mounts.begin(), mounts.end(), [](auto& a, auto& b) {
     return a.path.size() != b.path.size() ? a.path.size() > b.path.size() : a.path < b.path;
   });
+  if (Status s = publish_sorted(std::move(mounts)); !s) return s;
+  if (tell_) tell_();
+  return {};
+}
+
+Status ControlWriter::publish_sorted(std::vector<MountView> mounts) {
   MutexLock one(publishing_);
   uint64_t names = dir_.control()->namespace_version;
   if (!published_ || !same_paths(mounts, hello().mounts)) {
@@ -104,10 +110,13 @@ void ControlWriter::publish(std::vector<MountView> mounts, uint64_t names) {
 }
 
 void ControlWriter::publish_inode_table(uint64_t id) {
-  MutexLock lock(view_);
-  begin_locked();
-  dir_.control()->inode_table = id;
-  end_locked();
+  {
+    MutexLock lock(view_);
+    begin_locked();
+    dir_.control()->inode_table = id;
+    end_locked();
+  }
+  if (tell_) tell_();
 }
 
 // A version number that no file in the folder has: a crash may have left one that control never named.
@@ -159,6 +168,11 @@ void ControlWriter::remove_old_namespaces(uint64_t current) {
 HelloView ControlWriter::hello() const {
   MutexLock lock(view_);
   return HelloView{generation(), mounts_};
+}
+
+std::string ControlWriter::control_bytes() const {
+  MutexLock lock(view_);
+  return std::string(reinterpret_cast<const char*>(dir_.control()), sizeof(Control));
 }
 
 std::shared_ptr<const Mapping> ControlWriter::namespace_catalog() const {

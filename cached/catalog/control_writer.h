@@ -2,6 +2,7 @@
 // Thread-safe. The order of a publication: namespace catalog into place, control under the seqlock, old ones unlinked.
 // Readers (hello(), namespace_catalog()) never wait for a system call.
 #pragma once
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -37,10 +38,15 @@ class ControlWriter {
   // Marks the take-over: epoch + 1, generation moves, an interrupted publication is ended.
   static Result<std::unique_ptr<ControlWriter>> start(CacheDir& dir, uint32_t wait_ms, Meter& meter);
 
+  // Called after every publication, by the thread that published, with none of this class's locks held. Set it before
+  // other threads publish.
+  void on_publish(std::function<void()> tell) { tell_ = std::move(tell); }
+
   Status publish_mounts(std::vector<MountView> mounts);
   void publish_inode_table(uint64_t id);
 
   HelloView hello() const;
+  std::string control_bytes() const;  // a copy of control at an even generation
   uint64_t generation() const { return dir_.control()->generation.load(std::memory_order_acquire); }
   uint64_t instance() const { return dir_.control()->instance; }
   const Fd& stats_fd() const { return stats_; }
@@ -50,6 +56,7 @@ class ControlWriter {
  private:
   ControlWriter(CacheDir& dir, Meter& meter) : dir_(dir), meter_(meter) {}
   Status init(uint32_t wait_ms);
+  Status publish_sorted(std::vector<MountView> mounts) EXCLUDES(publishing_);
   void begin_locked() REQUIRES(view_);
   void end_locked() REQUIRES(view_);
   Result<uint64_t> write_namespace_locked(const std::vector<MountView>& mounts) REQUIRES(publishing_);
@@ -58,6 +65,7 @@ class ControlWriter {
 
   CacheDir& dir_;
   Meter& meter_;
+  std::function<void()> tell_;
   Fd stats_;
   Mapping stats_map_;
   Mutex publishing_;  // one publication at a time; held over system calls

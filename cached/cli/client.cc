@@ -24,7 +24,7 @@ constexpr int kBusySeconds = 60;  // how long it may have no worker for us
 
 bool answers_at_once(const Json& request) {
   std::string op = request.value("op", "");
-  return op == "ping" || op == "status";
+  return op == "ping" || op == "status" || op == "run";
 }
 
 Error broken(const std::string& socket, std::string_view what) {
@@ -48,12 +48,36 @@ Result<Fd> connect_to(const std::string& socket_path) {
   return make_error(errno, fmt::format("cannot reach larderd at '{}': {}", socket_path, strerror(errno)));
 }
 
-Status send_request(int fd, const std::string& text) {
+Request header(Op op, size_t payload) {
   Request head{};
   head.magic = kWireMagic;
   head.version = kWireVersion;
-  head.op = Op::kAdmin;
-  head.payload_len = static_cast<uint32_t>(text.size());
+  head.op = op;
+  head.payload_len = static_cast<uint32_t>(payload);
+  return head;
+}
+
+Status send_with_descriptors(int fd, Request head, const std::vector<int>& fds) {
+  iovec part = {&head, sizeof head};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * 3)] = {};
+  if (!fds.empty()) {
+    message.msg_control = control;
+    message.msg_controllen = CMSG_SPACE(fds.size() * sizeof(int));
+    cmsghdr* c = CMSG_FIRSTHDR(&message);
+    c->cmsg_level = SOL_SOCKET;
+    c->cmsg_type = SCM_RIGHTS;
+    c->cmsg_len = CMSG_LEN(fds.size() * sizeof(int));
+    memcpy(CMSG_DATA(c), fds.data(), fds.size() * sizeof(int));
+  }
+  if (sendmsg(fd, &message, MSG_NOSIGNAL) >= 0) return {};
+  return make_error(errno, fmt::format("cannot send to larderd: {}", strerror(errno)));
+}
+
+Status send_request(int fd, const std::string& text) {
+  Request head = header(Op::kAdmin, text.size());
   if (sizeof head + text.size() > kMaxPacket)
     return make_error(E2BIG, fmt::format("the request has {} bytes, a packet at most {}: give fewer paths at a time",
                                          text.size(), kMaxPacket));
@@ -141,6 +165,16 @@ Result<Json> Client::request_once(const Json& request, const std::function<void(
     auto state = packet->body.find("progress");
     if (progress && state != packet->body.end() && state->is_object()) progress(*state);
   }
+}
+
+Result<int> Client::ask_keeper(Op op, const std::vector<int>& fds) const {
+  auto fd = connect_to(socket_);
+  if (!fd) return fd.error();
+  if (Status sent = send_with_descriptors(fd->get(), header(op, 0), fds); !sent) return sent.error();
+  limit_wait(fd->get());
+  std::vector<char> buffer(kMaxPacket);
+  auto packet = receive_packet(fd->get(), socket_, buffer);
+  return packet ? Result<int>(packet->head.status) : packet.error();
 }
 
 Result<bool> Client::answers() const {

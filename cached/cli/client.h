@@ -3,7 +3,9 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
+#include "larder/keeper.h"
 #include "larder/result.h"
 
 namespace larder::cli {
@@ -22,6 +24,10 @@ class Client {
 
   // True if a daemon answers. False if nobody listens; anything else is an error.
   Result<bool> answers() const;
+
+  // Sends one of the requests that are a keeper's to answer (larder/keeper.h), with descriptors; the status of the
+  // reply. Errors as of request().
+  Result<int> ask_keeper(Op op, const std::vector<int>& fds) const;
 
   const std::string& socket() const { return socket_; }
 

@@ -12,6 +12,7 @@
 #include "cached/base/units.h"
 #include "cached/cli/json_read.h"
 #include "cached/cli/mount_spec.h"
+#include "cached/cli/private_daemon.h"
 #include "cached/cli/progress.h"
 #include "cached/cli/report.h"
 #include "cached/config/config.h"
@@ -298,6 +299,8 @@ int check_cache(const Client& client, bool repair, const std::string& path) {
 }
 
 int shutdown_daemon(const Client& client) {
+  auto idle = find_daemon(client);
+  if (idle && *idle == Found::kIdleKeeper && client.ask_keeper(kEndKeeper, {})) return kExitOk;
   auto reply = client.request({{"op", "shutdown"}});
   if (!reply) return fail(reply.error());
   if (went_away(client)) return kExitOk;

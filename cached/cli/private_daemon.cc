@@ -55,8 +55,8 @@ std::string daemon_config(const SocketPath& socket, const DaemonOptions& o) {
 }
 
 // A file in memory, so that nothing is left on disk and a password in a metadata URL is on no command line.
-Result<Fd> config_file(const std::string& text) {
-  Fd fd(memfd_create("larder.toml", MFD_CLOEXEC));
+Result<Fd> file_in_memory(const char* name, const std::string& text) {
+  Fd fd(memfd_create(name, MFD_CLOEXEC));
   if (!fd.valid() || write(fd.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()))
     return os_error("cannot create a file in memory");
   return fd;
@@ -65,25 +65,44 @@ Result<Fd> config_file(const std::string& text) {
 void prepare_environment() {
   unsetenv("LD_PRELOAD");  // it holds liblarder.so where one run starts another
   unsetenv("LARDER_SOCKET");
-  unsetenv("LARDER_CACHE");
+}
+
+// What larderd's environment would be if it were the caller's child.
+Result<Fd> environment_file() {
+  std::string texts;
+  for (char** e = environ; *e; ++e) {
+    const std::string_view text = *e;
+    const std::string_view name = text.substr(0, text.find('='));
+    if (name != "LD_PRELOAD" && name != "LARDER_SOCKET") texts.append(text).push_back('\0');
+  }
+  return file_in_memory("environment", texts);
 }
 
 struct Launch {
-  std::string program;
+  std::string keeper, larderd, socket;
   int config_fd;
   int log_fd;
 };
 
-// In the process that becomes the daemon. Only returns to report errno.
-int become_daemon(const Launch& launch) {
-  std::string config = fmt::format("/dev/fd/{}", launch.config_fd);
-  const char* argv[] = {launch.program.c_str(), "--private", "--config", config.c_str(), nullptr};
+// In the process that becomes the keeper. Only returns to report errno. The configuration is passed on to larderd by
+// its name (cached/home/descriptor_store.h).
+int become_keeper(const Launch& launch) {
+  constexpr int kPassed = 3;
+  const char* argv[] = {launch.keeper.c_str(), "--socket", launch.socket.c_str(),
+                        "--private",           "--",       launch.larderd.c_str(),
+                        "--private",           nullptr};
   Fd null(open("/dev/null", O_RDONLY | O_CLOEXEC));
   if (chdir("/") != 0 || dup2(null.get(), STDIN_FILENO) < 0 || dup2(launch.log_fd, STDOUT_FILENO) < 0 ||
       dup2(launch.log_fd, STDERR_FILENO) < 0)
     return errno;
-  close_range(3, ~0u, CLOSE_RANGE_CLOEXEC);
-  if (fcntl(launch.config_fd, F_SETFD, 0) != 0) return errno;
+  const int config = fcntl(launch.config_fd, F_DUPFD_CLOEXEC, kPassed + 1);
+  if (config < 0 || dup2(config, kPassed) < 0) return errno;
+  close_range(kPassed, ~0u, CLOSE_RANGE_CLOEXEC);
+  if (fcntl(kPassed, F_SETFD, 0) != 0) return errno;
+  setenv("LISTEN_PID", std::to_string(getpid()).c_str(), 1);
+  setenv("LISTEN_FDS", "1", 1);
+  setenv("LISTEN_FDNAMES", kConfigDescriptor, 1);
+  unsetenv("NOTIFY_SOCKET");
   execv(argv[0], const_cast<char**>(argv));
   return errno;
 }
@@ -93,7 +112,7 @@ struct Spawned {
   int error;  // errno of the exec; 0 while it lives
 };
 
-// Starts the daemon as nobody's child: it is this process' grandchild, and its parent ends at once.
+// Starts the keeper as nobody's child: it is this process' grandchild, and its parent ends at once.
 Result<pid_t> spawn(const Launch& launch) {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) return os_error("cannot create a pipe");
@@ -105,7 +124,7 @@ Result<pid_t> spawn(const Launch& launch) {
     prepare_environment();
     pid_t daemon = fork();
     Spawned report{daemon > 0 ? daemon : getpid(), daemon < 0 ? errno : 0};
-    if (daemon == 0) report.error = become_daemon(launch);
+    if (daemon == 0) report.error = become_keeper(launch);
     ssize_t written = write(writer.get(), &report, sizeof report);
     _exit(written == sizeof report ? 0 : 1);
   }
@@ -116,10 +135,10 @@ Result<pid_t> spawn(const Launch& launch) {
   for (Spawned report{};
        read(reader.get(), &report, sizeof report) == sizeof report;) {  // ends when the exec closed the pipe
     if (report.error != 0)
-      return make_error(report.error, fmt::format("cannot start '{}': {}", launch.program, strerror(report.error)));
+      return make_error(report.error, fmt::format("cannot start '{}': {}", launch.keeper, strerror(report.error)));
     pid = report.pid;
   }
-  return pid > 0 ? Result<pid_t>(pid) : make_error(ECHILD, fmt::format("cannot start '{}'", launch.program));
+  return pid > 0 ? Result<pid_t>(pid) : make_error(ECHILD, fmt::format("cannot start '{}'", launch.keeper));
 }
 
 Fd open_pidfd(pid_t pid) {
@@ -174,22 +193,27 @@ void stop(pid_t pid, const Fd& pidfd) {
   ended(pidfd, pid, 1000);
 }
 
+Error did_not_start(const std::string& log, off_t from) {
+  const std::string why = last_line(log, from);
+  return make_error(ECHILD,
+                    fmt::format("larderd did not start: {} (log: {})", why.empty() ? "it printed nothing" : why, log));
+}
+
+// The keeper holds what is asked until larderd serves, and ends, or drops it, if larderd cannot start.
 Status wait_until_ready(const Client& client, pid_t pid, const std::string& log, off_t from) {
-  Fd pidfd = open_pidfd(pid);
+  Fd pidfd = pid > 0 ? open_pidfd(pid) : Fd();
   auto deadline = Clock::now() + std::chrono::seconds(kStartSeconds);
   while (Clock::now() < deadline) {
     auto there = client.answers();
     if (there && *there) return {};
-    if (!ended(pidfd, pid, kPollMs)) continue;
-    std::string why = last_line(log, from);
-    return make_error(
-        ECHILD, fmt::format("larderd did not start: {} (log: {})", why.empty() ? "it printed nothing" : why, log));
+    const bool dropped = !there && there.error().code == ECONNRESET;
+    if (pid > 0 ? ended(pidfd, pid, dropped ? 1000 : kPollMs) : dropped) return did_not_start(log, from);
   }
-  stop(pid, pidfd);
+  if (pid > 0) stop(pid, pidfd);
   return make_error(
       ETIMEDOUT,
-      fmt::format("larderd did not answer at '{}' within {} s and was stopped; its last output: {} (log: {})",
-                  client.socket(), kStartSeconds, last_line(log, from), log));
+      fmt::format("larderd did not answer at '{}' within {} s{}; its last output: {} (log: {})", client.socket(),
+                  kStartSeconds, pid > 0 ? " and was stopped" : "", last_line(log, from), log));
 }
 
 bool made_since(const std::string& path, int64_t ns) {
@@ -226,6 +250,40 @@ Result<std::string> daemon_log_path(const SocketPath& socket) {
   return fmt::format("{}/larderd-{}.log", *folder, std::string_view(name, 8));
 }
 
+Result<std::string> find_keeper() {
+  const std::string own = own_folder();
+  for (const std::string& place : {own + "/larder-keeper", own + "/../lib/larder-keeper"})
+    if (access(place.c_str(), X_OK) == 0) return place;
+  return make_error(ENOENT,
+                    fmt::format("larder-keeper is neither at '{}/larder-keeper' nor at '{}/../lib/larder-keeper': "
+                                "build or install it (make install)",
+                                own, own));
+}
+
+// Without the descriptors that it needs, a launch is EINVAL to a keeper that waits for one.
+Result<Found> find_daemon(const Client& client) {
+  auto status = client.ask_keeper(kLaunch, {});
+  if (status) return *status == EINVAL ? Found::kIdleKeeper : Found::kRunning;
+  return status.error().code == ECONNREFUSED ? Result<Found>(Found::kNobody) : status.error();
+}
+
+// Starts larderd by the keeper that is there, or with one. The keeper's pid; 0: it was there.
+Result<pid_t> PrivateDaemon::launch(const SocketPath& socket, const DaemonOptions& options, Found found, int log) {
+  auto program = find_larderd();
+  auto keeper = find_keeper();
+  if (!program || !keeper) return program ? keeper.error() : program.error();
+  auto config = file_in_memory("larder.toml", daemon_config(socket, options));
+  if (!config) return config.error();
+  if (found == Found::kNobody) return spawn({*keeper, *program, socket.path, config->get(), log});
+  auto environment = environment_file();
+  if (!environment) return environment.error();
+  auto status = Client(socket.path).ask_keeper(kLaunch, {config->get(), environment->get(), log});
+  if (!status) return status.error();
+  if (*status == 0 || *status == EALREADY) return pid_t{0};
+  return make_error(*status,
+                    fmt::format("the keeper at '{}' does not start larderd: {}", socket.path, strerror(*status)));
+}
+
 Result<PrivateDaemon> PrivateDaemon::ensure(const SocketPath& socket, const DaemonOptions& options) {
   PrivateDaemon daemon;
   daemon.start_ns_ = realtime_ns() - kTickNs;
@@ -235,16 +293,13 @@ Result<PrivateDaemon> PrivateDaemon::ensure(const SocketPath& socket, const Daem
   Fd lock(open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!lock.valid() || flock(lock.get(), LOCK_EX) != 0) return os_error(fmt::format("cannot lock '{}'", folder));
   Client client(socket.path);
-  if (auto there = client.answers(); !there || *there)
-    return there ? Result<PrivateDaemon>(PrivateDaemon()) : there.error();
-  auto program = find_larderd();
+  auto found = find_daemon(client);
+  if (!found || *found == Found::kRunning) return found ? Result<PrivateDaemon>(PrivateDaemon()) : found.error();
   auto log = daemon_log_path(socket);
-  if (!program || !log) return program ? log.error() : program.error();
-  Fd log_fd = open_log(*log);
+  if (!log) return log.error();
+  auto log_fd = open_log(*log);
   off_t from = lseek(log_fd.get(), 0, SEEK_END);
-  auto config = config_file(daemon_config(socket, options));
-  if (!config) return config.error();
-  auto pid = spawn({*program, config->get(), log_fd.get()});
+  auto pid = launch(socket, options, *found, log_fd.get());
   if (!pid) return pid.error();
   Status ready = wait_until_ready(client, *pid, *log, from);
   if (ready)

@@ -1,8 +1,9 @@
-// The larderd that `larder run --mount` starts for its user when none is running.
+// The larderd that `larder run --mount` starts for its user when none is running, under a keeper (cached/keeper).
 //
-// It is not a child of the caller, since a program may wait for its children. It has its own session, logs to
-// <state folder>/larderd.log, inherits the caller's environment (credentials are there, never on its command line), and
-// ends by itself after `linger` seconds without programs.
+// The keeper is not a child of the caller, since a program may wait for its children. It has its own session and logs
+// to <state folder>/larderd.log. larderd has the caller's environment (credentials are there, never on its command
+// line), and ends by itself after `linger` seconds without programs; the keeper stays, and the next run has it start
+// another, in that run's environment.
 #pragma once
 #include <sys/types.h>
 #include <cstdint>
@@ -20,20 +21,27 @@ struct DaemonOptions {
   uint64_t linger_s = 600;
 };
 
+enum class Found { kRunning, kIdleKeeper, kNobody };
+
+// What is at a socket. Starts nothing.
+Result<Found> find_daemon(const Client& client);
+
 class PrivateDaemon {
  public:
   // Starts a daemon, unless one answers by now (two runs at once start one daemon), and waits until it answers. If it
-  // does not start: an error with the last line of its log, and nothing is left running.
+  // does not start: an error with the last line of its log; what this call started has ended.
   static Result<PrivateDaemon> ensure(const SocketPath& socket, const DaemonOptions& options);
 
-  bool started() const { return pid_ > 0; }  // false: another one answered
-  pid_t pid() const { return pid_; }
+  bool started() const { return pid_ > 0; }  // false: there was a keeper, or a larderd
+  pid_t pid() const { return pid_; }         // the keeper's
 
-  // Ends the daemon that ensure() started, and removes its cache directory if that is new: for a mount that failed.
+  // Ends what ensure() started, and removes its cache directory if that is new: for a mount that failed.
   // Does nothing if another program uses the daemon by now.
   void undo(const Client& client);
 
  private:
+  static Result<pid_t> launch(const SocketPath& socket, const DaemonOptions& options, Found found, int log);
+
   pid_t pid_ = 0;
   std::string made_folder_;  // of the socket
   int64_t start_ns_ = 0;     // CLOCK_REALTIME, before the daemon
@@ -41,6 +49,9 @@ class PrivateDaemon {
 
 // The log of this user's private daemon.
 Result<std::string> daemon_log_path(const SocketPath& socket);
+
+// larder-keeper beside this executable, or in ../lib. ENOENT with the remedy.
+Result<std::string> find_keeper();
 
 // larderd beside this executable, or in PATH. ENOENT with the remedy.
 Result<std::string> find_larderd();

@@ -111,9 +111,9 @@ Status mount_all(const Client& client, const std::vector<MountSpec>& mounts, con
 
 // A daemon that answers; `daemon` tells whether it was started here.
 Result<PrivateDaemon> reach_daemon(const SocketPath& socket, const Client& client, const RunArgs& args) {
-  auto there = client.answers();
+  auto there = find_daemon(client);
   if (!there) return there.error();
-  if (*there) {
+  if (*there == Found::kRunning) {
     if (args.daemon_options_given)
       warn(fmt::format(
           "larderd at '{}' is running already and keeps its settings: --cache-size, --cache-dir, --meta and "
@@ -200,9 +200,9 @@ int run_command(const RunArgs& args) {
     daemon->undo(client);
     return fail(mounted.error(), kExitRunFailed);
   }
-  auto status = client.request({{"op", "status"}});
-  if (!status) return fail(status.error(), kExitRunFailed);
-  return become(args, *library, socket->path, text(*status, "cache_dir"));
+  auto noted = client.request({{"op", "run"}});
+  if (!noted) return fail(noted.error(), kExitRunFailed);
+  return become(args, *library, socket->path, text(*noted, "cache_dir"));
 }
 
 }  // namespace larder::cli

@@ -74,16 +74,25 @@ std::string home_line(const Json& home) {
                      printable(text(home, "reason")));
 }
 
+std::string render_keeper(const Json& keeper) {
+  if (keeper.empty()) return "";
+  std::string out = fmt::format("keeper   pid {}, larderd was started again {} times", number(keeper, "pid"),
+                                count_of(keeper, "restarts"));
+  const std::string last = text(keeper, "last_end");
+  return out + (last.empty() ? "\n" : fmt::format("; the last one {}\n", printable(last, kWhole)));
+}
+
 std::string render_head(const Json& s) {
   const Json& cache = member(s, "cache");
   return fmt::format(
-      "larderd {} pid {}{}, up {}\nsocket   {}\ncache    {}: {} of {} used ({:.0f}%), {} files\nhome     {}\nmetadata {}\n",
-      printable(text(s, "version"), kWhole), number(s, "pid"), truth(s, "private") ? " (private)" : "",
-      format_duration(static_cast<double>(number(s, "uptime_s"))), printable(text(s, "socket"), kWhole),
-      printable(cache_name(s), kWhole), bytes_of(cache, "used"), bytes_of(cache, "size"),
-      share(number(cache, "used"), number(cache, "size")), count_of(cache, "files"),
-      home_line(member(s, "home")),
-      printable(text(s, "meta"), kWhole));
+             "larderd {} pid {}{}, up {}\nsocket   {}\ncache    {}: {} of {} used ({:.0f}%), {} files\nhome     "
+             "{}\nmetadata {}\n",
+             printable(text(s, "version"), kWhole), number(s, "pid"), truth(s, "private") ? " (private)" : "",
+             format_duration(static_cast<double>(number(s, "uptime_s"))), printable(text(s, "socket"), kWhole),
+             printable(cache_name(s), kWhole), bytes_of(cache, "used"), bytes_of(cache, "size"),
+             share(number(cache, "used"), number(cache, "size")), count_of(cache, "files"),
+             home_line(member(s, "home")), printable(text(s, "meta"), kWhole)) +
+         render_keeper(member(s, "keeper"));
 }
 
 struct Counter {

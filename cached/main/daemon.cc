@@ -22,6 +22,8 @@
 #include "cached/namespace/node_link.h"
 #include "cached/requests/admin.h"
 #include "cached/requests/program_requests.h"
+#include "cached/requests/stand_in.h"
+#include "larder/names.h"
 
 namespace larder {
 
@@ -40,13 +42,15 @@ void prepare_process() {
   for (int sig : {SIGTERM, SIGINT})
     sigaddset(&set, sig);
   ::sigprocmask(SIG_BLOCK, &set, nullptr);  // the server reads them
-  // SIGIO: a program opened a file while its lease was tested. SIGHUP: a terminal was closed.
-  for (int sig : {SIGPIPE, SIGIO, SIGHUP})
+  // SIGIO: a program opened a file while its lease was tested. SIGHUP: a terminal was closed. SIGXFSZ: a file larger
+  // than RLIMIT_FSIZE allows is EFBIG.
+  for (int sig : {SIGPIPE, SIGIO, SIGHUP, SIGXFSZ})
     ::signal(sig, SIG_IGN);
-  struct rlimit files;
-  if (::getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
-    files.rlim_cur = files.rlim_max;
-    ::setrlimit(RLIMIT_NOFILE, &files);
+  for (auto what : {RLIMIT_NOFILE, RLIMIT_FSIZE}) {
+    struct rlimit limit;
+    if (::getrlimit(what, &limit) != 0 || limit.rlim_cur >= limit.rlim_max) continue;
+    limit.rlim_cur = limit.rlim_max;
+    ::setrlimit(what, &limit);
   }
   // Credentials are in memory: no core dump, no ptrace by others. A process may still use its own /proc/self/fd.
   ::prctl(PR_SET_DUMPABLE, 0);
@@ -59,7 +63,10 @@ namespace {
 class Daemon {
  public:
   Daemon(const Config& config, StoreOpener open_store, StoredDescriptors stored)
-      : config_(config), open_store_(std::move(open_store)), stored_(std::move(stored)) {}
+      : config_(config), open_store_(std::move(open_store)), stored_(std::move(stored)) {
+    if (Fd channel = stored_.take(kKeeperDescriptor); channel.valid())
+      keeper_ = std::make_unique<KeeperLink>(std::move(channel));
+  }
 
   Status start();
   Status serve();
@@ -67,6 +74,7 @@ class Daemon {
  private:
   Status open_parts(const CacheLimits& limits);
   void resume_fills();
+  std::string mounts_file() const { return config_.socket + kMountsFileSuffix; }
   void handle(IncomingRequest request);
   bool fetch_large(const Object& object, bool demand, std::function<void(const Status&)> done);
   void keep_house();
@@ -78,9 +86,11 @@ class Daemon {
   const Config& config_;
   StoreOpener open_store_;
   StoredDescriptors stored_;
+  std::unique_ptr<KeeperLink> keeper_;  // null: nobody keeps this daemon
   Meter meter_{0};
   std::unique_ptr<CacheDir> dir_;
   std::unique_ptr<ControlWriter> publisher_;
+  std::unique_ptr<StandIn> stand_in_;
   std::unique_ptr<InodeTableWriter> inodes_;
   std::unique_ptr<ObjectCache> cache_;
   std::unique_ptr<Meta> meta_;
@@ -136,6 +146,9 @@ static void keep_home(const Home& home) {
 Status Daemon::start() {
   for (const std::string& w : config_.warnings)
     spdlog::warn("{}", w);
+  struct rlimit largest;
+  if (::getrlimit(RLIMIT_FSIZE, &largest) == 0 && largest.rlim_cur != RLIM_INFINITY)
+    spdlog::warn("no file may be larger than {} bytes (ulimit -f): larger objects cannot be read", largest.rlim_cur);
   Result<Home> home = open_home(config_, stored_);
   if (!home) return home.error();
   Result<CacheLimits> limits = plan_limits(config_, capacity_of(*home));
@@ -152,9 +165,14 @@ Status Daemon::start() {
 
 Status Daemon::open_parts(const CacheLimits& limits) {
   meter_ += dir_->used_by_tables();
-  if (Status s = take(Server::listen(config_.socket, config_.is_private), server_); !s) return s;
+  if (Status s = take(Server::listen(config_.socket, config_.is_private, stored_.take(kSocketDescriptor)), server_); !s)
+    return s;
+  if (Status s = keeper_ ? server_->serve_for(*keeper_) : Status(); !s) return s;
   if (Status s = take(open_meta(config_.meta, config_.state_dir), meta_); !s) return s;
   if (Status s = take(ControlWriter::start(*dir_, config_.wait_ms, meter_), publisher_); !s) return s;
+  stand_in_ =
+      std::make_unique<StandIn>(StandIn::Parts{*dir_, *publisher_, keeper_.get(), mounts_file(), config_.is_private});
+  publisher_->on_publish([this] { stand_in_->update(); });
   if (Status s = take(InodeTableWriter::open(*dir_, *publisher_, meter_), inodes_); !s) return s;
   cache_ = std::make_unique<ObjectCache>(*dir_, *inodes_, meter_, limits);
   lazy_ = std::make_unique<ChunkStore>(*dir_, *inodes_, *cache_, meter_, config_.lazy_threshold.of(limits.cache_size));
@@ -176,7 +194,7 @@ Status Daemon::open_parts(const CacheLimits& limits) {
   programs_ = std::make_unique<ProgramRequests>(ProgramRequests::Parts{
       config_, *dir_, *publisher_, *inodes_, *cache_, *datasets_, *flights_, *filler_, *lazy_, *chunk_flights_});
   admin_ = std::make_unique<Admin>(Admin::Parts{config_, *dir_, *publisher_, *cache_, *datasets_, *flights_, *filler_,
-                                                *server_, *meta_, programs_->miss_waits()});
+                                                *server_, *meta_, programs_->miss_waits(), keeper_.get()});
   if (Status s = datasets_->start(); !s) return s;
   cache_->keep_limits();  // the former daemon's may have been larger
   link_ = std::make_unique<NodeLink>(*meta_, *datasets_, *cache_, node_name(config_.is_private));
@@ -209,7 +227,8 @@ void Daemon::handle(IncomingRequest r) {
     case Op::kAdmin:
       return admin_->handle(std::move(r));
   }
-  r.reply->fail(ENOSYS);
+  // Some are for a keeper without a larderd; there is one.
+  r.reply->fail(r.header.op == kLaunch || r.header.op == kEndKeeper ? EALREADY : ENOSYS);
 }
 
 // Background work, and programs that need the whole of a large object.
@@ -275,6 +294,7 @@ void Daemon::check_idle() {
   if (Clock::now() - last < std::chrono::seconds(config_.linger_s)) return;
   spdlog::info("no program for {} s: ending", config_.linger_s);
   if (Status s = datasets_->forget_transient_mounts(); !s) spdlog::warn("{}", s.error().message);
+  if (keeper_) keeper_->say(KeeperOp::kIdle);
   server_->stop();
 }
 
@@ -320,6 +340,8 @@ void Daemon::end() {
   datasets_->stop();
   housekeeper_.join();
   verifier_.join();
+  // The node's mounts will be there again; a keeper takes the file away with its socket.
+  if (config_.is_private && !keeper_) ::unlink(mounts_file().c_str());
   server_.reset();  // the socket goes; whoever waits connects to the next daemon
   spdlog::info("ended");
   if (!landed) ::_exit(0);  // a store still holds requests: it may not be destroyed
@@ -327,8 +349,8 @@ void Daemon::end() {
 
 }  // namespace
 
-Status run_daemon(const Config& config, StoreOpener open_store) {
-  Daemon daemon(config, std::move(open_store), StoredDescriptors::adopt());
+Status run_daemon(const Config& config, StoreOpener open_store, StoredDescriptors stored) {
+  Daemon daemon(config, std::move(open_store), std::move(stored));
   if (Status s = daemon.start(); !s) return s;
   return daemon.serve();
 }

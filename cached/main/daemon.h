@@ -2,6 +2,7 @@
 // line.
 #pragma once
 #include "cached/config/config.h"
+#include "cached/home/descriptor_store.h"
 #include "cached/namespace/datasets.h"
 #include "larder/result.h"
 
@@ -11,6 +12,7 @@ namespace larder {
 void prepare_process();
 
 // Serves until SIGTERM, SIGINT or `shutdown`. An error is one line: what is wrong, with which value, and the remedy.
-Status run_daemon(const Config& config, StoreOpener open_store);
+// `passed` is what the process was started with.
+Status run_daemon(const Config& config, StoreOpener open_store, StoredDescriptors passed = {});
 
 }  // namespace larder

@@ -10,6 +10,7 @@
 #include "cached/main/daemon.h"
 #include "cached/metrics/metrics_server.h"
 #include "cached/store/api/store.h"
+#include "larder/keeper.h"
 #include "larder/standard_streams.h"
 
 namespace larder {
@@ -73,12 +74,15 @@ StoreOpener opener(const Config& config) {
   };
 }
 
-int run(const ConfigFlags& flags) {
+int run(ConfigFlags flags) {
+  StoredDescriptors passed = StoredDescriptors::adopt();
+  const Fd file = passed.take(kConfigDescriptor);
+  if (file.valid()) flags.config_file = "/dev/fd/" + std::to_string(file.get());
   Result<Config> config = load_config(flags);
   if (!config) return fail(config.error());
   if (flags.check) return check(*config);
   if (Status s = set_up_log(config->log_file, config->log_level); !s) return fail(s.error());
-  Status s = run_daemon(*config, opener(*config));
+  Status s = run_daemon(*config, opener(*config), std::move(passed));
   if (s) return 0;
   if (!config->log_file.empty()) spdlog::error("{}", s.error().message);
   return fail(s.error());

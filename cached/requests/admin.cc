@@ -13,7 +13,10 @@ static AdminCommand command(Commands& commands, AdminAnswer (Commands::*run)(con
 }
 
 Admin::Admin(Parts p)
-    : server_(p.server),
+    : config_(p.config),
+      dir_(p.dir),
+      server_(p.server),
+      keeper_(p.keeper),
       warm_jobs_(p.flights),
       status_(
           {p.config, p.dir, p.publisher, p.cache, p.datasets, p.flights, p.filler, p.server, p.miss_waits, warm_jobs_}),
@@ -26,8 +29,14 @@ std::map<std::string, AdminCommand> Admin::commands() {
   constexpr bool kAnybody = false, kPrivileged = true;
   auto shutdown = [this](const AdminCall& call) {
     call.answer(json::object());  // before the server stops: it sends what was posted first
+    if (keeper_) keeper_->say(KeeperOp::kEnd);
     server_.stop();
     return AdminAnswer(json::object());
+  };
+  // The asker is about to become the command of `larder run`.
+  auto run = [this](const AdminCall& call) {
+    if (config_.is_private) runs_.add(call.peer().pid);
+    return AdminAnswer(json{{"cache_dir", dir_.home().path()}});
   };
   return {{"ping", command(status_, &StatusCommands::ping, kAnybody, Lane::kQuick)},
           {"status", command(status_, &StatusCommands::status, kAnybody, Lane::kQuick)},
@@ -41,6 +50,7 @@ std::map<std::string, AdminCommand> Admin::commands() {
           {"unpin", command(cache_, &CacheCommands::unpin, kPrivileged, Lane::kControl)},
           {"evict", command(cache_, &CacheCommands::evict, kPrivileged, Lane::kControl)},
           {"check", command(cache_, &CacheCommands::check, kPrivileged, Lane::kLong)},
+          {"run", {run, kAnybody, Lane::kQuick}},
           {"shutdown", {shutdown, kPrivileged, Lane::kControl}}};
 }
 

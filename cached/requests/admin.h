@@ -4,6 +4,7 @@
 #include "cached/requests/cache_commands.h"
 #include "cached/requests/dataset_commands.h"
 #include "cached/requests/dispatcher.h"
+#include "cached/requests/runs.h"
 #include "cached/requests/status.h"
 #include "cached/requests/warm_jobs.h"
 #include "cached/server/server.h"
@@ -23,6 +24,7 @@ class Admin {
     Server& server;
     Meta& meta;
     const Histogram& miss_waits;
+    KeeperLink* keeper;  // or null
   };
   // The parts outlive it.
   explicit Admin(Parts parts);
@@ -38,13 +40,17 @@ class Admin {
   nlohmann::json public_status() const {
     return status_.report([](std::optional<gid_t> group) { return !group; }, false, std::nullopt);
   }
-  // True while a long operation is under way: the daemon is not idle.
-  bool busy() const { return dispatcher_.busy() || warm_jobs_.busy(); }
+  // True while a long operation is under way, or a command of `larder run` lives: the daemon is not idle.
+  bool busy() { return dispatcher_.busy() || warm_jobs_.busy() || runs_.alive(); }
 
  private:
   std::map<std::string, AdminCommand> commands();
 
+  const Config& config_;
+  const CacheDir& dir_;
   Server& server_;
+  KeeperLink* const keeper_;
+  Runs runs_;
   WarmJobs warm_jobs_;
   StatusCommands status_;
   DatasetCommands datasets_;

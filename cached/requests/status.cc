@@ -3,9 +3,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "cached/base/version.h"
 #include "cached/requests/may_read.h"
+#include "larder/keeper.h"
 
 namespace larder {
 
@@ -43,6 +45,7 @@ json StatusCommands::report(const MaySee& may_see, bool all, std::optional<uid_t
               {"pid", ::getpid()},
               {"uptime_s", seconds_since(started_)},
               {"private", p_.config.is_private},
+              {"keeper", keeper()},
               {"socket", p_.config.socket},
               {"cache_dir", p_.dir.home().path()},
               {"home", home()},
@@ -67,6 +70,20 @@ json StatusCommands::home() const {
           {"size", space.total},
           {"free", space.free},
           {"free_inodes", std::min<uint64_t>(space.free_inodes, INT64_MAX)}};
+}
+
+static std::string variable(const char* name) {
+  const char* value = std::getenv(name);  // nothing changes the environment after the start
+  return value ? value : "";
+}
+
+// Who keeps this daemon, and how the one before it died.
+json StatusCommands::keeper() const {
+  const std::string pid = variable(kKeeperPidVariable);
+  if (pid.empty()) return nullptr;
+  return {{"pid", std::strtoul(pid.c_str(), nullptr, 10)},
+          {"restarts", std::strtoull(variable(kRestartsVariable).c_str(), nullptr, 10)},
+          {"last_end", variable(kLastEndVariable)}};
 }
 
 json StatusCommands::cache() const {

@@ -50,6 +50,8 @@ class StatusCommands {
   nlohmann::json waiting_mounts(bool all) const;
   nlohmann::json datasets(const MaySee& may_see) const;
 
+  nlohmann::json keeper() const;
+
   const Parts p_;
   const std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
 };

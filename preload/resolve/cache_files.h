@@ -7,7 +7,7 @@ namespace larder {
 // Opens a file, a handle, a directory, a chunk map or chunk data; O_NOFOLLOW is added. A descriptor or -errno.
 //
 // One system call if it succeeds. If it fails, and the program has closed our descriptor of the cache directory or put
-// something else there, larderd (or LARDER_CACHE, while it is away) gives a new one, and the name is tried once more.
+// something else there, larderd (or the keeper, while it is away) gives a new one, and the name is tried once more.
 // -ENOENT: there is no such name, or no cache directory can be had just now; larderd is whom to ask in both cases.
 //
 // Any thread, also in a signal handler; a vfork child never repairs its parent's descriptor.

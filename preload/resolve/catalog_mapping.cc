@@ -1,5 +1,6 @@
 #include "preload/resolve/catalog_mapping.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "preload/base/sys.h"
@@ -30,11 +31,17 @@ View* free_view() {
   return nullptr;
 }
 
+int open_part(int root, const CacheName& name, bool* shortage) {
+  const int fd = open_in(root, name);
+  *shortage = fd == -EMFILE || fd == -ENFILE;
+  return fd;
+}
+
 // Maps what a dataset version consists of.
-View* make_view(int root, uint64_t dataset_id, uint64_t version, int touch_fd) {
+View* make_view(int root, uint64_t dataset_id, uint64_t version, int touch_fd, bool* shortage) {
   View* v = free_view();
   if (v == nullptr) return nullptr;
-  sys::Fd catalog(open_in(root, catalog_path(dataset_id, version)));
+  sys::Fd catalog(open_part(root, catalog_path(dataset_id, version), shortage));
   if (catalog.get() < 0) return nullptr;
   uint64_t bytes = map_over(&v->catalog_range, catalog.get(), PROT_READ);
   Catalog c;
@@ -42,7 +49,7 @@ View* make_view(int root, uint64_t dataset_id, uint64_t version, int touch_fd) {
   v->residency = nullptr;
   v->touch = nullptr;
   if (dataset_id != 0) {
-    sys::Fd residency(open_in(root, residency_path(dataset_id, version)));
+    sys::Fd residency(open_part(root, residency_path(dataset_id, version), shortage));
     if (residency.get() < 0) return nullptr;
     bytes = map_over(&v->residency_range, residency.get(), PROT_READ);
     auto* r = static_cast<const Residency*>(v->residency_range.base);
@@ -81,9 +88,10 @@ int open_in(int root, const CacheName& name) {
   return sys::openat(root, name.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 }
 
-View* use_view(int root, uint64_t dataset_id, uint64_t version, int touch_fd) {
+View* use_view(int root, uint64_t dataset_id, uint64_t version, int touch_fd, bool* shortage) {
+  *shortage = false;
   View* v = existing_view(dataset_id, version);
-  if (v == nullptr) v = make_view(root, dataset_id, version, touch_fd);
+  if (v == nullptr) v = make_view(root, dataset_id, version, touch_fd, shortage);
   if (v != nullptr) ++v->users;
   return v;
 }

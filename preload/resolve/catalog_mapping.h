@@ -18,8 +18,9 @@ uint64_t map_over(Range* range, int fd, int prot);
 int open_in(int root, const CacheName& name);
 
 // The View of a dataset version (0: of the namespace), mapped if it is not yet, with one user more. `touch_fd` may be
-// -1. Null if a file is gone (a newer version came), damaged, or not for this user.
-View* use_view(int root, uint64_t dataset_id, uint64_t version, int touch_fd);
+// -1. Null if a file is gone (a newer version came), damaged, or not for this user; *shortage then tells whether it was
+// this process that had no descriptor left.
+View* use_view(int root, uint64_t dataset_id, uint64_t version, int touch_fd, bool* shortage);
 void drop_view(View* v);
 
 // Gives back the memory of versions that no State names and no directory stream iterates.

@@ -13,6 +13,7 @@ constexpr int kCandidates = 3;
 constinit char sockets[kCandidates][sizeof(sockaddr_un::sun_path)] = {};
 constinit int candidate_count = 0;
 constinit std::atomic<bool> out_of_reach{false};
+constinit bool given = false;
 
 void add_candidate(const char* a, const char* b, const char* c) {
   char* out = sockets[candidate_count];
@@ -139,10 +140,6 @@ int receive_reply(int fd, Reply* reply, int* fds, int max_fds, int* fd_count) {
   return problem;
 }
 
-bool daemon_away(int error) {
-  return error == ENOENT || error == ECONNREFUSED || error == ECONNRESET || error == EPIPE || error == EAGAIN;
-}
-
 // open(2) promises the lowest free number; the connection took it while the reply arrived.
 int lowest_number(int fd, bool cloexec) {
   int better = sys::fcntl(fd, cloexec ? F_DUPFD_CLOEXEC : F_DUPFD, 0);
@@ -159,7 +156,8 @@ int lowest_number(int fd, bool cloexec) {
 
 void configure_socket(const char* larder_socket, const char* runtime_dir) {
   candidate_count = 0;
-  if (larder_socket != nullptr && larder_socket[0] != 0) {
+  given = larder_socket != nullptr && larder_socket[0] != 0;
+  if (given) {
     add_candidate(larder_socket, "", "");
     return;
   }
@@ -180,6 +178,24 @@ void configure_socket(const char* larder_socket, const char* runtime_dir) {
     add_candidate(folder, "/larder.sock", "");
   }
 }
+
+int socket_candidates() {
+  return candidate_count;
+}
+
+const char* socket_candidate(int i) {
+  return sockets[i];
+}
+
+bool socket_is_given() {
+  return given;
+}
+
+bool daemon_away(int error) {
+  return error == ENOENT || error == ECONNREFUSED || error == ECONNRESET || error == EPIPE || error == EAGAIN;
+}
+
+constinit std::atomic<uint64_t> answered_instance{0};
 
 namespace {
 
@@ -206,6 +222,7 @@ int exchange_once(const Request& request, const char* payload, Reply* reply, int
   while (error == 0) {
     error = wait_for_reply(fd.get(), deadline->silent_ms, signals.held_back());
     if (error == 0) error = receive_reply(fd.get(), reply, fds, max_fds, fd_count);
+    if (error == 0 && reply->instance != 0) answered_instance.store(reply->instance, std::memory_order_relaxed);
     if (error != 0 || !(reply->flags & kReplyMore)) break;
     *deadline = from_now(deadline->wait_ms);
   }

@@ -10,6 +10,17 @@ void configure_socket(const char* larder_socket, const char* runtime_dir);
 
 // The process has another root directory now: the daemon's socket is most likely out of reach, and nobody waits for it.
 void lose_daemon();
+// The candidates, in the order in which they are tried.
+int socket_candidates();
+const char* socket_candidate(int i);
+// True if LARDER_SOCKET named the socket.
+bool socket_is_given();
+
+// True for an errno of exchange() that says that nobody listens, or not any more.
+bool daemon_away(int error);
+
+// `instance` of the last reply: which cache directory it is about. 0: there was none.
+extern std::atomic<uint64_t> answered_instance;
 
 // Sends a request and receives its reply with up to `max_fds` descriptors (all close-on-exec; *fd_count of them).
 // Returns 0, or an errno of the transport: ENOENT/ECONNREFUSED (no daemon), EAGAIN (its backlog is full), ETIMEDOUT,
@@ -29,8 +40,8 @@ int ask_for_chunks(uint64_t dataset_id, const ChunkRequest& chunks, Fallback fal
 int ask_for_files(uint64_t dataset_id, uint64_t handle_inode, int fds[2]);
 
 // The same in two steps, to wait for several replies: connects and sends (a close-on-exec socket, or -errno), and, once
-// the socket is readable, receives a reply (0, or the errno of the transport); with kReplyMore in its flags it is a sign
-// of life, and another follows. Neither waits. -EAGAIN: larderd's backlog is full. The caller closes the socket.
+// the socket is readable, receives a reply (0, or the errno of the transport); with kReplyMore in its flags it is a
+// sign of life, and another follows. Neither waits. -EAGAIN: larderd's backlog is full. The caller closes the socket.
 int start_chunks(uint64_t dataset_id, const ChunkRequest& chunks);
 int finish_chunks(int socket, Reply* reply);
 

@@ -79,6 +79,7 @@ int missing_error(const Catalog& c, const char* rel, size_t len, bool* creatable
 
 void fill_common(const State* s, Lookup* f) {
   f->generation = s->generation;
+  f->unserved = s->unserved;
   f->wait_ms = s->wait_ms;
   f->uid = s->uid;
   f->gid = s->gid;
@@ -113,6 +114,7 @@ bool found_in_mount(const State* s, const StateMount& m, bool slash, Lookup* f) 
   f->rel_off = f->path_len > m.path_len ? m.path_len + 1 : f->path_len;
   static_cast<MountFacts&>(*f) = m;
   f->view = m.view;
+  if (s->unserved) return missing(f, EIO);
   if (m.view == nullptr) return missing(f, EACCES);
   const Catalog& c = m.view->catalog;
   uint32_t i = c.find(f->rel(), f->rel_len());
@@ -144,20 +146,34 @@ bool is_on_disk(const State* s, uint32_t above) {
   return false;
 }
 
+// Nobody answers, and a folder above a mount of the mounts file is not on the disk.
+bool may_be_above(const State* s, Lookup* f) {
+  for (uint32_t i = 0; s->unserved && i < s->mount_count; ++i) {
+    const StateMount& m = s->mounts[i];
+    if (m.path_len <= f->path_len || m.path[f->path_len] != '/' || memcmp(m.path, f->path, f->path_len) != 0) continue;
+    f->fallback = m.fallback;
+    return missing(f, EIO);
+  }
+  return false;
+}
+
 // f->path is absolute and normalised. `above_too`: a folder above mounts counts as ours (the kernel does not have it).
 bool look_up(const State* s, bool slash, bool above_too, Lookup* f) {
   fill_common(s, f);
   if (const StateMount* m = mount_of(s, f->path, f->path_len)) return found_in_mount(s, *m, slash, f);
-  return above_too && !is_on_disk(s, f->above) && found_above(s, f);
+  return above_too && !is_on_disk(s, f->above) && (found_above(s, f) || may_be_above(s, f));
 }
 
-// look_up() on the newest State, until nothing moved while it looked.
+// look_up() on the newest State, until nothing moved while it looked. Waits for larderd if nobody answers.
 bool look_up_stable(bool slash, bool above_too, Lookup* f) {
   for (;;) {
     Session session;
     if (!enter(&session)) return false;
     bool ours = look_up(session.state, slash, above_too, f);
-    if (left_intact(session)) return ours;
+    if (!left_intact(session)) continue;
+    if (!ours || !f->unserved) return ours;
+    if (f->fallback == Fallback::kOrigin) return false;
+    if (const int error = await_daemon(f->wait_ms, f->fallback, f->path)) return missing(f, error);
   }
 }
 
@@ -308,6 +324,10 @@ bool may_lead_to_ours(int dirfd, const char* path) {
   if (path == nullptr || path[0] == 0) return false;
   State* s = current_state();
   if (s == nullptr) return attach_late();
+  if (s->unserved) {
+    attach_late();
+    return true;
+  }
   if (path[0] != '/' || !plain_folder(s, path).known()) return true;
   char byte;
   return sys::readlinkat(dirfd, path, &byte, 1) >= 0;

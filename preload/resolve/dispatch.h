@@ -41,6 +41,7 @@ struct PathText {
 // What the State said that knew the path. The views may be another's later, unless they are held (state.h).
 struct StateFacts {
   uint64_t generation = 0;
+  bool unserved = false;  // nobody answers: it cannot be known what the path means
   uint32_t wait_ms = 0;
   uint32_t uid = 0, gid = 0;
   View* view = nullptr;  // of `entry`
@@ -201,7 +202,7 @@ template <typename R, typename Ours, typename Native>
 __attribute__((noinline)) R dispatch_missing(int dirfd, const char* path, bool follow, R r, Ours ours, Native native) {
   if (!failed_missing(r)) return r;
   int error = errno;
-  if (!may_lead_to_ours(dirfd, path)) return errno = error, r;
+  if (!may_lead_to_ours(dirfd, path)) return errno = error_of_missing(error), r;
   Scratch<Found> f;
   if (f && route_missing(dirfd, path, follow, f.get())) return ours(*f.get());
   if (f && f->rebased) return native(AT_FDCWD, f->path);

@@ -1,5 +1,6 @@
 #include "preload/resolve/greeting.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "preload/base/sys.h"
@@ -9,9 +10,10 @@ namespace larder {
 namespace {
 
 constexpr int kGreetPatienceMs = 2'000;
-constinit char cache_path[512] = {};  // LARDER_CACHE
 
-bool ask_daemon(Greeting* g) {
+}  // namespace
+
+int greet(Greeting* g) {
   Request request = {};
   request.magic = kWireMagic;
   request.version = kWireVersion;
@@ -21,32 +23,10 @@ bool ask_daemon(Greeting* g) {
   if (error == 0 && reply.status == 0 && g->count >= 2) {
     g->root = g->fds[0];
     g->generation = reply.generation;
-    return true;
+    return 0;
   }
   close_greeting(g);
-  return false;
-}
-
-// The daemon is down, but its cache directory is known and visible: cached files stay readable.
-bool attach_by_path(Greeting* g) {
-  if (cache_path[0] == 0) return false;
-  int fd = sys::openat(AT_FDCWD, cache_path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return false;
-  g->fds[0] = g->root = fd;
-  g->count = 1;
-  g->generation = 0;
-  return true;
-}
-
-}  // namespace
-
-void configure_cache(const char* path) {
-  if (path != nullptr && path[0] == '/' && strlen(path) < sizeof(cache_path))
-    memcpy(cache_path, path, strlen(path) + 1);
-}
-
-bool greet(Greeting* g) {
-  return ask_daemon(g) || attach_by_path(g);
+  return error != 0 ? error : EIO;
 }
 
 void close_greeting(Greeting* g) {

@@ -10,15 +10,12 @@ struct Greeting {
   int root = -1;
   int fds[kMaxHelloFds];
   int count = 0;
-  uint64_t generation = 0;  // of control, when it was answered; 0: attached without the daemon
+  uint64_t generation = 0;  // of control, when it was answered
 };
 
-// LARDER_CACHE, which finds the cache while the daemon is down. Called once, by the constructor; null: not set.
-void configure_cache(const char* path);
-
-// Asks the daemon; if it is away, opens the cache directory by its path, so that cached files stay readable. False:
-// both failed.
-bool greet(Greeting* g);
+// Asks the daemon, or the keeper that answers for it. 0, or why there is no answer: an errno as of exchange(), EIO if
+// it refused.
+int greet(Greeting* g);
 void close_greeting(Greeting* g);
 
 // Moves a descriptor to a number above those that shells and programs use and below those that make fork copy a larger

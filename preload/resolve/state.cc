@@ -11,6 +11,7 @@
 #include "preload/resolve/daemon_client.h"
 #include "preload/resolve/filters.h"
 #include "preload/resolve/greeting.h"
+#include "preload/resolve/unserved.h"
 
 extern "C" {
 extern char** environ;
@@ -25,6 +26,7 @@ constinit Process process;
 namespace {
 
 constexpr int64_t kGraceMs = 1'000;
+constexpr int kExactAttempts = 10;  // about as many milliseconds; larderd's own greeting fits at the first or second
 
 constinit State states[kStates] = {};
 constinit Range inode_range;
@@ -32,7 +34,9 @@ constinit uint64_t inode_table_id = 0;
 constinit uint64_t instance = 0;
 constinit std::atomic<int> build_lock{0};       // ProcessLock: of whoever builds a State
 constinit std::atomic<int64_t> retry_at_ms{0};  // after a greeting that failed
+constinit std::atomic<int> greeting_error{0};   // of the last greeting; 0: it was answered
 constinit const void* presence = nullptr;
+constinit Control no_control{};  // generation 0, as an unserved State's: it moves when there is a real one
 
 // ---- states ---------------------------------------------------------------------------------------------------------
 
@@ -43,6 +47,7 @@ void release_state(State* s) {
   s->mount_count = 0;
   s->ns = nullptr;
   s->generation = 0;
+  s->unserved = false;
 }
 
 // Empties the States that nobody can be reading any more, and returns one of them. Null: refreshes come too quickly.
@@ -182,20 +187,25 @@ bool fill_state(State* s, const Control* control, const Greeting& g) {
   s->mount_count = 0;
   s->ns = nullptr;
   if (!copy_mounts(control, s, &ns_version, versions, &inodes)) return false;
-  if (g.generation != 0 && g.generation != s->generation) return false;
+  const bool exact = g.generation == s->generation;  // then the touch files are in the order of control's mounts
+  if (!exact && g.generation != 0) return false;
   uint32_t mounts = s->mount_count;
   for (s->mount_count = 0; s->mount_count < mounts; ++s->mount_count) {
     uint32_t i = s->mount_count;
-    int touch = static_cast<int>(i) + 2 < g.count ? g.fds[i + 2] : -1;
+    int touch = exact && static_cast<int>(i) + 2 < g.count ? g.fds[i + 2] : -1;
     StateMount& m = s->mounts[i];
-    m.view = use_view(g.root, m.dataset_id, versions[i], touch);
+    bool shortage;
+    m.view = use_view(g.root, m.dataset_id, versions[i], touch, &shortage);
+    if (shortage) return greeting_error.store(EMFILE, std::memory_order_relaxed), false;
     // A dataset that this user may not read keeps its mount point, and everything in it is EACCES (view stays null).
     if (m.view == nullptr && control->generation.load() != s->generation) return false;
   }
   map_inodes(g.root, s, inodes);
   if (s->inodes == nullptr) return false;
   if (ns_version != 0) {
-    s->ns = use_view(g.root, 0, ns_version, -1);
+    bool shortage;
+    s->ns = use_view(g.root, 0, ns_version, -1, &shortage);
+    if (shortage) greeting_error.store(EMFILE, std::memory_order_relaxed);
     if (s->ns == nullptr) return false;
   }
   find_ancestors(s);
@@ -246,11 +256,16 @@ bool build_from(State* s, const Control* control, const Greeting& g) {
   return good;
 }
 
-State* build_once(bool* again) {
+// `exact`: of the greeting's generation. The keeper's may be older than control for as long as larderd starts.
+State* build_once(bool exact, bool* again) {
   *again = false;
   State* s = take_state();
   Greeting g;
-  if (s == nullptr || !greet(&g)) return nullptr;
+  if (s == nullptr) return nullptr;
+  const int error = greet(&g);
+  greeting_error.store(error, std::memory_order_relaxed);
+  if (error != 0) return nullptr;
+  if (!exact) g.generation = 0;
   const Control* control = newest_control(g.root);
   bool good = control != nullptr && build_from(s, control, g);
   *again = control != nullptr && !good;
@@ -261,11 +276,34 @@ State* build_once(bool* again) {
 State* build_state() {
   for (int attempt = 0; attempt < 50; ++attempt) {
     bool again;
-    if (State* s = build_once(&again)) return s;
+    if (State* s = build_once(attempt < kExactAttempts, &again)) return s;
     if (!again) return nullptr;
     sys::sleep_ms(1 + attempt / 10);
   }
   return nullptr;
+}
+
+// Nobody answers. A State of the mounts that the mounts file names; null if there is none.
+State* build_unserved() {
+  const Control* file = read_mounts_file();
+  State* s = file != nullptr && file->mount_count > 0 ? take_state() : nullptr;
+  if (s == nullptr) return nullptr;
+  uint64_t versions[kMaxMounts], ns_version, inodes;
+  s->stamp.fetch_add(1, std::memory_order_acq_rel);
+  s->mount_count = 0;
+  s->ns = nullptr;
+  const bool good = copy_mounts(file, s, &ns_version, versions, &inodes);
+  s->generation = 0;
+  s->cache_dev = 0;
+  s->inodes = nullptr;
+  s->ancestor_count = s->covered_count = 0;
+  s->unserved = true;
+  if (good)
+    process.control.store(&no_control, std::memory_order_release);
+  else
+    release_state(s);
+  s->stamp.fetch_add(1, std::memory_order_release);
+  return good ? s : nullptr;
 }
 
 void child_after_fork() {
@@ -286,10 +324,10 @@ const char* variable(const char* name) {
 
 void start_process() {
   inherit_filters(variable("LARDER_FORBIDDEN"));
-  configure_cache(variable("LARDER_CACHE"));
   configure_socket(variable("LARDER_SOCKET"), variable("XDG_RUNTIME_DIR"));
   const char* mappings = variable("LARDER_MAPPINGS");
   process.whole_mappings = mappings != nullptr && strcmp(mappings, "whole") == 0;
+  configure_notices(variable("LARDER_QUIET") != nullptr);
   resolve_next();
   __register_atfork(nullptr, nullptr, child_after_fork, &__dso_handle);
   process.pid.store(sys::getpid(), std::memory_order_release);
@@ -306,15 +344,22 @@ State* refresh_state(State* seen) {
   ProcessLock lock(build_lock);
   State* now = process.current.load();
   const Control* control = process.control.load();
-  if (now != nullptr && control->generation.load() == now->generation) return now;  // another thread did it
+  if (now != nullptr && !now->unserved && control->generation.load() == now->generation)
+    return now;  // another thread did it
   const int64_t began = sys::now_ms();
   if (began < retry_at_ms.load(std::memory_order_relaxed)) return now;
   State* built = build_state();
   process.tried.store(true, std::memory_order_release);
   if (built == nullptr) {  // a daemon that hangs may take a tenth of the program's time, not all of it
     const int64_t spent = sys::now_ms() - began;
-    retry_at_ms.store(began + spent + 10 * spent + (now != nullptr ? 20 : 1000), std::memory_order_relaxed);
-    return now;
+    const bool served = now != nullptr && !now->unserved;
+    retry_at_ms.store(began + spent + 10 * spent + (served ? 20 : 1000), std::memory_order_relaxed);
+    if (now != nullptr || (built = build_unserved()) == nullptr) {
+      const int error = greeting_error.load(std::memory_order_relaxed);
+      if (now == nullptr && socket_is_given() && (error == ENOENT || error == ECONNREFUSED))
+        give_notice(Notice::kNobodyAtSocket, nullptr);
+      return now;
+    }
   }
   if (now != nullptr) now->retired_ms = sys::now_ms();
   process.cwd.store(static_cast<int>(CwdClass::kUnknown), std::memory_order_relaxed);
@@ -335,6 +380,44 @@ bool attach_late() {
   return refresh_state(nullptr) != nullptr;
 }
 
+int await_daemon(uint32_t wait_ms, Fallback fallback, const char* path) {
+  const int64_t deadline = sys::now_ms() + (fallback == Fallback::kWait ? wait_ms : 0);
+  for (int pause_ms = 10;; pause_ms = pause_ms < 200 ? pause_ms * 2 : pause_ms) {
+    retry_at_ms.store(0, std::memory_order_relaxed);
+    const State* s = refresh_state(process.current.load(std::memory_order_acquire));
+    if (s != nullptr && !s->unserved) return 0;
+    const int error = greeting_error.load(std::memory_order_relaxed);
+    if (error == EMFILE || error == ENFILE) return error;
+    if (sys::now_ms() + pause_ms > deadline) break;
+    sys::sleep_ms(pause_ms);
+  }
+  give_notice(Notice::kNobodyForPath, path);
+  return EIO;
+}
+
+void note_answer() {
+  const auto lost = [] {
+    const uint64_t answered = answered_instance.load(std::memory_order_relaxed);
+    const Control* c = process.control.load(std::memory_order_acquire);
+    return answered != 0 && c != nullptr && c != &no_control && c->instance != answered;
+  };
+  if (!lost() || !own_process()) return;
+  ProcessLock lock(build_lock);
+  if (!lost()) return;
+  process.control.store(&no_control, std::memory_order_release);
+  instance = 0;
+  retry_at_ms.store(0, std::memory_order_relaxed);
+}
+
+int error_of_missing(int error) {
+  const int greeting = greeting_error.load(std::memory_order_relaxed);
+  const bool unknown = process.current.load(std::memory_order_relaxed) == nullptr;
+  if (!unknown || (greeting != EMFILE && greeting != ENFILE)) return error;
+  struct stat st;
+  const bool expected = socket_is_given() || sys::fstatat(AT_FDCWD, kDefaultSocket, &st, 0) == 0;
+  return expected ? greeting : error;
+}
+
 bool is_cache_root(int fd) {
   struct stat st;
   return fd >= 0 && sys::fstat(fd, &st) == 0 && st.st_ino == process.root_inode.load(std::memory_order_relaxed) &&
@@ -347,7 +430,7 @@ void reopen_root(int lost_fd) {
   const int have = process.root_fd.load();
   if (have != lost_fd || is_cache_root(have)) return;  // another thread did it
   Greeting g;
-  if (!greet(&g)) return;
+  if (greet(&g) != 0) return;
   adopt_fds(g);
   close_greeting(&g);
 }

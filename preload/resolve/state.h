@@ -56,6 +56,7 @@ struct StateMount : MountFacts {
 
 struct State {
   std::atomic<uint64_t> stamp{0};  // odd: being filled
+  bool unserved = false;  // nobody answered: the mounts are those of the mounts file, and have no views (unserved.h)
   uint64_t generation = 0;
   Head head;  // what the heads of all mount points have in common; without mounts it matches nothing
   uint32_t mount_count = 0;
@@ -142,6 +143,18 @@ bool own_process();
 
 // Tries to attach once more, at most once a second; for a program that was started before its daemon.
 bool attach_late();
+
+// After a reply of larderd: if it has another cache directory than the one that is mapped (a node's folder was removed;
+// a private keeper was killed), the next path call greets again.
+void note_answer();
+
+// The State is unserved, and a path in one of its mounts is wanted: waits for larderd for up to `wait_ms`. 0: another
+// State is current. EIO: nobody came; said once on stderr. EMFILE, ENFILE: this process has no descriptor to ask with.
+int await_daemon(uint32_t wait_ms, Fallback fallback, const char* path);
+
+// What a call fails with that did not find a path: `error`, unless this process never had a descriptor to ask larderd
+// with, so that nobody knows whether the path is in a dataset.
+int error_of_missing(int error);
 
 // The cache directory was lost (closed or replaced by the program): greet again for a new descriptor.
 void reopen_root(int lost_fd);

@@ -73,6 +73,7 @@ class Walker {
 
   // Before another component: what we are at must be a folder.
   long enter_folder(const StateMount& m) {
+    if (s_->unserved) return 0;  // whoever looks it up waits for larderd
     if (m.view == nullptr) return -EACCES;
     size_t off = n_ > m.path_len ? m.path_len + 1 : n_;
     const Catalog& c = m.view->catalog;

@@ -80,6 +80,7 @@ int open_missed(const Lookup& f, int flags) {
   count(&StatSlot::miss_opens);
   int fd = ask_for(Op::kFetch, f.dataset_id, f.entry.oid, f.rel(), f.rel_len(), (flags & O_CLOEXEC) != 0, f.fallback,
                    f.wait_ms);
+  note_answer();
   if (fd >= 0) {
     if (flags & O_NONBLOCK) sys::fcntl(fd, F_SETFL, O_NONBLOCK);
     if ((flags & O_PATH) == 0) prepare_handle(fd);
@@ -109,6 +110,7 @@ int open_directory(const Lookup& f, int flags) {
   if (fd < 0) {
     fd = ask_for(Op::kDirectory, f.dataset_id, ObjectId{}, f.rel(), f.rel_len(), (flags & O_CLOEXEC) != 0, f.fallback,
                  f.wait_ms);
+    note_answer();
     if (fd == -ENOTCONN || fd == -EPROTO) fd = -EIO;
   }
   if (fd >= 0) set_directory_hint(fd, true);

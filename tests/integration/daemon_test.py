@@ -7,7 +7,7 @@ import threading
 import time
 import unittest
 
-from harness import (LARDER, PYTHON, Daemon, LarderTest, MiB, Proxy, content, digest, make_tree, run_program, s3_environment, s3_server,
+from harness import (LARDER, PYTHON, Daemon, KeptDaemon, LarderTest, MiB, Proxy, content, digest, make_tree, run_program, s3_environment, s3_server,
                      scratch, tree_digests, wait_for)
 
 # Reads every file below a folder in an order given by a seed, reports progress, prints hashes of what it read.
@@ -57,8 +57,8 @@ class OnS3(LarderTest):
         cls.proxy = cls.enterClassContext(Proxy(cls.server.endpoint, latency_ms=5))
         cls.expected = tree_digests(cls.plain)
 
-    def daemon(self, **config):
-        daemon = self.enterContext(Daemon(env=s3_environment(self.server), **config))
+    def daemon(self, kind=Daemon, **config):
+        daemon = self.enterContext(kind(env=s3_environment(self.server), **config))
         daemon.mount("s3://bucket/p", "/data/x", endpoint=self.proxy.endpoint)
         self.proxy.clear()
         return daemon
@@ -124,15 +124,15 @@ class OnS3(LarderTest):
     def test_a_dead_daemon_loses_nothing(self):
         """S13: Cached files stay readable by running programs. S14: `"wait"` waits for the daemon up to `wait_ms`, then
         gives EIO."""
-        daemon = self.daemon(wait_ms=500)
-        self.needs_a_path(daemon)
+        daemon = self.daemon(KeptDaemon, wait_ms=500)
         daemon.larder("warm", "/data/x/0", "/data/x/1")
         warm = {name: d for name, d in self.expected.items() if name[0] in "01"}
         program = [PYTHON, "-c", "import sys, hashlib\nprint('up', flush=True)\nsys.stdin.readline()\nfor p in sys.argv[1:]:\n"
                    "  print(hashlib.sha256(open('/data/x/' + p, 'rb').read()).hexdigest())", *sorted(warm)]
         before = subprocess.Popen(program, env=daemon.preload_env(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.assertEqual(before.stdout.readline(), "up\n")
-        daemon.kill()
+        daemon.hold_starts()
+        daemon.kill_larderd()
         out, _ = before.communicate("go\n", timeout=60)
         self.assertEqual((before.returncode, out.split()), (0, [warm[name] for name in sorted(warm)]), "a program from before")
         after = run_program(program, daemon.preload_env(), data=b"\n")

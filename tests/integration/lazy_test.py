@@ -9,7 +9,7 @@ import sys
 import tempfile
 import unittest
 
-from harness import BUILD, LARDER, PYTHON, Daemon, LarderTest, MiB, clean_environment, run_program, scratch, wait_for
+from harness import BUILD, LARDER, PYTHON, Daemon, KeptDaemon, LarderTest, MiB, clean_environment, run_program, scratch, wait_for
 
 LAZY = dict(cache_size="32MiB", lazy_threshold="1MiB", reserve="16MiB", wait_ms=20000)
 
@@ -46,7 +46,7 @@ class LazyTest(LarderTest):
 
 class LostDescriptorTest(LazyTest):
     """S13: Programs that start while the daemon is away, and programs that close or replace the library's descriptor, reach
-    cached files and chunks through `LARDER_CACHE`."""
+    cached files and chunks through the keeper."""
     PROGRAM = """
 import os, sys
 def read(path):
@@ -79,12 +79,13 @@ print("same" if look() == before else "another", flush=True)
         self.write("small.bin", MiB // 8, seed=2)
         for how in ("closed", "a file", "a folder"):
             with self.subTest(how):
-                d = self.daemon(wait_ms=2000)
-                self.needs_a_path(d)
+                d = self.enterContext(KeptDaemon(**{**LAZY, "wait_ms": 2000}))
+                d.mount("file://" + self.source, "/data/lazy")
                 p = subprocess.Popen([PYTHON, "-c", self.PROGRAM, how], env=d.preload_env(), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                      stderr=subprocess.PIPE, text=True)
                 self.assertEqual(p.stdout.readline(), "lost\n")
-                d.kill()
+                d.hold_starts()
+                d.kill_larderd()
                 out, err = p.communicate("go\n", timeout=60)
                 self.assertEqual((out, p.returncode), ("same\n", 0), err)
 

@@ -102,7 +102,7 @@ class OwnMount(LarderTest):
             units = [os.path.join(root, "usr/lib/systemd/system", n) for n in ("larderd.service", "dev-shm-larder.mount", "dev-shm-larder-chunks.mount")]
             for unit in units:
                 with open(unit) as f:
-                    text = f.read().replace("/usr/bin/larderd", os.path.join(root, "usr/bin/larderd"))
+                    text = re.sub("/usr/(bin/larderd|lib/larder-keeper)", lambda m: root + m.group(), f.read())
                 self.assertNotIn("@", re.sub(r"~@\S*", "", text))
                 with open(unit, "w") as f:
                     f.write(text)

@@ -1,4 +1,5 @@
 """`larder run`: mounts, becomes the command, and leaves nothing behind that it should not."""
+import errno
 import glob
 import json
 import os
@@ -161,17 +162,38 @@ class Run(RunCase):
     def status(self):
         return json.loads(run_program([LARDER, "status", "--json"], self.env).stdout)
 
-    def test_the_private_daemon_goes_away_by_itself(self):
+    def test_the_private_daemon_goes_away_by_itself_and_its_keeper_stays(self):
         self.assertEqual(self.run_larder("/bin/true", options=["--linger", "1"]).returncode, 0)
-        pid = self.daemon_pid()
-        self.assertTrue(pid)
-        wait_for(lambda: not alive(pid), 20, "the end of an idle private larderd")
+        status = self.status()
+        wait_for(lambda: not alive(status["pid"]), 20, "the end of an idle private larderd")
+        self.assertTrue(alive(status["keeper"]["pid"]))
+        self.end_daemon()
+        wait_for(lambda: not alive(status["keeper"]["pid"]), what="the end of its keeper")
         self.assertFalse(os.path.exists(self.socket))
 
     def test_it_stays_while_a_program_runs(self):
         command = "sleep 4; cat /data/x/sizes/110000.bin | wc -c"
         result = self.run_larder("/bin/sh", "-c", command, options=["--linger", "1", "--fill", "off"])
         self.assertEqual((result.returncode, result.stdout.strip()), (0, "110000"), result.stderr)
+
+    def test_it_stays_while_the_command_lives_though_the_library_is_not_in_it(self):
+        launcher = os.path.join(self.work, "launcher")
+        source = "int sleep(unsigned), execv(const char*, char**);\nint main(int c, char** v) { sleep(4); execv(v[1], v + 1); return 9; }\n"
+        built = run_program(["gcc", "-w", "-static", "-x", "c", "-", "-o", launcher], self.env, data=source.encode())
+        self.assertEqual(built.returncode, 0, built.stderr)
+        result = self.run_larder(launcher, "/bin/cat", "/data/x/top.txt", options=["--linger", "1", "--fill", "off"])
+        with open(os.path.join(self.plain, "top.txt")) as f:
+            self.assertEqual((result.returncode, result.stdout), (0, f.read()), result.stderr)
+
+    def test_an_object_larger_than_a_file_may_be(self):
+        limit = 1 << 20
+        words = [LARDER, "run", "--mount", f"file://{self.plain}=/data/x", "--cache-dir", self.cache, "--cache-size", "64M", "-q", "--", "/bin/sh", "-c",
+                 "cat /data/x/sizes/5242883.bin; cat /data/x/sizes/1.bin | wc -c"]
+        result = subprocess.run(words, env=self.env, capture_output=True, text=True, timeout=120, check=False,
+                                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+        self.assertEqual(result.stdout, "1\n")
+        self.assertIn(os.strerror(errno.EFBIG), result.stderr)
+        self.assertTrue(self.daemon_pid(), "larderd died")
 
     def test_the_daemon_is_nobodys_child_and_holds_none_of_our_files(self):
         result = self.run_larder(PYTHON, "-c", "import os\ntry: os.waitpid(-1, os.WNOHANG); print('a child')\nexcept ChildProcessError: print('none')")
