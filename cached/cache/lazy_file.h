@@ -54,8 +54,8 @@ class LazyFile {
 
   int data_fd() const { return data_.get(); }
   uint64_t data_inode() const { return map().data_inode; }
-  // The data file becomes chunks/<dataset>/<object id>: 0444, with the object's time. `whole` is set, the daemon's descriptor
-  // closed.
+  // The data file becomes chunks/<dataset>/<object id>: 0444, with the object's time. `whole` is set, the daemon's
+  // descriptor closed.
   Status rename_to_whole();
 
   // Path and etag may be missing after take_over() until the catalog is there; nothing is fetched before.

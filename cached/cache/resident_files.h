@@ -53,8 +53,8 @@ class ResidentFiles {
 
  private:
   struct Zombie {
-    std::shared_ptr<Fd> fd;  // others have it while they hand it out
-    uint64_t bytes, inode;         // its number in the inode table
+    std::shared_ptr<Fd> fd;             // others have it while they hand it out
+    uint64_t bytes, inode;              // its number in the inode table
     std::shared_ptr<Accounts> passing;  // of a file that never had a name
   };
   void set_resident(DatasetRecord& record, CatalogVersion& version, uint32_t entry);

@@ -106,8 +106,8 @@ Status CacheDir::make_parts() {
   if (Status s = assign(make_dir(fd(), kUnfinishedFolder, 0700), tmp_); !s) return s;
   remove_below(tmp_.get());
   if (Result<Fd> probe = unnamed_file(tmp_.get()); !probe)
-    return make_error(EOPNOTSUPP, fmt::format("cache folder {}: {}; choose one on tmpfs with --cache-dir",
-                                              home_.name(), probe.error().message));
+    return make_error(EOPNOTSUPP, fmt::format("cache folder {}: {}; choose one on tmpfs with --cache-dir", home_.name(),
+                                              probe.error().message));
   if (Status s = assign(make_dir(fd(), kChunksFolder, 0755), chunks_); !s) return s;
   if (Status s = assign(make_dir(fd(), kNamespaceFolder, 0755), namespace_); !s) return s;
   if (Status s = assign(make_dir(namespace_.get(), kMirrorFolder, 0755), namespace_mirrors_); !s) return s;

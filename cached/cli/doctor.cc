@@ -118,7 +118,8 @@ void look_at_home(const Json& status, Findings& out) {
   const bool own = text(home, "kind") == "own", read_only = truth(home, "read_only");
   std::string detail =
       fmt::format("{} ({})", own ? "memory of its own" : text(status, "cache_dir"), text(home, "reason"));
-  if (!own) detail += "; unless it is mounted with large folios, reads take up to 1.8 times as long as from memory of its own";
+  if (!own)
+    detail += "; unless it is mounted with large folios, reads take up to 1.8 times as long as from memory of its own";
   if (!read_only) detail += "; its user and root can change cached bytes";
   out.push_back({Verdict::kOk, "home", detail, ""});
 }

@@ -225,9 +225,10 @@ Result<CacheLimits> plan_limits(const Config& config, const Capacity& there) {
   limits.cache_size =
       config.cache_size ? config.cache_size->of(total) : std::min(total / 2, (there.free + there.used) / 5 * 4);
   if (limits.cache_size > there.limit)
-    return make_error(EINVAL, fmt::format("cache_size {} is larger than the memory of larderd's control group, {} ({}); "
-                                          "give a smaller --cache-size or raise that limit",
-                                          format_bytes(limits.cache_size), format_bytes(there.limit), there.limited_by));
+    return make_error(EINVAL,
+                      fmt::format("cache_size {} is larger than the memory of larderd's control group, {} ({}); "
+                                  "give a smaller --cache-size or raise that limit",
+                                  format_bytes(limits.cache_size), format_bytes(there.limit), there.limited_by));
   if (limits.cache_size > total)
     return make_error(EINVAL, fmt::format("cache_size {} is larger than {} ({}); give a smaller --cache-size or a "
                                           "larger file system",

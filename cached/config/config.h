@@ -56,9 +56,9 @@ struct Config {
   bool is_private = false;
   std::string socket;
   HomeChoice cache_home = HomeChoice::kAuto;
-  std::string cache_dir;           // the folder, if it is one
-  bool cache_dir_is_named = false; // the file or the command line names it: then it is one
-  std::string cache_dir_readonly;  // the same folder in a read-only mount; "": there is none
+  std::string cache_dir;            // the folder, if it is one
+  bool cache_dir_is_named = false;  // the file or the command line names it: then it is one
+  std::string cache_dir_readonly;   // the same folder in a read-only mount; "": there is none
   std::string state_dir;
   std::string meta = "local:";
   std::optional<SizeSpec> cache_size;    // unset: min(50 % of what there is, 80 % of what is free)

@@ -165,9 +165,9 @@ class FetchLanes {
   }
 
   const Connections connections_;
-  Lanes lanes_;          // by dataset
+  Lanes lanes_;  // by dataset
   uint32_t running_ = 0;
-  Count moving_;         // sums over all lanes
+  Count moving_;  // sums over all lanes
 };
 
 }  // namespace larder

@@ -76,9 +76,9 @@ struct Scheduled {
 // And of a GET. Only whoever runs it touches it; `background` is fixed once it runs.
 template <typename Flight>
 struct ScheduledGet {
-  std::vector<std::shared_ptr<Flight>> flights;  // at least one
-  bool background = false;                       // no program waited when it began
-  uint64_t dataset = 0;                          // whose it is
+  std::vector<std::shared_ptr<Flight>> flights;                // at least one
+  bool background = false;                                     // no program waited when it began
+  uint64_t dataset = 0;                                        // whose it is
   std::atomic<std::chrono::steady_clock::time_point> moved{};  // when it began, or its last byte came
 };
 
@@ -298,8 +298,8 @@ void FetchScheduler<Flight, Get>::end_late_listings() {
   {
     MutexLock lock(mutex_);
     std::erase_if(listings_, [](auto& l) { return l->is_over(); });
-    const auto end = std::find_if(listings_.begin(), listings_.end(),
-                                  [now = Clock::now()](auto& l) { return l->deadline() > now; });
+    const auto end =
+        std::find_if(listings_.begin(), listings_.end(), [now = Clock::now()](auto& l) { return l->deadline() > now; });
     late.assign(listings_.begin(), end);
     listings_.erase(listings_.begin(), end);
   }

@@ -54,8 +54,8 @@ Result<Home> Home::folder(const std::string& path, mode_t mode, const std::strin
   if (!home) return home;
   if (Status s = home->add_view(read_only); !s) return s.error();
   if (!same_directory(home->fd(), home->view().get()))
-    return make_error(EINVAL, fmt::format("cache_dir_readonly {} is not the folder {}; bind-mount that one there",
-                                          read_only, path));
+    return make_error(
+        EINVAL, fmt::format("cache_dir_readonly {} is not the folder {}; bind-mount that one there", read_only, path));
   if (!home->read_only())
     return make_error(EINVAL, fmt::format("cache_dir_readonly {} is not mounted read-only; mount it so", read_only));
   return home;
@@ -69,10 +69,10 @@ Status Home::check_owner(mode_t mode) const {
     return make_error(
         EACCES, fmt::format("cache folder {} belongs to user {}; choose another with --cache-dir", path_, st.st_uid));
   if ((st.st_mode & 022) != 0)
-    return make_error(
-        EACCES, fmt::format("cache folder {} may be written by others; make it {:04o} or choose another with "
-                            "--cache-dir",
-                            path_, mode));
+    return make_error(EACCES,
+                      fmt::format("cache folder {} may be written by others; make it {:04o} or choose another with "
+                                  "--cache-dir",
+                                  path_, mode));
   if ((st.st_mode & 077 & ~mode) != 0 && ::fchmod(root_.get(), mode) != 0)
     return os_error("cannot set the mode of " + path_);
   return {};

@@ -38,7 +38,7 @@ uint64_t or_zero(uint64_t n) {
 
 // How the two versions of control groups name the same things.
 struct Version {
-  const char* folder;   // below the root
+  const char* folder;  // below the root
   const char* limit;
   const char* used;
   const char* files[2];  // in memory.stat: pages of files on disk, which the kernel drops first

@@ -68,7 +68,8 @@ void NodeLink::run() {
       else
         note("new version of " + name, followed);
     }
-    if (changed.size() > busy.size() || Clock::now() >= next) {  // who loaded a version says so at once: it keeps that version
+    if (changed.size() > busy.size() ||
+        Clock::now() >= next) {  // who loaded a version says so at once: it keeps that version
       beat();
       next = Clock::now() + std::chrono::seconds(kNodeHeartbeatSeconds);
     }

@@ -66,8 +66,8 @@ void ProgramRequests::fetch(const IncomingRequest& r) {
 bool ProgramRequests::open_lazy(const IncomingRequest& r, const Object& object) {
   Result<LazyPtr> file = p_.lazy.open(object);
   if (file && !*file) return false;
-  Result<Fd> handle = file ? p_.dir.open_for_program(handle_path(object.dataset->id(), object.oid))
-                           : Result<Fd>(file.error());
+  Result<Fd> handle =
+      file ? p_.dir.open_for_program(handle_path(object.dataset->id(), object.oid)) : Result<Fd>(file.error());
   if (!handle) {
     spdlog::warn("{}: {} cannot be opened: {}", object.dataset->label(), shown(object.path), handle.error().message);
     r.reply->fail(fetch_errno(handle.error()));

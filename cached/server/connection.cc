@@ -13,7 +13,7 @@ namespace larder {
 static constexpr std::chrono::seconds kRequestTime{5};  // from connecting to the request: a program sends it at once
 static constexpr std::chrono::seconds kReplyTime{10};   // that a client may leave a reply in its buffer
 static constexpr std::chrono::milliseconds kSignEvery{kSignOfLifeMs};
-static constexpr size_t kMaxQueuedReplies = 16;         // progress replies that a client does not take are dropped
+static constexpr size_t kMaxQueuedReplies = 16;  // progress replies that a client does not take are dropped
 
 static bool out_of_resources(int err) {
   return err == EMFILE || err == ENFILE || err == ENOMEM || err == ETOOMANYREFS || err == ENOBUFS;

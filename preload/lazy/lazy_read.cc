@@ -12,7 +12,7 @@ namespace larder {
 namespace {
 
 constexpr uint32_t kAtOnce = kMaxChunkCount;
-constexpr int kFutile = 4;  // times that a chunk is there and goes while it is read, before it is asked for
+constexpr int kFutile = 4;     // times that a chunk is there and goes while it is read, before it is asked for
 constexpr int kMostWaits = 8;  // times that a chunk may come and go again before it is read, however long each lasts
 constexpr uint64_t kAheadBytes = 32 << 20;  // of a long read, with the chunk that is waited for
 

@@ -80,8 +80,9 @@ class Exchange {
   Exchange(int fd, const std::string& head) : fd_(fd), head_(head), fate_(requests.fetch_add(1)) {
     const uint64_t number = requests.load();
     if (number / kStretch % 2 == 1 || fate_.below(100) >= static_cast<uint64_t>(percent.load())) return;
-    static constexpr Fault kAll[] = {Fault::kHang,   Fault::kCut,    Fault::kReset,  Fault::kLength, Fault::kFlip, Fault::kShifted,
-                                     Fault::kWhole,  Fault::kStatus, Fault::kStatus, Fault::kStatus, Fault::kDrip};
+    static constexpr Fault kAll[] = {Fault::kHang,   Fault::kCut,     Fault::kReset, Fault::kLength,
+                                     Fault::kFlip,   Fault::kShifted, Fault::kWhole, Fault::kStatus,
+                                     Fault::kStatus, Fault::kStatus,  Fault::kDrip};
     fault_ = kAll[fate_.below(std::size(kAll))];
   }
 
@@ -113,9 +114,11 @@ class Exchange {
     static constexpr struct {
       int status;
       const char* code;
-    } kRefusals[] = {{403, "AccessDenied"}, {412, "PreconditionFailed"}, {404, "NoSuchKey"}, {503, "SlowDown"}, {500, "InternalError"}, {429, "TooManyRequests"}};
+    } kRefusals[] = {{403, "AccessDenied"}, {412, "PreconditionFailed"}, {404, "NoSuchKey"},
+                     {503, "SlowDown"},     {500, "InternalError"},      {429, "TooManyRequests"}};
     const auto& r = kRefusals[fate_.below(std::size(kRefusals))];
-    return reply(r.status, "", std::string("<Error><Code>") + r.code + "</Code><Message>a drawn fault</Message></Error>");
+    return reply(r.status, "",
+                 std::string("<Error><Code>") + r.code + "</Code><Message>a drawn fault</Message></Error>");
   }
 
   bool list(const std::string& query) {
@@ -126,8 +129,9 @@ class Exchange {
       sorted[name_of(i)] = i;
     for (auto& [name, i] : sorted) {
       const uint32_t v = versions->now[dataset][i];
-      body += "<Contents><Key>" + std::string(dataset ? "b/" : "a/") + name + "</Key><ETag>\"" + etag_of(dataset, i, v) + "\"</ETag><Size>" +
-              std::to_string(size_of(dataset, i, v)) + "</Size><LastModified>" + date(time_of(v), "%Y-%m-%dT%H:%M:%SZ") + "</LastModified></Contents>";
+      body += "<Contents><Key>" + std::string(dataset ? "b/" : "a/") + name + "</Key><ETag>\"" +
+              etag_of(dataset, i, v) + "\"</ETag><Size>" + std::to_string(size_of(dataset, i, v)) +
+              "</Size><LastModified>" + date(time_of(v), "%Y-%m-%dT%H:%M:%SZ") + "</LastModified></Contents>";
     }
     return reply(200, "", body + "</ListBucketResult>");
   }
@@ -144,7 +148,8 @@ class Exchange {
     const std::string etag = "\"" + etag_of(dataset, object, v) + "\"", match = header("if-match");
     if (!match.empty() && match != etag) return reply(412, "", "<Error><Code>PreconditionFailed</Code></Error>");
     unsigned long long first = 0, last = size == 0 ? 0 : size - 1;
-    const bool ranged = sscanf(header("range").c_str(), "bytes=%llu-%llu", &first, &last) == 2 && fault_ != Fault::kWhole;
+    const bool ranged =
+        sscanf(header("range").c_str(), "bytes=%llu-%llu", &first, &last) == 2 && fault_ != Fault::kWhole;
     if (fault_ == Fault::kWhole) first = 0, last = size == 0 ? 0 : size - 1;
     if (last >= size && size > 0) last = size - 1;
     std::string body(size == 0 ? 0 : last - first + 1, 0);
@@ -153,14 +158,16 @@ class Exchange {
     std::string more = "ETag: " + etag + "\r\nLast-Modified: " + date(time_of(v), "%a, %d %b %Y %H:%M:%S GMT") + "\r\n";
     if (ranged) {
       const unsigned long long shift = fault_ == Fault::kShifted ? 1 : 0;
-      more += "Content-Range: bytes " + std::to_string(first + shift) + "-" + std::to_string(last + shift) + "/" + std::to_string(size) + "\r\n";
+      more += "Content-Range: bytes " + std::to_string(first + shift) + "-" + std::to_string(last + shift) + "/" +
+              std::to_string(size) + "\r\n";
     }
     return reply(ranged ? 206 : 200, more, body);
   }
 
   bool reply(int status, const std::string& headers, const std::string& body) {
     const size_t told = body.size() + (fault_ == Fault::kLength ? 1 + fate_.below(9) : 0);
-    const std::string head = "HTTP/1.1 " + std::to_string(status) + " Drawn\r\nContent-Length: " + std::to_string(told) + "\r\n" + headers + "\r\n";
+    const std::string head = "HTTP/1.1 " + std::to_string(status) +
+                             " Drawn\r\nContent-Length: " + std::to_string(told) + "\r\n" + headers + "\r\n";
     if (!send_all(fd_, head.data(), head.size())) return false;
     if (head_.starts_with("HEAD")) return fault_ == Fault::kNone;
     if (fault_ == Fault::kCut || fault_ == Fault::kReset) return cut(body);

@@ -39,7 +39,8 @@ uint64_t below(uint64_t n) {
 }
 
 [[noreturn]] __attribute__((format(printf, 1, 2))) void wrong(const char* format, ...) {
-  fprintf(stderr, "seed %llu, step %llu: ", static_cast<unsigned long long>(first_seed), static_cast<unsigned long long>(step));
+  fprintf(stderr, "seed %llu, step %llu: ", static_cast<unsigned long long>(first_seed),
+          static_cast<unsigned long long>(step));
   va_list ap;
   va_start(ap, format);
   vfprintf(stderr, format, ap);
@@ -68,7 +69,8 @@ bool may_fail_with(int error) {
 }
 
 void refuse(Kind kind, const char* what, int dataset, int object, int error) {
-  if (!may_fail_with(error)) wrong("%s of %s: errno %d (%s)", what, path_of(dataset, object).c_str(), error, strerror(error));
+  if (!may_fail_with(error))
+    wrong("%s of %s: errno %d (%s)", what, path_of(dataset, object).c_str(), error, strerror(error));
   ++refused[kind];
 }
 
@@ -76,13 +78,15 @@ void refuse(Kind kind, const char* what, int dataset, int object, int error) {
 void check(File& f, const char* data, size_t bytes, uint64_t offset, const char* what) {
   uint32_t from = 0, to = 0;
   for (uint32_t v = f.from; v <= f.to; ++v) {
-    if (size_of(f.dataset, f.object, v) != f.size || !is_made_by(data, bytes, offset, seed_of(f.dataset, f.object, v))) continue;
+    if (size_of(f.dataset, f.object, v) != f.size || !is_made_by(data, bytes, offset, seed_of(f.dataset, f.object, v)))
+      continue;
     from = from == 0 ? v : from;
     to = v;
   }
   if (from == 0)
-    wrong("%s of %s: %zu bytes at %llu of %llu are of none of the versions %u to %u", what, path_of(f.dataset, f.object).c_str(), bytes,
-          static_cast<unsigned long long>(offset), static_cast<unsigned long long>(f.size), f.from, f.to);
+    wrong("%s of %s: %zu bytes at %llu of %llu are of none of the versions %u to %u", what,
+          path_of(f.dataset, f.object).c_str(), bytes, static_cast<unsigned long long>(offset),
+          static_cast<unsigned long long>(f.size), f.from, f.to);
   f.from = from, f.to = to;
   seen[f.dataset][f.object] = std::max(seen[f.dataset][f.object], from);
 }
@@ -125,7 +129,8 @@ void read_whole() {
   size_t got = 0;
   for (;;) {
     const ssize_t n = read(f.fd, data.data() + got, data.size() - got);
-    if (n < 0 && !is_large(dataset, object)) wrong("read of %s, which is open: errno %d", path_of(dataset, object).c_str(), errno);
+    if (n < 0 && !is_large(dataset, object))
+      wrong("read of %s, which is open: errno %d", path_of(dataset, object).c_str(), errno);
     if (n < 0) {
       refuse(kRead, "read", dataset, object, errno);
       return close_file(f);
@@ -133,7 +138,9 @@ void read_whole() {
     if (n == 0) break;
     got += static_cast<size_t>(n);
   }
-  if (got != f.size) wrong("read of %s: %zu of %llu bytes", path_of(dataset, object).c_str(), got, static_cast<unsigned long long>(f.size));
+  if (got != f.size)
+    wrong("read of %s: %zu of %llu bytes", path_of(dataset, object).c_str(), got,
+          static_cast<unsigned long long>(f.size));
   check(f, data.data(), got, 0, "read");
   close_file(f);
 }
@@ -152,7 +159,8 @@ void read_part() {
   static std::string data;
   data.resize(bytes);
   const ssize_t n = pread(f.fd, data.data(), bytes, static_cast<off_t>(offset));
-  if (n < 0 && !is_large(f.dataset, f.object)) wrong("pread of %s, which is open: errno %d", path_of(f.dataset, f.object).c_str(), errno);
+  if (n < 0 && !is_large(f.dataset, f.object))
+    wrong("pread of %s, which is open: errno %d", path_of(f.dataset, f.object).c_str(), errno);
   if (n < 0) {
     refuse(kRead, "pread", f.dataset, f.object, errno);
     if (below(2)) close_file(f);
@@ -161,8 +169,8 @@ void read_part() {
   const uint64_t left = offset < f.size ? f.size - offset : 0, most = std::min<uint64_t>(bytes, left);
   const bool is_short = static_cast<uint64_t>(n) < most;  // a lazy object's read that failed in the middle
   if (static_cast<uint64_t>(n) > most || (is_short && (n == 0 || !is_large(f.dataset, f.object))))
-    wrong("pread of %s at %llu: %zd of %llu bytes", path_of(f.dataset, f.object).c_str(), static_cast<unsigned long long>(offset), n,
-          static_cast<unsigned long long>(most));
+    wrong("pread of %s at %llu: %zd of %llu bytes", path_of(f.dataset, f.object).c_str(),
+          static_cast<unsigned long long>(offset), n, static_cast<unsigned long long>(most));
   check(f, data.data(), static_cast<size_t>(n), offset, "pread");
   ++done[kRead];
 }
@@ -189,7 +197,9 @@ void read_mapped() {
     const size_t bytes = std::min<uint64_t>(sizeof page, f.size - offset);
     if (sigsetjmp(fault, 1) != 0) {
       touching = 0;
-      if (!is_large(f.dataset, f.object)) wrong("a page of %s at %llu: a signal", path_of(f.dataset, f.object).c_str(), static_cast<unsigned long long>(offset));
+      if (!is_large(f.dataset, f.object))
+        wrong("a page of %s at %llu: a signal", path_of(f.dataset, f.object).c_str(),
+              static_cast<unsigned long long>(offset));
       ++refused[kMapped];
       break;
     }
@@ -207,12 +217,14 @@ void look() {
   int dataset, object;
   pick(&dataset, &object);
   struct stat st;
-  if (stat(path_of(dataset, object).c_str(), &st) != 0) wrong("stat of %s: errno %d", path_of(dataset, object).c_str(), errno);
+  if (stat(path_of(dataset, object).c_str(), &st) != 0)
+    wrong("stat of %s: errno %d", path_of(dataset, object).c_str(), errno);
   const int64_t version = (st.st_mtime - time_of(0)) / 10;
   const uint32_t now = versions->now[dataset][object];
-  if (version < seen[dataset][object] || version > now || size_of(dataset, object, static_cast<uint32_t>(version)) != static_cast<uint64_t>(st.st_size))
-    wrong("stat of %s: %lld bytes of version %lld; versions %u to %u may be", path_of(dataset, object).c_str(), static_cast<long long>(st.st_size),
-          static_cast<long long>(version), seen[dataset][object], now);
+  if (version < seen[dataset][object] || version > now ||
+      size_of(dataset, object, static_cast<uint32_t>(version)) != static_cast<uint64_t>(st.st_size))
+    wrong("stat of %s: %lld bytes of version %lld; versions %u to %u may be", path_of(dataset, object).c_str(),
+          static_cast<long long>(st.st_size), static_cast<long long>(version), seen[dataset][object], now);
   seen[dataset][object] = static_cast<uint32_t>(version);
   ++done[kStat];
 }
@@ -262,12 +274,14 @@ void read_everything() {
   for (int dataset = 0; dataset < kDatasets; ++dataset) {
     for (int object = 0; object < kObjects; ++object) {
       File f;
-      if (!open_file(f, dataset, object, kWhole)) wrong("open of %s, now that the store is well: errno %d", path_of(dataset, object).c_str(), errno);
+      if (!open_file(f, dataset, object, kWhole))
+        wrong("open of %s, now that the store is well: errno %d", path_of(dataset, object).c_str(), errno);
       std::string data(f.size, 0);
       f.from = f.to = versions->now[dataset][object];
       for (size_t got = 0; got < f.size;) {
         const ssize_t n = read(f.fd, data.data() + got, data.size() - got);
-        if (n <= 0) wrong("read of %s, now that the store is well: %zd, errno %d", path_of(dataset, object).c_str(), n, errno);
+        if (n <= 0)
+          wrong("read of %s, now that the store is well: %zd, errno %d", path_of(dataset, object).c_str(), n, errno);
         got += static_cast<size_t>(n);
       }
       check(f, data.data(), data.size(), 0, "read");
@@ -298,6 +312,7 @@ int main(int argc, char** argv) {
   static constexpr const char* kNames[] = {"whole", "open", "read", "page", "stat", "list"};
   printf("%llu steps:", static_cast<unsigned long long>(steps));
   for (int i = 0; i < 6; ++i)
-    printf(" %s %llu/%llu", kNames[i], static_cast<unsigned long long>(done[i]), static_cast<unsigned long long>(done[i] + refused[i]));
+    printf(" %s %llu/%llu", kNames[i], static_cast<unsigned long long>(done[i]),
+           static_cast<unsigned long long>(done[i] + refused[i]));
   puts("");
 }

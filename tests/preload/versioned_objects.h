@@ -15,8 +15,8 @@
 namespace versioned {
 
 constexpr int kDatasets = 2;
-constexpr int kObjects = 60;     // of each
-constexpr int kLarge = 8;        // the last ones of dataset 1: read by chunks
+constexpr int kObjects = 60;  // of each
+constexpr int kLarge = 8;     // the last ones of dataset 1: read by chunks
 constexpr uint64_t kThreshold = 512 << 10;
 
 // Of each object, the version that the store has now; they count from 1. Shared by the processes.

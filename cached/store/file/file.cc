@@ -18,7 +18,7 @@
 namespace larder {
 namespace {
 
-constexpr size_t kPage = 1000;          // objects a call of list()'s receiver
+constexpr size_t kPage = 1000;  // objects a call of list()'s receiver
 constexpr int kMaxDepth = 2000;
 constexpr size_t kMaxUnfinished = 10'000;  // that are remembered
 
@@ -397,9 +397,8 @@ Result<std::unique_ptr<Store>> open_file(const SourceUrl& source, const StoreOpt
   struct stat st {};
   if (stat(source.prefix.c_str(), &st) != 0) return system_error(errno, source.text());
   if (!S_ISDIR(st.st_mode)) return make_error(ENOTDIR, printable(source.text()) + ": no directory");
-  return std::unique_ptr<Store>(
-      std::make_unique<FileStore>(source.prefix, static_cast<int>(*threads), std::move(listing),
-                                  std::chrono::milliseconds(*stall)));
+  return std::unique_ptr<Store>(std::make_unique<FileStore>(source.prefix, static_cast<int>(*threads),
+                                                            std::move(listing), std::chrono::milliseconds(*stall)));
 }
 
 }  // namespace larder

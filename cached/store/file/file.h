@@ -7,8 +7,8 @@
 // So are the unfinished files of larder sync (file_writer.h). A file that was replaced or written since the listing is
 // ESTALE, also when it changes while it is read: file_etag() tells.
 //
-// A file server that hangs holds the threads that read from it. Their requests, and those that wait for a thread, end in
-// EIO when nothing has moved for `stall_timeout`; the threads go on when the server does.
+// A file server that hangs holds the threads that read from it. Their requests, and those that wait for a thread, end
+// in EIO when nothing has moved for `stall_timeout`; the threads go on when the server does.
 #pragma once
 #include <sys/stat.h>
 
@@ -105,9 +105,9 @@ class FileStore final : public Store {
   CondVar ready_, watched_;
   std::deque<ReadingPtr> demand_ GUARDED_BY(mutex_);
   std::deque<ReadingPtr> fill_ GUARDED_BY(mutex_);
-  std::list<ReadingPtr> readings_ GUARDED_BY(mutex_);        // that a thread has
+  std::list<ReadingPtr> readings_ GUARDED_BY(mutex_);          // that a thread has
   Clock::time_point moved_ GUARDED_BY(mutex_) = Clock::now();  // any of them
-  bool idle_ GUARDED_BY(mutex_) = false;                     // watch() waits for a request
+  bool idle_ GUARDED_BY(mutex_) = false;                       // watch() waits for a request
   bool stop_ GUARDED_BY(mutex_) = false;
   std::vector<std::thread> threads_;
 };

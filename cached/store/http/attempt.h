@@ -25,7 +25,7 @@ struct HttpRequest {
   std::string_view body;               // sent as it is; the HttpAttempt keeps it until the request has ended
   std::shared_ptr<const void> signer;  // whose signature it has: for StoreProtocol::repair
   std::chrono::milliseconds patience{
-      0};  // no byte either way for this long ends the attempt; 0: the engine's stall_timeout
+      0};                   // no byte either way for this long ends the attempt; 0: the engine's stall_timeout
   uint32_t least_rate = 0;  // bytes a second: fewer in that time are as good as none
 };
 

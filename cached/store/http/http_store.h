@@ -2,7 +2,8 @@
 //
 // Attempts: broken connections and retryable replies are repeated with backoff up to `retries` times without progress;
 // every 64 KiB that arrived buy one more. Lists, heads and uploads give up after a minute without progress too (five if
-// nobody waits); a GET of an object has its attempts. Bytes that were delivered are not asked for again: the next attempt is a ranged GET with If-Match.
+// nobody waits); a GET of an object has its attempts. Bytes that were delivered are not asked for again: the next
+// attempt is a ranged GET with If-Match.
 //
 // Small requests (up to 1 MiB) are delivered as one span, so that the receiver writes once; objects above 16 MiB are
 // fetched by parallel ranges and still delivered in order (parallel_get.h).
