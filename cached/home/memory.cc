@@ -83,7 +83,9 @@ void look_upwards(const std::string& root, const Version& v, std::string group, 
   for (;;) {
     while (!group.empty() && group.back() == '/')
       group.pop_back();
-    look_at(root + v.folder + group, v, m);
+    std::string folder = root;
+    folder += v.folder;
+    look_at(folder.append(group), v, m);
     if (group.empty()) return;
     group.resize(std::min(group.rfind('/'), group.size()));
   }

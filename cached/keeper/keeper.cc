@@ -263,8 +263,8 @@ void Keeper::poll_once() {
   const bool listens = probe_until_ == 0 && !greeter_.is_full();
   struct pollfd fds[4 + kMostHeld] = {
       {signals_, POLLIN, 0}, {notify_, POLLIN, 0}, {channel_, POLLIN, 0}, {listens ? listener_ : -1, POLLIN, 0}};
-  const int held = greeter_.watch(fds + 4);
-  if (poll(fds, static_cast<nfds_t>(4 + held), timeout()) < 0) return;
+  const auto held = static_cast<nfds_t>(greeter_.watch(fds + 4));
+  if (poll(fds, 4 + held, timeout()) < 0) return;
   obey(greeter_.look_again(fds + 4, running()));
   on_notification();  // before the news of its end
   if (running()) on_frame();
