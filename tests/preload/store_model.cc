@@ -9,6 +9,7 @@
 // stderr, with the seed and the step.
 #include <dirent.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -310,9 +311,8 @@ int main(int argc, char** argv) {
   for (step = 0; step < steps; ++step)
     random_step();
   static constexpr const char* kNames[] = {"whole", "open", "read", "page", "stat", "list"};
-  printf("%llu steps:", static_cast<unsigned long long>(steps));
+  printf("%" PRIu64 " steps:", steps);
   for (int i = 0; i < 6; ++i)
-    printf(" %s %llu/%llu", kNames[i], static_cast<unsigned long long>(done[i]),
-           static_cast<unsigned long long>(done[i] + refused[i]));
+    printf(" %s %" PRIu64 "/%" PRIu64, kNames[i], done[i], done[i] + refused[i]);
   puts("");
 }

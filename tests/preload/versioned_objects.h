@@ -51,7 +51,7 @@ inline uint64_t mix(uint64_t x) {  // splitmix64
 }
 
 inline uint64_t seed_of(int dataset, int object, uint32_t version) {
-  return mix(mix(static_cast<uint64_t>(dataset * kObjects + object)) + version);
+  return mix(mix(static_cast<uint64_t>(dataset) * kObjects + static_cast<uint64_t>(object)) + version);
 }
 
 // Half of the versions keep the size of the one before.
