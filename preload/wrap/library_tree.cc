@@ -135,7 +135,10 @@ bool leads_to(const char* link, const Path& target, const char* text) {
 // Makes `link` lead to an object's file. The name is put in place at once: another process may be loading by it.
 bool make_link(char* link, const Lookup& f) {
   Path target;
-  const CacheName file = object_path(f.dataset_id, f.entry.oid);
+  CacheName file = object_path(f.dataset_id, f.entry.oid);
+  struct stat st;
+  if (sys::fstatat(process.root_fd.load(), file.c_str(), &st, AT_SYMLINK_NOFOLLOW) == -ENOENT)
+    file = whole_chunks_path(f.dataset_id, f.entry.oid);
   if (cache_has_path()) {
     target.add(variable("LARDER_CACHE"));
   } else {

@@ -48,17 +48,18 @@ class Filtered(LarderTest):
                          ["warm: open 8 12345678", "cold: EPERM -1 ", "none: ENOENT -1 ", "x: ENOENT -1 ", "null: open 0 "])
 
     def test_a_large_object(self):
-        """What is open stays right or gives an errno."""
+        """What is open stays right or gives an errno. First the one for which it must not be whole yet."""
+        self.assertEqual(self.read("kill", "fstat,lseek,pread64", "@large")[0][:13], "large: open -1 "[:13])
         self.assertEqual(self.read("none", "", "@large"), ["large: open 8 LLLLLLLL"])
         self.assertEqual(self.read("kill", "socket", "@large"), ["large: open 8 LLLLLLLL"])
-        self.assertEqual(self.read("kill", "fstat,lseek,pread64", "@large")[0][:13], "large: open -1 "[:13])
 
     def test_a_filter_that_kills_nobody_is_no_matter(self):
         self.assertEqual(self.read("errno", "readlinkat", "@warm", "@cold"), ["warm: open 8 12345678", "cold: open 8 abcdefgh"])
         self.assertEqual(self.read("kill", "signalfd4", "@cold"), ["cold: open 8 abcdefgh"])
 
     def test_a_program_that_is_started_under_the_filter(self):
-        self.assertEqual(self.read("kill", "socket", "exec:" + ROOT + "/cold", "exec:/dev/null"), ["cold: EPERM -1 ", "null: open 0 "])
+        self.assertEqual(self.read("kill", "socket", "exec:" + ROOT + "/cold", "exec:/dev/null", LARDER_QUIET="1"),
+                         ["cold: EPERM -1 ", "null: open 0 "])
 
     def test_doctor_names_the_library_that_filters(self):
         with scratch() as folder:

@@ -67,17 +67,17 @@ void jump(const char* name, long position, Wait wait) {
 }
 
 int jumps() {
-  constexpr long kStep = 4 << 20;  // downwards: nothing is read ahead
+  constexpr long kStep = 4 << 20;  // downwards, and far from the start: nothing is read ahead
   file = open(large, O_RDONLY);
   sink = open("/dev/null", O_WRONLY);
   if (file < 0 || read(file, buffer, 1) + read(file, buffer, 1) != 2) return perror(large), 1;
   signal(SIGALRM, leave);
-  jump("read", 7 * kStep, [] { (void)!read(file, buffer, sizeof(buffer)); });
-  jump("small reads", 6 * kStep, [] { (void)!(read(file, buffer, 100) + read(file, buffer, 100)); });
+  jump("read", 15 * kStep, [] { (void)!read(file, buffer, sizeof(buffer)); });
+  jump("small reads", 14 * kStep, [] { (void)!(read(file, buffer, 100) + read(file, buffer, 100)); });
   const struct iovec parts[2] = {{buffer, sizeof(buffer)}, {more, sizeof(more)}};
-  jump("readv", 5 * kStep, [&] { (void)!readv(file, parts, 2); });
-  jump("pread", 4 * kStep, [] { (void)!pread(file, buffer, sizeof(buffer), 4 * kStep); });
-  jump("sendfile", 3 * kStep, [] { (void)!sendfile(sink, file, nullptr, sizeof(buffer)); });
+  jump("readv", 13 * kStep, [&] { (void)!readv(file, parts, 2); });
+  jump("pread", 12 * kStep, [] { (void)!pread(file, buffer, sizeof(buffer), 12 * kStep); });
+  jump("sendfile", 11 * kStep, [] { (void)!sendfile(sink, file, nullptr, sizeof(buffer)); });
   jump("open", 0, [] { (void)!open(small, O_RDONLY); });
   jump("fopen", 0, [] { (void)!fopen(small, "r"); });
   return 0;

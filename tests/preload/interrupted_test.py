@@ -16,7 +16,7 @@ class Interrupted(LarderTest):
     def setUpClass(cls):
         cls.tree = cls.enterClassContext(scratch())
         with open(os.path.join(cls.tree, "large"), "wb") as f:
-            for i in range(32):
+            for i in range(64):
                 f.write(bytes([i + 1]) * MiB)
         with open(os.path.join(cls.tree, "small"), "wb") as f:
             f.write(b"small")

@@ -177,6 +177,9 @@ class Mapped(unittest.TestCase):
         for i in range(4200):
             with open(os.path.join(folder, str(i)), "wb") as f:
                 f.truncate(5 * MiB)
+        self.larder.stop()
+        self.larder.config["cache_size"] = "128MiB"  # a quarter of it holds the tables of their chunks
+        self.larder.start()
         self.larder.mount("file://" + folder, "/larder-map/many")
         self.expect_right(self.larder.run(PYTHON, "-c", MANY, "/larder-map/many"))
 
